@@ -1,0 +1,103 @@
+"""Everything that raybench raises on purpose.
+
+RaybenchError
+├── UsageError              the user can mend it now; one line, exit code 2, nothing was started
+│   ├── ConfigError         a key, name, value or grid that cannot be
+│   ├── ModelError          a file that is not a usable ONNX model, or lacks something
+│   ├── EngineUnavailable   the engine's library is missing or unusable here
+│   ├── ClusterError        no cluster, or not enough devices in it
+│   └── ResultsError        a results folder that cannot be read or written
+└── PointError              one point ended without a number; becomes a row, the grid goes on
+    ├── OutOfMemory         the batch, the graph or the engine did not fit
+    ├── Unsupported         this engine cannot do that on this device
+    └── EngineFailure       the engine said no in its own words
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class RaybenchError(Exception):
+    """Root of everything that raybench raises on purpose."""
+
+
+class UsageError(RaybenchError):
+    """The request cannot be carried out as it stands; the message says what to do now."""
+
+
+class ConfigError(UsageError):
+    """A key, name, value or grid that cannot be."""
+
+
+class ModelError(UsageError):
+    """A model that cannot be used, or of which something must be told."""
+
+
+class EngineUnavailable(UsageError):
+    """The library behind an engine is missing or unusable on this machine."""
+
+
+class ClusterError(UsageError):
+    """No Ray cluster can be reached, or it has not got what was asked for."""
+
+
+class ResultsError(UsageError):
+    """A results folder that cannot be read or written."""
+
+
+class PointError(RaybenchError):
+    """One point ended without a number. `status` is the row's status, the text its reason."""
+
+    status = "failed"
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...], dict[str, object]]:
+        """Survive the way from a worker process to the driver."""
+        return (_rebuild, (type(self), self.args), self.__dict__)
+
+
+def _rebuild(kind: type[PointError], args: tuple[object, ...]) -> PointError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
+
+class OutOfMemory(PointError):
+    """Memory ran out at `stage`; `requested_bytes` is None when the engine did not say.
+
+    Stages: build, load, input, run.
+    """
+
+    status = "out_of_memory"
+
+    def __init__(self, stage: str, requested_bytes: int | None, words: str) -> None:
+        size = "an unknown amount" if requested_bytes is None else f"{requested_bytes / 2**20:.0f} MiB"
+        super().__init__(
+            f"Out of memory at stage {stage!r} asking for {size}: {words}. "
+            "Use a smaller batch_size or a device with more memory."
+        )
+        self.stage = stage
+        self.requested_bytes = requested_bytes
+
+
+class Unsupported(PointError):
+    """This engine cannot do that on this device, and says so instead of doing something else."""
+
+    status = "unsupported"
+
+
+class EngineFailure(PointError):
+    """The engine refused or broke; the text holds its own words."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that offers the nearest known name, or lists what there is."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}? Known: {', '.join(names)}."
+    return f"Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,66 @@
+"""Model: an ONNX graph in one precision, ready for an engine, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BATCH = "N"
+"""The symbol of the batch dimension in every prepared graph."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph.
+
+    Attributes:
+        name: the tensor's name in the graph.
+        dtype: numpy's name of the element type, e.g. "float32".
+        shape: dimensions; the batch is `BATCH`, all others of an input are numbers.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+    def with_batch(self, batch_size: int) -> tuple[int, ...]:
+        """The shape with the batch filled in; raises ValueError for any other symbol."""
+        dims = [batch_size if dim == BATCH else dim for dim in self.shape]
+        if not all(isinstance(dim, int) for dim in dims):
+            raise ValueError(f"{self.name} has open dimensions {self.shape}")
+        return tuple(int(dim) for dim in dims)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX file in one precision.
+
+    Attributes:
+        name: as the user wrote it (a zoo name or a path).
+        precision: logical precision, e.g. "int8".
+        dialect: how int8 is written into the graph ("s8s8", "u8s8"); None otherwise.
+        path: the ONNX file on this node; external data, if any, lies beside it.
+        sha256: of the graph file and its external data.
+        inputs: with every dimension known but the batch.
+        outputs: as far as the graph tells.
+        parameters: number of weight elements of the fp32 graph.
+        macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
+            graph; None when a shape is unknown.
+        fp32_path: the fp32 graph that this one was made from (itself for fp32).
+        softmax_outputs: names of the outputs that a Softmax node makes.
+    """
+
+    name: str
+    precision: str
+    dialect: str | None
+    path: Path
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int
+    macs_per_item: int | None
+    fp32_path: Path
+    softmax_outputs: frozenset[str]
