@@ -10,7 +10,10 @@ RaybenchError
 └── PointError              one point ended without a number; becomes a row, the grid goes on
     ├── OutOfMemory         the batch, the graph or the engine did not fit
     ├── Unsupported         this engine cannot do that on this device
-    └── EngineFailure       the engine said no in its own words
+    ├── EngineFailure       the engine said no in its own words
+    ├── PhaseTimeout        a phase did not end by its deadline
+    ├── WorkerDied          the process of a worker ended on its own
+    └── NodeDied            the machine of a worker went away
 """
 
 from __future__ import annotations
@@ -92,6 +95,24 @@ class Unsupported(PointError):
 
 class EngineFailure(PointError):
     """The engine refused or broke; the text holds its own words."""
+
+
+class PhaseTimeout(PointError):
+    """A phase of a point did not end by its deadline; its workers were killed."""
+
+    status = "timeout"
+
+
+class WorkerDied(PointError):
+    """The process of a worker ended on its own."""
+
+    status = "worker_died"
+
+
+class NodeDied(PointError):
+    """The machine of a worker went away."""
+
+    status = "node_died"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

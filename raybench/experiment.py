@@ -1,12 +1,15 @@
-"""Experiment, Grid, Point: a named question, its axes, and the cells they span."""
+"""Experiment, Axis, Point: a named question, its axes, and the cells they span."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from raybench.errors import ConfigError, nearest
 
 METHOD_VERSION = 1
 """Rises when an estimator or the meaning of a stored number changes."""
@@ -78,7 +81,6 @@ class Point:
         device: "gpu" or "cpu".
         engine_options: (name, value) pairs of every option of the engine, sorted.
         memory_limit_bytes: the device is treated as no larger than this; None for all of it.
-        samples: whether raw batch latencies are stored; not part of the identity.
     """
 
     model: str
@@ -110,3 +112,172 @@ class Point:
         facts["method_version"] = METHOD_VERSION
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine as the grid names it, settled: which one, on which kind of device, set how."""
+
+    name: str
+    device: str
+    options: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named question: the axes that span its grid, and how each point is to be measured.
+
+    Attributes:
+        name: of the file it came from.
+        question: the file's first line.
+        grids: each maps every axis to its values; the experiment is the union of the products.
+            `workers` may hold "auto".
+        exclude: a point that matches all axes of one of these is left out.
+        engines: how the names on the engine axis were settled.
+        preset: name of the group that filled `measure`.
+        trials: repeats of each point in fresh workers.
+        seed: of the order of points and of the synthetic data.
+        order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
+        memory_limit_bytes: devices are treated as no larger than this.
+    """
+
+    name: str
+    question: str
+    grids: tuple[Mapping[str, tuple[Any, ...]], ...]
+    exclude: tuple[Mapping[str, tuple[Any, ...]], ...]
+    engines: Mapping[str, EngineChoice]
+    model: ModelSettings
+    measure: MeasureSettings
+    preset: str
+    trials: int
+    seed: int
+    order: str
+    memory_limit_bytes: int | None
+
+
+def worker_counts(devices: int) -> tuple[int, ...]:
+    """What `workers: auto` means on so many devices: 1, 2, 4 ... and all of them."""
+    powers = [2**i for i in range(devices.bit_length()) if 2**i <= devices]
+    return tuple(dict.fromkeys([*powers, devices])) if devices else ()
+
+
+def expand(
+    experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
+) -> tuple[Point, ...]:
+    """All points of the experiment, in the order of its file, without repeats.
+
+    Args:
+        experiment: with every engine settled.
+        devices: number of devices of each kind; decides what `workers: auto` means.
+        identities: what each model on the axis is made of.
+
+    Raises:
+        ConfigError: when nothing is left after `exclude`, or a value is repeated in an axis.
+    """
+    points: dict[str, Point] = {}
+    for grid in experiment.grids:
+        _refuse_repeats(grid)
+        for cell in _cells(experiment, grid, devices):
+            if not any(_matches(cell, rule) for rule in experiment.exclude):
+                point = _point(experiment, cell, identities)
+                points.setdefault(point.id, point)
+    if not points:
+        raise ConfigError(
+            f"Experiment {experiment.name!r} has no points: its axes are empty or exclude drops "
+            "every combination. Give each axis a value or loosen exclude."
+        )
+    return tuple(points.values())
+
+
+def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:
+    for axis, values in grid.items():
+        seen: set[Any] = set()
+        for value in values:
+            if value in seen:
+                raise ConfigError(
+                    f"grid.{axis} holds {value!r} twice, and a point is measured once. "
+                    "Name it once; use trials=N to repeat points."
+                )
+            seen.add(value)
+
+
+def _cells(
+    experiment: Experiment, grid: Mapping[str, tuple[Any, ...]], devices: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    cells: list[dict[str, Any]] = []
+    others = [axis for axis in AXES if axis != "workers"]
+    for values in itertools.product(*(grid[axis] for axis in others)):
+        cell = dict(zip(others, values, strict=True))
+        kind = experiment.engines[cell["engine"]].device
+        cells += [
+            {**cell, "workers": count, "device": kind}
+            for entry in grid["workers"]
+            for count in (worker_counts(devices.get(kind, 0)) if entry == "auto" else (entry,))
+        ]
+    return cells
+
+
+def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
+    return all(cell[axis] in values for axis, values in rule.items())
+
+
+def _point(
+    experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[str, str]
+) -> Point:
+    choice = experiment.engines[cell["engine"]]
+    return Point(
+        model=cell["model"],
+        model_identity=identities[cell["model"]],
+        model_settings=experiment.model,
+        precision=cell["precision"],
+        batch_size=cell["batch_size"],
+        workers=cell["workers"],
+        engine=choice.name,
+        engine_options=choice.options,
+        inflight=cell["inflight"],
+        transfers=cell["transfers"],
+        device=choice.device,
+        memory_limit_bytes=experiment.memory_limit_bytes,
+        measure=experiment.measure,
+        preset=experiment.preset,
+    )
+
+
+def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
+    """The values of an axis as a file or command line wrote them, checked.
+
+    Raises:
+        ConfigError: naming the axis, the value and what it takes.
+    """
+    values = list(written) if isinstance(written, (list, tuple)) else [written]
+    if not values:
+        raise ConfigError(f"grid.{axis} is empty. Give it at least one value.")
+    return tuple(_parse_value(axis, value) for value in values)
+
+
+def _parse_value(axis: str, value: Any) -> Any:
+    if axis in ("batch_size", "workers", "inflight"):
+        return _whole_number(axis, value)
+    if axis == "transfers":
+        return _switch(axis, value)
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"grid.{axis} takes names, and {value!r} is none. Write a name.")
+    if axis == "precision" and value not in PRECISIONS:
+        raise ConfigError(f"Unknown precision {value!r}. {nearest(value, PRECISIONS)}")
+    return value
+
+
+def _whole_number(axis: str, value: Any) -> int | str:
+    if axis == "workers" and value == "auto":
+        return "auto"
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        takes = "whole numbers from 1" + (" or auto" if axis == "workers" else "")
+        raise ConfigError(f"grid.{axis} takes {takes}, not {value!r}. Correct the value.")
+    return value
+
+
+def _switch(axis: str, value: Any) -> bool:
+    known = {True: True, False: False, "on": True, "off": False}
+    if isinstance(value, (bool, str)) and value in known:
+        return known[value]
+    raise ConfigError(f"grid.{axis} takes on or off, not {value!r}. Correct the value.")

@@ -32,6 +32,7 @@ class Load:
         options: an instance of the engine's `Settings`.
         memory_limit_bytes: make the device look no larger than this; None for all of it.
         cache_dir: where this node keeps what can be used again (plans, timing caches).
+        rank: of the worker among those of the point.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Load:
     options: Any
     memory_limit_bytes: int | None
     cache_dir: Path
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Engine(Protocol):
     device_kinds: ClassVar[tuple[str, ...]]
     """Kinds it runs on, best first."""
     int8_dialect: ClassVar[str]
+    reads_graph: ClassVar[bool]
+    """False for an engine that runs without the model's file: none is built for it."""
     Settings: ClassVar[type]
     """A frozen dataclass: this engine's options, typed, with defaults."""
     info: EngineInfo

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
 
 
 @dataclass(frozen=True)
@@ -27,3 +31,76 @@ class Device:
     visible: str
     told: bool = False
     memory_bytes: int | None = None
+
+
+TOLD_GPU = "told GPU"
+"""The name of a GPU that nothing but the cluster's word stands for."""
+
+
+def cores() -> tuple[int, ...]:
+    """One logical CPU for each physical core that this process may use, highest number first.
+
+    The highest come first because interrupts and the driver favour the lowest.
+    """
+    allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    taken: dict[str, int] = {}
+    for cpu in reversed(allowed):
+        taken.setdefault(_siblings(cpu), cpu)
+    return tuple(cpu for cpu in allowed if cpu in taken.values())
+
+
+def _siblings(cpu: int) -> str:
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def cpu_name() -> str:
+    """The CPU's model name as the kernel tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return "unknown CPU"
+
+
+def core(number: int) -> Device:
+    """The CPU core of that number as a device."""
+    memory = int(psutil.virtual_memory().total)
+    return Device("cpu", cpu_name(), number, None, str(number), memory_bytes=memory)
+
+
+def pin(cpus: list[int]) -> None:
+    """Move every thread of this process to these CPUs; threads started later inherit it."""
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            os.sched_setaffinity(int(thread), cpus)
+        except ProcessLookupError:
+            continue  # the thread ended while we looked
+
+
+def gpu_count() -> int:
+    """GPUs that the driver of this machine knows; 0 without one."""
+    from raybench.machine import nvml
+
+    return len(nvml.inventory())
+
+
+def gpu(visible: str) -> Device:
+    """The GPU that this process sees as CUDA ordinal 0, told apart by its UUID where possible.
+
+    Args:
+        visible: the first entry of CUDA_VISIBLE_DEVICES: an index or a UUID.
+    """
+    from raybench.machine import nvml
+
+    for entry in nvml.inventory():
+        if visible in (entry.uuid, str(entry.index)):
+            return Device(
+                "gpu", entry.name, 0, entry.uuid, visible, memory_bytes=entry.memory_bytes
+            )
+    return Device("gpu", TOLD_GPU, 0, None, visible, told=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
 BATCH = "N"
 """The symbol of the batch dimension in every prepared graph."""
@@ -51,6 +52,7 @@ class Model:
             graph; None when a shape is unknown.
         fp32_path: the fp32 graph that this one was made from (itself for fp32).
         softmax_outputs: names of the outputs that a Softmax node makes.
+        ranges: lowest and highest value of each integer input, for `BatchPool`.
     """
 
     name: str
@@ -64,3 +66,10 @@ class Model:
     macs_per_item: int | None
     fp32_path: Path
     softmax_outputs: frozenset[str]
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: str, precision: str, dialect: str | None) -> Model:
+        """A model without a graph, for an engine that reads none: no file, no inputs, no counts."""
+        nowhere = Path("none")
+        return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, frozenset())

@@ -1,0 +1,7 @@
+"""`python -m raybench`: the same program as the command raybench."""
+
+import sys
+
+from raybench.cli import main
+
+sys.exit(main())

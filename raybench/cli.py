@@ -1,0 +1,134 @@
+"""The command line: a verb, then key=value words; one call; an exit code.
+
+Exit codes: 0 every point has a final row and none failed; 1 some failed; 2 usage or
+configuration, nothing was started; 130 interrupted, rows kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import raybench
+from raybench.errors import ConfigError, RaybenchError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from raybench.config import ClusterSettings, Request
+
+HELP = """\
+raybench {version}: how fast a machine or a cluster runs deep-learning inference, and how that grows.
+
+usage: raybench [verb] [experiment=NAME] [key=value ...]
+
+verbs
+  run       measure an experiment (this is the default verb)
+  plan      show its points and the least time they take; starts nothing
+  list      experiments, models, engines and presets
+  doctor    what this machine can do, engine by engine, and what is missing
+  show DIR  the table of a results folder
+
+examples
+  raybench experiment=scaling
+  raybench experiment=precision engine=onnxruntime trials=3
+  raybench plan experiment=paper device=gpu cluster.gpus=4
+  raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
+  raybench experiment=scaling cluster.address=10.0.0.1:6379
+
+keys
+  model, precision, batch_size, workers, engine, inflight, transfers
+            the axes: one value or a list, e.g. batch_size=[1,8,32]
+  device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|all
+  results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or {"-h", "--help", "help"} & set(words):
+        print(HELP.format(version=raybench.__version__), end="")
+        return 0
+    if words[0] == "--version":
+        print(raybench.__version__)
+        return 0
+    verb = words.pop(0) if "=" not in words[0] else "run"
+    try:
+        if verb not in VERBS:
+            raise ConfigError(f"Unknown verb {verb!r}. {nearest(verb, VERBS)}")
+        return VERBS[verb](words)
+    except UsageError as error:
+        print(f"raybench: {error}", file=sys.stderr)
+        return 2
+    except RaybenchError as error:
+        print(f"raybench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("raybench: interrupted; rows that were written are kept.", file=sys.stderr)
+        return 130
+
+
+def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, Any]:
+    """The request, and the session when it had to be joined to learn what there is."""
+    from raybench.cluster import session
+    from raybench.config import compose
+
+    joined: list[Any] = []
+
+    def devices(cluster: ClusterSettings) -> Mapping[str, int]:
+        if cluster.address is None:
+            return session.local_devices(cluster.gpus, cluster.cpus)
+        joined.append(stack.enter_context(session.connect(cluster.address, {}, False)))
+        return dict(joined[0].devices)
+
+    request = compose(words, devices)
+    return request, (joined[0] if joined else None)
+
+
+def _run(words: list[str]) -> int:
+    from raybench import run
+
+    with contextlib.ExitStack() as stack:
+        request, session = _compose(words, stack)
+        return run.run(request, session, stack)
+
+
+def _plan(words: list[str]) -> int:
+    from raybench import run
+
+    with contextlib.ExitStack() as stack:
+        request, _ = _compose(words, stack)
+        run.show_plan(request)
+    return 0
+
+
+def _list(words: list[str]) -> int:
+    from raybench import catalogue
+
+    catalogue.show(words)
+    return 0
+
+
+def _doctor(words: list[str]) -> int:
+    from raybench import doctor
+
+    return doctor.examine(words)
+
+
+def _show(words: list[str]) -> int:
+    from raybench import run
+
+    if len(words) != 1:
+        raise ConfigError("show takes one results folder. Write: raybench show results")
+    run.show(words[0])
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "plan": _plan,
+    "list": _list,
+    "doctor": _doctor,
+    "show": _show,
+}

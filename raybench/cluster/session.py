@@ -1,0 +1,158 @@
+"""Session: a Ray cluster, started on this machine or attached to, and the devices in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raybench.errors import ClusterError
+from raybench.machine import devices
+
+NAMESPACE = "raybench"
+OBJECT_STORE_BYTES = 256 << 20
+"""Traces and reports pass through it, never batches."""
+PROBE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of the cluster and its devices, as Ray counts them."""
+
+    node_id: str
+    hostname: str
+    devices: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connected cluster.
+
+    Attributes:
+        nodes: alive ones.
+        dashboard_url: with scheme; None when there is no dashboard.
+        embedded: whether it was started here and ends with the command.
+    """
+
+    nodes: tuple[Node, ...]
+    dashboard_url: str | None
+    embedded: bool
+
+    @property
+    def devices(self) -> dict[str, int]:
+        """Number of devices of each kind in the whole cluster."""
+        return {kind: sum(n.devices.get(kind, 0) for n in self.nodes) for kind in ("gpu", "cpu")}
+
+    def table(self) -> str:
+        """What there is, node by node, for a refusal."""
+        return "; ".join(
+            f"{node.hostname}: {node.devices.get('gpu', 0)} GPUs, {node.devices.get('cpu', 0)} CPU cores"
+            for node in self.nodes
+        )
+
+
+def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
+    """Devices that an embedded cluster on this machine will have.
+
+    Raises:
+        ClusterError: when told to offer more CPU cores than there are.
+    """
+    held = len(devices.cores())
+    if cpus is not None and cpus > held:
+        raise ClusterError(
+            f"cluster.cpus={cpus} offers more cores than this machine has: {held}. Use cluster.cpus={held}."
+        )
+    return {"gpu": devices.gpu_count() if gpus is None else gpus, "cpu": cpus or held}
+
+
+@contextlib.contextmanager
+def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> Iterator[Session]:
+    """Start Ray here, or attach to a cluster; disconnect at the end.
+
+    Args:
+        address: None starts Ray; "auto" or "host:port" attaches.
+        told: devices that an embedded cluster is to have.
+        dashboard: whether an embedded cluster runs Ray's dashboard.
+
+    Raises:
+        ClusterError: when there is no cluster at the address, within a few seconds.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
+    try:
+        url = context.dashboard_url
+        yield Session(_nodes(ray), f"http://{url}" if url else None, address is None)
+    finally:
+        ray.shutdown()
+
+
+def _embed(ray: Any, told: Mapping[str, int], dashboard: bool) -> Any:
+    if not dashboard:
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    return ray.init(
+        address="local",
+        num_cpus=told["cpu"],
+        num_gpus=told["gpu"],
+        include_dashboard=dashboard,
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="error",
+        namespace=NAMESPACE,
+        # Ray lowers its workers' priority by 15 otherwise, which unbalances them on a busy machine
+        _system_config={"worker_niceness": 0},
+    )
+
+
+def _attach(ray: Any, address: str) -> Any:
+    if address.startswith("ray://"):
+        raise ClusterError(
+            f"cluster.address={address!r} is a Ray Client address, whose calls take a detour. "
+            "Use host:port of the head node, or run this command inside ray job submit."
+        )
+    if address != "auto":
+        _probe(address)
+    try:
+        return ray.init(
+            address=address, log_to_driver=False, logging_level="error", namespace=NAMESPACE
+        )
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - Ray raises SystemExit on a dead head
+        words = " ".join(str(error).split())[:300]
+        raise ClusterError(
+            f"No Ray cluster could be joined at cluster.address={address!r}: {words}. "
+            "Check the address, the token (RAY_AUTH_TOKEN) and that Ray and Python are the same there."
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Refuse a dead address in seconds; Ray itself takes 40 and then exits the process."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ClusterError(f"cluster.address={address!r} is not host:port. Write for example 10.0.0.1:6379.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"Nothing answers at cluster.address={address!r}: {error}. "
+            "Start a head node there with ray start --head, or correct the address."
+        ) from error
+
+
+def _nodes(ray: Any) -> tuple[Node, ...]:
+    return tuple(
+        Node(
+            node["NodeID"],
+            node["NodeManagerHostname"],
+            {
+                "gpu": int(node["Resources"].get("GPU", 0)),
+                "cpu": int(node["Resources"].get("CPU", 0)),
+            },
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )

@@ -1,0 +1,138 @@
+"""ONNX Runtime: the second engine on CPU cores."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raybench.engines.base import EngineInfo
+from raybench.errors import EngineFailure, OutOfMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from typing_extensions import Self
+
+    from raybench.engines.base import Load
+    from raybench.machine.devices import Device
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeSettings:
+    """Options of the engine `onnxruntime`.
+
+    Attributes:
+        threads: that compute one operator; they share the worker's core.
+        arena: whether the library keeps freed memory for the next batch.
+    """
+
+    threads: int = 1
+    arena: bool = True
+
+
+class OnnxRuntimeEngine:
+    """One session on the CPU provider; inputs and outputs are bound once for each batch."""
+
+    name: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str | None] = None
+    device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
+    int8_dialect: ClassVar[str] = "u8s8"
+    reads_graph: ClassVar[bool] = True
+    Settings: ClassVar[type] = OnnxRuntimeSettings
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why ONNX Runtime cannot run here, or None."""
+        if find_spec("onnxruntime") is None:
+            return (
+                "Engine 'onnxruntime' needs the package onnxruntime, which is missing. "
+                "Run pip install onnxruntime."
+            )
+        return None
+
+    @classmethod
+    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
+        """The CPU provider has no half-precision kernels for these networks and would cast back."""
+        if not transfers:
+            return "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
+        if precision not in ("fp32", "int8"):
+            return (
+                f"ONNX Runtime on {device.name} would run {precision} as fp32. "
+                "Use precision=fp32 or int8."
+            )
+        return None
+
+    @classmethod
+    def load(cls, load: Load) -> Self:
+        """Open the session and bind every batch of the pool."""
+        return cls(load)
+
+    def __init__(self, load: Load) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = load.options.threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = load.options.arena
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        began = time.perf_counter()
+        self._session = _guarded(
+            "build",
+            lambda: ort.InferenceSession(
+                str(load.model.path), options, providers=["CPUExecutionProvider"]
+            ),
+        )
+        built = time.perf_counter()
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._bindings = [self._bind(load, index) for index in range(load.batches.count)]
+        self._last = self._bindings[0]
+        self.info = EngineInfo(
+            version=ort.__version__,
+            build_s=built - began,
+            load_s=time.perf_counter() - built,
+            threads=load.options.threads,
+        )
+
+    def _bind(self, load: Load, index: int) -> Any:
+        binding = self._session.io_binding()
+        for name, array in load.batches.batch(index).items():
+            binding.bind_cpu_input(name, array)
+        for name in self._names:
+            binding.bind_output(name)
+        return binding
+
+    def submit(self, sequence: int) -> None:
+        """Run the batch: the library has no queue of its own."""
+        self._last = self._bindings[sequence % len(self._bindings)]
+        _guarded("run", lambda: self._session.run_with_iobinding(self._last))
+
+    def collect(self, sequence: int) -> None:
+        """Nothing to wait for."""
+
+    def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of the last batch's outputs, by name."""
+        arrays = self._last.copy_outputs_to_cpu()
+        return {name: array.copy() for name, array in zip(self._names, arrays, strict=True)}
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._bindings = []
+        self._last = None
+        self._session = None
+
+
+def _guarded(stage: str, call: Callable[[], Any]) -> Any:
+    """Run a call of the library; its own exceptions derive from Exception alone, so go by text."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - the library has no common base class
+        words = " ".join(str(error).split())
+        size = re.search(r"requested buffer of size (\d+)", words)
+        if size or "bad_alloc" in words or isinstance(error, MemoryError):
+            raise OutOfMemory(stage, int(size[1]) if size else None, words[-200:]) from error
+        raise EngineFailure(f"ONNX Runtime failed at stage {stage!r}: {words[-500:]}") from error

@@ -1,0 +1,164 @@
+"""OpenVINO: the default engine on CPU cores."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from raybench.engines.base import EngineInfo
+from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from typing_extensions import Self
+
+    from raybench.engines.base import Load
+    from raybench.machine.devices import Device
+
+HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+"""Arithmetic of everything that the graph leaves in float. Always set: the library's own default
+is bf16 where the CPU has it, and an "fp32" row would be twice too fast."""
+
+
+@dataclass(frozen=True)
+class OpenVINOSettings:
+    """Options of the engine `openvino`.
+
+    Attributes:
+        threads: that compute one batch; they share the worker's core.
+    """
+
+    threads: int = 1
+
+
+class OpenVINOEngine:
+    """One compiled model at a static batch; one infer request for each batch of the pool.
+
+    With one batch in flight it infers on the calling thread; with more it queues requests
+    and the runtime's own thread works through them.
+    """
+
+    name: ClassVar[str] = "openvino"
+    extra: ClassVar[str | None] = None
+    device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
+    int8_dialect: ClassVar[str] = "s8s8"
+    reads_graph: ClassVar[bool] = True
+    Settings: ClassVar[type] = OpenVINOSettings
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why OpenVINO cannot run here, or None."""
+        if find_spec("openvino") is None:
+            return "Engine 'openvino' needs the package openvino, which is missing. Run pip install openvino."
+        return None
+
+    @classmethod
+    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
+        """Precisions that OpenVINO would quietly run in another one are refused."""
+        if not transfers:
+            return "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
+        if precision == "bf16":
+            import openvino as ov
+
+            if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                return f"{device.name} has no bf16 arithmetic. Use precision=fp32 or int8."
+            return None
+        if precision not in HINTS:
+            return (
+                f"OpenVINO on a CPU would run {precision} as another precision. "
+                f"Use precision={', '.join(HINTS)}."
+            )
+        return None
+
+    @classmethod
+    def load(cls, load: Load) -> Self:
+        """Compile at the point's batch and bind every batch of the pool to a request."""
+        return cls(load)
+
+    def __init__(self, load: Load) -> None:
+        import openvino as ov
+
+        hint = HINTS[load.model.precision]
+        batch_size = load.batches.batch_size
+        threads = load.options.threads
+        core = ov.Core()
+        began = time.perf_counter()
+        graph = core.read_model(load.model.path)
+        graph.reshape({s.name: list(s.with_batch(batch_size)) for s in load.model.inputs})
+        properties = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": hint,
+            "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
+        }
+        self._compiled = _guarded("build", lambda: core.compile_model(graph, "CPU", properties))
+        built = time.perf_counter()
+        self._refuse_other_precision(hint)
+        self._requests = _guarded("load", lambda: [self._request(load, i) for i in range(load.batches.count)])
+        self._wait = load.inflight > 1
+        self._last = self._requests[0]
+        self.info = EngineInfo(
+            version=ov.get_version().split("-")[0],
+            build_s=built - began,
+            load_s=time.perf_counter() - built,
+            threads=threads,
+        )
+
+    def _refuse_other_precision(self, hint: str) -> None:
+        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if used not in (hint, {"f32": "float", "bf16": "bfloat16"}[hint]):
+            raise Unsupported(f"OpenVINO was asked for {hint} and compiled for {used}. Use another precision.")
+
+    def _request(self, load: Load, index: int) -> Any:
+        import openvino as ov
+
+        request = self._compiled.create_infer_request()
+        for name, array in load.batches.batch(index).items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        return request
+
+    def submit(self, sequence: int) -> None:
+        """Infer now, or queue the request when several may be in flight."""
+        request = self._requests[sequence % len(self._requests)]
+        if self._wait:
+            request.start_async()
+        else:
+            _guarded("run", request.infer)
+
+    def collect(self, sequence: int) -> None:
+        """Wait for a queued request; nothing to wait for otherwise."""
+        self._last = self._requests[sequence % len(self._requests)]
+        if self._wait:
+            _guarded("run", self._last.wait)
+
+    def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Copies of the last batch's outputs, by name."""
+        return {
+            port.get_any_name(): self._last.get_tensor(port).data.copy()
+            for port in self._compiled.outputs
+        }
+
+    def close(self) -> None:
+        """Drop the requests and the compiled model."""
+        self._requests = []
+        self._compiled = None
+        self._last = None
+
+
+def _guarded(stage: str, call: Callable[[], Any]) -> Any:
+    """Run a call of the library; turn its words for memory into OutOfMemory."""
+    try:
+        return call()
+    except MemoryError as error:
+        raise OutOfMemory(stage, None, "the allocation failed") from error
+    except RuntimeError as error:
+        words = " ".join(str(error).split())
+        size = re.search(r"[Ff]ailed to allocate (\d+) bytes", words)
+        if size or "bad_alloc" in words:
+            raise OutOfMemory(stage, int(size[1]) if size else None, words[-200:]) from error
+        raise EngineFailure(f"OpenVINO failed at stage {stage!r}: {words[-500:]}") from error

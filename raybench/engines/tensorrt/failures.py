@@ -1,0 +1,125 @@
+"""Failures: what TensorRT and the CUDA driver say when they refuse, sorted into raybench's errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from raybench.errors import EngineFailure, OutOfMemory, PointError, Unsupported
+
+STICKY = frozenset(
+    {
+        46,  # devices unavailable: another process holds the device exclusively
+        214,  # uncorrectable ECC error
+        220,  # uncorrectable NVLink error
+        700,  # illegal address
+        702,  # launch timeout
+        709,  # context is destroyed
+        710,  # device assert
+        714,  # hardware stack error
+        715,  # illegal instruction
+        716,  # misaligned address
+        717,  # invalid address space
+        718,  # invalid program counter
+        719,  # launch failure
+        720,  # cooperative launch too large
+        721,  # tensor memory leak
+        999,  # unknown
+    }
+)
+"""CUDA codes after which every further call of this process returns the same code."""
+
+ALLOCATION = 2
+"""cudaErrorMemoryAllocation."""
+
+_MEMORY = (
+    re.compile(r"Requested amount of GPU memory \((\d+) bytes\)"),
+    re.compile(r"due to insufficient memory on requested size of (\d+)"),
+    re.compile(r"OutOfMemory[^\n]*?(?:requested|allocat\w*)\D*(\d+)", re.IGNORECASE),
+    re.compile(r"OutOfMemory|[Oo]ut of memory|insufficient memory"),
+)
+_TOO_LARGE = re.compile(r"2147483647|2\^31|exceeds? (?:the )?(?:maximum )?(?:volume|number of elements)")
+_FOREIGN_CHIP = re.compile(r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM")
+_NODE = re.compile(r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)")
+_WORDS_KEPT = 400
+
+
+class DeviceLost(EngineFailure):
+    """A CUDA error that stays: no further call can work, so this process must end."""
+
+    process_must_end = True
+
+
+def of_cuda(call: str, code: int, name: str, stage: str, requested_bytes: int | None) -> PointError:
+    """The error for a CUDA return code.
+
+    Args:
+        call: the function that returned it.
+        code: its number.
+        name: its name.
+        stage: where the engine was (build, load, input, run).
+        requested_bytes: what an allocation asked for.
+    """
+    words = f"{call} returned {name} ({code})"
+    if code == ALLOCATION:
+        return OutOfMemory(stage, requested_bytes, words)
+    if code in STICKY:
+        return DeviceLost(
+            f"The CUDA device failed at stage {stage!r}: {words}. This process cannot use it any "
+            "more; the point is tried again in a new one. See dmesg for Xid lines."
+        )
+    return EngineFailure(f"CUDA refused at stage {stage!r}: {words}. Check the driver with nvidia-smi.")
+
+
+def of_library(stage: str, lines: Iterable[str], doing: str) -> PointError:
+    """The error for a call of TensorRT that returned nothing, from what its log says.
+
+    Args:
+        stage: build, load, input or run.
+        lines: the log, oldest first; errors and warnings.
+        doing: what was refused, e.g. "build a plan".
+    """
+    log = [line for line in lines if line]
+    for pattern in _MEMORY:
+        for line in reversed(log):
+            if found := pattern.search(line):
+                asked = int(found[1]) if pattern.groups else None
+                return OutOfMemory(stage, asked, _short(line))
+    for pattern, reason in (
+        (_TOO_LARGE, "a tensor has more elements than it can index. Use a smaller batch_size"),
+        (_FOREIGN_CHIP, "this GPU is not known to it. Install a newer TensorRT"),
+    ):
+        for line in reversed(log):
+            if pattern.search(line):
+                return Unsupported(f"TensorRT cannot {doing}: {reason}. It said: {_short(line)}")
+    words = _short(_last_error(log)) if log else "it gave no reason"
+    return EngineFailure(f"TensorRT could not {doing} at stage {stage!r}: {words}")
+
+
+def of_parser(words: Iterable[str], log: Iterable[str]) -> Unsupported:
+    """The error for an ONNX graph that the parser refuses: the node's name and the parser's words."""
+    said = [" ".join(text.split()) for text in words]
+    text = "; ".join(said) or _short(_last_error(list(log)) or "it gave no reason")
+    node = _node(" ".join([*said, *log]))
+    where = f" at node {node!r}" if node else ""
+    return Unsupported(
+        f"TensorRT's ONNX parser refuses the model{where}: {text[:_WORDS_KEPT]}. "
+        "Use another engine for it, or rewrite that operator."
+    )
+
+
+def _node(text: str) -> str | None:
+    found = _NODE.search(text)
+    if found is None:
+        return None
+    return found["name"] or found["output"] or found["op"]
+
+
+def _last_error(lines: list[str]) -> str:
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines or [""])[-1]
+
+
+def _short(line: str) -> str:
+    text = " ".join(line.split())
+    return text if len(text) <= _WORDS_KEPT else text[:_WORDS_KEPT] + "..."

@@ -1,0 +1,74 @@
+"""Blocks: the stream cut at completions, and how much was done between two instants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Consecutive batches between edges; an edge is the completion of a batch.
+
+    Attributes:
+        edges: int64, shape (k + 1,): index of the batch whose completion is the edge.
+        edge_ns: int64, shape (k + 1,): its stamp.
+        items: int64, shape (k,): items completed after one edge and up to the next.
+    """
+
+    edges: NDArray[np.int64]
+    edge_ns: NDArray[np.int64]
+    items: NDArray[np.int64]
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """Items per second of each block, shape (k,): items over the difference of two stamps."""
+        return self.items * 1e9 / np.diff(self.edge_ns)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def cut(
+    done_ns: NDArray[np.int64], start_ns: int, block_ns: int, min_batches: int, batch_size: int
+) -> Blocks:
+    """Cut completions into blocks on a grid that is anchored at the common start.
+
+    Edge k is the first completion at or after start + k * block with at least `min_batches`
+    batches since the edge before (method.md, section 1): the rate of a block then has no
+    quantisation by whole batches, and blocks of different workers lie beside one another.
+
+    Args:
+        done_ns: int64, shape (n,), rising.
+        start_ns: anchor of the grid, same clock.
+        block_ns: length of a block.
+        min_batches: fewest batches between two edges.
+        batch_size: items of a batch.
+    """
+    edges: list[int] = []
+    if len(done_ns):
+        grid = np.arange(start_ns, int(done_ns[-1]) + 1, block_ns)
+        for index in np.searchsorted(done_ns, grid, side="left").tolist():
+            if not edges or index >= edges[-1] + min_batches:
+                edges.append(index)
+    chosen = np.array(edges, np.int64)
+    items = np.diff(chosen) * batch_size if len(chosen) else np.empty(0, np.int64)
+    return Blocks(chosen, done_ns[chosen] if len(chosen) else np.empty(0, np.int64), items)
+
+
+def items_between(
+    done_ns: NDArray[np.int64], begin_ns: float, end_ns: float, batch_size: int
+) -> float:
+    """Items completed between two instants; a batch astride an instant counts in proportion.
+
+    Work is taken as even between two completions. For an instant that is itself a completion
+    this is a plain count, so a single worker's window is exact, and a window that is common to
+    several workers is free of the error of one batch at each end.
+    """
+    marks = np.interp([begin_ns, end_ns], done_ns, np.arange(len(done_ns), dtype=np.float64))
+    return float(marks[1] - marks[0]) * batch_size

@@ -1,0 +1,147 @@
+"""BatchPool: seeded random inputs that rotate, more of them than any cache of the host holds."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from raybench.models.model import TensorSpec
+
+_FALLBACK_CACHE_BYTES = 32 << 20
+_MIN_BATCHES, _MAX_BATCHES = 4, 256
+_MEASURED, _CALIBRATION = 0, 1
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class BatchPool:
+    """A pool of random items; a batch is a contiguous view of it at a rotating offset.
+
+    Floats are uniform in [-1, 1) and never 0, integers uniform in their range, both ends
+    included. The pool is at least `min_bytes` large, unless 256 batches are less: engines bind each
+    batch, and inputs that small cost nothing to read. It is never more than twice `min_bytes`, or
+    one batch and three items where that is more.
+
+    Args:
+        specs: the inputs.
+        batch_size: items in a batch.
+        seed: the same seed gives the same items.
+        ranges: lowest and highest value by name of integer input; 0 and 1 where it tells nothing.
+        min_bytes: smallest size over all inputs; None for twice the last-level cache.
+
+    Attributes:
+        specs: the inputs.
+        batch_size: items in a batch.
+        count: number of distinct batches, 4 to 256.
+        nbytes: memory of the pool.
+        key: of what the items are drawn from, beside the specs.
+    """
+
+    def __init__(
+        self,
+        specs: tuple[TensorSpec, ...],
+        batch_size: int,
+        seed: int,
+        ranges: Mapping[str, Sequence[int]],
+        min_bytes: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size} is below 1")
+        self.specs = specs
+        self.batch_size = batch_size
+        floor = 2 * last_level_cache_bytes() if min_bytes is None else min_bytes
+        item_bytes = sum(_item_bytes(spec) for spec in specs)
+        self.count, self._stride = _plan(batch_size, -(-floor // item_bytes) if item_bytes else 0)
+        items = (self.count - 1) * self._stride + batch_size
+        self._items = _draw(specs, items, (_MEASURED, seed), ranges)
+        self.nbytes = sum(values.nbytes for values in self._items.values())
+        self.key = f"{seed}/{sorted((name, tuple(bounds)) for name, bounds in ranges.items())}"
+
+    def first(self, items: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Views of the first items of the pool, those of batch 0 first; no more than there are."""
+        return {name: values[:items] for name, values in self._items.items()}
+
+    def batch(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Batch `index` (0 <= index < count): C-contiguous views of shape (batch_size, ...)."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"batch {index} of {self.count}")
+        start = index * self._stride
+        return {
+            name: values[start : start + self.batch_size] for name, values in self._items.items()
+        }
+
+
+def calibration_batches(
+    specs: tuple[TensorSpec, ...],
+    ranges: Mapping[str, Sequence[int]],
+    batches: int,
+    batch_size: int,
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Batches of the pool's distribution that no pool of any seed holds."""
+    items = _draw(specs, batches * batch_size, (_CALIBRATION, 0), ranges)
+    starts = range(0, batches * batch_size, batch_size)
+    return [
+        {name: values[start : start + batch_size] for name, values in items.items()}
+        for start in starts
+    ]
+
+
+def last_level_cache_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Size of the largest cache that a core sees; 32 MiB where the system does not tell."""
+    sizes = [_size(path) for path in root.glob("index*/size")]
+    return max(sizes, default=0) or _FALLBACK_CACHE_BYTES
+
+
+def _size(path: Path) -> int:
+    try:
+        text = path.read_text().strip()
+        return int(text.rstrip("KMG")) * _UNITS.get(text[-1:], 1)
+    except (OSError, ValueError):
+        return 0
+
+
+def _plan(batch_size: int, wanted: int) -> tuple[int, int]:
+    """Number of batches and step between them, in items, so that they span `wanted` items."""
+    if _MIN_BATCHES * batch_size <= 2 * wanted:
+        count = max(_MIN_BATCHES, math.ceil(wanted / batch_size))
+        return min(count, _MAX_BATCHES), batch_size
+    # four batches side by side would be more than twice what is wanted: let them overlap
+    return _MIN_BATCHES, max(1, math.ceil((wanted - batch_size) / (_MIN_BATCHES - 1)))
+
+
+def _item_bytes(spec: TensorSpec) -> int:
+    return math.prod(spec.with_batch(1)) * np.dtype(spec.dtype).itemsize
+
+
+def _draw(
+    specs: Sequence[TensorSpec],
+    items: int,
+    seed: tuple[int, int],
+    ranges: Mapping[str, Sequence[int]],
+) -> dict[str, np.ndarray[Any, Any]]:
+    drawn: dict[str, np.ndarray[Any, Any]] = {}
+    for spec in specs:
+        rng = np.random.Generator(np.random.SFC64([*seed, zlib.crc32(spec.name.encode())]))
+        shape, dtype = spec.with_batch(items), np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            drawn[spec.name] = _floats(rng, shape).astype(dtype, copy=False)
+        else:
+            low, high = (0, 1) if dtype.kind == "b" else ranges.get(spec.name, (0, 1))
+            drawn[spec.name] = rng.integers(low, high, shape, dtype, endpoint=True)
+    return drawn
+
+
+def _floats(
+    rng: np.random.Generator, shape: tuple[int, ...]
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    values = rng.random(shape, np.float32)
+    values *= 2
+    values -= 1
+    values[values == 0] = np.float32(2.0**-24)  # half a step: zeros may be skipped by hardware
+    return values

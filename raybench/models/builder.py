@@ -1,0 +1,211 @@
+"""GraphBuilder: writes an fp32 ONNX graph node by node, with seeded random weights.
+
+Every op appends one node and returns the name of its output, which is the node's name too. The
+topology is told first; `model(seed)` then fills the weights, so the same recipe also gives a
+draft without values (`model(None)`), enough to count and to check.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+
+    from raybench.models.model import TensorSpec
+
+OPSET = 17
+IR_VERSION = 8
+BIAS_STD = 0.01
+_ROOT3 = math.sqrt(3.0)  # a uniform draw of this bound has standard deviation 1
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight tensor: `centre` plus a uniform draw in [-bound, bound).
+
+    Attributes:
+        name: in the graph; the seed of its values, so building order does not matter.
+        shape: as the graph holds it.
+        bound: half the width of the draw; 0 for a constant.
+        centre: the middle of the draw.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    bound: float
+    centre: float = 0.0
+
+    def values(self, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """float32 values of `shape`: the same bytes for the same seed and name, on any machine."""
+        if self.bound == 0:
+            return np.full(self.shape, self.centre, np.float32)
+        bits = np.random.SFC64([seed, zlib.crc32(self.name.encode())])
+        values = np.random.Generator(bits).random(self.shape, np.float32)
+        values *= np.float32(2 * self.bound)
+        values += np.float32(self.centre - self.bound)
+        return values
+
+
+class GraphBuilder:
+    """Nodes, weights and constants of one graph, in the order they are told.
+
+    Args:
+        name: of the graph.
+        inputs: the graph's inputs; images are (N, channels, height, width).
+    """
+
+    def __init__(self, name: str, inputs: Sequence[TensorSpec]) -> None:
+        self._name = name
+        self._inputs = tuple(inputs)
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, Weight] = {}
+        self._constants: dict[str, np.ndarray[Any, Any]] = {}
+        self._count: dict[str, int] = {}
+        self._channels = {spec.name: spec.shape[1] for spec in inputs if len(spec.shape) > 1}
+
+    def channels(self, value: str) -> int:
+        """Channels (axis 1 of an image, last axis of features) of a value."""
+        return int(self._channels[value])
+
+    def op(
+        self,
+        kind: str,
+        *inputs: str,
+        name: str | None = None,
+        channels: int | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Append a node of any kind; channels default to those of its first input."""
+        from onnx import helper
+
+        label = name or self._label(kind)
+        self._nodes.append(helper.make_node(kind, list(inputs), [label], name=label, **attributes))
+        self._channels[label] = (
+            channels if channels is not None else self._channels.get(inputs[0], 0)
+        )
+        return label
+
+    def weight(self, name: str, shape: Sequence[int], bound: float, centre: float = 0.0) -> str:
+        """Declare a float32 weight, drawn from [centre - bound, centre + bound)."""
+        self._weights[name] = Weight(name, tuple(shape), bound, centre)
+        return name
+
+    def constant(self, name: str, values: Any, dtype: str = "int64") -> str:
+        """Declare a constant; the same name twice is the same constant."""
+        self._constants[name] = np.asarray(values, dtype)
+        return name
+
+    def conv(
+        self,
+        x: str,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        pad: int = 0,
+        groups: int = 1,
+        gain: float = 1.0,
+        relu: bool = True,
+    ) -> str:
+        """Convolution with bias; weights He-uniform: variance gain^2 x 2 / fan-in."""
+        label = self._label("Conv")
+        into = self.channels(x) // groups
+        fan_in = into * kernel * kernel
+        w = self.weight(
+            f"{label}.w", (channels, into, kernel, kernel), gain * math.sqrt(6.0 / fan_in)
+        )
+        b = self.weight(f"{label}.b", (channels,), BIAS_STD * _ROOT3)
+        attributes = {
+            "kernel_shape": [kernel] * 2,
+            "strides": [stride] * 2,
+            "pads": [pad] * 4,
+            "group": groups,
+        }
+        y = self.op("Conv", x, w, b, name=label, channels=channels, **attributes)
+        return self.op("Relu", y, name=f"{label}.relu") if relu else y
+
+    def fc(self, x: str, features: int, relu: bool = False) -> str:
+        """Fully connected layer: Gemm with weights (features, inputs), He-uniform."""
+        label = self._label("fc")
+        into = self.channels(x)
+        w = self.weight(f"{label}.w", (features, into), math.sqrt(6.0 / into))
+        b = self.weight(f"{label}.b", (features,), BIAS_STD * _ROOT3)
+        y = self.op("Gemm", x, w, b, name=label, channels=features, transB=1)
+        return self.op("Relu", y, name=f"{label}.relu") if relu else y
+
+    def linear(self, x: str, features: int, label: str) -> str:
+        """Dense layer of a transformer: MatMul with weights (inputs, features), then Add."""
+        into = self.channels(x)
+        w = self.weight(f"{label}.w", (into, features), _ROOT3 / math.sqrt(into))
+        b = self.weight(f"{label}.b", (features,), BIAS_STD * _ROOT3)
+        y = self.op("MatMul", x, w, name=label, channels=features)
+        return self.op("Add", y, b, name=f"{label}.add")
+
+    def table(self, name: str, shape: Sequence[int], std: float = 0.02) -> str:
+        """An embedding or position table of the given standard deviation."""
+        return self.weight(name, shape, std * _ROOT3)
+
+    def layer_norm(self, x: str, epsilon: float) -> str:
+        """LayerNormalization over the last axis; gamma 1, beta 0."""
+        label = self._label("LayerNormalization")
+        size = self.channels(x)
+        gamma = self.weight(f"{label}.w", (size,), 0.0, 1.0)
+        beta = self.weight(f"{label}.b", (size,), 0.0)
+        return self.op("LayerNormalization", x, gamma, beta, name=label, axis=-1, epsilon=epsilon)
+
+    def maxpool(self, x: str, kernel: int, stride: int, pads: Sequence[int] = (0, 0, 0, 0)) -> str:
+        """Max pooling; pads are (top, left, bottom, right)."""
+        return self.op(
+            "MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=list(pads)
+        )
+
+    def lrn(self, x: str) -> str:
+        """Local response normalisation across channels, with AlexNet's constants."""
+        return self.op("LRN", x, size=5, alpha=1e-4, beta=0.75, bias=1.0)
+
+    def classifier(self, x: str, classes: int = 1000) -> str:
+        """Flatten, fully connected, softmax."""
+        return self.op("Softmax", self.fc(self.op("Flatten", x, axis=1), classes), axis=1)
+
+    def model(self, output: str, shape: Sequence[int | str], seed: int | None) -> onnx.ModelProto:
+        """The finished graph; `output` becomes "output". Without a seed the weights have no values."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        self._rename(output, "output")
+        tensors = [
+            numpy_helper.from_array(values, name) for name, values in self._constants.items()
+        ]
+        for weight in self._weights.values():
+            tensor = TensorProto(name=weight.name, dims=weight.shape, data_type=TensorProto.FLOAT)
+            if seed is not None:
+                tensor.raw_data = weight.values(seed).astype("<f4", copy=False).tobytes()
+            tensors.append(tensor)
+        inputs = [
+            helper.make_tensor_value_info(
+                spec.name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), spec.shape
+            )
+            for spec in self._inputs
+        ]
+        outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, list(shape))]
+        graph = helper.make_graph(self._nodes, self._name, inputs, outputs, tensors)
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(
+            graph, ir_version=IR_VERSION, opset_imports=opset, producer_name="raybench"
+        )
+
+    def _label(self, kind: str) -> str:
+        kind = kind.lower()
+        self._count[kind] = self._count.get(kind, 0) + 1
+        return f"{kind}_{self._count[kind]}"
+
+    def _rename(self, old: str, new: str) -> None:
+        for node in self._nodes:
+            if node.output[0] == old:
+                node.name = node.output[0] = new

@@ -1,0 +1,181 @@
+"""Precision: the passes that make a reduced graph from the fp32 graph, path to path.
+
+int8 is written as explicit Q/DQ in one of two dialects. `s8s8` (TensorRT, OpenVINO): symmetric,
+Q/DQ on the inputs of weighted ops only, so that Conv and Relu stay together, and biases plain
+float. `u8s8` (ONNX Runtime): asymmetric uint8 activations around every op that has an int8 kernel.
+The lists of ops are always given: the quantiser's own would take Softmax too, which ruins the
+outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from raybench.errors import ConfigError, Unsupported, nearest
+from raybench.experiment import PRECISIONS
+from raybench.models.batches import calibration_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+
+    from raybench.models.model import TensorSpec
+
+VERSION = 1
+"""Rises when a pass makes another graph from the same source."""
+
+OF_FP32 = ("fp32", "tf32", "bf16")
+"""Precisions that are the fp32 graph itself, computed otherwise by the engine."""
+
+DIALECTS = ("s8s8", "u8s8")
+NATIVE = "native"
+"""Dialect of an engine that rounds the fp32 graph to bf16 by itself, as OpenVINO's hint does."""
+
+CALIBRATION_BATCHES = 4
+CALIBRATION_BATCH_SIZE = 2
+EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf ends at 2 GiB
+
+_QDQ_OPSET = 13  # the first with one scale per channel
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_S8S8: dict[str, Any] = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+}
+_U8S8_OPS = [*_WEIGHTED, "Add", "Concat", "GlobalAveragePool", "Flatten", "MaxPool", "Relu"]
+_MISSING = {
+    "bf16": "no pass writes bf16 into a graph yet; ONNX has bf16 convolutions only from opset 22",
+    "fp8": "no pass writes an fp8 graph yet; it would need opset 19 and another calibration",
+}
+
+
+def refuse(precision: str, dialect: str | None) -> None:
+    """Raise what keeps a precision from being made, if anything does.
+
+    Raises:
+        ConfigError: there is no such precision.
+        Unsupported: no pass makes it. An engine that takes its types from the graph must not be
+            given the fp32 graph as bf16: it would run fp32 without a word.
+        ValueError: int8 without one of `DIALECTS`.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"Precision {precision!r} is not known. {nearest(precision, PRECISIONS)}")
+    if precision in _MISSING and (precision, dialect) != ("bf16", NATIVE):
+        raise Unsupported(
+            f"Precision {precision!r} cannot be made: {_MISSING[precision]}. Use fp16 or int8."
+        )
+    if precision == "int8" and dialect not in DIALECTS:
+        raise ValueError(f"int8 needs a dialect of {DIALECTS}, not {dialect!r}")
+
+
+def convert(
+    precision: str,
+    dialect: str | None,
+    source: Path,
+    target: Path,
+    inputs: tuple[TensorSpec, ...],
+    ranges: Mapping[str, tuple[int, int]],
+) -> None:
+    """Write the fp16 or int8 graph made from the fp32 graph at `source`.
+
+    The quantiser puts a passing file beside `source`: no other process may do so meanwhile.
+    """
+    big = sum(file.stat().st_size for file in source.parent.iterdir()) > EXTERNAL_ABOVE_BYTES
+    with _quiet():
+        if precision == "fp16":
+            _to_fp16(source, target, big)
+        else:
+            _to_int8(dialect, source, target, big, _Reader(inputs, ranges))
+
+
+class _Reader:
+    """Calibration data, one batch a call, None at the end: what the quantiser asks for."""
+
+    def __init__(
+        self, inputs: tuple[TensorSpec, ...], ranges: Mapping[str, tuple[int, int]]
+    ) -> None:
+        self._batches = iter(
+            calibration_batches(inputs, ranges, CALIBRATION_BATCHES, CALIBRATION_BATCH_SIZE)
+        )
+
+    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+        return next(self._batches, None)
+
+
+def _to_fp16(source: Path, target: Path, big: bool) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(str(source), keep_io_types=True)
+    onnx.save_model(
+        model, target, save_as_external_data=big, location=f"{target.name}.data" if big else None
+    )
+
+
+def _to_int8(dialect: str | None, source: Path, target: Path, big: bool, reader: _Reader) -> None:
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    model = onnx.load(source, load_external_data=False)
+    symmetric = dialect == "s8s8"
+    quantize_static(
+        _at_least_opset(model, source, target, big),
+        target,
+        reader,
+        quant_format=QuantFormat.QDQ,
+        calibrate_method=CalibrationMethod.MinMax,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=list(_WEIGHTED) if symmetric else _u8s8_ops(model),
+        use_external_data_format=big,
+        extra_options=dict(_S8S8) if symmetric else {},
+    )
+
+
+def _u8s8_ops(model: onnx.ModelProto) -> list[str]:
+    """The ops to quantise; the sums of a transformer's residual stream stay float.
+
+    In uint8 they cost it 3 dB: 23.7 against 26.5 dB for bert_base, 22.0 against 25.1 for vit_b16.
+    """
+    transformer = any(node.op_type == "LayerNormalization" for node in model.graph.node)
+    return [kind for kind in _U8S8_OPS if not (transformer and kind == "Add")]
+
+
+def _at_least_opset(model: onnx.ModelProto, source: Path, target: Path, big: bool) -> Path:
+    """The source, or a raised copy of it where `target` will be if its opset is too old for Q/DQ."""
+    import onnx
+    from onnx import version_converter
+
+    opset = max(
+        (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        default=1,
+    )
+    if opset >= _QDQ_OPSET:
+        return source
+    if big:
+        raise Unsupported(
+            f"int8 needs opset {_QDQ_OPSET} and this large graph has {opset}. Export it with opset 17."
+        )
+    onnx.save_model(version_converter.convert_version(onnx.load(source), _QDQ_OPSET), target)
+    return target
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's advice, which does not apply here, out of the program's log."""
+    root = logging.getLogger()
+    silent, level = logging.NullHandler(), logging.root.manager.disable
+    root.addHandler(silent)  # else its logging.warning() would configure the root logger
+    logging.disable(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logging.disable(level)
+        root.removeHandler(silent)

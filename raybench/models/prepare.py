@@ -1,0 +1,169 @@
+"""prepare: a model's name and a precision -> a Model on this node's disk, built once."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import shutil
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from raybench.models import precision as passes
+from raybench.models.cache import Cache, key_of
+from raybench.models.model import Model, TensorSpec
+from raybench.models.ranges import integer_ranges
+from raybench.models.skeleton import dims
+from raybench.models.source import identity, open_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+    from raybench.experiment import ModelSettings
+    from raybench.models.cache import Entry
+
+VERSION = 1
+"""Rises when the same source gives another fp32 graph or other facts."""
+
+_GRAPH = "model.onnx"
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    name: str,
+    settings: ModelSettings,
+    precision: str,
+    dialect: str | None,
+    cache_dir: Path,
+    rewrite_lrn: bool = False,
+) -> Model:
+    """The model in one precision, from the cache or built into it.
+
+    Args:
+        name: a zoo name or the path of an ONNX file.
+        settings: what the model must be told.
+        precision: one of `PRECISIONS`; tf32 is fp32's graph.
+        dialect: "s8s8" or "u8s8" for int8; "native" for a bf16 that the engine makes itself from
+            the fp32 graph; no matter for the others.
+        cache_dir: as `cache_dir()` gives it.
+        rewrite_lrn: replace LRN as ONNX Runtime likes it; fp16, which it casts back, keeps LRN.
+
+    Raises:
+        ModelError: the model cannot be used as it is told.
+        Unsupported: no pass makes this precision.
+    """
+    passes.refuse(precision, dialect)
+    cache = Cache(cache_dir / "models")
+    base_key = key_of(kind="fp32", version=VERSION, identity=identity(name, settings))
+    base = cache.entry(base_key, functools.partial(_build_fp32, name, settings))
+    inputs = _specs(base.facts["inputs"])
+    ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
+    dialect = dialect if precision in ("int8", "bf16") else None
+    key, entry = base_key, base
+    if precision not in passes.OF_FP32:
+        key = key_of(
+            kind=precision,
+            version=passes.VERSION,
+            source=base_key,
+            dialect=dialect,
+            ranges=ranges if precision == "int8" else None,
+            onnxruntime=metadata.version("onnxruntime"),
+        )
+
+        def build(folder: Path) -> dict[str, Any]:
+            with cache.hold(base_key):
+                passes.convert(
+                    precision, dialect, base.folder / _GRAPH, folder / _GRAPH, inputs, ranges
+                )
+            return {}
+
+        entry = cache.entry(key, build)
+    if rewrite_lrn and base.facts["has_lrn"] and precision != "fp16":
+        # last, so that none of the nodes that it makes is quantised
+        key = key_of(kind="lrn", version=VERSION, source=key)
+        entry = cache.entry(key, functools.partial(_build_lrn, entry))
+    return Model(
+        name=name,
+        precision=precision,
+        dialect=dialect,
+        path=entry.folder / _GRAPH,
+        sha256=entry.sha256,
+        inputs=inputs,
+        outputs=_specs(base.facts["outputs"]),
+        parameters=base.facts["parameters"],
+        macs_per_item=base.facts["macs_per_item"],
+        fp32_path=base.folder / _GRAPH,
+        softmax_outputs=frozenset(base.facts["softmax_outputs"]),
+        ranges=ranges,
+    )
+
+
+def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, Any]:
+    from raybench.models.macs import count
+
+    source = open_source(name, settings)
+    counts = count(source.proto)
+    if counts.unknown:
+        logger.info("MACs of %s are unknown because of: %s", name, ", ".join(counts.unknown))
+    _write(source.proto, folder)
+    if source.file is not None:
+        _copy_external(source.file.path.parent, source.file.external, folder)
+    return {
+        "inputs": [[spec.name, spec.dtype, spec.shape] for spec in source.inputs],
+        "outputs": [_output(value) for value in source.proto.graph.output],
+        "parameters": counts.parameters,
+        "macs_per_item": counts.macs_per_item,
+        "limits": source.limits,
+        "softmax_outputs": _softmax_outputs(source.proto.graph),
+        "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
+    }
+
+
+def _build_lrn(source: Entry, folder: Path) -> dict[str, Any]:
+    import onnx
+
+    from raybench.models.lrn import rewrite_lrn
+
+    model = onnx.load(source.folder / _GRAPH, load_external_data=False)
+    rewritten = rewrite_lrn(model)
+    _write(model, folder)
+    _copy_external(source.folder, tuple(name for name in source.files if name != _GRAPH), folder)
+    return {"rewritten": rewritten}
+
+
+def _write(model: onnx.ModelProto, folder: Path) -> None:
+    (folder / _GRAPH).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _copy_external(source: Path, locations: tuple[str, ...], folder: Path) -> None:
+    for location in locations:
+        target = folder / location
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / location, target)
+
+
+def _specs(facts: list[list[Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in facts)
+
+
+def _output(value: onnx.ValueInfoProto) -> list[Any]:
+    """Name, dtype and shape of an output; "?" for a size that the graph does not tell."""
+    from onnx import helper
+
+    kind = value.type.tensor_type.elem_type
+    dtype = helper.tensor_dtype_to_np_dtype(kind).name if kind else "unknown"
+    return [value.name, dtype, ["?" if dim is None else dim for dim in dims(value) or ()]]
+
+
+def _softmax_outputs(graph: onnx.GraphProto) -> list[str]:
+    makers = {output: node for node in graph.node for output in node.output}
+    found = []
+    for value in graph.output:
+        node = makers.get(value.name)
+        while node is not None and node.op_type in ("Identity", "Cast"):
+            node = makers.get(node.input[0])
+        if node is not None and node.op_type == "Softmax":
+            found.append(value.name)
+    return found

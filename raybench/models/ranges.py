@@ -1,0 +1,101 @@
+"""Ranges: the lowest and highest value that each integer input of a model may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raybench.errors import ModelError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import onnx
+
+    from raybench.models.model import TensorSpec
+
+_THROUGH = frozenset(
+    {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Expand"}
+)
+"""Kinds that pass indices on as they are."""
+
+
+def index_limits(model: onnx.ModelProto, inputs: Iterable[str]) -> dict[str, int]:
+    """Number of valid indices of each input that looks rows up in a table of weights (Gather).
+
+    An input that feeds several tables gets the smallest; one that feeds none is left out.
+    """
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    limits: dict[str, int] = {}
+    for name in inputs:
+        carriers = {name}
+        for node in model.graph.node:  # ONNX keeps nodes in topological order
+            if node.op_type in _THROUGH and node.input[0] in carriers:
+                carriers.update(node.output)
+            elif node.op_type == "Gather" and node.input[1] in carriers and node.input[0] in sizes:
+                axis = next(
+                    (attribute.i for attribute in node.attribute if attribute.name == "axis"), 0
+                )
+                rows = int(sizes[node.input[0]][axis])
+                limits[name] = min(rows, limits.get(name, rows))
+    return limits
+
+
+def integer_ranges(
+    model: str,
+    inputs: Sequence[TensorSpec],
+    limits: Mapping[str, int],
+    given: Mapping[str, Sequence[int]],
+) -> dict[str, tuple[int, int]]:
+    """Lowest and highest value of each integer input.
+
+    What is given counts first, then the table that the input looks up, then the type: all values
+    of an 8-bit input, 0 and 1 for any other.
+
+    Raises:
+        ModelError: a key that is no integer input, or a range that the type or the table forbids.
+    """
+    integers = {
+        spec.name: np.dtype(spec.dtype) for spec in inputs if np.dtype(spec.dtype).kind in "iu"
+    }
+    for key in given:
+        if key not in integers:
+            raise ModelError(
+                f"model.ranges.{key} names no integer input of {model!r}. {nearest(key, integers)}"
+            )
+    ranges = {}
+    for name, dtype in integers.items():
+        if name in given:
+            ranges[name] = _checked(model, name, given[name], dtype, limits.get(name))
+        elif name in limits:
+            ranges[name] = (0, min(limits[name] - 1, int(np.iinfo(dtype).max)))
+        else:
+            info = np.iinfo(dtype)
+            ranges[name] = (int(info.min), int(info.max)) if dtype.itemsize == 1 else (0, 1)
+    return ranges
+
+
+def _checked(
+    model: str, name: str, given: Sequence[int], dtype: np.dtype[np.integer[Any]], limit: int | None
+) -> tuple[int, int]:
+    key = f"model.ranges.{name}={given!r}"
+    if (
+        isinstance(given, (str, int))
+        or len(given) != 2
+        or not all(type(value) is int for value in given)
+    ):
+        raise ModelError(
+            f"{key} is not a range. Give the lowest and the highest value: model.ranges.{name}=[0, 1]."
+        )
+    low, high = given
+    info = np.iinfo(dtype)
+    if low > high or low < info.min or high > info.max:
+        raise ModelError(
+            f"{key} is no range of {dtype.name}. Give the lowest value first, within {info.min}..{info.max}."
+        )
+    if limit is not None and (low < 0 or high >= limit):
+        raise ModelError(
+            f"{key} leaves the table of {limit} rows that {model!r} looks up. Stay within 0..{limit - 1}."
+        )
+    return low, high

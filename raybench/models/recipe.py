@@ -1,0 +1,41 @@
+"""Recipe: one network of the zoo, told to a GraphBuilder; its version rises when its graph changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from raybench.models.builder import GraphBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import onnx
+
+    from raybench.models.model import TensorSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to write one network.
+
+    Attributes:
+        name: in the zoo.
+        version: rises with every change of the graph or of its weights.
+        inputs: of the graph.
+        output: shape of the only output.
+        write: tells the network to a builder and returns the name of the last value.
+        ranges: lowest and highest value of each integer input.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[TensorSpec, ...]
+    output: tuple[int | str, ...]
+    write: Callable[[GraphBuilder], str]
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def model(self, seed: int | None) -> onnx.ModelProto:
+        """The graph with the weights of `seed`; None leaves the weights without values."""
+        builder = GraphBuilder(self.name, self.inputs)
+        return builder.model(self.write(builder), self.output, seed)

@@ -1,0 +1,96 @@
+"""The skeleton of a graph: all nodes, no weights, so that shapes are inferred in milliseconds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from raybench.models.model import BATCH
+
+if TYPE_CHECKING:
+    import onnx
+
+Shape = tuple["int | str | None", ...]
+
+KEEP_ELEMENTS = 4096
+"""Constants up to this size stay: they may tell a Reshape, Slice or Resize what to do."""
+
+
+def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the graph in which each weight is a typed input without a value.
+
+    Old shape notes are left out: they may speak of another batch.
+    """
+    import onnx
+    from onnx import helper
+
+    graph = onnx.GraphProto(name=model.graph.name)
+    graph.node.extend(model.graph.node)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    graph.input.extend(value for value in model.graph.input if value.name not in weights)
+    for tensor in model.graph.initializer:
+        if _small(tensor):
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    for value in model.graph.output:
+        graph.output.append(_untold(value))
+    bare = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
+    bare.opset_import.extend(model.opset_import)
+    bare.functions.extend(model.functions)
+    return bare
+
+
+def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dict[str, Shape]:
+    """Shapes of all values of a skeleton, by name; None stands for a size that nothing tells.
+
+    Args:
+        bare: a skeleton; it is not changed.
+        batch: what to put for the batch symbol; None leaves the symbol.
+        strict: raise onnx's InferenceError where the graph contradicts itself.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(bare)
+    if batch is not None:
+        for value in copy.graph.input:
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param == BATCH:
+                    dim.dim_value = batch
+    known = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
+    shapes: dict[str, Shape] = {
+        tensor.name: tuple(tensor.dims) for tensor in known.graph.initializer
+    }
+    for value in (*known.graph.input, *known.graph.value_info, *known.graph.output):
+        shape = dims(value)
+        if shape is not None:
+            shapes[value.name] = shape
+    return shapes
+
+
+def dims(value: onnx.ValueInfoProto) -> Shape | None:
+    """The dimensions that a graph tells of a value; None when it tells no rank."""
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.dim_value > 0 else (dim.dim_param or None) for dim in tensor.shape.dim
+    )
+
+
+def _small(tensor: onnx.TensorProto) -> bool:
+    if math.prod(tensor.dims) > KEEP_ELEMENTS:
+        return False
+    return bool(tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
+
+
+def _untold(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    import onnx
+
+    bare = onnx.ValueInfoProto(name=value.name)
+    bare.type.CopyFrom(value.type)
+    bare.type.tensor_type.ClearField("shape")
+    return bare

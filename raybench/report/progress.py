@@ -1,0 +1,167 @@
+"""Progress: what the user sees while points run; lines in a log, or a live line in a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from raybench.schedule import Plan, Step
+
+GLYPHS = {"stable": "●", "unverified": "○", "unstable": "◐"}
+
+
+class View(Protocol):
+    """What the driver tells while it works."""
+
+    def skipped(self, number: int, step: Step, status: str) -> None:
+        """Step `number` of the plan has its row already."""
+        ...
+
+    def step(self, number: int, step: Step) -> None:
+        """Step `number` of the plan begins."""
+        ...
+
+    def phase(self, name: str) -> None:
+        """The step enters a phase: start, prepare, warm-up, measure."""
+        ...
+
+    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
+        """The streams have run for `gone_s` of about `total_s` seconds."""
+        ...
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row was written."""
+        ...
+
+
+def title(step: Step) -> str:
+    """A point in one short line."""
+    point = step.point
+    unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
+    trial = f" trial {step.trial + 1}" if step.trial else ""
+    return (
+        f"{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
+        f" ({point.engine}){trial}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 42 s, 3 min 05 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def ending(row: Mapping[str, Any]) -> str:
+    """What became of a step, in a few words."""
+    mark = " SIMULATED" if row.get("simulated") else ""
+    if row["status"] != "ok":
+        return f"{row['status']}: {row['reason']}{mark}"
+    verdict = str(row["verdict"])
+    rate = f"{row['items_per_s']:,.1f} items/s"
+    if row.get("rel_half_width") is not None:
+        rate += f" ± {100 * row['rel_half_width']:.1f} %"
+    return f"{rate} {GLYPHS[verdict]} {verdict}{mark}"
+
+
+class Lines:
+    """One line an event: for logs, pipes and batch systems. No control codes."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._console = console
+        self._steps = len(plan.steps)
+        self._number = 0
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def skipped(self, number: int, step: Step, status: str) -> None:
+        """Say that the row is there."""
+        self._print(f"[{number + 1}/{self._steps}] {title(step)}: kept ({status})")
+
+    def step(self, number: int, step: Step) -> None:
+        """Announce the step."""
+        self._number = number + 1
+        self._print(f"[{self._number}/{self._steps}] {title(step)} ...")
+
+    def phase(self, name: str) -> None:
+        """Phases are for the live view."""
+
+    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
+        """Running rates are for the live view."""
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Say how it ended."""
+        place = f"[{self._number}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
+        name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
+        self._print(f"{place} {name}: {ending(row)}")
+
+
+class LiveLine(Lines):
+    """The lines of finished steps, and below them one that moves: phase, rate, time left."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        super().__init__(plan, console)
+        self._plan = plan
+        self._live = Live(console=console, refresh_per_second=2, transient=True)
+        self._title = ""
+        self._phase = ""
+        self._left_s = plan.seconds
+        self._began = time.monotonic()
+        self._finished = 0
+
+    def __enter__(self) -> LiveLine:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
+
+    def step(self, number: int, step: Step) -> None:
+        """Show the step and the time that is left at the pace so far."""
+        self._number, self._title = number + 1, title(step)
+        left = len(self._plan.steps) - number
+        if self._finished:
+            self._left_s = (time.monotonic() - self._began) / self._finished * left
+        self._began_step = time.monotonic()
+        self._show("")
+
+    def phase(self, name: str) -> None:
+        """Show the phase."""
+        self._phase = name
+        self._show("")
+
+    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
+        """Show the running rate."""
+        rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
+        self._show(f"{max(gone_s, 0):.0f}/{total_s:.0f} s  {rate}")
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Leave a line for the finished step."""
+        if row["status"] != "infeasible":
+            self._finished += 1
+        super().row(row)
+
+    def _show(self, detail: str) -> None:
+        left = max(self._left_s - (time.monotonic() - self._began_step), 0)
+        self._live.update(
+            Text(
+                f"[{self._number}/{self._steps}] {self._title}: {self._phase} {detail}"
+                f"  (about {duration(left)} left)",
+                style="cyan",
+                overflow="ellipsis",
+                no_wrap=True,
+            )
+        )
+
+    _began_step = 0.0

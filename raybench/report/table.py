@@ -1,0 +1,230 @@
+"""table: the terminal's last word, one line for each number of workers of each series."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
+
+from rich import box
+from rich.console import Console, Group
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.console import RenderableType
+
+Row: TypeAlias = Mapping[str, Any]
+
+_GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
+_COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
+_FAILED_GLYPH, _OUTCOME_GLYPH = "✗", "∅"
+_OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_OVER_FP32 = f"{_TIMES} fp32"
+_ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
+_PLAIN_WIDTH = 200
+"""Of what is no terminal: wide enough that no cell is cut."""
+_LEAVE_OUT = ("p50 ms", "dB to fp32", "efficiency", _OVER_FP32)
+"""Columns that a narrow terminal does without, first to go first."""
+
+
+def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
+    """The table of a scaling analysis (`Scaling.as_table()`), at most `width` cells wide.
+
+    What does not vary stands once above the table; why a row has no number, below it.
+    """
+    entries: list[Row] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    if not entries:
+        return Text("No rows.")
+    varying = [name for name in SERIES if len({entry[name] for entry in entries}) > 1]
+    factors = ["model", *(name for name in varying if name != "model")]
+    columns = _columns(entries, factors)
+    table = _table(entries, columns)
+    left_out = []
+    for title in _LEAVE_OUT:
+        if title in columns and _natural_width(table) > width:
+            del columns[title]
+            left_out.append(title)
+            table = _table(entries, columns)
+    return Group(
+        *_caption(entries, [name for name in SERIES if name not in factors]),
+        table,
+        *_legend(entries, left_out),
+        *_reasons(entries, factors),
+    )
+
+
+def print_table(
+    table: pa.Table | Sequence[Row],
+    file: IO[str] | None = None,
+    *,
+    where: str | None = None,
+    next_steps: Sequence[str] = (),
+) -> None:
+    """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
+    file = sys.stdout if file is None else file
+    terminal = file.isatty()
+    console = Console(
+        file=file,
+        force_terminal=terminal,
+        force_jupyter=False,
+        color_system="auto" if terminal else None,
+        width=None if terminal else _PLAIN_WIDTH,
+        highlight=False,
+    )
+    with console.capture() as captured:
+        console.print(render(table, console.width))
+        if where or next_steps:
+            console.print(closing(where, next_steps))
+    text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
+    unicode = "utf" in (getattr(file, "encoding", None) or "utf-8").lower()
+    file.write(text if unicode else text.translate(_ASCII))
+
+
+def closing(where: str | None, next_steps: Sequence[str]) -> Text:
+    """Where the rows are, and what to do next; begins with an empty line."""
+    lines = [f"Rows  {where}"] if where else []
+    lines += [f"{'      ' if i else 'Next  '}{step}" for i, step in enumerate(next_steps)]
+    return Text("\n".join(["", *lines]))
+
+
+def _columns(
+    entries: Sequence[Row], factors: Sequence[str]
+) -> dict[str, Callable[[Row], str | Text]]:
+    """Title -> cell; measured columns only where at least one row has them."""
+    columns: dict[str, Callable[[Row], str | Text]] = {
+        name: (lambda entry, name=name: _factor(name, entry[name]))  # type: ignore[misc]
+        for name in factors
+    }
+    columns["workers"] = lambda entry: _number(entry["workers"])
+    measured: dict[str, tuple[str, Callable[[Row], str]]] = {
+        "items/s": ("items_per_s", _rate),
+        "speedup": ("speedup", lambda entry: _times(entry, "speedup")),
+        "efficiency": ("efficiency", lambda entry: f"{100 * entry['efficiency']:.1f} %"),
+        "p50 ms": ("latency_p50_ms", lambda entry: _number(entry["latency_p50_ms"])),
+        "p99 ms": ("latency_p99_ms", lambda entry: _number(entry["latency_p99_ms"])),
+        _OVER_FP32: ("over_fp32", lambda entry: _times(entry, "over_fp32")),
+        "dB to fp32": ("fidelity_sqnr_db", lambda entry: f"{entry['fidelity_sqnr_db']:.1f}"),
+    }
+    if all(entry["workers"] == entry["base_workers"] for entry in entries if entry["base_workers"]):
+        del measured["speedup"], measured["efficiency"]
+    for title, (name, cell) in measured.items():
+        if any(entry[name] is not None for entry in entries):
+            columns[title] = lambda entry, name=name, cell=cell: (  # type: ignore[misc]
+                "" if entry[name] is None else cell(entry)
+            )
+    columns["verdict"] = _verdict
+    return columns
+
+
+def _table(entries: Sequence[Row], columns: Mapping[str, Callable[[Row], str | Text]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title in columns:
+        words = title in SERIES and title not in ("batch_size", "inflight", "memory_limit_bytes")
+        left = words or title == "verdict"
+        table.add_column(title, justify="left" if left else "right", no_wrap=not words)
+    before = None
+    for entry in entries:
+        if before is not None and entry["model"] != before:
+            table.add_section()
+        before = entry["model"]
+        table.add_row(*(cell(entry) for cell in columns.values()))
+    return table
+
+
+def _natural_width(table: Table) -> int:
+    console = Console(width=10_000)
+    return Measurement.get(console, console.options, table).maximum
+
+
+def _caption(entries: Sequence[Row], names: Sequence[str]) -> list[Text]:
+    """What is the same in every row, in one line."""
+    same = [
+        f"{name} {_factor(name, entries[0][name])}"
+        for name in names
+        if entries[0][name] is not None and name not in ("environment_id", "simulated")
+    ]
+    return [Text(" · ".join(same)), Text("")] if same else []
+
+
+def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
+    lines = []
+    bases = sorted({e["base_workers"] for e in entries if e["base_workers"] is not None})
+    if bases and any(e["speedup"] not in (None, 1.0) for e in entries):
+        base = " or ".join(f"{n} worker{'s' if n > 1 else ''}" for n in bases)
+        lines.append(f"speedup: against {base} of the same series")
+    kinds = {entry["interval"] for entry in entries}
+    if BETWEEN in kinds:
+        trials = sorted({e["trials"] for e in entries if e["interval"] == BETWEEN})
+        lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
+    if WITHIN in kinds:
+        lines.append("±: 95 %, within one trial; says nothing of the next one")
+    if any(entry["simulated"] for entry in entries):
+        lines.append("simulated: timings come from a model, not from hardware")
+    if left_out:
+        lines.append(f"left out for want of width: {', '.join(left_out)}")
+    return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
+
+
+def _reasons(entries: Sequence[Row], factors: Sequence[str]) -> list[Text]:
+    """A line on each row without a number."""
+    lines = []
+    for entry in entries:
+        if entry["status"] != "ok":
+            who = [f"{name} {_factor(name, entry[name])}" for name in factors[1:]]
+            where = ", ".join([entry["model"] or "-", *who, f"workers {_number(entry['workers'])}"])
+            count = f" ({entry['trials']} trials)" if entry["trials"] > 1 else ""
+            lines.append(f"{where}: {entry['status']}{count}. {entry['reason'] or ''}".rstrip())
+    return [Text(""), *(Text(line) for line in lines)] if lines else []
+
+
+def _factor(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if name == "memory_limit_bytes":
+        return f"{value / 2**20:,.0f} MiB"
+    return str(value)[:8] if name == "environment_id" else str(value)
+
+
+def _verdict(entry: Row) -> Text:
+    """Glyph and word; what was simulated says so."""
+    status, verdict = entry["status"], entry["verdict"]
+    if status == "ok":
+        glyph, word, colour = _GLYPHS.get(verdict, " "), verdict or "ok", _COLOURS.get(verdict, "")
+    elif status in _OUTCOMES:
+        glyph, word, colour = _OUTCOME_GLYPH, status, "cyan"
+    else:
+        glyph, word, colour = _FAILED_GLYPH, status, "red"
+    mark = ", simulated" if entry["simulated"] else ""
+    return Text(f"{glyph} {word}{mark}", style=colour)
+
+
+def _rate(entry: Row) -> str:
+    mean, lo, hi = entry["items_per_s"], entry["items_per_s_lo"], entry["items_per_s_hi"]
+    if lo is None or hi is None or not mean:
+        return _number(mean)
+    return f"{_number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
+
+
+def _times(entry: Row, name: str) -> str:
+    """A ratio: to 3 decimals as it stands, to 2 with its interval."""
+    value, lo, hi = entry[name], entry[f"{name}_lo"], entry[f"{name}_hi"]
+    if lo is None or hi is None:
+        return f"{value:.3f}{_TIMES}"
+    return f"{value:.2f}{_TIMES} [{lo:.2f}, {hi:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    """Four digits at least, thousands apart."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

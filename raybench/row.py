@@ -1,0 +1,168 @@
+"""Row: what is stored of one trial of one point, whether it gave a number or not."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.cluster.pool import Clock, Member
+    from raybench.errors import PointError
+    from raybench.experiment import Experiment, Point
+    from raybench.measure.summary import Summary
+    from raybench.schedule import Step
+    from raybench.worker import Prepared
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Gang:
+    """Who measured: members of the pool, what they prepared, how their clocks stood."""
+
+    members: Sequence[Member]
+    prepared: Sequence[Prepared]
+    clocks: Sequence[Clock]
+
+
+def identity(experiment: Experiment, step: Step, environment_id: str) -> Columns:
+    """Columns that are known before anything runs."""
+    point = step.point
+    return {
+        "environment_id": environment_id,
+        "experiment": experiment.name,
+        "point_index": step.index,
+        "config_json": json.dumps(asdict(point), sort_keys=True),
+        "preset": point.preset,
+        "seed": experiment.seed,
+        **factors(point),
+        "load_mode": "latency" if point.inflight == 1 else "stream",
+        "scaling_mode": "weak",
+        "memory_limit_bytes": point.memory_limit_bytes,
+        "device_kind": point.device,
+        "simulated": point.engine == "simulated",
+    }
+
+
+def factors(point: Point) -> Columns:
+    """The axes of the point, as columns."""
+    return {
+        "model": point.model,
+        "model_identity": point.model_identity,
+        "precision": point.precision,
+        "batch_size": point.batch_size,
+        "workers": point.workers,
+        "engine": point.engine,
+        "engine_options": json.dumps(dict(point.engine_options), sort_keys=True),
+        "inflight": point.inflight,
+        "transfers": point.transfers,
+    }
+
+
+def outcome(began: datetime, ended: datetime, error: PointError | None = None) -> Columns:
+    """When it ran and how it ended."""
+    return {
+        "started_at": began,
+        "ended_at": ended,
+        "wall_s": (ended - began).total_seconds(),
+        "attempts": 1,
+        "status": "ok" if error is None else error.status,
+        "reason": None if error is None else str(error),
+    }
+
+
+def loaded(gang: Gang) -> Columns:
+    """What the workers loaded, as columns of `trials`; the first worker speaks for all."""
+    first = gang.prepared[0]
+    names = {prepared.device.name for prepared in gang.prepared}
+    nodes = Counter(member.node_id for member in gang.members)
+    return {
+        **_cold_start(first),
+        "engine_version": first.engine.version,
+        "model_sha256": first.model.sha256,
+        "dialect": first.model.dialect,
+        "parameters": first.model.parameters,
+        "macs_per_item": first.model.macs_per_item,
+        "input_shape": first.input_shape,
+        "device": names.pop() if len(names) == 1 else "mixed",
+        "n_nodes": len(nodes),
+        "workers_per_node": max(nodes.values()),
+        "simulated": first.engine.simulated,
+        "nice": max(member.place.nice for member in gang.members),
+        "notes": sorted({note for p in gang.prepared for note in p.engine.notes}),
+        "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
+        "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
+        "clock_bound_us": max(clock.round_trip_ns for clock in gang.clocks) / 2e3,
+    }
+
+
+def measured(gang: Gang, summary: Summary) -> Columns:
+    """What was measured, as columns of `trials`."""
+    macs = gang.prepared[0].model.macs_per_item
+    gflops = None if macs is None else 2 * macs / 1e9
+    rate = summary.trial["items_per_s"]
+    return {
+        **summary.trial,
+        "gflops_per_item": gflops,
+        "achieved_tflops": None if gflops is None else rate * gflops / 1e3,
+    }
+
+
+def workers(gang: Gang, summary: Summary) -> list[Columns]:
+    """One row a worker."""
+    rows = []
+    for rank, columns in enumerate(summary.workers):
+        member, prepared, clock = gang.members[rank], gang.prepared[rank], gang.clocks[rank]
+        device = prepared.device
+        gpu = device.kind == "gpu"
+        rows.append(
+            {
+                **columns,
+                **_cold_start(prepared),
+                "worker": rank,
+                "node_id": member.node_id,
+                "hostname": member.place.hostname,
+                "device": device.name,
+                "gpu_index": int(device.visible) if gpu and device.visible.isdigit() else None,
+                "gpu_uuid": device.uuid,
+                "gpu_name": device.name if gpu else None,
+                "pid": member.place.pid,
+                "cpu_affinity": prepared.affinity,
+                "threads": prepared.engine.threads,
+                "nice": member.place.nice,
+                "notes": list(prepared.engine.notes),
+                "clock_offset_us": clock.offset_ns / 1e3,
+                "clock_rtt_us": clock.round_trip_ns / 1e3,
+                "clock_bound_us": clock.round_trip_ns / 2e3,
+            }
+        )
+    return rows
+
+
+def _cold_start(prepared: Prepared) -> Columns:
+    engine = prepared.engine
+    return {
+        "build_s": engine.build_s,
+        "build_cache_hit": engine.build_cache_hit,
+        "load_s": engine.load_s,
+        "first_infer_ms": prepared.first_infer_ms,
+        "engine_bytes": engine.engine_bytes,
+        "engine_sha256": engine.engine_sha256,
+    }
+
+
+def blocks(summary: Summary, start_ns: int) -> list[Columns]:
+    """One row a worker and block, on the driver's clock."""
+    return [
+        {
+            **row,
+            "t_start_ns": row["t_start_ns"] + start_ns,
+            "t_end_ns": row["t_end_ns"] + start_ns,
+        }
+        for row in summary.blocks
+    ]

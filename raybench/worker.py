@@ -1,0 +1,261 @@
+"""Worker: the process that owns one device and one engine. It does not know Ray."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raybench.engines import registry
+from raybench.engines.base import EngineInfo, Load
+from raybench.errors import EngineUnavailable, PointError, Unsupported
+from raybench.machine import devices, environment
+from raybench.machine.devices import Device
+from raybench.measure.blocks import cut
+from raybench.measure.stream import Stream, Trace
+from raybench.models.batches import BatchPool
+from raybench.models.cache import cache_dir
+from raybench.models.fidelity import Fidelity, fidelity
+from raybench.models.model import Model
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from raybench.experiment import Point
+
+FIDELITY_ITEMS = 8
+"""Items of the first batch that are compared with fp32: a thousand numbers each."""
+
+PROBE_S = 0.25
+"""How long a loaded engine is tried out to learn the time of a batch."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker found itself.
+
+    Attributes:
+        nice: the process's niceness; above 0 it yields to others.
+        cores: CPUs that it may use, best first.
+        visible_gpu: the GPU that Ray gave it, as CUDA_VISIBLE_DEVICES names it.
+    """
+
+    hostname: str
+    pid: int
+    nice: int
+    cores: tuple[int, ...]
+    visible_gpu: str | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparing a worker taught.
+
+    Attributes:
+        batch_s: median time of a batch in a short try; seconds.
+        first_infer_ms: time of the very first batch.
+        fidelity: of the first outputs to fp32; None where not computed.
+        affinity: CPUs that the process is pinned to.
+        environment: facts about this node.
+    """
+
+    device: Device
+    engine: EngineInfo
+    model: Model
+    batch_s: float
+    first_infer_ms: float
+    fidelity: Fidelity | None
+    input_shape: str
+    affinity: str
+    environment: dict[str, Any]
+    environment_id: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a worker has done so far, in whole blocks.
+
+    Attributes:
+        done: batches completed.
+        edge_ns: int64, shape (k + 1,): stamps of the edges since the start, by this worker.
+        edges: int64, shape (k + 1,): index of the batch at each edge.
+    """
+
+    done: int
+    edges: NDArray[np.int64]
+    edge_ns: NDArray[np.int64]
+
+
+@dataclass
+class _Cut:
+    """Blocks cut so far, so that a look costs only what is new."""
+
+    edges: list[int] = field(default_factory=list)
+    edge_ns: list[int] = field(default_factory=list)
+
+
+class Worker:
+    """Owns one device and one engine for one trial of one point."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._point: Point | None = None
+        self._engine: Any = None
+        self._batches: BatchPool | None = None
+        self._stream: Stream | None = None
+        self._cut = _Cut()
+        self._start_ns = 0
+        self._block_ns = 0
+
+    def __repr__(self) -> str:
+        return self._label
+
+    def place(self) -> Place:
+        """Where this process runs and what it was given."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return Place(platform.node(), os.getpid(), os.nice(0), devices.cores(), visible or None)
+
+    def prepare(self, point: Point, rank: int, seat: int, seed: int) -> Prepared:
+        """Take the device, make the model, load the engine, run its first batches. Untimed.
+
+        Args:
+            point: what will be measured.
+            rank: of this worker among those of the point.
+            seat: of this worker among those on this node; picks the core.
+            seed: of the synthetic batches.
+        """
+        self._point = point
+        device = self._take_device(point.device, seat)
+        engine_class = registry.get(point.engine)
+        reason = engine_class.unavailable()
+        if reason is not None:
+            raise Unsupported(reason)
+        reason = engine_class.unsupported(point.precision, device, point.transfers)
+        if reason is not None:
+            raise Unsupported(reason)
+        model = self._model(point, engine_class)
+        self._batches = BatchPool(
+            model.inputs, point.batch_size, seed + rank, {**model.ranges, **point.model_settings.ranges}
+        )
+        self._engine = engine_class.load(
+            Load(
+                model=model,
+                batches=self._batches,
+                device=device,
+                inflight=point.inflight,
+                transfers=point.transfers,
+                options=engine_class.Settings(**dict(point.engine_options)),
+                memory_limit_bytes=point.memory_limit_bytes,
+                cache_dir=cache_dir(),
+                rank=rank,
+            )
+        )
+        first_ms = self._one_batch(0) * 1e3
+        compared = self._compare(model) if rank == 0 and engine_class.reads_graph else None
+        facts = environment.snapshot()
+        return Prepared(
+            device=device,
+            engine=self._engine.info,
+            model=model,
+            batch_s=self._batch_s(),
+            first_infer_ms=first_ms,
+            fidelity=compared,
+            input_shape=_shapes(model, point.batch_size),
+            affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
+            environment=facts,
+            environment_id=environment.environment_id({**facts, "device": device.name}),
+        )
+
+    def _take_device(self, kind: str, seat: int) -> Device:
+        if kind == "cpu":
+            mine = devices.cores()[seat]
+            devices.pin([mine])
+            return devices.core(mine)
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+        return devices.gpu(visible)
+
+    def _model(self, point: Point, engine_class: Any) -> Model:
+        dialect = engine_class.int8_dialect if point.precision == "int8" else None
+        if not engine_class.reads_graph:
+            return Model.named(point.model, point.precision, dialect)
+        return prepare(point.model, point.model_settings, point.precision, dialect, cache_dir())
+
+    def _one_batch(self, sequence: int) -> float:
+        began = time.perf_counter()
+        self._engine.submit(sequence)
+        self._engine.collect(sequence)
+        return time.perf_counter() - began
+
+    def _batch_s(self) -> float:
+        times = [self._one_batch(1)]
+        while sum(times) < PROBE_S and len(times) < 1000:
+            times.append(self._one_batch(1 + len(times)))
+        return statistics.median(times)
+
+    def _compare(self, model: Model) -> Fidelity | None:
+        assert self._batches is not None
+        outputs = self._engine.outputs()
+        if not outputs:
+            return None
+        items = min(FIDELITY_ITEMS, self._batches.batch_size)
+        reference = reference_outputs(model, self._batches, items, cache_dir())
+        found = {name: outputs[name][:items] for name in reference}
+        return fidelity(reference, found, model.softmax_outputs)
+
+    def clock_ns(self) -> int:
+        """This process's monotonic clock."""
+        return time.perf_counter_ns()
+
+    def stream(self, start_ns: int, deadline_ns: int, block_ns: int, expected: int) -> Trace:
+        """Stream batches from the common start until halted; the timed part.
+
+        Args:
+            start_ns: common start by this process's clock.
+            deadline_ns: backstop by this process's clock.
+            block_ns: length of a block, for looks.
+            expected: batches to come, at a guess.
+        """
+        assert self._point is not None
+        self._start_ns, self._block_ns, self._cut = start_ns, block_ns, _Cut()
+        self._stream = Stream(self._engine, self._point.batch_size, self._point.inflight, expected)
+        return self._stream.run(start_ns, deadline_ns)
+
+    def look(self, known: int) -> Look:
+        """The blocks from edge number `known` on; called beside the stream."""
+        stream, point = self._stream, self._point
+        if stream is None or point is None:
+            return Look(0, np.empty(0, np.int64), np.empty(0, np.int64))
+        first = self._cut.edges[-1] if self._cut.edges else 0
+        fresh = cut(
+            stream.done_since(first),
+            self._start_ns,
+            self._block_ns,
+            point.measure.block_min_batches,
+            point.batch_size,
+        )
+        skip = 1 if self._cut.edges else 0
+        self._cut.edges += [first + int(edge) for edge in fresh.edges[skip:]]
+        self._cut.edge_ns += [int(ns) - self._start_ns for ns in fresh.edge_ns[skip:]]
+        return Look(
+            stream.done,
+            np.array(self._cut.edges[known:], np.int64),
+            np.array(self._cut.edge_ns[known:], np.int64),
+        )
+
+    def halt(self) -> None:
+        """End the stream after the batch that completes next."""
+        if self._stream is not None:
+            self._stream.halt()
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self._engine is not None:
+            self._engine.close()

@@ -1,0 +1,395 @@
+"""The ladders of warm-up and stop on series made by hand, and every flag's way to a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raybench.experiment import MeasureSettings
+from raybench.measure import rules
+from raybench.measure.rules import Evidence, Stop, WarmUp
+
+STANDARD = MeasureSettings()
+LIMITS = rules.limits(STANDARD)
+
+
+def noise(sd: float, n: int = 200, workers: int = 1, seed: int = 0) -> np.ndarray:
+    return 1 + sd * np.random.default_rng(seed).standard_normal((workers, n))
+
+
+def ended(aggregate: np.ndarray, limits: rules.Limits = LIMITS) -> Stop:
+    return rules.stop_rule(Stop(), aggregate, limits)
+
+
+def evidence(**known) -> Evidence:
+    last = rules.look(noise(0.001, 40)[0], STANDARD)
+    return Evidence(**{"warm": WarmUp("agreed", 15), "last": last, **known})
+
+
+# --- limits ---------------------------------------------------------------------------------------
+
+
+def test_limits_of_the_standard_preset():
+    assert (LIMITS.scale, LIMITS.block_s, LIMITS.span_s) == (1, 1, 1)
+    assert (LIMITS.warmup_min, LIMITS.warmup_max) == (5, 60)
+    assert (LIMITS.measure_min, LIMITS.look, LIMITS.measure_max) == (30, 10, 120)
+
+
+def test_short_blocks_have_more_of_them():
+    quick = replace(STANDARD, block_s=0.25, block_min_batches=1, min_s=5, max_s=15, look_s=2.5)
+    limits = rules.limits(quick)
+    assert (limits.measure_min, limits.look, limits.measure_max) == (20, 10, 60)
+
+
+def test_a_quick_batch_changes_nothing():
+    assert rules.limits(STANDARD, 0.25) == LIMITS
+
+
+def test_slow_batches_stretch_blocks_and_limits_together():
+    limits = rules.limits(STANDARD, 0.5)
+    assert (limits.scale, limits.block_s, limits.span_s) == (2, 2, 2)
+    assert (limits.measure_min, limits.look, limits.measure_max) == (30, 10, 120)
+    assert limits.warmup_min == 5  # 20 batches are 10 s, no more than twice 5 s
+    assert limits.warmup_max == 60
+
+
+def test_stretching_ends_at_four():
+    limits = rules.limits(STANDARD, 10.0)
+    assert (limits.scale, limits.block_s, limits.span_s) == (4, 4, 40)
+    assert (limits.measure_min, limits.look, limits.measure_max) == (3, 1, 12)
+    assert limits.warmup_max == 6
+
+
+def test_the_warm_up_holds_its_batches():
+    limits = rules.limits(replace(STANDARD, warmup_min_batches=100), 0.2)
+    assert limits.warmup_min == 20
+
+
+def test_looks_are_due_at_fixed_blocks_and_at_the_end():
+    limits = rules.limits(replace(STANDARD, max_s=55))
+    due, blocks = [], 0
+    while (step := limits.next_look(blocks)) is not None:
+        due.append(step)
+        blocks = step
+    assert due == [30, 40, 50, 55]
+    assert limits.next_look(34) == 40
+
+
+def test_target_is_narrower_early_and_as_configured_at_the_end():
+    assert LIMITS.target(30) == pytest.approx(0.0025)
+    assert LIMITS.target(120) == 0.005
+    fixed = rules.limits(replace(STANDARD, min_s=600, max_s=600))
+    assert fixed.target(600) == 0.005
+
+
+# --- warm-up --------------------------------------------------------------------------------------
+
+
+def test_warm_at_the_first_try():
+    rates = np.ones((1, 25))
+    assert rules.warm_up(rates[:, :24], LIMITS) == WarmUp("not_yet")
+    assert rules.warm_up(rates, LIMITS) == WarmUp("agreed", 15)
+
+
+def test_nothing_measured_yet():
+    assert rules.warm_up(np.empty((2, 0)), LIMITS).state == "not_yet"
+
+
+@pytest.mark.parametrize(("step_at", "w0"), [(5, 15), (6, 20), (10, 20), (12, 25), (31, 45)])
+def test_the_window_begins_after_a_change(step_at, w0):
+    # A is allowed none of the old rate once it makes more than 0.5 % of the mean
+    rates = np.where(np.arange(200) < step_at, 0.5, 1.0)[None]
+    if step_at > 25:  # seen from the start, the old rate is steady as well
+        rates = rates * np.where(np.arange(200) < step_at, 1 - 0.02 * np.arange(200), 1.0)
+    assert rules.warm_up(rates, LIMITS) == WarmUp("agreed", w0)
+
+
+def test_gives_up_at_the_longest_warm_up():
+    rates = np.exp(0.01 * np.arange(200))[None]
+    assert rules.warm_up(rates[:, :69], LIMITS).state == "not_yet"
+    assert rules.warm_up(rates[:, :70], LIMITS) == WarmUp("given_up", 60)
+
+
+def test_gives_up_at_once_where_the_windows_do_not_fit():
+    limits = rules.limits(STANDARD, 10.0)
+    assert rules.warm_up(np.empty((1, 0)), limits) == WarmUp("given_up", limits.warmup_max)
+
+
+def test_later_blocks_change_no_earlier_answer():
+    rates = noise(0.004, workers=4, seed=3) * (1 - 0.1 * np.exp(-np.arange(200) / 8))
+    answers = [rules.warm_up(rates[:, :k], LIMITS) for k in range(201)]
+    first = next(a for a in answers if a.state != "not_yet")
+    since = answers.index(first)
+    assert all(a.state == "not_yet" for a in answers[:since])
+    assert all(a == first for a in answers[since:])
+
+
+def test_one_worker_still_warming_keeps_all_waiting():
+    rates = noise(0.001, workers=16)
+    rates[3] *= 1 - 0.15 * np.exp(-np.arange(200) / 15)
+    alone = rules.warm_up(rates.sum(axis=0)[None], LIMITS)
+    found = rules.warm_up(rates, LIMITS)
+    assert (alone.state, found.state) == ("agreed", "agreed")
+    assert found.w0 >= alone.w0 + 20
+
+
+@pytest.mark.parametrize("workers", [8, 64])
+def test_noise_of_single_workers_does_not_hold_up_the_start(workers):
+    found = rules.warm_up(noise(0.01, workers=workers), LIMITS)
+    assert found.state == "agreed"
+    assert found.w0 <= 25
+
+
+def test_a_dead_stream_never_warms():
+    assert rules.warm_up(np.zeros((1, 200)), LIMITS).state == "given_up"
+
+
+def test_waits_for_the_temperature():
+    rates, t = np.ones((2, 200)), np.arange(200.0)
+    heat = np.stack((np.full(200, 60.0), 80 - 20 * np.exp(-t / 10)))
+    found = rules.warm_up(rates, LIMITS, heat)
+    assert (found.state, found.settled) == ("agreed", True)
+    assert found.w0 > 15
+
+
+def test_temperature_gives_up_softly():
+    rates, t = np.ones((1, 200)), np.arange(200.0)
+    assert rules.warm_up(rates, LIMITS, 40 + 0.2 * t[None]) == WarmUp("agreed", 60, False)
+
+
+def test_unknown_temperatures_count_for_nothing():
+    rates = np.ones((1, 30))
+    assert rules.warm_up(rates, LIMITS, np.full((1, 30), np.nan)) == WarmUp("agreed", 15, None)
+
+
+# --- looks and stop -------------------------------------------------------------------------------
+
+
+def test_a_quiet_point_stops_at_the_second_look():
+    quiet = noise(0.001)[0]
+    assert ended(quiet[:29]) == Stop()
+    first = ended(quiet[:30])
+    assert (first.state, first.looks, first.good) == ("measuring", 1, 1)
+    found = ended(quiet)
+    assert (found.state, found.looks, found.good) == ("target_met", 2, 2)
+    assert found.last is not None
+    assert (found.last.blocks, found.last.flags) == (40, ())
+
+
+def test_the_answer_does_not_depend_on_when_the_driver_asks():
+    x = noise(0.012, seed=5)[0]
+    stop = Stop()
+    for k in range(0, 201, 7):
+        stop = rules.stop_rule(stop, x[:k], LIMITS)
+    assert stop == ended(x)
+    assert stop.looks > 2
+
+
+def test_one_bad_look_starts_the_count_again():
+    x = noise(0.001)[0]
+    x[35:41] = np.where(np.arange(6) % 2, 0.9, 1.1)  # a disturbance between the first two looks
+    states = [ended(x[:n]) for n in (30, 40, 200)]
+    assert [s.good for s in states[:2]] == [1, 0]
+    assert states[2].looks > 3
+
+
+def test_a_noisy_point_ends_at_the_limit():
+    found = ended(noise(0.1)[0])
+    assert (found.state, found.looks) == ("time_up", 10)
+    assert found.last is not None
+    assert found.last.blocks == 120
+    assert found.last.flags == ("wide_ci",)
+
+
+def test_a_step_inside_the_window_is_never_forgotten():
+    x = noise(0.003)[0]
+    x[20:] *= 0.98
+    found = ended(x)
+    assert found.state == "time_up"
+    assert found.last is not None
+    assert "step" in found.last.flags
+    assert found.last.step.index == pytest.approx(20, abs=1)
+
+
+def test_a_step_below_one_percent_is_no_step():
+    x = noise(0.0001)[0]
+    x[20:] *= 0.991
+    assert "step" not in ended(x).last.flags
+
+
+def test_a_drift_is_flagged():
+    x = noise(0.002)[0] * (1 + 0.008 * np.arange(200) / 120)
+    limits = rules.limits(replace(STANDARD, min_s=110))
+    assert ended(x, limits).last.flags == ("drift",)
+
+
+def test_too_few_blocks_have_no_interval_and_no_detectors():
+    found = rules.look(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]), STANDARD)
+    assert found.flags == ("few_neff",)
+    assert (found.step.z, found.drift.z) == (0, 0)
+    assert ended(np.ones(200), rules.limits(STANDARD, 15.0)).last.flags == ("few_neff",)
+
+
+def test_correlated_blocks_are_worth_too_little():
+    x = 1 + 1e-4 * np.sin(np.arange(40) / 4)
+    assert rules.look(x, STANDARD).flags == ("few_neff",)
+
+
+def test_a_fixed_length_ends_on_time_and_may_be_stable():
+    limits = rules.limits(replace(STANDARD, min_s=100, max_s=100))
+    found = ended(noise(0.001)[0], limits)
+    assert (found.state, found.looks, found.good) == ("time_up", 1, 1)
+    assert rules.verdict(found.last.flags) == "stable"
+
+
+# --- flags and verdict ----------------------------------------------------------------------------
+
+
+def test_the_list_of_flags_is_closed():
+    groups = {}
+    for name, flag in rules.FLAGS.items():
+        groups.setdefault(flag.group, []).append(name)
+        assert flag.meaning.endswith(".")
+        assert "\n" not in flag.meaning
+    assert groups == {
+        "blocking": [
+            *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
+            *("foreign_process", "clock_skew"),
+        ],
+        "target_missed": ["wide_ci", "few_neff"],
+        "information": [
+            *("few_batches", "throttled_power", "clock_low", "clock_varied", "temp_rising"),
+            *("imbalance", "host_bound", "ecc_error", "telemetry_gap", "energy_mismatch"),
+            *("outliers", "precision_only"),
+        ],
+        "failure": ["oom", "timeout"],
+    }
+    with pytest.raises(TypeError):
+        rules.FLAGS["new"] = rules.FLAGS["step"]
+    with pytest.raises(KeyError):
+        rules.verdict(["stepp"])
+
+
+@pytest.mark.parametrize("name", rules.FLAGS)
+def test_verdict_of_each_flag(name):
+    unstable = rules.FLAGS[name].group in ("blocking", "target_missed")
+    assert rules.verdict([name]) == ("unstable" if unstable else "stable")
+    assert rules.verdict([name], "unverified") == ("unstable" if unstable else "unverified")
+
+
+def test_no_flags_is_the_best_verdict():
+    assert rules.verdict([]) == "stable"
+    assert rules.verdict([], "unverified") == "unverified"
+
+
+def test_nothing_known_raises_nothing():
+    assert rules.flags(evidence()) == ()
+
+
+@pytest.mark.parametrize(
+    ("known", "flag"),
+    [
+        ({"warm": WarmUp("given_up", 60)}, "warmup_not_converged"),
+        ({"warm": WarmUp("agreed", 60, False)}, "temp_rising"),
+        ({"throttled_thermal_frac": 0.02}, "throttled_thermal"),
+        ({"throttled_hw_frac": 0.02}, "throttled_hw"),
+        ({"throttled_power_frac": 0.9}, "throttled_power"),
+        ({"clock_share": 0.7}, "clock_low"),
+        ({"latencies": 661}, "few_batches"),
+        ({"imbalance": 0.06}, "imbalance"),
+        ({"host_idle_frac": 0.06}, "host_bound"),
+        ({"outlier_blocks": 1}, "outliers"),
+        ({"trials": 1}, "precision_only"),
+        ({"others": ("clock_skew",)}, "clock_skew"),
+    ],
+)
+def test_each_piece_of_evidence_raises_its_flag(known, flag):
+    assert rules.flags(evidence(**known)) == (flag,)
+
+
+def test_evidence_at_its_threshold_raises_nothing():
+    at = evidence(
+        throttled_thermal_frac=0.01,
+        throttled_hw_frac=0.0,
+        throttled_power_frac=0.01,
+        clock_share=0.75,
+        latencies=662,
+        imbalance=0.05,
+        host_idle_frac=0.05,
+        outlier_blocks=0,
+        trials=3,
+    )
+    assert rules.flags(at) == ()
+
+
+def test_flags_come_gravest_first():
+    found = rules.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, others=("step",)))
+    assert found == ("step", "throttled_hw", "outliers")
+
+
+# --- advice ---------------------------------------------------------------------------------------
+
+
+def test_a_stable_row_needs_no_advice():
+    assert rules.advice(["outliers"], evidence(), LIMITS) is None
+
+
+def test_a_demo_row_is_sent_to_the_standard_preset():
+    demo = rules.limits(replace(STANDARD, verdict_best="unverified"))
+    assert "preset=standard" in rules.advice([], evidence(), demo)
+
+
+def test_a_wide_interval_is_told_how_much_longer():
+    last = rules.look(noise(0.04, 120)[0], STANDARD)
+    times = (last.interval.relative / 0.005) ** 2
+    assert 1.5 < times < 4
+    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    assert f"measure {times:.1f} times longer" in words
+    seconds = int(words.split("measure.max_s=")[1].rstrip(")."))
+    assert seconds == math.ceil(times * 120 / 10) * 10
+
+
+def test_advice_for_a_slow_point_is_in_configured_seconds():
+    last = rules.look(noise(0.04, 120)[0], STANDARD)
+    words = [
+        rules.advice(last.flags, evidence(last=last), rules.limits(STANDARD, batch_s))
+        for batch_s in (0.01, 0.5)
+    ]
+    assert words[0] == words[1]
+
+
+def test_hopeless_noise_is_not_told_to_wait():
+    last = rules.look(noise(0.5, 120)[0], STANDARD)
+    assert "other load" in rules.advice(last.flags, evidence(last=last), LIMITS)
+
+
+def test_too_few_blocks_are_told_so():
+    last = rules.look(np.ones(9), STANDARD)
+    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    assert "independent blocks" in words
+
+
+def test_a_step_is_placed_in_time():
+    x = noise(0.001, 120)[0]
+    x[31:] *= 0.98
+    last = rules.look(x, STANDARD)
+    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    assert "-2.0%" in words
+    assert "31 s" in words
+
+
+def test_throttling_tells_its_share():
+    known = evidence(throttled_thermal_frac=0.41)
+    assert "41%" in rules.advice(rules.flags(known), known, LIMITS)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in rules.FLAGS.items() if f.group in ("blocking", "target_missed")]
+)
+def test_every_grave_flag_has_one_sentence_of_advice(name):
+    words = rules.advice([name], evidence(), LIMITS)
+    assert words.endswith(".")
+    assert "\n" not in words

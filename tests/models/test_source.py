@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+from tiny_graphs import graph_of, tiny_bert, tiny_conv
+
+from raybench.errors import ModelError
+from raybench.experiment import ModelSettings
+from raybench.models.batches import BatchPool
+from raybench.models.prepare import prepare
+from raybench.models.source import check, identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Saved = Callable[..., str]
+
+FLOAT = TensorProto.FLOAT
+SEQUENCE = ModelSettings(shapes={"sequence": 16})
+
+
+def refusal(name: str, **settings: object) -> str:
+    with pytest.raises(ModelError) as caught:
+        check(name, ModelSettings(**settings))
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith((".", "..."))
+    return text
+
+
+def test_zoo_names_are_checked_at_once_and_told_apart_by_recipe_and_seed() -> None:
+    began = time.perf_counter()
+    check("alexnet", ModelSettings())
+    assert time.perf_counter() - began < 0.05
+    assert identity("alexnet", ModelSettings(seed=3)) == "zoo:alexnet@1/seed=3"
+
+
+def test_an_unknown_name_is_offered_the_nearest() -> None:
+    assert "Did you mean 'resnet50'?" in refusal("resnet5")
+    assert "negative" not in refusal("alexnet", seed=-1)
+    assert "Leave it out" in refusal("alexnet", shapes={"sequence": 3})
+
+
+def test_two_integer_inputs_of_dynamic_length_run_within_their_table(
+    saved: Saved, cache: Path
+) -> None:
+    path = saved(tiny_bert())
+    model = prepare(path, SEQUENCE, "fp32", None, cache)
+    assert [(spec.name, spec.dtype, spec.shape) for spec in model.inputs] == [
+        ("ids", "int64", ("N", 16)),
+        ("mask", "int64", ("N", 16)),
+    ]
+    assert [(spec.name, spec.shape) for spec in model.outputs] == [("probabilities", ("N", 4))]
+    assert model.ranges == {"ids": (0, 49), "mask": (0, 1)}
+    assert model.softmax_outputs == {"probabilities"}
+    assert (model.parameters, model.macs_per_item) == (50 * 8 + 32, 32)
+    batch = BatchPool(model.inputs, 3, 0, model.ranges, min_bytes=1).batch(2)
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    assert session.run(None, batch)[0].shape == (3, 4)
+
+
+def test_a_size_that_cannot_be_guessed_is_asked_for_by_name(saved: Saved) -> None:
+    assert "Set model.shapes.sequence=..." in refusal(saved(tiny_bert()))
+    unnamed = saved(tiny_bert(sequence=None))
+    assert "model.shapes.ids=[N, ...] and model.shapes.mask=[N, ...]" in refusal(unnamed)
+    check(unnamed, ModelSettings(shapes={"ids": ["N", 8], "mask": ["N", 8]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"shapes": {"sequense": 16}}, "Did you mean 'sequence'?"),
+        ({"shapes": {"sequence": 0}}, "not a size"),
+        ({"shapes": {"sequence": "long"}}, "not a size"),
+        ({"shapes": {"batch": 4}}, "Use batch_size=4"),
+        ({"shapes": {"idz": ["N", 16]}}, "Did you mean 'ids'?"),
+        ({"shapes": {"ids": [4, 16]}}, "Begin with N"),
+        ({"shapes": {"ids": ["N", 16, 3]}}, "contradicts"),
+        ({"shapes": {"sequence": 16}, "ranges": {"idz": [0, 1]}}, "Did you mean 'ids'?"),
+        ({"shapes": {"sequence": 16}, "ranges": {"ids": [0, 50]}}, "Stay within 0..49"),
+        ({"shapes": {"sequence": 16}, "ranges": {"ids": [3]}}, "not a range"),
+        ({"shapes": {"sequence": 16}, "ranges": {"mask": [1, 0]}}, "lowest value first"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    saved: Saved, settings: dict[str, object], words: str
+) -> None:
+    assert words in refusal(saved(tiny_bert()), **settings)
+
+
+def test_a_range_of_the_user_counts(saved: Saved, cache: Path) -> None:
+    settings = ModelSettings(shapes={"sequence": 16}, ranges={"mask": [1, 1]})
+    model = prepare(saved(tiny_bert()), settings, "fp32", None, cache)
+    assert model.ranges["mask"] == (1, 1)
+
+
+def test_a_fixed_batch_is_opened_where_the_graph_allows_it(saved: Saved, cache: Path) -> None:
+    model = prepare(saved(tiny_conv(1)), ModelSettings(), "fp32", None, cache)
+    assert model.inputs[0].shape == ("N", 3, 8, 8)
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"data": np.ones((5, 3, 8, 8), np.float32)})[0].shape == (5, 72)
+
+
+@pytest.mark.parametrize("reshape", [(1, 72), (1, -1)])
+def test_a_batch_fixed_inside_the_graph_is_said(saved: Saved, reshape: tuple[int, ...]) -> None:
+    assert "Export it with a dynamic batch" in refusal(saved(tiny_conv(1, reshape)))
+
+
+def test_inputs_without_a_common_batch_are_named(saved: Saved) -> None:
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
+    path = saved(
+        graph_of(nodes, [("x", FLOAT, ["N", 4]), ("scale", FLOAT, [1, 4])], [("y", FLOAT, None)])
+    )
+    assert "model.shapes.scale=[N, ...]" in refusal(path)
+
+
+def test_files_that_are_no_model(tmp_path: Path, saved: Saved) -> None:
+    assert "does not exist" in refusal(str(tmp_path / "none.onnx"))
+    assert "is a folder" in refusal(str(tmp_path) + "/")
+    text = tmp_path / "text.onnx"
+    text.write_text("hello, this is no model")
+    assert "is not an ONNX model" in refusal(str(text))
+    text.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n")
+    assert "git lfs pull" in refusal(str(text))
+    text.write_bytes(b"")
+    assert "is not an ONNX model" in refusal(str(text))
+    whole = Path(saved(tiny_conv()))
+    whole.write_bytes(whole.read_bytes()[:-40])
+    assert "cut off or damaged" in refusal(str(whole))
+
+
+def test_external_weights_are_found_missed_and_measured(
+    saved: Saved, tmp_path: Path, cache: Path
+) -> None:
+    path = saved(
+        tiny_bert(),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location="w.bin",
+        size_threshold=0,
+    )
+    weights = tmp_path / "w.bin"
+    before = identity(path, SEQUENCE)
+    model = prepare(path, SEQUENCE, "fp32", None, cache)
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    ones = np.ones((2, 16), np.int64)
+    assert session.run(None, {"ids": ones, "mask": ones})[0].shape == (2, 4)
+    content = weights.read_bytes()
+    weights.write_bytes(b"\0\0\0\0" + content[4:])
+    assert identity(path, SEQUENCE) != before
+    weights.write_bytes(content[:-4])
+    assert "is cut off" in refusal(path, shapes={"sequence": 16})
+    weights.unlink()
+    assert "'w.bin', which is missing" in refusal(path, shapes={"sequence": 16})
+    with pytest.raises(ModelError, match="missing"):
+        identity(path, SEQUENCE)
+
+
+def test_identity_follows_the_content_and_the_shapes_not_the_path(
+    saved: Saved, tmp_path: Path
+) -> None:
+    path = saved(tiny_bert())
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(Path(path).read_bytes())
+    assert identity(path, SEQUENCE) == identity(str(copy), SEQUENCE)
+    assert identity(path, SEQUENCE) != identity(path, ModelSettings(shapes={"sequence": 8}))
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", identity(path, SEQUENCE))
+
+
+def test_types_that_cannot_be_fed_or_would_be_mislabelled(saved: Saved) -> None:
+    text = graph_of(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [("x", TensorProto.STRING, ["N"])],
+        [("y", TensorProto.STRING, ["N"])],
+    )
+    assert "is of type string" in refusal(saved(text))
+    half = tiny_conv()
+    half.graph.initializer[0].CopyFrom(
+        onnx.numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float16), "w")
+    )
+    assert "is not an fp32 graph (it has float16 weights)" in refusal(saved(half))
+    quantised = tiny_conv()
+    quantised.graph.node.append(helper.make_node("DequantizeLinear", ["a", "b"], ["c"]))
+    assert "is not an fp32 graph" in refusal(saved(quantised))
+
+
+def test_weights_listed_among_the_inputs_are_not_fed(saved: Saved, cache: Path) -> None:
+    old = tiny_conv()
+    old.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 3, 3, 3]))
+    model = prepare(saved(old), ModelSettings(), "fp32", None, cache)
+    assert [spec.name for spec in model.inputs] == ["data"]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from raybench.experiment import ModelSettings
+from raybench.models import zoo
+from raybench.models.batches import BatchPool
+from raybench.models.builder import Weight
+from raybench.models.prepare import prepare
+from raybench.models.skeleton import skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from raybench.models.model import Model
+
+
+def test_naming_models_needs_no_vendor_library() -> None:
+    heavy = "('onnx', 'onnxruntime', 'scipy', 'ray')"
+    code = (
+        "import sys; from raybench.models import zoo, source, prepare, batches, reference; zoo.names();"
+        f"sys.exit(str([m for m in {heavy} if m in sys.modules] or 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() in ("", "0")
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_every_recipe_writes_valid_onnx_of_opset_17(name: str) -> None:
+    model = zoo.RECIPES[name].model(None)
+    bare = skeleton(model)
+    del bare.graph.output[:]
+    bare.graph.output.extend(model.graph.output)
+    onnx.checker.check_model(bare)
+    assert (model.opset_import[0].version, model.ir_version) == (17, 8)
+    assert [node.name for node in model.graph.node] == [node.output[0] for node in model.graph.node]
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path: Path) -> None:
+    def sha(seed: int, folder: str) -> str:
+        return prepare(
+            "googlenet", ModelSettings(seed=seed), "fp32", None, tmp_path / folder
+        ).sha256
+
+    assert sha(0, "a") == sha(0, "b")
+    assert sha(0, "a") != sha(1, "a")
+
+
+def test_weights_depend_on_their_name_and_not_on_building_order() -> None:
+    drawn = Weight("conv_1.w", (1000,), 0.5).values(0)
+    assert np.array_equal(drawn, Weight("conv_1.w", (1000,), 0.5).values(0))
+    assert not np.array_equal(drawn, Weight("conv_2.w", (1000,), 0.5).values(0))
+    assert -0.5 <= drawn.min() < -0.49
+    assert 0.49 < drawn.max() <= 0.5
+
+
+@pytest.mark.parametrize("name", ["alexnet", "googlenet", "resnet50"])
+def test_activations_stay_far_from_the_ends_of_fp16(
+    name: str, prepared: Callable[..., Model]
+) -> None:
+    model = prepared(name)
+    graph = onnx.load(model.path)
+    values = [node.output[0] for node in graph.graph.node]
+    del graph.graph.output[:]
+    graph.graph.output.extend(onnx.ValueInfoProto(name=value) for value in values)
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    batch = BatchPool(model.inputs, 2, 1, model.ranges, min_bytes=1).batch(0)
+    peaks = [float(np.abs(output).max()) for output in session.run(values, batch)]
+    assert min(peaks) > 0
+    assert 1 < max(peaks) < 30
+
+
+def test_bert_knows_its_vocabulary(prepared: Callable[..., Model]) -> None:
+    recipe = zoo.RECIPES["bert_base"]
+    assert recipe.ranges == {"input_ids": (0, 30521), "token_type_ids": (0, 1)}
