@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import raybench
 from raybench.errors import ConfigError, RaybenchError, UsageError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from raybench.config import ClusterSettings, Request
 
 HELP = """\

@@ -9,10 +9,9 @@ options (`engine: {threads: 1}`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
@@ -28,6 +27,9 @@ from raybench.experiment import (
     ModelSettings,
     parse_axis,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 DATA = Path(__file__).parent / "_data"
 HOUSE = DATA if DATA.is_dir() else Path(__file__).parent.parent
@@ -97,6 +99,7 @@ class Settings:
     trials: int = 1
     seed: int = 0
     order: Literal["interleaved", "grid"] = "interleaved"
+    rerun: Literal["none", "failed", "unstable", "all"] = "none"
     preset: str = "standard"
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -114,6 +117,7 @@ class Request:
     cluster: ClusterSettings
     results: ResultsSettings
     devices: Mapping[str, int]
+    rerun: str
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,9 @@ def _experiment_path(name: str) -> Path:
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise ConfigError(f"Experiment file {name!r} does not exist. Give a path to a YAML file.")
+            raise ConfigError(
+                f"Experiment file {name!r} does not exist. Give a path to a YAML file."
+            )
         return path
     known = experiment_files()
     if name not in known:
@@ -235,9 +241,7 @@ def _merged_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- composing
 
 
-def compose(
-    words: list[str], devices: Callable[[ClusterSettings], Mapping[str, int]]
-) -> Request:
+def compose(words: list[str], devices: Callable[[ClusterSettings], Mapping[str, int]]) -> Request:
     """The request that the words of the command line make with the files they name.
 
     Args:
@@ -252,17 +256,21 @@ def compose(
     path = _experiment_path(name)
     file = _read(path)
     draft = _settings(command, file, "cpu")
-    _check_engines(draft)
+    engines = _engine_axis(draft, command.axes)
+    for engine in engines:
+        if engine != "auto":
+            registry.get(engine)
+    asked = command.rest.get("device", {}).get("kind") or file.rest.get("device", {}).get("kind")
     found = devices(draft.cluster)
-    engines = _engine_axis(draft)
-    kind = _choose(engines[0], draft.device.kind, found)[1]
+    kind = _choose(engines[0], asked or "auto", found)[1]
     settings = _settings(command, file, kind)
     experiment = _experiment(path, settings, found, command.axes)
-    return Request(experiment, settings.cluster, settings.results, found)
+    return Request(experiment, settings.cluster, settings.results, found, settings.rerun)
 
 
 def _settings(command: _Layer, file: _Layer, kind: str) -> Settings:
     """All layers merged for devices of one kind; interpolations resolved."""
+    # the group's own `kind: cpu` is the default for this kind, not a wish
     device = _read(_group("device", kind))
     layers = [_read(HOUSE / "conf" / "config.yaml"), device]
     cluster = next((x.rest["cluster"] for x in (command, file) if _named(x, "cluster")), None)
@@ -326,8 +334,9 @@ def _written(spec: AxesSpec) -> dict[str, Any]:
 
 
 def _grids(settings: Settings, forced: Mapping[str, Any]) -> list[dict[str, Any]]:
-    base = _written(settings.grid)
-    grids = [{**base, **_written(spec), **forced} for spec in settings.grids or [AxesSpec()]]
+    base = _written(settings.grid)  # holds what is forced too, with its interpolations resolved
+    kept = {axis: base[axis] for axis in forced}
+    grids = [{**base, **_written(spec), **kept} for spec in settings.grids or [AxesSpec()]]
     for grid in grids:
         missing = [axis for axis in AXES if axis not in grid]
         if missing:
@@ -337,17 +346,9 @@ def _grids(settings: Settings, forced: Mapping[str, Any]) -> list[dict[str, Any]
     return grids
 
 
-def _engine_axis(settings: Settings) -> list[str]:
-    names: dict[str, None] = {}
-    for grid in _grids(settings, _written(settings.grid)) if not settings.grids else _grids(settings, {}):
-        names.update(dict.fromkeys(parse_axis("engine", grid["engine"])))
-    return list(names)
-
-
-def _check_engines(settings: Settings) -> None:
-    for name in _engine_axis(settings):
-        if name != "auto":
-            registry.get(name)
+def _engine_axis(settings: Settings, forced: Mapping[str, Any]) -> list[str]:
+    written = (parse_axis("engine", grid["engine"]) for grid in _grids(settings, forced))
+    return list(dict.fromkeys(name for names in written for name in names))
 
 
 def _choose(name: str, kind: str, devices: Mapping[str, int]) -> tuple[str, str]:
@@ -436,7 +437,8 @@ def _engine_options(
         schema = OmegaConf.structured({"engine": registry.get(name).Settings})
         mine = {key: value for key, value in written.items() if key in known[name]}
         merged = _merge(schema, {"engine": mine}, f"the options of {name}")
-        options[name] = tuple(sorted(OmegaConf.to_container(merged.engine).items()))
+        typed = OmegaConf.to_container(merged.engine)
+        options[name] = tuple(sorted((str(k), v) for k, v in dict(typed).items()))
     return options
 
 

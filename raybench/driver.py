@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,9 @@ from raybench.cluster import pool as pools
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineFailure, EngineUnavailable, PointError, UsageError
 from raybench.experiment import expand
+from raybench.measure import rules
 from raybench.measure.summary import Summary, summarise
+from raybench.measure.watch import Watch
 from raybench.models import source
 from raybench.schedule import Plan, Step, plan
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
     from raybench.cluster.pool import Pool
     from raybench.config import Request
-    from raybench.experiment import Experiment, MeasureSettings
+    from raybench.experiment import Experiment
+    from raybench.measure.rules import Limits
     from raybench.report.progress import View
     from raybench.results.store import Run
+    from raybench.statistics import Floats
 
-log = logging.getLogger(__name__)
-
+LOOK_S = 0.5
+"""Least time between two looks."""
 SLACK_S = 120.0
 """How far past its longest time a stream may go before its own backstop ends it."""
 
@@ -56,6 +58,16 @@ def make_plan(request: Request) -> Plan:
             f"There are {request.devices.get('gpu', 0)} GPUs and {request.devices.get('cpu', 0)} CPU cores."
         )
     return made
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """One trial's streams, ended: when they began, what came of them, how the rules went."""
+
+    start_ns: int
+    summary: Summary
+    warm: rules.WarmUp
+    stop: rules.Stop
 
 
 @dataclass(frozen=True)
@@ -142,28 +154,91 @@ class Driver:
             self.view.phase("prepare")
             prepared = pool.prepare(self._experiment.seed, cluster.prepare_timeout_s)
             gang = rows.Gang(pool.members, prepared, pool.clocks())
-            batch_s = max(p.batch_s for p in prepared)
-            start_ns, summary = self._stream(pool, gang, point.measure, batch_s)
+            limits = rules.limits(point.measure, max(p.batch_s for p in prepared))
+            streamed = self._stream(pool, gang, limits)
             pool.release()
-        columns = {**rows.loaded(gang), **rows.measured(gang, summary), "verdict": "unverified"}
-        return columns, rows.workers(gang, summary), rows.blocks(summary, start_ns)
-
-    def _stream(
-        self, pool: Pool, gang: rows.Gang, measure: MeasureSettings, batch_s: float
-    ) -> tuple[int, Summary]:
-        """Stream for a warm-up and a window of fixed length, looking on now and then."""
-        block_s = min(max(measure.block_s, measure.block_min_batches * batch_s), 4 * measure.block_s)
-        longest_s = measure.warmup_max_s + measure.max_s
-        expected = int(longest_s / batch_s) if batch_s > 0 else 0
-        start_ns = pool.start(list(gang.clocks), longest_s + SLACK_S, int(block_s * 1e9), expected)
-        total_s = measure.warmup_min_s + measure.min_s + 2 * block_s
-        while True:
-            gone_s = (time.perf_counter_ns() - start_ns) / 1e9
-            if gone_s >= total_s or pool.wait(min(1.0, max(total_s - gone_s, 0.01))):
-                break
-            self.view.look(gone_s, total_s, _rate(pool.look(), pool))
-        traces = pool.finish()
-        summary = summarise(
-            traces, int(measure.warmup_min_s * 1e9), int(block_s * 1e9), measure.block_min_batches
+        columns = {
+            **rows.loaded(gang),
+            **rows.measured(gang, streamed.summary),
+            **_judged(streamed, limits, self._experiment.trials),
+        }
+        return (
+            columns,
+            rows.workers(gang, streamed.summary),
+            rows.blocks(streamed.summary, streamed.start_ns),
         )
-        return start_ns, summary
+
+    def _stream(self, pool: Pool, gang: rows.Gang, limits: Limits) -> Streamed:
+        """Let all workers stream; look on, and halt them when the rules say so."""
+        settings = limits.settings
+        batch_s = min(prepared.batch_s for prepared in gang.prepared)
+        longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
+        expected = int(longest_s / batch_s) if batch_s > 0 else 0
+        block_ns = int(limits.block_s * 1e9)
+        start_ns = pool.start(list(gang.clocks), longest_s + SLACK_S, block_ns, expected)
+        watch = Watch(len(pool.members), pool.point.batch_size)
+        warm, stop = rules.WarmUp("not_yet"), rules.Stop()
+        while stop.state == "measuring":
+            if pool.wait(max(limits.span_s, LOOK_S)):
+                break
+            for rank, seen in enumerate(pool.look()):
+                watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist())
+            rates = watch.rates
+            if warm.w0 is None:
+                warm = rules.warm_up(rates, limits)
+            if warm.w0 is not None:
+                stop = rules.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
+            self._tell(rates, warm, stop, limits)
+        traces = pool.finish()
+        if warm.w0 is None or stop.last is None:
+            raise EngineFailure(
+                "The streams ended before the warm-up and one look were over: batches are too slow "
+                "for this preset. Use a smaller batch_size or a longer measure.max_s."
+            )
+        summary = summarise(traces, warm.w0, stop.last.blocks, block_ns, settings.block_min_batches)
+        return Streamed(start_ns, summary, warm, stop)
+
+    def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
+        """Show the running rate, its precision and how long this can still take."""
+        blocks = rates.shape[1]
+        if warm.w0 is None:
+            self.view.phase("warm-up")
+            mean = float(rates.sum(axis=0)[-4:].mean()) if blocks else None
+            self.view.look(blocks * limits.span_s, limits.warmup_max * limits.span_s, mean, None)
+            return
+        self.view.phase("measure")
+        window = rates.sum(axis=0)[warm.w0 :]
+        if len(window):
+            relative = stop.last.interval.relative if stop.last else None
+            longest_s = limits.measure_max * limits.span_s
+            self.view.look(len(window) * limits.span_s, longest_s, float(window.mean()), relative)
+
+
+def _judged(streamed: Streamed, limits: Limits, trials: int) -> dict[str, Any]:
+    """What the rules make of a trial, as columns of `trials`."""
+    trial = streamed.summary.trial
+    assert streamed.stop.last is not None
+    evidence = rules.Evidence(
+        warm=streamed.warm,
+        last=streamed.stop.last,
+        trials=trials,
+        latencies=trial["latency_n"],
+        outlier_blocks=trial.get("outlier_blocks"),
+        imbalance=trial["imbalance"],
+        host_idle_frac=trial.get("host_idle_frac"),
+    )
+    raised = rules.flags(evidence)
+    return {
+        "verdict": rules.verdict(raised, limits.settings.verdict_best),
+        "flags": list(raised),
+        "advice": rules.advice(raised, evidence, limits),
+        "warmup_converged": streamed.warm.state == "agreed",
+        "looks": streamed.stop.looks,
+    }
+
+
+def _label(experiment: Experiment, step: Step) -> str:
+    """Name of a step in Ray's dashboard."""
+    point = step.point
+    model = point.model.rsplit("/", 1)[-1]
+    return f"{experiment.name}/{model}/{point.precision}/b{point.batch_size}/w{point.workers}/t{step.trial}"

@@ -19,7 +19,9 @@ RaybenchError
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +60,8 @@ class PointError(RaybenchError):
 
     status = "failed"
 
-    def __reduce__(self) -> tuple[type, tuple[object, ...], dict[str, object]]:
+    @override
+    def __reduce__(self) -> tuple[Any, ...]:
         """Survive the way from a worker process to the driver."""
         return (_rebuild, (type(self), self.args), self.__dict__)
 
@@ -78,7 +81,9 @@ class OutOfMemory(PointError):
     status = "out_of_memory"
 
     def __init__(self, stage: str, requested_bytes: int | None, words: str) -> None:
-        size = "an unknown amount" if requested_bytes is None else f"{requested_bytes / 2**20:.0f} MiB"
+        size = (
+            "an unknown amount" if requested_bytes is None else f"{requested_bytes / 2**20:.0f} MiB"
+        )
         super().__init__(
             f"Out of memory at stage {stage!r} asking for {size}: {words}. "
             "Use a smaller batch_size or a device with more memory."

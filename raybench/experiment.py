@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 METHOD_VERSION = 1
 """Rises when an estimator or the meaning of a stored number changes."""
@@ -221,9 +223,7 @@ def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bo
     return all(cell[axis] in values for axis, values in rule.items())
 
 
-def _point(
-    experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[str, str]
-) -> Point:
+def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[str, str]) -> Point:
     choice = experiment.engines[cell["engine"]]
     return Point(
         model=cell["model"],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from raybench.engines import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from raybench.cluster.pool import Clock, Member
     from raybench.errors import PointError
@@ -58,10 +60,16 @@ def factors(point: Point) -> Columns:
         "batch_size": point.batch_size,
         "workers": point.workers,
         "engine": point.engine,
-        "engine_options": json.dumps(dict(point.engine_options), sort_keys=True),
+        "engine_options": json.dumps(_chosen(point), sort_keys=True),
         "inflight": point.inflight,
         "transfers": point.transfers,
     }
+
+
+def _chosen(point: Point) -> dict[str, Any]:
+    """Options that differ from the engine's defaults."""
+    usual = asdict(registry.get(point.engine).Settings())
+    return {name: value for name, value in point.engine_options if usual.get(name) != value}
 
 
 def outcome(began: datetime, ended: datetime, error: PointError | None = None) -> Columns:

@@ -47,9 +47,7 @@ class Plan:
         )
 
 
-def plan(
-    experiment: Experiment, points: Sequence[Point], devices: Mapping[str, int]
-) -> Plan:
+def plan(experiment: Experiment, points: Sequence[Point], devices: Mapping[str, int]) -> Plan:
     """Order the trials of all points.
 
     Trials come in rounds: each round visits every point once, in a seeded order of its own, so

@@ -7,16 +7,15 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import override
 
 from raybench.engines import registry
-from raybench.engines.base import EngineInfo, Load
-from raybench.errors import EngineUnavailable, PointError, Unsupported
+from raybench.engines.base import Engine, EngineInfo, Load
+from raybench.errors import Unsupported
 from raybench.machine import devices, environment
-from raybench.machine.devices import Device
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, Trace
 from raybench.models.batches import BatchPool
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from raybench.experiment import Point
+    from raybench.machine.devices import Device
 
 FIDELITY_ITEMS = 8
 """Items of the first batch that are compared with fp32: a thousand numbers each."""
@@ -76,7 +76,6 @@ class Prepared:
     input_shape: str
     affinity: str
     environment: dict[str, Any]
-    environment_id: str
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,7 @@ class Worker:
         self._start_ns = 0
         self._block_ns = 0
 
+    @override
     def __repr__(self) -> str:
         return self._label
 
@@ -143,7 +143,10 @@ class Worker:
             raise Unsupported(reason)
         model = self._model(point, engine_class)
         self._batches = BatchPool(
-            model.inputs, point.batch_size, seed + rank, {**model.ranges, **point.model_settings.ranges}
+            model.inputs,
+            point.batch_size,
+            seed + rank,
+            {**model.ranges, **point.model_settings.ranges},
         )
         self._engine = engine_class.load(
             Load(
@@ -171,7 +174,6 @@ class Worker:
             input_shape=_shapes(model, point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             environment=facts,
-            environment_id=environment.environment_id({**facts, "device": device.name}),
         )
 
     def _take_device(self, kind: str, seat: int) -> Device:
@@ -182,11 +184,20 @@ class Worker:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
         return devices.gpu(visible)
 
-    def _model(self, point: Point, engine_class: Any) -> Model:
-        dialect = engine_class.int8_dialect if point.precision == "int8" else None
+    def _model(self, point: Point, engine_class: type[Engine]) -> Model:
+        dialect = {"int8": engine_class.int8_dialect, "bf16": engine_class.bf16_dialect}.get(
+            point.precision
+        )
         if not engine_class.reads_graph:
             return Model.named(point.model, point.precision, dialect)
-        return prepare(point.model, point.model_settings, point.precision, dialect, cache_dir())
+        return prepare(
+            point.model,
+            point.model_settings,
+            point.precision,
+            dialect,
+            cache_dir(),
+            rewrite_lrn=engine_class.rewrites_lrn,
+        )
 
     def _one_batch(self, sequence: int) -> float:
         began = time.perf_counter()
@@ -259,3 +270,10 @@ class Worker:
         """Free the engine."""
         if self._engine is not None:
             self._engine.close()
+
+
+def _shapes(model: Model, batch_size: int) -> str:
+    """Shapes of all inputs, e.g. "data:8x3x227x227"."""
+    return ";".join(
+        f"{spec.name}:{'x'.join(map(str, spec.with_batch(batch_size)))}" for spec in model.inputs
+    )

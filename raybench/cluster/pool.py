@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from typing_extensions import override
 
 from raybench.errors import (
     EngineFailure,
@@ -21,6 +23,8 @@ from raybench.errors import (
 from raybench.worker import Look, Place, Prepared, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from raybench.experiment import Point
     from raybench.measure.stream import Trace
 
@@ -96,14 +100,11 @@ def _actor(group: Any, rank: int, point: Point, label: str) -> Any:
 
     gpu = point.device == "gpu"
     return (
-        ray.remote(_watchable())
+        _actor_class()
         .options(
             name=f"{label}/worker-{rank}-{time.monotonic_ns()}",
             num_gpus=1 if gpu else 0,
             num_cpus=0 if gpu else 1,
-            max_restarts=0,
-            max_task_retries=0,
-            concurrency_groups={"watch": 1},
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=rank
             ),
@@ -112,23 +113,30 @@ def _actor(group: Any, rank: int, point: Point, label: str) -> Any:
     )
 
 
-def _watchable() -> type[Worker]:
-    """The Worker as an actor: `look` and `halt` run on a thread beside the stream."""
+@lru_cache(maxsize=1)
+def _actor_class() -> Any:
+    """The Worker as an actor: `look` and `halt` run on a thread beside the stream.
+
+    Ray never restarts it and never repeats a call: a trial that was cut off is no trial.
+    """
     import ray
 
     class BenchWorker(Worker):
         @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+        @override
         def look(self, known: int) -> Look:
             return super().look(known)
 
         @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+        @override
         def halt(self) -> None:
             super().halt()
 
         def node_id(self) -> str:
             return str(ray.get_runtime_context().get_node_id())
 
-    return BenchWorker
+    options = {"concurrency_groups": {"watch": 1}, "max_restarts": 0, "max_task_retries": 0}
+    return ray.remote(**options)(BenchWorker)
 
 
 def _seated(actors: list[Any]) -> list[Member]:
@@ -147,7 +155,7 @@ class Pool:
 
     def __init__(self, members: list[Member], point: Point, label: str) -> None:
         self.members = members
-        self._point = point
+        self.point = point
         self._label = label
         self._streams: list[Any] = []
         self._known = [0] * len(members)
@@ -156,7 +164,7 @@ class Pool:
         """Let every worker make ready, at the same time; worker 0 first in the list."""
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
-                self._point, rank, member.seat, seed
+                self.point, rank, member.seat, seed
             )
             for rank, member in enumerate(self.members)
         ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ClusterError
-from raybench.machine import devices
+from raybench.machine import devices, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 NAMESPACE = "raybench"
 OBJECT_STORE_BYTES = 256 << 20
@@ -121,7 +124,7 @@ def _attach(ray: Any, address: str) -> Any:
         return ray.init(
             address=address, log_to_driver=False, logging_level="error", namespace=NAMESPACE
         )
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - Ray raises SystemExit on a dead head
+    except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())[:300]
         raise ClusterError(
             f"No Ray cluster could be joined at cluster.address={address!r}: {words}. "
@@ -133,7 +136,9 @@ def _probe(address: str) -> None:
     """Refuse a dead address in seconds; Ray itself takes 40 and then exits the process."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
-        raise ClusterError(f"cluster.address={address!r} is not host:port. Write for example 10.0.0.1:6379.")
+        raise ClusterError(
+            f"cluster.address={address!r} is not host:port. Write for example 10.0.0.1:6379."
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
     except OSError as error:
@@ -156,3 +161,33 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
         for node in ray.nodes()
         if node["Alive"]
     )
+
+
+def survey(session: Session) -> list[dict[str, Any]]:
+    """Facts about every node, gathered there; the devices of the whole cluster stand in each."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0)(here)
+    calls = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n.node_id, False)).remote(
+            dict(n.devices)
+        )
+        for n in session.nodes
+    ]
+    found: list[dict[str, Any]] = ray.get(calls, timeout=60)
+    held: Counter[str] = Counter()
+    for facts in found:
+        held.update(facts["devices"])
+    return [
+        {**facts, "devices": dict(held), "node_id": node.node_id}
+        for facts, node in zip(found, session.nodes, strict=True)
+    ]
+
+
+def here(counted: Mapping[str, int]) -> dict[str, Any]:
+    """Facts about this machine, with so many devices of each kind, by product name."""
+    held = {devices.cpu_name(): counted.get("cpu", 0)}
+    if counted.get("gpu", 0):
+        held[devices.gpu("0").name] = counted["gpu"]
+    return {**environment.snapshot(), "devices": held}

@@ -95,6 +95,10 @@ class Engine(Protocol):
     device_kinds: ClassVar[tuple[str, ...]]
     """Kinds it runs on, best first."""
     int8_dialect: ClassVar[str]
+    bf16_dialect: ClassVar[str | None]
+    """"native" for an engine that runs the fp32 graph in bf16 by an option; None otherwise."""
+    rewrites_lrn: ClassVar[bool]
+    """True for an engine whose own LRN is slow: it gets LRN as pooling and arithmetic."""
     reads_graph: ClassVar[bool]
     """False for an engine that runs without the model's file: none is built for it."""
     Settings: ClassVar[type]

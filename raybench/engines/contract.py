@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from raybench.engines.base import Engine, Load
 
-CLASS_FACTS = ("name", "extra", "device_kinds", "int8_dialect", "reads_graph", "Settings")
+CLASS_FACTS = (
+    "name",
+    "extra",
+    "device_kinds",
+    "int8_dialect",
+    "bf16_dialect",
+    "rewrites_lrn",
+    "reads_graph",
+    "Settings",
+)
 
 
-def check(engine: type[Engine], load: Load, reference: dict[str, np.ndarray[Any, Any]] | None) -> None:
+def check(
+    engine: type[Engine], load: Load, reference: dict[str, np.ndarray[Any, Any]] | None
+) -> None:
     """Run every check on one engine; raises AssertionError that names the broken promise.
 
     Args:
@@ -105,7 +117,9 @@ def _tells_what_it_loaded(engine: type[Engine], load: Load, reference: Any) -> N
         info = loaded.info
         _promise(bool(info.version), f"{engine.name} tells no version")
         _promise(info.build_s >= 0 and info.load_s >= 0, f"{engine.name} tells negative times")
-        _promise(info.simulated or reference is not None, f"{engine.name} hides that it is simulated")
+        _promise(
+            info.simulated or reference is not None, f"{engine.name} hides that it is simulated"
+        )
     finally:
         loaded.close()
 

@@ -41,6 +41,8 @@ class OnnxRuntimeEngine:
     extra: ClassVar[str | None] = None
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
     int8_dialect: ClassVar[str] = "u8s8"
+    bf16_dialect: ClassVar[str | None] = None
+    rewrites_lrn: ClassVar[bool] = True
     reads_graph: ClassVar[bool] = True
     Settings: ClassVar[type] = OnnxRuntimeSettings
 
@@ -130,7 +132,7 @@ def _guarded(stage: str, call: Callable[[], Any]) -> Any:
     """Run a call of the library; its own exceptions derive from Exception alone, so go by text."""
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - the library has no common base class
+    except Exception as error:
         words = " ".join(str(error).split())
         size = re.search(r"requested buffer of size (\d+)", words)
         if size or "bad_alloc" in words or isinstance(error, MemoryError):

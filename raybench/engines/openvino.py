@@ -47,6 +47,8 @@ class OpenVINOEngine:
     extra: ClassVar[str | None] = None
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
     int8_dialect: ClassVar[str] = "s8s8"
+    bf16_dialect: ClassVar[str | None] = "native"
+    rewrites_lrn: ClassVar[bool] = False
     reads_graph: ClassVar[bool] = True
     Settings: ClassVar[type] = OpenVINOSettings
 
@@ -99,7 +101,9 @@ class OpenVINOEngine:
         self._compiled = _guarded("build", lambda: core.compile_model(graph, "CPU", properties))
         built = time.perf_counter()
         self._refuse_other_precision(hint)
-        self._requests = _guarded("load", lambda: [self._request(load, i) for i in range(load.batches.count)])
+        self._requests = _guarded(
+            "load", lambda: [self._request(load, i) for i in range(load.batches.count)]
+        )
         self._wait = load.inflight > 1
         self._last = self._requests[0]
         self.info = EngineInfo(
@@ -112,7 +116,9 @@ class OpenVINOEngine:
     def _refuse_other_precision(self, hint: str) -> None:
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if used not in (hint, {"f32": "float", "bf16": "bfloat16"}[hint]):
-            raise Unsupported(f"OpenVINO was asked for {hint} and compiled for {used}. Use another precision.")
+            raise Unsupported(
+                f"OpenVINO was asked for {hint} and compiled for {used}. Use another precision."
+            )
 
     def _request(self, load: Load, index: int) -> Any:
         import openvino as ov

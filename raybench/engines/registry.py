@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, cast
 from raybench.errors import ConfigError, EngineUnavailable, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from raybench.engines.base import Engine
 
 BUILT_IN = {

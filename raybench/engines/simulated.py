@@ -100,6 +100,8 @@ class SimulatedEngine:
     extra: ClassVar[str | None] = None
     device_kinds: ClassVar[tuple[str, ...]] = ("gpu", "cpu")
     int8_dialect: ClassVar[str] = "s8s8"
+    bf16_dialect: ClassVar[str | None] = "native"
+    rewrites_lrn: ClassVar[bool] = False
     reads_graph: ClassVar[bool] = False
     Settings: ClassVar[type] = SimulatedSettings
 
@@ -139,7 +141,11 @@ class SimulatedEngine:
         self._free_ns = self._born_ns
         self._done_ns: dict[int, int] = {}
         self.info = EngineInfo(
-            version="1", build_s=0.0, load_s=options.load_s, device_memory_bytes=needed, simulated=True
+            version="1",
+            build_s=0.0,
+            load_s=options.load_s,
+            device_memory_bytes=needed,
+            simulated=True,
         )
 
     def _duration_ns(self, now_ns: int) -> int:

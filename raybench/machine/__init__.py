@@ -1,1 +1,1 @@
-
+"""WHERE: devices and their identity, telemetry, the environment."""

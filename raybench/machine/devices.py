@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,8 @@ def core(number: int) -> Device:
 def pin(cpus: list[int]) -> None:
     """Move every thread of this process to these CPUs; threads started later inherit it."""
     for thread in os.listdir("/proc/self/task"):
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it may have ended while we looked
             os.sched_setaffinity(int(thread), cpus)
-        except ProcessLookupError:
-            continue  # the thread ended while we looked
 
 
 def gpu_count() -> int:

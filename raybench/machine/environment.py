@@ -6,6 +6,7 @@ the caller. Nothing here raises: what cannot be known is None.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -13,7 +14,7 @@ import os
 import platform
 import re
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,7 +64,7 @@ _TROUBLE = (
 def snapshot() -> dict[str, Any]:
     """The host's part of a row of the `environment` table, by column name."""
     facts: dict[str, Any] = {name: _known(probe) for name, probe in _PROBES.items()}
-    facts |= {f"{name}_version": _known(lambda d=d: _version(d)) for name, d in _LIBRARIES.items()}
+    facts |= {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
     facts |= _known(_checkout) or {"raybench_git_sha": None, "git_dirty": None}
     return facts
 
@@ -91,9 +92,7 @@ def _read(path: str) -> str | None:
 
 
 def _os() -> str | None:
-    if sys.platform == "linux":
-        return platform.freedesktop_os_release().get("PRETTY_NAME")
-    return f"{platform.system()} {platform.release()}"
+    return platform.freedesktop_os_release().get("PRETTY_NAME")
 
 
 def _cpu_model() -> str | None:
@@ -139,10 +138,8 @@ def _instance_type() -> str | None:
 def _version(distributions: tuple[str, ...]) -> str | None:
     """Of the first that is installed; nothing is imported."""
     for name in distributions:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # noqa: PERF203
-            continue
     return None
 
 

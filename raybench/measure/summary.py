@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from raybench.measure.stream import Trace
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-CI_METHOD = "max(ar1,nbm10)"
+CI_METHOD = "t*max(se_ar1,se_nbm10)"
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,51 @@ class _Part:
     blocks: Blocks
     first: int
     """Number of the first measured block."""
+    last: int
+    """Number of the block after the last measured one."""
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """Items per second of each measured block."""
+        return self.blocks.rates[self.first : self.last]
 
 
 def summarise(
-    traces: Sequence[Trace], warmup_ns: int, block_ns: int, min_batches: int
+    traces: Sequence[Trace],
+    warmup_blocks: int,
+    measured_blocks: int,
+    block_ns: int,
+    min_batches: int,
 ) -> Summary:
     """Reduce the traces of one trial.
 
     The window common to all workers goes from the latest first edge after the warm-up to the
-    earliest last completion; throughput is all items completed in it over its length (method.md,
-    section 1). Its interval is that of the mean of the aggregate block rates.
+    earliest last edge; throughput is all items completed in it over its length. Its interval is
+    that of the mean of the aggregate block rates, the same that the last look judged.
 
     Args:
         traces: one a worker; each in its own clock, which `start_ns` ties to the others.
-        warmup_ns: length of the warm-up from the common start.
+        warmup_blocks: blocks from the common start that are warm-up.
+        measured_blocks: blocks of the window; what came later is not counted.
         block_ns: length of a block.
         min_batches: fewest batches in a block.
 
     Raises:
         EngineFailure: when no worker completed a whole block after the warm-up.
     """
-    parts = [_part(trace, warmup_ns, block_ns, min_batches) for trace in traces]
-    if any(part.first >= len(part.blocks) for part in parts):
+    parts = [_part(t, warmup_blocks, measured_blocks, block_ns, min_batches) for t in traces]
+    if any(part.first >= part.last for part in parts):
         raise EngineFailure(
             "A worker completed no whole block after the warm-up: its batches are too slow for this "
             "preset. Use a smaller batch_size or a longer measure.max_s."
         )
     begin = max(int(part.blocks.edge_ns[part.first]) for part in parts)
-    end = min(int(part.done_ns[-1]) for part in parts)
+    end = min(int(part.blocks.edge_ns[part.last]) for part in parts)
     batch_size = traces[0].batch_size
     items = [items_between(part.done_ns, begin, end, batch_size) for part in parts]
     rates = [count * 1e9 / (end - begin) for count in items]
-    shortest = min(len(part.blocks) - part.first for part in parts)
-    aggregate = np.sum([p.blocks.rates[p.first : p.first + shortest] for p in parts], axis=0)
+    shortest = min(len(part.rates) for part in parts)
+    aggregate = np.sum([part.rates[:shortest] for part in parts], axis=0)
     trial = {
         **_throughput(aggregate, sum(rates), sum(items), batch_size, begin, end, block_ns),
         **_stability(aggregate),
@@ -96,15 +108,17 @@ def summarise(
         _worker(trace, part, rate, (begin, end), block_ns)
         for trace, part, rate in zip(traces, parts, rates, strict=True)
     )
-    blocks = tuple(row for rank, part in enumerate(parts) for row in _block_rows(rank, part, batch_size))
+    blocks = tuple(
+        row for rank, part in enumerate(parts) for row in _block_rows(rank, part, batch_size)
+    )
     return Summary(trial, workers, blocks)
 
 
-def _part(trace: Trace, warmup_ns: int, block_ns: int, min_batches: int) -> _Part:
+def _part(trace: Trace, warmup: int, measured: int, block_ns: int, min_batches: int) -> _Part:
     done = trace.done_ns - trace.start_ns
     blocks = cut(done, 0, block_ns, min_batches, trace.batch_size)
-    first = int(np.searchsorted(blocks.edge_ns, warmup_ns, side="left"))
-    return _Part(done, (trace.done_ns - trace.submit_ns) / 1e6, blocks, first)
+    last = min(warmup + measured, len(blocks))
+    return _Part(done, (trace.done_ns - trace.submit_ns) / 1e6, blocks, warmup, last)
 
 
 def _spread(values: Sequence[int]) -> float:
@@ -201,7 +215,9 @@ def _device_time(
     }
     if any(trace.spans_ns is None for trace in traces):
         return columns
-    spans = np.concatenate([t.spans_ns[: len(m)][m] for t, m in pairs if t.spans_ns is not None]) / 1e6
+    spans = (
+        np.concatenate([t.spans_ns[: len(m)][m] for t, m in pairs if t.spans_ns is not None]) / 1e6
+    )
     h2d, compute, d2h = np.median(spans, axis=0)
     busy_ms = float(spans[:, 1].sum())
     return {
@@ -219,7 +235,7 @@ def _worker(
     trace: Trace, part: _Part, rate: float, window: tuple[int, int], block_ns: int
 ) -> dict[str, Any]:
     begin, end = window
-    rates = part.blocks.rates[part.first :]
+    rates = part.rates
     mask = _inside(part, begin, end)
     items = items_between(part.done_ns, begin, end, trace.batch_size)
     edges, counts = _histogram(part.latency_ms[mask])
@@ -249,14 +265,14 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
 
 def _block_rows(rank: int, part: _Part, batch_size: int) -> list[dict[str, Any]]:
     rows = []
-    for k in range(len(part.blocks)):
+    for k in range(part.last):
         first, last = int(part.blocks.edges[k]) + 1, int(part.blocks.edges[k + 1]) + 1
         latency = part.latency_ms[first:last]
         rows.append(
             {
                 "worker": rank,
                 "block": k,
-                "phase": "measure" if k >= part.first else "warmup",
+                "phase": "warmup" if k < part.first else "measure",
                 "t_start_ns": int(part.blocks.edge_ns[k]),
                 "t_end_ns": int(part.blocks.edge_ns[k + 1]),
                 "items": int(part.blocks.items[k]),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from typing_extensions import override
+
+from raybench.report.table import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from raybench.schedule import Plan, Step
+    from rich.console import Console
 
-GLYPHS = {"stable": "●", "unverified": "○", "unstable": "◐"}
+    from raybench.schedule import Plan, Step
 
 
 class View(Protocol):
@@ -32,8 +34,10 @@ class View(Protocol):
         """The step enters a phase: start, prepare, warm-up, measure."""
         ...
 
-    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
-        """The streams have run for `gone_s` of about `total_s` seconds."""
+    def look(
+        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+    ) -> None:
+        """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width."""
         ...
 
     def row(self, row: Mapping[str, Any]) -> None:
@@ -66,7 +70,8 @@ def ending(row: Mapping[str, Any]) -> str:
     """What became of a step, in a few words."""
     mark = " SIMULATED" if row.get("simulated") else ""
     if row["status"] != "ok":
-        return f"{row['status']}: {row['reason']}{mark}"
+        glyph = OUTCOME_GLYPH if row["status"] in OUTCOMES else FAILED_GLYPH
+        return f"{glyph} {row['status']}: {row['reason']}{mark}"
     verdict = str(row["verdict"])
     rate = f"{row['items_per_s']:,.1f} items/s"
     if row.get("rel_half_width") is not None:
@@ -97,7 +102,9 @@ class Lines:
     def phase(self, name: str) -> None:
         """Phases are for the live view."""
 
-    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
+    def look(
+        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+    ) -> None:
         """Running rates are for the live view."""
 
     def row(self, row: Mapping[str, Any]) -> None:
@@ -127,6 +134,7 @@ class LiveLine(Lines):
     def __exit__(self, *exc: object) -> None:
         self._live.stop()
 
+    @override
     def step(self, number: int, step: Step) -> None:
         """Show the step and the time that is left at the pace so far."""
         self._number, self._title = number + 1, title(step)
@@ -136,16 +144,22 @@ class LiveLine(Lines):
         self._began_step = time.monotonic()
         self._show("")
 
+    @override
     def phase(self, name: str) -> None:
         """Show the phase."""
         self._phase = name
         self._show("")
 
-    def look(self, gone_s: float, total_s: float, items_per_s: float | None) -> None:
-        """Show the running rate."""
+    @override
+    def look(
+        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+    ) -> None:
+        """Show the running rate and how far its interval has come."""
         rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
-        self._show(f"{max(gone_s, 0):.0f}/{total_s:.0f} s  {rate}")
+        known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
+        self._show(f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}")
 
+    @override
     def row(self, row: Mapping[str, Any]) -> None:
         """Leave a line for the finished step."""
         if row["status"] != "infeasible":

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 
-_GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
+GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
 _COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
-_FAILED_GLYPH, _OUTCOME_GLYPH = "✗", "∅"
-_OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
+FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
+OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _OVER_FP32 = f"{_TIMES} fp32"
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
@@ -41,7 +41,7 @@ def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
     entries: list[Row] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
     if not entries:
         return Text("No rows.")
-    varying = [name for name in SERIES if len({entry[name] for entry in entries}) > 1]
+    varying = [name for name in SERIES if len(_values(entries, name)) > 1]
     factors = ["model", *(name for name in varying if name != "model")]
     columns = _columns(entries, factors)
     table = _table(entries, columns)
@@ -142,12 +142,21 @@ def _natural_width(table: Table) -> int:
     return Measurement.get(console, console.options, table).maximum
 
 
+def _values(entries: Sequence[Row], name: str) -> list[Any]:
+    """What a factor has been; a trial that ended early only did not learn its device or library."""
+    values = dict.fromkeys(entry[name] for entry in entries)
+    if name in ("device", "engine_version"):
+        values.pop(None, None)
+    return list(values)
+
+
 def _caption(entries: Sequence[Row], names: Sequence[str]) -> list[Text]:
     """What is the same in every row, in one line."""
     same = [
-        f"{name} {_factor(name, entries[0][name])}"
+        f"{name} {_factor(name, value)}"
         for name in names
-        if entries[0][name] is not None and name not in ("environment_id", "simulated")
+        for value in _values(entries, name)
+        if value not in (None, "{}") and name not in ("environment_id", "simulated")
     ]
     return [Text(" · ".join(same)), Text("")] if same else []
 
@@ -197,11 +206,11 @@ def _verdict(entry: Row) -> Text:
     """Glyph and word; what was simulated says so."""
     status, verdict = entry["status"], entry["verdict"]
     if status == "ok":
-        glyph, word, colour = _GLYPHS.get(verdict, " "), verdict or "ok", _COLOURS.get(verdict, "")
-    elif status in _OUTCOMES:
-        glyph, word, colour = _OUTCOME_GLYPH, status, "cyan"
+        glyph, word, colour = GLYPHS.get(verdict, " "), verdict or "ok", _COLOURS.get(verdict, "")
+    elif status in OUTCOMES:
+        glyph, word, colour = OUTCOME_GLYPH, status, "cyan"
     else:
-        glyph, word, colour = _FAILED_GLYPH, status, "red"
+        glyph, word, colour = FAILED_GLYPH, status, "red"
     mark = ", simulated" if entry["simulated"] else ""
     return Text(f"{glyph} {word}{mark}", style=colour)
 

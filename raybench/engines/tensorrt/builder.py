@@ -7,13 +7,15 @@ enumerations, because their numbers moved between versions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raybench.engines.tensorrt import failures, library
 from raybench.errors import EngineUnavailable, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 Shape = tuple[int, ...]
 

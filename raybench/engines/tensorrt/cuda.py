@@ -44,7 +44,9 @@ class Cuda:
     def _error(self, name: str, code: Any, asked: int | None = None) -> Exception:
         if int(code) not in failures.STICKY:
             self._rt.cudaGetLastError()  # else the next call of the library reports this one
-        return failures.of_cuda(name, int(code), getattr(code, "name", str(code)), self.stage, asked)
+        return failures.of_cuda(
+            name, int(code), getattr(code, "name", str(code)), self.stage, asked
+        )
 
     # device
 
@@ -61,8 +63,12 @@ class Cuda:
     def capability(self, device: int) -> tuple[int, int]:
         """Compute capability, e.g. (9, 0). Makes no context."""
         kinds = self._rt.cudaDeviceAttr
-        major = self._call("cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMajor, device)
-        minor = self._call("cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMinor, device)
+        major = self._call(
+            "cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMajor, device
+        )
+        minor = self._call(
+            "cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMinor, device
+        )
         return int(major), int(minor)
 
     def identity(self, device: int) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from raybench.errors import EngineFailure, OutOfMemory, PointError, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 STICKY = frozenset(
     {
@@ -38,9 +41,15 @@ _MEMORY = (
     re.compile(r"OutOfMemory[^\n]*?(?:requested|allocat\w*)\D*(\d+)", re.IGNORECASE),
     re.compile(r"OutOfMemory|[Oo]ut of memory|insufficient memory"),
 )
-_TOO_LARGE = re.compile(r"2147483647|2\^31|exceeds? (?:the )?(?:maximum )?(?:volume|number of elements)")
-_FOREIGN_CHIP = re.compile(r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM")
-_NODE = re.compile(r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)")
+_TOO_LARGE = re.compile(
+    r"2147483647|2\^31|exceeds? (?:the )?(?:maximum )?(?:volume|number of elements)"
+)
+_FOREIGN_CHIP = re.compile(
+    r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM"
+)
+_NODE = re.compile(
+    r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)"
+)
 _WORDS_KEPT = 400
 
 
@@ -68,7 +77,9 @@ def of_cuda(call: str, code: int, name: str, stage: str, requested_bytes: int | 
             f"The CUDA device failed at stage {stage!r}: {words}. This process cannot use it any "
             "more; the point is tried again in a new one. See dmesg for Xid lines."
         )
-    return EngineFailure(f"CUDA refused at stage {stage!r}: {words}. Check the driver with nvidia-smi.")
+    return EngineFailure(
+        f"CUDA refused at stage {stage!r}: {words}. Check the driver with nvidia-smi."
+    )
 
 
 def of_library(stage: str, lines: Iterable[str], doing: str) -> PointError:

@@ -49,7 +49,9 @@ def load() -> Any:
     """
     name = installed()
     if name is None:
-        raise EngineUnavailable(f"Engine 'tensorrt' needs the package tensorrt, which is missing. {INSTALL}")
+        raise EngineUnavailable(
+            f"Engine 'tensorrt' needs the package tensorrt, which is missing. {INSTALL}"
+        )
     try:
         module = importlib.import_module(name)
     except (ImportError, OSError) as error:

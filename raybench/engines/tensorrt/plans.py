@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from raybench.engines.tensorrt.builder import Built
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from raybench.engines.tensorrt.builder import Built
 
 FORMAT = 1
 """Rises when a plan made by an older raybench must not be used again."""

@@ -1,0 +1,166 @@
+"""Run: one command from the request to the table, and the two that only look."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from raybench.analysis.scaling import scaling
+from raybench.cluster import session as sessions
+from raybench.driver import Driver, make_plan
+from raybench.machine import environment
+from raybench.report.progress import Lines, LiveLine, View, duration, title
+from raybench.report.table import print_table
+from raybench.results.load import load, select
+from raybench.results.schema import FAILURES
+from raybench.results.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from raybench.cluster.session import Session
+    from raybench.config import Request
+    from raybench.results.store import Run
+    from raybench.schedule import Plan
+
+
+def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
+    """Measure everything in the request that has no final row yet; print the table.
+
+    Args:
+        request: complete.
+        joined: the cluster, when it had to be joined to compose the request.
+        stack: owns the cluster from here on.
+
+    Returns:
+        0 when no row of the plan is a failure, else 1.
+    """
+    plan = make_plan(request)
+    store = Store(request.results.dir)
+    facts = _facts(request, joined)
+    environment_id = environment.environment_id(facts[0])
+    finals = _finals(store, request, environment_id)
+    console = Console(highlight=False)
+    missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
+    _announce(console, request, plan, len(missing))
+    started = store.start_run(_manifest(request, plan))
+    started.write_environment([_stored(fact, environment_id) for fact in facts])
+    session = joined
+    if session is None and missing:
+        cluster = request.cluster
+        session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
+    if session is not None and session.dashboard_url:
+        console.print(f"Dashboard  {session.dashboard_url}", markup=False)
+    tally = _execute(
+        Driver(request, plan, started, _view(plan, console, stack), environment_id, finals), started
+    )
+    stack.pop_all().close()  # the live line and Ray end before the table
+    _table(request, plan, environment_id, len(missing))
+    return 1 if any(tally.get(status) for status in FAILURES) else 0
+
+
+def _execute(driver: Driver, started: Run) -> Mapping[str, int]:
+    try:
+        tally = driver.execute()
+    except BaseException as error:
+        started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    started.finish("finished")
+    return tally
+
+
+def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
+    if console.is_terminal:
+        return stack.enter_context(LiveLine(plan, console))
+    return Lines(plan, console)
+
+
+def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
+    """A row of facts for each node; the devices of the whole cluster stand in each."""
+    if joined is not None:
+        return sessions.survey(joined)
+    return [sessions.here(request.devices)]
+
+
+def _stored(facts: Mapping[str, Any], environment_id: str) -> dict[str, Any]:
+    """Facts as a row of `environment`."""
+    row = {name: value for name, value in facts.items() if name != "devices"}
+    return {**row, "device": ", ".join(facts["devices"]), "environment_id": environment_id}
+
+
+def _finals(store: Store, request: Request, environment_id: str) -> dict[tuple[str, int], str]:
+    """Steps that need not run again here, by (point_id, trial), with their status."""
+    again = {
+        "none": lambda status, verdict: False,
+        "failed": lambda status, verdict: status in FAILURES,
+        "unstable": lambda status, verdict: status in FAILURES or verdict == "unstable",
+        "all": lambda status, verdict: True,
+    }[request.rerun]
+    return {
+        (point_id, trial): status
+        for (point_id, trial, where), (status, verdict) in store.finals().items()
+        if where == environment_id and not again(status, verdict)
+    }
+
+
+def _manifest(request: Request, plan: Plan) -> dict[str, Any]:
+    experiment = request.experiment
+    return {
+        "experiment": experiment.name,
+        "question": experiment.question,
+        "command": sys.argv[1:],
+        "preset": experiment.preset,
+        "trials": experiment.trials,
+        "seed": experiment.seed,
+        "points": [point.id for point in plan.points],
+    }
+
+
+def _announce(console: Console, request: Request, plan: Plan, missing: int) -> None:
+    experiment = request.experiment
+    held = ", ".join(f"{n} {kind}" for kind, n in request.devices.items() if n)
+    console.print(f"{experiment.name}: {experiment.question}", markup=False, soft_wrap=True)
+    console.print(
+        f"{len(plan.points)} points, {experiment.trials} trial(s) each, preset {experiment.preset}, "
+        f"devices: {held}",
+        markup=False,
+    )
+    if missing < len(plan.steps):
+        console.print(
+            f"{len(plan.steps) - missing} of {len(plan.steps)} trials have their rows in "
+            f"{request.results.dir}; rerun=all measures them again.",
+            markup=False,
+        )
+    if missing:
+        least = plan.seconds * missing / len(plan.steps)
+        console.print(f"At least {duration(least)} to go.", markup=False)
+    for reason in dict.fromkeys(plan.infeasible.values()):
+        console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
+
+
+def _table(request: Request, plan: Plan, environment_id: str, measured: int) -> None:
+    ids = [point.id for point in plan.points]
+    rows = select(load(request.results.dir), ids, environment_id)
+    folder = request.results.dir
+    steps = [f'python -c "import raybench; print(raybench.load({folder!r}))"']
+    if request.experiment.preset == "quick":
+        steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
+    sys.stdout.write("\n")
+    print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
+
+
+def show_plan(request: Request) -> None:
+    """Print the points and the least time that they take; start nothing."""
+    plan = make_plan(request)
+    console = Console(highlight=False)
+    _announce(console, request, plan, len(plan.steps))
+    for step in plan.steps:
+        console.print(f"  {step.point.id}  {title(step)}", markup=False, soft_wrap=True)
+
+
+def show(folder: str) -> None:
+    """Print the table of a results folder."""
+    print_table(scaling(load(folder)).as_table(), where=f"{folder}/trials (Parquet)")

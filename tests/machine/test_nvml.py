@@ -1,0 +1,276 @@
+"""NVML's door, against a small fake of pynvml: what is told, what is refused, and windows."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raybench.machine import devices, nvml
+from raybench.results.schema import SCHEMAS
+
+
+class Refused(Exception):
+    """Stands for pynvml.NVMLError."""
+
+
+class FakeNvml:
+    """Two boards; the second is cut into two slices. Calls named in `refused` raise."""
+
+    NVMLError = Refused
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.opened = 0
+        self.energy_mj = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("nvml") and name in object.__getattribute__(self, "refused"):
+            raise Refused(name)
+        return object.__getattribute__(self, name)
+
+    def nvmlInit(self) -> None:
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self.opened -= 1
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"580.65.06"
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        return 13010
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:
+        return f"GPU-{index}"
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if uuid not in ("GPU-0", "GPU-1", "MIG-0", "MIG-1"):
+            raise Refused(uuid)
+        return uuid
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:
+        return handle
+
+    def nvmlDeviceGetName(self, handle: str) -> bytes:
+        return b"NVIDIA H200"
+
+    def nvmlDeviceGetPciInfo(self, handle: str) -> Any:
+        return SimpleNamespace(busId=b"00000000:17:00.0")
+
+    def nvmlDeviceGetMigMode(self, handle: str) -> list[int]:
+        return [int(handle == "GPU-1"), 0]
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle: str) -> int:
+        return 7
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle: str, index: int) -> str:
+        if index > 1:
+            raise Refused("not found")
+        return f"MIG-{index}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
+        return SimpleNamespace(total=64 << 20, used=3 << 20)
+
+    def nvmlDeviceGetCpuAffinity(self, handle: str, words: int) -> list[int]:
+        return [0b101] + [0] * (words - 1)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:
+        return 9, 0
+
+    def nvmlDeviceGetEccMode(self, handle: str) -> list[int]:
+        return [1, 1]
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:
+        return 700_000
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:
+        return [SimpleNamespace(pid=41), SimpleNamespace(pid=42)]
+
+    def nvmlDeviceGetFieldValues(self, handle: str, fields: list[int]) -> list[Any]:
+        assert fields == [186]
+        return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=500_000))]
+
+    def nvmlDeviceGetPowerUsage(self, handle: str) -> int:
+        return 400_000
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        self.energy_mj += 1000
+        return self.energy_mj
+
+    def nvmlDeviceGetClockInfo(self, handle: str, clock: int) -> int:
+        return {1: 1980, 2: 3201}[clock]
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:
+        return 55
+
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:
+        return SimpleNamespace(gpu=90, memory=10)
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
+        return 0x4
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
+    fake = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", fake)  # type: ignore[arg-type]
+    return fake
+
+
+def test_inventory_tells_boards_and_slices(driver: FakeNvml) -> None:
+    board, first, second = nvml.inventory()
+    assert (board.index, board.uuid, board.name) == (0, "GPU-0", "NVIDIA H200")
+    assert board.memory_bytes == 64 << 20
+    assert board.pci_bus_id == "00000000:17:00.0"
+    assert board.near_cpus == (0, 2)
+    assert board.driver_version == "580.65.06"
+    assert board.compute_capability == "9.0"
+    assert not board.mig
+    assert [(part.index, part.uuid, part.mig) for part in (first, second)] == [
+        (1, "MIG-0", True),
+        (1, "MIG-1", True),
+    ]
+    assert driver.opened == 0
+
+
+def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> None:
+    assert devices.gpu_count() == 3
+    assert devices.gpu("0").uuid == "GPU-0"
+    assert devices.gpu("MIG-1").uuid == "MIG-1"
+    assert devices.gpu("7").told
+
+
+def test_inventory_is_empty_without_pynvml(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert nvml.inventory() == ()
+    assert nvml.environment("GPU-0") == {}
+    assert nvml.compute_processes("GPU-0") is None
+
+
+@pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetCount", "nvmlDeviceGetUUID"])
+def test_inventory_is_empty_when_the_driver_refuses(driver: FakeNvml, call: str) -> None:
+    driver.refused.add(call)
+    assert nvml.inventory() == ()
+    assert driver.opened == 0
+
+
+def test_a_refused_figure_is_none_and_the_others_stand(driver: FakeNvml) -> None:
+    driver.refused |= {
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetCpuAffinity",
+        "nvmlDeviceGetPciInfo",
+        "nvmlDeviceGetMigMode",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlSystemGetDriverVersion",
+    }
+    first, second = nvml.inventory()
+    assert first == nvml.Gpu(0, "GPU-0", "NVIDIA H200")
+    assert second.uuid == "GPU-1"
+
+
+def test_environment_uses_columns_of_the_schema_and_none_for_the_unknown(driver: FakeNvml) -> None:
+    facts = nvml.environment("GPU-0")
+    assert set(facts) <= set(SCHEMAS["environment"].names)
+    assert facts["power_limit_w"] == 700
+    assert facts["ecc_mode"] == "on"
+    assert facts["mig_mode"] == "off"
+    assert facts["cuda_driver_version"] == "13.1"
+    assert facts["persistence_mode"] is None
+    assert nvml.environment("GPU-9") == {}
+    assert nvml.compute_processes("GPU-0") == (41, 42)
+    assert driver.opened == 0
+
+
+def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -> None:
+    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    telemetry.start()
+    telemetry.start()
+    told = telemetry.stop()
+    assert len(telemetry.samples) == 2
+    assert telemetry.samples[0].power_w == 500
+    assert tuple(told) == nvml.COLUMNS
+    assert set(told) <= set(SCHEMAS["trials"].names)
+    assert told["sm_clock_mhz_mean"] == 1980
+    assert told["mem_clock_mhz_mean"] == 3201
+    assert told["gpu_util_mean"] == pytest.approx(0.9)
+    assert told["gpu_mem_peak_mib"] == 3
+    assert told["throttle_power_frac"] == 1
+    assert told["throttle_thermal_frac"] == 0
+    assert told["energy_source"] == "none"  # far below ten seconds
+    assert driver.opened == 0
+
+
+@pytest.mark.parametrize("uuid", [None, "GPU-9"])
+def test_telemetry_of_an_unknown_gpu_is_none(driver: FakeNvml, uuid: str | None) -> None:
+    telemetry = nvml.Telemetry(uuid)
+    telemetry.start()
+    assert set(telemetry.stop().values()) == {None}
+    assert driver.opened == 0
+
+
+def test_telemetry_survives_a_driver_that_refuses_everything(driver: FakeNvml) -> None:
+    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    driver.refused |= {
+        name for name in dir(FakeNvml) if "DeviceGet" in name and "Handle" not in name
+    }
+    telemetry.start()
+    told = telemetry.stop()
+    assert {value for name, value in told.items() if name != "energy_source"} == {None}
+
+
+def test_stop_without_start_tells_nothing() -> None:
+    assert set(nvml.Telemetry("GPU-0").stop().values()) == {None}
+
+
+def test_power_falls_back_to_the_mean_of_a_second(driver: FakeNvml) -> None:
+    driver.refused.add("nvmlDeviceGetFieldValues")
+    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    telemetry.start()
+    telemetry.stop()
+    assert telemetry.samples[0].power_w == 400
+
+
+def _seconds(second: int, **told: Any) -> nvml.Sample:
+    return nvml.Sample(second * 10**9, **told)
+
+
+def test_energy_is_the_counter_over_the_window_not_over_the_samples() -> None:
+    years = 10**13
+    samples = [_seconds(s, energy_mj=years + s * 500_000, power_w=505.0) for s in range(0, 41, 2)]
+    told = nvml.columns(samples, 5 * 10**9, 25 * 10**9, items=20_000)
+    assert told["energy_source"] == "counter"
+    assert told["energy_j"] == pytest.approx(10_000)
+    assert told["avg_power_w"] == pytest.approx(500)
+    assert told["items_per_j"] == pytest.approx(2)
+    assert told["j_per_item"] == pytest.approx(0.5)
+    assert told["energy_check_rel"] == pytest.approx(0.01)
+
+
+def test_energy_is_the_integral_without_a_counter() -> None:
+    samples = [_seconds(s, power_w=100.0 + s) for s in range(21)]
+    told = nvml.columns(samples)
+    assert told["energy_source"] == "integral"
+    assert told["energy_j"] == pytest.approx(20 * 110)
+    assert told["energy_check_rel"] is None
+    assert told["items_per_j"] is None
+
+
+def test_energy_of_a_window_that_the_samples_do_not_cover_is_not_told() -> None:
+    samples = [_seconds(s, energy_mj=s, power_w=1.0) for s in range(21)]
+    assert nvml.columns(samples, 0, 30 * 10**9)["energy_source"] == "none"
+
+
+def test_throttling_counts_samples_inside_the_window_only() -> None:
+    reasons = [0x4, 0x4, 0x20, 0x80, 0x1, None]
+    samples = [_seconds(s, reasons=mask, temp_c=50.0 + s) for s, mask in enumerate(reasons)]
+    told = nvml.columns(samples, 10**9, 5 * 10**9)
+    assert told["throttle_power_frac"] == 0.25
+    assert told["throttle_thermal_frac"] == 0.25
+    assert told["throttle_hw_frac"] == 0.25
+    assert (told["temp_c_start"], told["temp_c_end"], told["temp_c_max"]) == (51, 55, 55)
