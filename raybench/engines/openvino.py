@@ -46,7 +46,7 @@ class OpenVINOEngine:
     name: ClassVar[str] = "openvino"
     extra: ClassVar[str | None] = None
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
-    int8_dialect: ClassVar[str] = "s8s8"
+    int8_dialect: ClassVar[str] = "u8s8"
     bf16_dialect: ClassVar[str | None] = "native"
     rewrites_lrn: ClassVar[bool] = False
     reads_graph: ClassVar[bool] = True

@@ -56,7 +56,7 @@ _ALLOWED = re.compile(
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL")
 _CLOUDS = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "azure"}
 _TROUBLE = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError,
+    OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError,
     subprocess.SubprocessError, psutil.Error,
 )  # fmt: skip
 

@@ -41,7 +41,9 @@ def cut(
 
     Edge k is the first completion at or after start + k * block with at least `min_batches`
     batches since the edge before (method.md, section 1): the rate of a block then has no
-    quantisation by whole batches, and blocks of different workers lie beside one another.
+    quantisation by whole batches, and blocks of different workers lie beside one another. A point
+    of the grid after which that comes only in the next block (a stall, a slow batch) has no edge:
+    the block before it is longer.
 
     Args:
         done_ns: int64, shape (n,), rising.
@@ -53,9 +55,11 @@ def cut(
     edges: list[int] = []
     if len(done_ns):
         grid = np.arange(start_ns, int(done_ns[-1]) + 1, block_ns)
-        for index in np.searchsorted(done_ns, grid, side="left").tolist():
-            if not edges or index >= edges[-1] + min_batches:
-                edges.append(index)
+        at_least = np.searchsorted(done_ns, grid, side="left").tolist()
+        for point, index in zip(grid.tolist(), at_least, strict=True):
+            edge = max(index, edges[-1] + min_batches) if edges else index
+            if edge < len(done_ns) and done_ns[edge] < point + block_ns:
+                edges.append(edge)
     chosen = np.array(edges, np.int64)
     items = np.diff(chosen) * batch_size if len(chosen) else np.empty(0, np.int64)
     return Blocks(chosen, done_ns[chosen] if len(chosen) else np.empty(0, np.int64), items)

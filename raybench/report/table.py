@@ -82,8 +82,10 @@ def print_table(
         if where or next_steps:
             console.print(closing(where, next_steps))
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
-    unicode = "utf" in (getattr(file, "encoding", None) or "utf-8").lower()
-    file.write(text if unicode else text.translate(_ASCII))
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    if "utf" not in encoding.lower():
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    file.write(text)
 
 
 def closing(where: str | None, next_steps: Sequence[str]) -> Text:
@@ -127,13 +129,14 @@ def _table(entries: Sequence[Row], columns: Mapping[str, Callable[[Row], str | T
     for title in columns:
         words = title in SERIES and title not in ("batch_size", "inflight", "memory_limit_bytes")
         left = words or title == "verdict"
-        table.add_column(title, justify="left" if left else "right", no_wrap=not words)
+        table.add_column(Text(title), justify="left" if left else "right", no_wrap=not words)
     before = None
     for entry in entries:
         if before is not None and entry["model"] != before:
             table.add_section()
         before = entry["model"]
-        table.add_row(*(cell(entry) for cell in columns.values()))
+        cells = (cell(entry) for cell in columns.values())
+        table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells))  # names, no markup
     return table
 
 
@@ -174,7 +177,7 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
     if WITHIN in kinds:
         lines.append("±: 95 %, within one trial; says nothing of the next one")
     if any(entry["simulated"] for entry in entries):
-        lines.append("simulated: timings come from a model, not from hardware")
+        lines.append("SIMULATED: timings come from a model, not from hardware")
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
     return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
@@ -211,7 +214,7 @@ def _verdict(entry: Row) -> Text:
         glyph, word, colour = OUTCOME_GLYPH, status, "cyan"
     else:
         glyph, word, colour = FAILED_GLYPH, status, "red"
-    mark = ", simulated" if entry["simulated"] else ""
+    mark = " SIMULATED" if entry["simulated"] else ""
     return Text(f"{glyph} {word}{mark}", style=colour)
 
 

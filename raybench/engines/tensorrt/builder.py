@@ -130,7 +130,7 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     _set_shapes(builder, network, config, order)
     cache = None
     if timing_cache is not None:
-        cache = config.create_timing_cache(timing_cache)
+        cache = config.create_timing_cache(timing_cache) or config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -146,7 +146,7 @@ def merge_timing(trt: Any, ours: bytes, theirs: bytes) -> bytes:
     config = builder.create_builder_config()
     cache = config.create_timing_cache(ours)
     other = config.create_timing_cache(theirs)
-    if not cache.combine(other, False):
+    if not (cache and other and cache.combine(other, False)):
         return ours
     return bytes(cache.serialize())
 

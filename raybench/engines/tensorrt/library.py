@@ -97,7 +97,7 @@ def _make_logger(trt: Any, journal: Journal) -> Any:
         int(kinds.WARNING): "WARNING",
     }
 
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

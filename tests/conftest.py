@@ -1,0 +1,60 @@
+import contextlib
+
+import onnx
+import pytest
+from tiny_graphs import tiny_bert, tiny_conv
+
+from raybench.cluster import session as sessions
+from raybench.config import compose
+from raybench.run import run
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The one Ray cluster of the session: 2 cores, and 4 GPUs that it is told to have."""
+    with sessions.connect(None, {"cpu": 2, "gpu": 4}, dashboard=False) as session:
+        yield session
+
+
+@pytest.fixture
+def measure(cluster, tmp_path):
+    """Run the words of a command line on the session's cluster; gives exit code and folder."""
+
+    def command(*words):
+        folder = tmp_path / "results"
+        request = compose([f"results.dir={folder}", *words], lambda settings: dict(cluster.devices))
+        return run(request, cluster, contextlib.ExitStack()), folder
+
+    return command
+
+
+QUICK = (
+    "preset=quick",
+    "measure.block_s=0.05",
+    "measure.warmup_min_s=0.1",
+    "measure.min_s=0.5",
+    "measure.max_s=1.0",
+    "measure.look_s=0.25",
+)
+
+
+@pytest.fixture
+def quick():
+    """Words that make a point take about a second."""
+    return QUICK
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A convolution that runs in microseconds, as a file."""
+    path = tmp_path / "tiny.onnx"
+    onnx.save(tiny_conv(), path)
+    return path
+
+
+@pytest.fixture
+def two_inputs(tmp_path):
+    """An int64 input of dynamic length beside a mask, as a file."""
+    path = tmp_path / "two.onnx"
+    onnx.save(tiny_bert(table=100), path)
+    return path

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from raybench.engines import contract, registry
+from raybench.engines.base import Load
+from raybench.experiment import ModelSettings
+from raybench.machine.devices import core
+from raybench.models.batches import BatchPool
+from raybench.models.model import Model
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
+
+
+def loaded(engine, tiny, tmp_path, inflight):
+    model = (
+        prepare(str(tiny), ModelSettings(), "fp32", None, tmp_path)
+        if engine.reads_graph
+        else Model.named("tiny", "fp32", None)
+    )
+    batches = BatchPool(model.inputs, 4, seed=3, ranges=model.ranges, min_bytes=1 << 16)
+    load = Load(model, batches, core(0), inflight, True, engine.Settings(), None, tmp_path)
+    reference = reference_outputs(model, batches, 4, tmp_path) if engine.reads_graph else None
+    return load, reference
+
+
+@pytest.mark.parametrize("inflight", [1, 3])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "simulated"])
+def test_every_engine_keeps_the_contract(name, inflight, tiny, tmp_path):
+    engine = registry.get(name)
+    load, reference = loaded(engine, tiny, tmp_path, inflight)
+    contract.check(engine, load, reference)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_half_precision_is_refused_on_a_core_instead_of_run_as_something_else(name):
+    reason = registry.get(name).unsupported("fp16", core(0), True)
+    assert reason is not None
+    assert "precision=" in reason
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_transfers_off_means_nothing_on_a_core(name):
+    assert "transfers=on" in registry.get(name).unsupported("fp32", core(0), False)
+
+
+def test_openvino_computes_fp32_in_fp32_and_not_in_the_libraries_default(tiny, tmp_path):
+    engine = registry.get("openvino")
+    load, reference = loaded(engine, tiny, tmp_path, 1)
+    running = engine.load(load)
+    running.submit(0)
+    running.collect(0)
+    outputs = running.outputs()
+    running.close()
+    for name, expected in reference.items():
+        assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -1,0 +1,200 @@
+"""The table as text, to the letter."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from raybench.analysis.scaling import scaling
+from raybench.report.table import print_table
+from raybench.results.store import build
+
+GOOD: dict[str, Any] = {
+    "run_id": "01A",
+    "trial": 0,
+    "environment_id": "e1",
+    "status": "ok",
+    "verdict": "stable",
+    "model": "resnet50",
+    "precision": "fp32",
+    "batch_size": 8,
+    "engine": "tensorrt",
+    "engine_version": "10.0",
+    "device": "NVIDIA H200",
+    "inflight": 2,
+    "transfers": True,
+    "simulated": False,
+    "workers": 1,
+}
+LOST = {"verdict": None, "device": None, "engine_version": None}
+
+
+def rows(*some):
+    whole = [{**GOOD, "point_id": str(k), **row} for k, row in enumerate(some)]
+    return scaling(build("trials", whole, {})).as_table()
+
+
+def printed(*some, **options) -> str:
+    out = io.StringIO()
+    print_table(rows(*some), out, **options)
+    return out.getvalue()
+
+
+GOLDEN = """\
+batch_size 8 · engine tensorrt · engine_version 10.0 · device NVIDIA H200 · inflight 2 · transfers on
+
+model     precision  workers         items/s  speedup  efficiency  p99 ms  × fp32  verdict
+───────────────────────────────────────────────────────────────────────────────────────────────────
+resnet50  fp32             1  1,000 ± 0.50 %   1.000×     100.0 %   1.234          ✓ stable
+resnet50  fp32             2           1,990   1.990×      99.5 %                  ~ unstable
+resnet50  int8             1           2,500   1.000×     100.0 %          2.500×  ? unverified
+resnet50  int8             2                                                       ✗ worker_died
+resnet50  int8             4                                                       ∅ infeasible
+
+speedup: against 1 worker of the same series
+±: 95 %, within one trial; says nothing of the next one
+
+resnet50, precision int8, workers 2: worker_died. The process ended. Run again with rerun=failed.
+resnet50, precision int8, workers 4: infeasible. 4 workers need 4 GPUs.
+
+Rows  results/
+Next  preset=standard
+      trials=3
+"""
+
+
+def test_the_table_to_the_letter():
+    text = printed(
+        {"items_per_s": 1000.0, "items_per_s_lo": 995.0, "items_per_s_hi": 1005.0,
+         "latency_p99_ms": 1.2341},
+        {"workers": 2, "items_per_s": 1990.0, "verdict": "unstable"},
+        {"precision": "int8", "items_per_s": 2500.0, "verdict": "unverified"},
+        {"precision": "int8", "workers": 2, "status": "worker_died", **LOST,
+         "reason": "The process ended. Run again with rerun=failed."},
+        {"precision": "int8", "workers": 4, "status": "infeasible", **LOST,
+         "reason": "4 workers need 4 GPUs."},
+        where="results/",
+        next_steps=["preset=standard", "trials=3"],
+    )  # fmt: skip
+    assert text == GOLDEN
+
+
+def test_intervals_between_trials_are_told_from_those_within():
+    text = printed(
+        *({"point_id": "a", "trial": k, "items_per_s": 100.0 + k} for k in range(3)),
+        *({"point_id": "b", "trial": k, "items_per_s": 200.0 + k, "workers": 2} for k in range(3)),
+    )
+    assert "101 ± 2.5 %" in text
+    assert "1.99× [1.95, 2.03]" in text
+    assert "±: 95 %, between 3 trials" in text
+    assert "within one trial" not in text
+
+
+def test_each_simulated_row_says_so():
+    text = printed(
+        {"items_per_s": 100.0, "simulated": True},
+        {"items_per_s": 200.0, "workers": 2, "simulated": True},
+        {"workers": 4, "status": "failed", "reason": "No.", "simulated": True, **LOST},
+        {"items_per_s": 90.0, "engine": "openvino"},
+    )
+    lines = [line for line in text.splitlines() if line.startswith("resnet50  ")]
+    assert [line.endswith(" SIMULATED") for line in lines] == [False, True, True, True]
+    assert "SIMULATED: timings come from a model, not from hardware" in text
+    assert "SIMULATED" not in printed({"items_per_s": 90.0})
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"items_per_s": 1.0}, "✓ stable"),
+        ({"items_per_s": 1.0, "verdict": "unverified"}, "? unverified"),
+        ({"items_per_s": 1.0, "verdict": "unstable"}, "~ unstable"),
+        ({"status": "out_of_memory", **LOST}, "∅ out_of_memory"),
+        ({"status": "unsupported", **LOST}, "∅ unsupported"),
+        ({"status": "timeout", **LOST}, "✗ timeout"),
+        ({"status": "interrupted", **LOST}, "✗ interrupted"),
+    ],
+)
+def test_a_verdict_is_a_glyph_and_a_word(row, words):
+    assert any(line.endswith(words) for line in printed(row).splitlines())
+
+
+def test_names_are_no_markup():
+    names = ["net[v2].onnx", "/data/[/b]/a.onnx", "[red]x", ":smile:"]
+    text = printed(*({"model": name, "items_per_s": 1.0} for name in names))
+    for name in names:
+        assert f"\n{name} " in text
+    assert "why [bold]not[/bold]" in printed({"status": "failed", "reason": "why [bold]not[/bold]"})
+
+
+def test_what_a_lost_row_never_learnt_makes_no_column():
+    text = printed(
+        {"items_per_s": 1.0},
+        {"precision": "int8", "status": "unsupported", "reason": "No.", **LOST},
+    )
+    assert "device NVIDIA H200" in text.splitlines()[0]
+    assert "engine_version" not in text.split("model", 1)[1]
+
+
+def test_a_memory_limit_is_told_from_none():
+    text = printed({"items_per_s": 1.0}, {"items_per_s": 2.0, "memory_limit_bytes": 24 << 30})
+    assert "memory_limit_bytes" in text
+    assert "24,576 MiB" in text
+
+
+def test_trials_that_failed_together_are_counted():
+    failed = {"point_id": "a", "status": "timeout", "reason": "Too slow.", **LOST}
+    assert "workers 1: timeout (2 trials). Too slow." in printed(failed, {**failed, "trial": 1})
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_file_that_knows_no_unicode_loses_no_row(encoding):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    bad = {"workers": 2, "status": "failed", "reason": "It said “no” → 失败", **LOST}
+    print_table(rows({"items_per_s": 1000.0, "model": "rés→net"}, bad), file)
+    file.flush()
+    text = raw.getvalue().decode(encoding)
+    assert "+ stable" in text
+    assert "x failed" in text
+    assert "It said " in text
+
+
+def test_no_control_codes_but_to_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    assert "\x1b" not in printed({"items_per_s": 1.0})
+    for name in ("NO_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Terminal()
+    print_table(rows({"items_per_s": 1.0}), out)
+    assert "\x1b[32m✓ stable" in out.getvalue()
+
+
+def test_a_narrow_terminal_does_without_some_columns_and_says_which(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "72")
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    some = [{"items_per_s": 100.0, "latency_p50_ms": 1.0, "latency_p99_ms": 2.0, "precision": p,
+             "workers": n, "fidelity_sqnr_db": 40.0} for p in ("fp32", "int8") for n in (1, 2)]  # fmt: skip
+    print_table(rows(*some), out)
+    text = out.getvalue()
+    assert "left out for want of width: p50 ms" in text
+    assert "…" not in text
+    assert "p99 ms" in text
+    assert max(map(len, text.splitlines()[2:9])) <= 72
+
+
+def test_nothing_is_said_of_nothing():
+    out = io.StringIO()
+    print_table([], out)
+    assert out.getvalue() == "No rows.\n"

@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from raybench.cli import main
+
+
+def test_help_answers_in_under_half_a_second():
+    began = time.perf_counter()
+    found = subprocess.run(
+        [sys.executable, "-m", "raybench", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: raybench" in found.stdout
+    # allow for a machine that runs other tests beside this one
+    assert time.perf_counter() - began < 2.0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["rnu", "experiment=scaling"], "Unknown verb 'rnu'. Did you mean 'run'"),
+        (["experiment=scaling", "model=alexnt"], "'alexnt'"),
+        (["experiment=scaling", "model=missing.onnx"], "missing.onnx"),
+        (["experiment=scaling", "workers=64"], "needs 64 CPU cores"),
+        (["experiment=scaling", "cluster.cpus=999"], "offers more cores"),
+        (["experiment=scaling", "cluster.address=ray://host:10001"], "Ray Client address"),
+        (["experiment=scaling", "cluster.address=127.0.0.1:1"], "Nothing answers at"),
+        (["experiment=scaling", "cluster.address=here"], "is not host:port"),
+        (["list", "enginse"], "Did you mean 'engines'"),
+        (["doctor", "please"], "takes no words"),
+        (["show"], "takes one results folder"),
+        (["show", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(words, sentence, capsys):
+    began = time.perf_counter()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert time.perf_counter() - began < 10
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_anything_runs(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("mine")
+    words = ["experiment=scaling", "model=alexnet", f"results.dir={tmp_path}"]
+    assert main(words) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("content", [b"not a graph at all", b""])
+def test_a_file_that_is_not_onnx_is_refused(tmp_path, capsys, content):
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(content)
+    assert main(["experiment=scaling", f"model={file}"]) == 2
+    assert "broken.onnx" in capsys.readouterr().err
+
+
+def test_a_dynamic_dimension_without_a_size_is_asked_for_by_name(two_inputs, capsys):
+    assert main(["experiment=scaling", f"model={two_inputs}"]) == 2
+    assert "model.shapes.sequence" in capsys.readouterr().err
+
+
+def test_plan_lists_the_points_and_starts_nothing(tmp_path, capsys):
+    folder = tmp_path / "results"
+    words = ["experiment=paper", "engine=simulated", "cluster.gpus=4", f"results.dir={folder}"]
+    assert main(["plan", *words]) == 0
+    assert "googlenet int8 batch 4096 on 1 GPU" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_list_names_every_kind_of_thing(capsys):
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("scaling", "googlenet", "openvino", "standard"))
+
+
+def test_doctor_tells_of_every_engine(capsys):
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"engine {name}" in text for name in ("openvino", "onnxruntime", "tensorrt"))

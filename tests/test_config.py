@@ -1,0 +1,109 @@
+import pytest
+
+from raybench.config import compose, experiment_files, parse_bytes
+from raybench.errors import ConfigError
+
+CPU = {"gpu": 0, "cpu": 2}
+GPU = {"gpu": 4, "cpu": 8}
+
+
+def composed(*words, devices=CPU):
+    return compose(list(words), lambda settings: devices)
+
+
+@pytest.mark.parametrize(
+    "name", ["smoke", "precision", "scaling", "generations", "batch_size", "paper"]
+)
+@pytest.mark.parametrize("devices", [CPU, GPU])
+def test_every_shipped_experiment_loads_on_both_kinds_of_device(name, devices):
+    request = composed(f"experiment={name}", "engine=simulated", devices=devices)
+    assert request.experiment.question.endswith(("?", ")"))
+
+
+def test_sizes_follow_the_kind_of_device():
+    assert composed("experiment=scaling").experiment.grids[0]["batch_size"] == (8,)
+    gpu = composed("experiment=batch_size", "engine=simulated", devices=GPU).experiment
+    assert gpu.grids[0]["batch_size"][-1] == 4096
+    assert (composed("experiment=scaling").experiment.preset, gpu.preset) == ("quick", "standard")
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
+    measure = composed("experiment=smoke", "measure.max_s=9").experiment.measure
+    assert (measure.max_s, measure.min_s, measure.block_s) == (9.0, 2.0, 0.25)
+    assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
+
+
+def test_an_axis_word_sets_every_grid_of_a_union():
+    grids = composed("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
+    assert all(
+        grid["engine"] == ("onnxruntime",) and grid["precision"] == ("fp32",) for grid in grids
+    )
+
+
+def test_engine_options_are_typed_and_kept_with_the_engine():
+    request = composed("experiment=scaling", "engine=simulated", "engine.profile=p40")
+    choice = request.experiment.engines["simulated"]
+    assert dict(choice.options)["profile"] == "p40"
+
+
+def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "scaling.yaml").write_text("# Mine?\nmodel: resnet50\n")
+    monkeypatch.chdir(tmp_path)
+    assert composed("experiment=scaling").experiment.grids[0]["model"] == ("resnet50",)
+    assert "paper" in experiment_files()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["experiment=scalling"], "Unknown experiment 'scalling'. Did you mean 'scaling'"),
+        (["experiment=scaling", "measure.min_sec=3"], "Unknown key 'measure.min_sec'.*'min_s'"),
+        (["experiment=scaling", "modle=alexnet"], "Unknown key 'modle'.*'model'"),
+        (["experiment=scaling", "engine=openvno"], "Unknown engine 'openvno'.*'openvino'"),
+        (["experiment=scaling", "engine.thread=2"], "Unknown key 'engine.thread'.*'threads'"),
+        (["experiment=scaling", "engine.threads=two"], "engine.threads.*'two'"),
+        (["experiment=scaling", "precision=int9"], "Unknown precision 'int9'.*'int8'"),
+        (["experiment=scaling", "preset=quik"], "Unknown preset 'quik'.*'quick'"),
+        (["experiment=scaling", "batch_size=eight"], "batch_size takes whole numbers.*'eight'"),
+        (["experiment=scaling", "batch_size=0"], "batch_size takes whole numbers from 1, not 0"),
+        (["experiment=scaling", "batch_size=[]"], "batch_size is empty"),
+        (["experiment=scaling", "transfers=maybe"], "transfers takes on or off, not 'maybe'"),
+        (["experiment=scaling", "trials=0"], "trials takes a whole number from 1"),
+        (["experiment=scaling", "measure.max_s=1"], "max_s=1.0 is below measure.min_s=5.0"),
+        (["experiment=scaling", "measure.min_s=abc"], "measure.min_s.*abc"),
+        (["experiment=scaling", "order=random"], "order.*random"),
+        (["experiment=scaling", "device=tpu"], "tpu"),
+        (["experiment=scaling", "device=gpu", "engine=openvino"], "does not run on device=gpu"),
+        (["experiment=scaling", "device.memory_limit=lots"], "takes a size such as 24GiB"),
+        (["experiment=scaling", "nonsense"], "'nonsense' is not key=value"),
+        (["trials=3"], "No experiment was named"),
+        (["experiment=missing/file.yaml"], "does not exist"),
+    ],
+)
+def test_bad_words_are_refused_in_one_sentence_that_says_what_to_do(words, sentence):
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        composed(*words)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2", "- 1\n- 2\n", "# Q?\nmodel: alexnet\ngrd: {}\n"])
+def test_broken_experiment_files_are_refused_by_name(tmp_path, text):
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"broken\.yaml"):
+        composed(f"experiment={file}")
+
+
+def test_a_file_without_a_model_is_asked_for_one(tmp_path):
+    file = tmp_path / "empty.yaml"
+    file.write_text("# Nothing?\n")
+    with pytest.raises(ConfigError, match="has no model"):
+        composed(f"experiment={file}")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("24GiB", 24 * 2**30), ("1.5g", 1_500_000_000), (4096, 4096), (None, None)]
+)
+def test_sizes_are_read_with_their_units(text, size):
+    assert parse_bytes("key", text) == size

@@ -1,0 +1,86 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from raybench.config import compose
+from raybench.errors import ConfigError
+from raybench.experiment import expand, worker_counts
+
+DEVICES = {"gpu": 4, "cpu": 2}
+
+
+def points(*words, devices=DEVICES):
+    request = compose(["experiment=scaling", "engine=simulated", *words], lambda settings: devices)
+    models = {name for grid in request.experiment.grids for name in grid["model"]}
+    return expand(request.experiment, devices, {name: f"zoo:{name}" for name in models})
+
+
+def test_one_value_an_axis_is_one_point():
+    (point,) = points("model=alexnet", "workers=1")
+    assert (point.model, point.precision, point.batch_size, point.workers) == (
+        "alexnet",
+        "int8",
+        128,
+        1,
+    )
+
+
+def test_axes_multiply_in_the_order_of_the_file():
+    cells = [(p.model, p.batch_size) for p in points("batch_size=[1,8]", "workers=1")]
+    assert cells == [("alexnet", 1), ("alexnet", 8), ("googlenet", 1), ("googlenet", 8)]
+
+
+@pytest.mark.parametrize(
+    ("devices", "counts"), [(0, ()), (1, (1,)), (2, (1, 2)), (4, (1, 2, 4)), (6, (1, 2, 4, 6))]
+)
+def test_auto_workers_are_powers_of_two_and_all(devices, counts):
+    assert worker_counts(devices) == counts
+
+
+def test_a_value_named_twice_is_refused():
+    with pytest.raises(ConfigError, match="batch_size holds 8 twice"):
+        points("batch_size=[8,8]")
+
+
+def test_exclude_drops_combinations_and_refuses_to_drop_all(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "# Which?\ngrid: {model: [alexnet, googlenet], precision: [fp32, int8], engine: simulated}\n"
+        "exclude:\n  - {model: googlenet, precision: fp32}\n"
+    )
+    request = compose([f"experiment={file}"], lambda settings: DEVICES)
+    kept = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+    assert [(p.model, p.precision) for p in kept] == [
+        ("alexnet", "fp32"), ("alexnet", "int8"), ("googlenet", "int8"),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="has no points"):
+        request = compose(
+            [f"experiment={file}", "model=googlenet", "precision=fp32"], lambda s: DEVICES
+        )
+        expand(request.experiment, DEVICES, {"googlenet": "g"})
+
+
+def test_grids_are_a_union_without_repeats():
+    request = compose(["experiment=paper", "engine=simulated"], lambda settings: DEVICES)
+    made = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+    assert len(made) == len({point.id for point in made}) == 2 * (2 + 2 + 8)
+
+
+def test_ids_do_not_change_between_processes():
+    code = (
+        "from tests.test_experiment import points; "
+        "print([p.id for p in points('model=alexnet', 'workers=1')][0])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == points("workers=1", "model=alexnet")[0].id
+
+
+def test_ids_follow_what_bears_on_the_measurement_and_nothing_else():
+    point = points("model=alexnet", "workers=1")[0]
+    assert replace(point, model="other/name.onnx").id == point.id
+    assert replace(point, batch_size=7).id != point.id
+    assert replace(point, model_identity="sha256:1").id != point.id
+    assert replace(point, measure=replace(point.measure, min_s=3.0)).id != point.id
+    assert len(point.id) == 20

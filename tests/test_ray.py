@@ -1,0 +1,113 @@
+import os
+import signal
+
+import pytest
+
+import raybench
+from raybench.cluster.pool import gather
+from raybench.config import compose
+from raybench.driver import make_plan
+from raybench.errors import ClusterError, WorkerDied
+
+pytestmark = pytest.mark.ray
+
+
+def test_four_workers_get_four_devices_and_say_so_in_their_rows(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=4", *quick
+    )
+    assert code == 0
+    workers = raybench.load(folder, table="workers").to_pylist()
+    assert sorted(row["gpu_index"] for row in workers) == [0, 1, 2, 3]
+    assert len({row["pid"] for row in workers}) == 4
+
+
+def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
+    request = compose(
+        ["experiment=scaling", "engine=simulated", "grid.workers=5"],
+        lambda settings: dict(cluster.devices),
+    )
+    with pytest.raises(ClusterError, match="needs 5 GPUs and the cluster has 4"):
+        make_plan(request)
+
+
+def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet", *quick
+    )
+    rows = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert sorted(row["workers"] for row in rows) == [1, 2, 4]
+    assert all(row["simulated"] for row in rows)
+    rates = {row["workers"]: row["items_per_s"] for row in rows}
+    assert rates[4] == pytest.approx(4 * rates[1], rel=0.02)
+    # the law of the profile: 1.52 ms a batch and 143.7 us an image
+    assert rates[1] == pytest.approx(128 / (1.52 + 128 * 0.1437) * 1e3, rel=0.02)
+
+
+def test_what_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,8]", *quick
+    )
+    rows = {row["workers"]: row for row in raybench.load(folder).to_pylist()}
+    assert code == 0
+    assert rows[1]["status"] == "ok"
+    assert rows[8]["status"] == "infeasible"
+    assert "needs 8 GPUs" in rows[8]["reason"]
+    assert rows[8]["items_per_s"] is None
+
+
+def test_memory_that_runs_out_is_a_row_with_stage_and_size(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
+        "grid.workers=1", "batch_size=[2048,4096]", *quick, "measure.max_s=3",
+    )  # fmt: skip
+    rows = {row["batch_size"]: row for row in raybench.load(folder).to_pylist()}
+    assert code == 0
+    assert rows[4096]["status"] == "out_of_memory"
+    assert "32768 MiB" in rows[4096]["reason"]
+
+
+def test_a_second_run_keeps_what_is_there_and_rerun_measures_again(measure, quick):
+    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1", *quick)
+    measure(*words)
+    _, folder = measure(*words)
+    assert raybench.load(folder).num_rows == 1
+    measure(*words, "rerun=all")
+    assert raybench.load(folder).num_rows == 2
+
+
+def test_an_onnx_file_with_two_inputs_and_a_dynamic_length_runs(measure, quick, two_inputs):
+    code, folder = measure(
+        "experiment=smoke", f"model={two_inputs}", "device=cpu", "batch_size=4",
+        "model.shapes.sequence=16", "model.ranges.ids=[0,99]", *quick,
+    )  # fmt: skip
+    (row,) = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert row["status"] == "ok"
+    assert row["engine"] == "openvino"
+    assert "ids:4x16" in row["input_shape"]
+    assert row["fidelity_sqnr_db"] > 80
+
+
+def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
+    request = compose(
+        ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"],
+        lambda settings: dict(cluster.devices),
+    )
+    point = make_plan(request).points[0]
+    with gather(point, "test/killed", 30) as pool:
+        pool.prepare(0, 30)
+        os.kill(pool.members[0].place.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="ended in phase"):
+            pool.clocks()
+
+
+def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs):
+    _, folder = measure(
+        "experiment=smoke", f"model={two_inputs}", "device=cpu", "workers=2", "batch_size=64",
+        "model.shapes.sequence=16", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder, table="workers").to_pylist()
+    assert len({row["cpu_affinity"] for row in rows}) == 2
+    assert all(row["nice"] == 0 and row["threads"] == 1 for row in rows)

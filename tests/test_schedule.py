@@ -1,0 +1,38 @@
+from dataclasses import replace
+
+from raybench.config import compose
+from raybench.experiment import expand
+from raybench.schedule import plan
+
+DEVICES = {"gpu": 4, "cpu": 2}
+
+
+def made(*words):
+    request = compose(["experiment=scaling", "engine=simulated", *words], lambda settings: DEVICES)
+    points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+    return request.experiment, points
+
+
+def test_every_round_visits_every_point_once_in_an_order_of_its_own():
+    experiment, points = made("trials=3")
+    steps = plan(experiment, points, DEVICES).steps
+    rounds = [[s.index for s in steps if s.trial == trial] for trial in range(3)]
+    assert all(sorted(visit) == list(range(6)) for visit in rounds)
+    assert len({tuple(visit) for visit in rounds}) > 1
+    assert [s.trial for s in steps] == sorted(s.trial for s in steps)
+
+
+def test_the_same_seed_gives_the_same_order_and_grid_order_keeps_the_files():
+    experiment, points = made("trials=2")
+    assert plan(experiment, points, DEVICES) == plan(experiment, points, DEVICES)
+    other = plan(replace(experiment, seed=5), points, DEVICES)
+    assert other.steps != plan(experiment, points, DEVICES).steps
+    ordered = plan(replace(experiment, order="grid"), points, DEVICES)
+    assert [s.index for s in ordered.steps] == list(range(6)) * 2
+
+
+def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_step():
+    experiment, points = made("workers=[1,8]")
+    found = plan(experiment, points, DEVICES)
+    assert {s.point.workers for s in found.steps} == {1}
+    assert all("needs 8 GPUs and the cluster has 4" in why for why in found.infeasible.values())
