@@ -437,8 +437,8 @@ def _engine_options(
         schema = OmegaConf.structured({"engine": registry.get(name).Settings})
         mine = {key: value for key, value in written.items() if key in known[name]}
         merged = _merge(schema, {"engine": mine}, f"the options of {name}")
-        typed = OmegaConf.to_container(merged.engine)
-        options[name] = tuple(sorted((str(k), v) for k, v in dict(typed).items()))
+        typed: Any = OmegaConf.to_container(merged.engine)
+        options[name] = tuple(sorted(typed.items()))
     return options
 
 

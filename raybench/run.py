@@ -93,17 +93,18 @@ def _stored(facts: Mapping[str, Any], environment_id: str) -> dict[str, Any]:
 
 def _finals(store: Store, request: Request, environment_id: str) -> dict[tuple[str, int], str]:
     """Steps that need not run again here, by (point_id, trial), with their status."""
-    again = {
-        "none": lambda status, verdict: False,
-        "failed": lambda status, verdict: status in FAILURES,
-        "unstable": lambda status, verdict: status in FAILURES or verdict == "unstable",
-        "all": lambda status, verdict: True,
-    }[request.rerun]
     return {
         (point_id, trial): status
         for (point_id, trial, where), (status, verdict) in store.finals().items()
-        if where == environment_id and not again(status, verdict)
+        if where == environment_id and not _again(request.rerun, status, verdict)
     }
+
+
+def _again(rerun: str, status: str, verdict: str | None) -> bool:
+    """Whether a final row is to be measured again."""
+    if rerun == "unstable":
+        return status in FAILURES or verdict == "unstable"
+    return rerun == "all" or (rerun == "failed" and status in FAILURES)
 
 
 def _manifest(request: Request, plan: Plan) -> dict[str, Any]:

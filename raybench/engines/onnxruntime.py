@@ -82,6 +82,7 @@ class OnnxRuntimeEngine:
         options.enable_cpu_mem_arena = load.options.arena
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
         self._session = _guarded(
             "build",

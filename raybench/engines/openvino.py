@@ -89,6 +89,7 @@ class OpenVINOEngine:
         batch_size = load.batches.batch_size
         threads = load.options.threads
         core = ov.Core()
+        self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
         graph = core.read_model(load.model.path)
         graph.reshape({s.name: list(s.with_batch(batch_size)) for s in load.model.inputs})

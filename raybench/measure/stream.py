@@ -107,32 +107,35 @@ class Stream:
         self._start_ns = start_ns
         now = clock()
         self._late_ns = now - start_ns
+        submits, enqueued, _ = self._cells(0)
         for sequence in range(inflight):
-            submits, enqueued, _ = self._cells(sequence)
-            submits[sequence % CHUNK] = clock()
+            submits[sequence] = clock()
             submit(sequence)
-            enqueued[sequence % CHUNK] = clock()
-        done = 0
+            enqueued[sequence] = clock()
+        done = done_slot = 0
+        head, head_slot = inflight, inflight
         done_cells = self._cells(0)[2]
-        submit_cells, enqueued_cells, _ = self._cells(inflight)
+        submit_cells, enqueued_cells, _ = self._cells(0)
         while True:
             device = collect(done)
             now = clock()
-            done_cells[done % CHUNK] = now
+            done_cells[done_slot] = now
             if with_spans:
                 spans.append(device)  # type: ignore[arg-type]
-            done += 1
-            self.done = done
+            self.done = done = done + 1
             if self._halted or now >= deadline_ns:
                 break
-            head = done + inflight - 1
-            slot = head % CHUNK
-            if slot == 0:
+            if head_slot == CHUNK:
+                head_slot = 0
                 submit_cells, enqueued_cells, _ = self._cells(head)
-            submit_cells[slot] = now
+            submit_cells[head_slot] = now
             submit(head)
-            enqueued_cells[slot] = clock()
-            if done % CHUNK == 0:
+            enqueued_cells[head_slot] = clock()
+            head += 1
+            head_slot += 1
+            done_slot += 1
+            if done_slot == CHUNK:
+                done_slot = 0
                 done_cells = self._cells(done)[2]
         for sequence in range(done, done + inflight - 1):
             collect(sequence)

@@ -214,7 +214,11 @@ def test_a_failed_trial_stands_beside_the_good_ones():
 
 
 def test_a_lost_row_that_could_be_of_two_series_stands_alone():
-    rows = [*trials([1.0], device="P40"), *trials([1.0], device="M40"), lost("failed", workers=2)]
+    rows = [
+        *trials([1.0], point_id="a", device="P40"),
+        *trials([1.0], point_id="b", device="M40"),
+        lost("failed", workers=2),
+    ]
     assert [e.series.device for e in entries(*rows)] == ["M40", "P40", None]
 
 

@@ -1,5 +1,4 @@
 """NVML's door, against a small fake of pynvml: what is told, what is refused, and windows."""
-# ruff: noqa: N802 - the fake has the names of pynvml
 
 from __future__ import annotations
 

@@ -79,6 +79,8 @@ class TensorRTEngine:
     extra: ClassVar[str | None] = "tensorrt"
     device_kinds: ClassVar[tuple[str, ...]] = ("gpu",)
     int8_dialect: ClassVar[str] = "s8s8"
+    bf16_dialect: ClassVar[str | None] = None
+    rewrites_lrn: ClassVar[bool] = False
     reads_graph: ClassVar[bool] = True
     Settings: ClassVar[type] = TensorRTSettings
 

@@ -38,7 +38,13 @@ class Journal:
 
 def installed() -> str | None:
     """Name of the first TensorRT module that is installed; None without one. Imports nothing."""
-    return next((name for name in MODULES if find_spec(name) is not None), None)
+    return next((name for name in MODULES if _is_package(name)), None)
+
+
+def _is_package(name: str) -> bool:
+    """A folder that only happens to have the name has no origin."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def load() -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class Port:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Slot:
     """What one batch in flight needs.
 
@@ -68,7 +68,7 @@ class Slot:
         device: address on the device by name of port.
         host: pinned outputs by name.
         begin, copied, started, computed, done: events in the order of the stream.
-        before: the slot of the lane whose turn comes before this one's.
+        before: number of the slot of the lane whose turn comes before this one's.
     """
 
     stream: Handle
@@ -80,7 +80,7 @@ class Slot:
     started: Handle
     computed: Handle
     done: Handle
-    before: Slot = field(init=False, repr=False)
+    before: int
 
 
 def slot_count(inflight: int, streams: int, batches: int) -> int:
@@ -135,22 +135,28 @@ class Runner:
         self._copies_in_graph = False
         self._last = 0
         cuda.stage = "input"
-        self._slots = [self._slot(contexts[i % len(contexts)], spin) for i in range(slots)]
-        for i, slot in enumerate(self._slots):
-            slot.before = self._slots[(i - len(contexts)) % slots]
+        lanes = len(contexts)
+        self._slots = [
+            self._slot(contexts[i % lanes], (i - lanes) % slots, spin) for i in range(slots)
+        ]
         self._sources = self._pin(batches) if transfers else self._reside(batches)
 
     # memory
 
-    def _slot(self, context: Any, spin: bool) -> Slot:
+    def _slot(self, context: Any, before: int, spin: bool) -> Slot:
         ports = [*self._inputs, *self._outputs] if self._transfers else self._outputs
-        events = [self._event(spin) for _ in range(5)]
+        begin, copied, started, computed, done = (self._event(spin) for _ in range(5))
         return Slot(
             self._own(self._cuda.stream(), self._cuda.drop_stream),
             context,
             {port.name: self._device(port.nbytes) for port in ports},
             {port.name: self._pinned(port.dtype, port.shape) for port in self._outputs},
-            *events,
+            begin,
+            copied,
+            started,
+            computed,
+            done,
+            before,
         )
 
     def _own(self, thing: Any, give_back: Callable[[Any], None]) -> Any:
@@ -207,7 +213,7 @@ class Runner:
             for port in self._inputs:
                 cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)
         cuda.record(slot.copied, stream, external)
-        cuda.wait(stream, slot.before.computed, external)
+        cuda.wait(stream, self._slots[slot.before].computed, external)
         cuda.record(slot.started, stream, external)
         graph = None if external else self._graphs.get((index, batch))
         if graph is None:

@@ -1,0 +1,69 @@
+"""Builder: flags by precision and version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from raybench.engines.tensorrt import builder
+from raybench.errors import Unsupported
+
+ORDER = builder.Order(
+    onnx_path=Path("model.onnx"),
+    onnx_sha256="0" * 64,
+    precision="fp32",
+    shapes={"x": ((1, 4), (1, 4), (1, 4))},
+    workspace_bytes=None,
+    optimization_level=3,
+    avg_timing=8,
+)
+
+
+def _trt(version: str, **kinds: Any) -> Any:
+    return SimpleNamespace(
+        __version__=version, NetworkDefinitionCreationFlag=SimpleNamespace(**kinds)
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "on", "off"),
+    [
+        ("fp32", set(), {"TF32"}),
+        ("tf32", {"TF32"}, set()),
+        ("fp16", {"FP16"}, {"TF32"}),
+        ("int8", {"INT8"}, {"TF32"}),
+    ],
+)
+def test_flags_of_weak_typing(precision: str, on: set[str], off: set[str]) -> None:
+    assert builder.flags(_trt("8.6.0"), replace(ORDER, precision=precision)) == (on, off)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_weak_typing_refuses_what_it_would_run_as_something_else(precision: str) -> None:
+    with pytest.raises(Unsupported, match=precision):
+        builder.flags(_trt("8.6.0"), replace(ORDER, precision=precision))
+
+
+@pytest.mark.parametrize("version", ["10.13.3", "11.4.0"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_strong_typing_sets_no_precision(version: str, precision: str) -> None:
+    order = replace(ORDER, precision=precision, version_compatible=True)
+    on, off = builder.flags(_trt(version), order)
+    assert on == {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
+    assert off == {"TF32"}
+
+
+def test_creation_flags_come_from_the_librarys_own_numbers() -> None:
+    assert builder._creation_flags(_trt("8.6.0", EXPLICIT_BATCH=0)) == 1
+    assert builder._creation_flags(_trt("10.1.0", EXPLICIT_BATCH=0, STRONGLY_TYPED=1)) == 2
+    assert builder._creation_flags(_trt("11.1.0", STRONGLY_TYPED=0)) == 0
+
+
+def test_the_path_is_no_fact_of_the_plan() -> None:
+    facts = ORDER.facts()
+    assert facts == replace(ORDER, onnx_path=Path("elsewhere.onnx")).facts()
+    assert facts != replace(ORDER, precision="tf32").facts()

@@ -1,0 +1,328 @@
+"""TensorRTEngine on a fake of driver and runtime that enforces their rules."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from fake_gpu import WEIGHTS, Code, FakeGpu, FakeTrt
+
+from raybench.engines import contract
+from raybench.engines.tensorrt import library
+from raybench.engines.tensorrt.engine import TensorRTEngine
+from raybench.engines.tensorrt.failures import DeviceLost
+from raybench.engines.tensorrt.runner import MOST_GRAPHS, slot_count
+from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from raybench.machine.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raybench.engines.base import Load
+
+    Make = Callable[..., Load]
+
+MODES: list[dict[str, Any]] = [
+    {"cuda_graphs": False},
+    {"cuda_graphs": True},
+    {"copies_in_graph": False},
+    {"streams": 2},
+    {"streams": 2, "cuda_graphs": False},
+    {"transfers": False},
+    {"transfers": False, "cuda_graphs": False},
+    {"transfers": False, "copies_in_graph": False, "streams": 2},
+]
+
+
+def expected(load: Load, sequence: int) -> np.ndarray[Any, Any]:
+    found: np.ndarray[Any, Any] = load.batches.batch(sequence % load.batches.count)["x"] @ WEIGHTS
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+@pytest.mark.parametrize("inflight", [1, 2, 3, 4])
+def test_streams_without_a_race_and_computes_every_batch(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, mode: dict[str, Any], inflight: int
+) -> None:
+    load = make_load(inflight=inflight, **mode)
+    engine = TensorRTEngine.load(load)
+    assert engine.info.notes == ()
+    for sequence in range(inflight):
+        engine.submit(sequence)
+    for sequence in range(25):
+        spans = engine.collect(sequence)
+        assert min(spans) >= 0
+        assert spans[1] > 0
+        assert (spans[0] > 0) == (spans[2] > 0) == load.transfers
+        assert np.allclose(engine.outputs()["y"], expected(load, sequence))
+        engine.submit(sequence + inflight)
+    engine.close()
+    assert gpu.races == []
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_keeps_the_contract(trt: FakeTrt, make_load: Make, mode: dict[str, Any]) -> None:
+    load = make_load(**mode)
+    contract.check(TensorRTEngine, load, {"y": expected(load, 0)})
+
+
+def test_the_fake_notices_a_race(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
+    engine = TensorRTEngine.load(make_load(inflight=1))
+    for sequence in range(3):
+        engine.submit(sequence)  # two slots: the third batch writes into the first one's buffers
+    assert gpu.races == []  # the slot's own stream orders them on the device ...
+    slot = engine._runner._slots[1]  # type: ignore[union-attr]
+    gpu.host_reads(slot.host["y"].ctypes.data, slot.host["y"].nbytes)
+    assert gpu.races == [
+        "a read by the host is not ordered after an access by stream " + str(slot.stream)
+    ]
+    engine.close()
+
+
+def test_slots_that_do_not_wait_for_each_other_are_noticed(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    engine = TensorRTEngine.load(make_load(inflight=2, cuda_graphs=False))
+    engine._cuda.wait = lambda *_: None  # type: ignore[assignment, method-assign]
+    engine.submit(0)
+    engine.submit(1)
+    assert "the scratch memory of a context" in gpu.races[0]
+    engine.close()
+
+
+def test_a_graph_with_copies_costs_two_calls_a_batch(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    engine = TensorRTEngine.load(make_load())
+    gpu.calls.clear()
+    engine.submit(0)
+    assert gpu.calls == ["cudaGraphLaunch", "cudaEventRecordWithFlags"]
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "call", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate"]
+)
+def test_goes_on_without_graphs_when_capture_fails(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, call: str
+) -> None:
+    gpu.fail[call] = Code.cudaErrorStreamCaptureUnsupported
+    load = make_load()
+    engine = TensorRTEngine.load(load)
+    assert engine.info.notes == ("graph_capture_failed",)
+    engine.submit(0)
+    engine.collect(0)
+    assert np.allclose(engine.outputs()["y"], expected(load, 0))
+    engine.close()
+    assert gpu.races == []
+
+
+def test_close_gives_everything_back_and_twice_does_no_harm(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    engine = TensorRTEngine.load(make_load())
+    assert engine.info.device_memory_bytes == gpu.used
+    engine.submit(0)
+    engine.close()
+    engine.close()
+    assert (gpu.memories, gpu.streams, gpu.events, gpu.graphs) == ({}, {}, {}, {})
+
+
+def test_a_failed_load_gives_everything_back(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
+    gpu.fail["cudaHostAlloc"] = Code.cudaErrorMemoryAllocation
+    with pytest.raises(OutOfMemory) as caught:
+        TensorRTEngine.load(make_load())
+    assert (caught.value.stage, caught.value.requested_bytes) == ("input", 12)
+    assert (gpu.streams, gpu.events, gpu.graphs) == ({}, {}, {})
+
+
+def test_one_slot_per_batch_in_flight_and_few_graphs() -> None:
+    assert slot_count(1, 1, 4) == 2
+    assert slot_count(4, 2, 4) == 4
+    assert slot_count(5, 2, 4) == 6
+    assert slot_count(3, 1, 256) == 4
+    for inflight in range(1, 9):
+        for batches in range(4, 257):
+            slots = slot_count(inflight, 1, batches)
+            assert slots >= inflight
+            assert np.lcm(slots, batches) <= MOST_GRAPHS or slots >= batches
+
+
+# plans
+
+
+def test_the_second_worker_finds_the_plan(trt: FakeTrt, make_load: Make) -> None:
+    for hit in (False, True):
+        engine = TensorRTEngine.load(make_load())
+        assert engine.info.build_cache_hit is hit
+        assert engine.info.build_s > 0
+        assert engine.info.engine_bytes == len(trt.loads[-1])
+        engine.close()
+    assert len(trt.builds) == 1
+    assert trt.builds[0]["flags"] == set()  # TF32 is off, and nothing else is on
+    assert trt.builds[0]["typed"] == 1 << 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"batch_size": 4}, {"optimization_level": 5}, {"limit": 1 << 20}, {"workspace_mib": 1}],
+)
+def test_what_changes_a_plan_builds_another(
+    trt: FakeTrt, make_load: Make, other: dict[str, Any]
+) -> None:
+    TensorRTEngine.load(make_load()).close()
+    TensorRTEngine.load(make_load(**other)).close()
+    assert len(trt.builds) == 2
+
+
+def test_another_driver_or_library_builds_another(
+    trt: FakeTrt, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TensorRTEngine.load(make_load()).close()
+    monkeypatch.setattr(trt, "__version__", "10.14.0")
+    TensorRTEngine.load(make_load()).close()
+    assert len(trt.builds) == 2
+
+
+def test_a_corrupt_plan_is_built_again_and_never_loaded(trt: FakeTrt, make_load: Make) -> None:
+    load = make_load()
+    TensorRTEngine.load(load).close()
+    (plan,) = (load.cache_dir / "tensorrt").glob("*.plan")
+    plan.write_bytes(b"x" * plan.stat().st_size)
+    engine = TensorRTEngine.load(load)
+    assert engine.info.build_cache_hit is False
+    assert b"xxx" not in b"".join(trt.loads)
+    engine.close()
+
+
+def test_a_plan_that_the_library_refuses_is_built_again(
+    trt: FakeTrt, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = trt._build
+    monkeypatch.setattr(trt, "_build", lambda network, config: b"foreign")
+    with pytest.raises(EngineFailure, match="magic tag"):
+        TensorRTEngine.load(make_load())
+    monkeypatch.setattr(trt, "_build", build)
+    engine = TensorRTEngine.load(make_load())
+    assert engine.info.build_cache_hit is False
+    engine.close()
+
+
+def test_one_dynamic_plan_serves_every_batch_up_to_its_largest(
+    trt: FakeTrt, make_load: Make
+) -> None:
+    for batch_size in (1, 3, 8):
+        TensorRTEngine.load(make_load(batch_size=batch_size, largest_batch=8)).close()
+    assert len(trt.builds) == 1
+    with pytest.raises(Unsupported, match="Raise largest_batch"):
+        TensorRTEngine.load(make_load(batch_size=9, largest_batch=8))
+
+
+# refusals
+
+
+def test_no_object_of_tensorrt_is_made_without_a_device(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    gpu.devices = 0
+    with pytest.raises(Unsupported, match="no CUDA device"):
+        TensorRTEngine.load(make_load())
+    assert trt.logger is None
+    assert gpu.calls == ["cudaGetDeviceCount"]
+
+
+def test_the_memory_limit_is_enforced_before_building(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    with pytest.raises(OutOfMemory, match="memory_limit") as caught:
+        TensorRTEngine.load(make_load(limit=95))
+    assert (caught.value.stage, caught.value.requested_bytes) == ("input", 96)
+    assert trt.builds == []
+
+
+def test_the_memory_limit_counts_contexts_before_they_are_made(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    with pytest.raises(OutOfMemory) as caught:
+        TensorRTEngine.load(make_load(limit=4096))
+    assert caught.value.stage == "load"
+    assert trt.builds[0]["workspace"] == 4096
+    assert "cudaMalloc" not in gpu.calls
+
+
+@pytest.mark.parametrize(("stage", "room"), [("load", 4000), ("input", 4110)])
+def test_a_full_device_tells_where(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, stage: str, room: int
+) -> None:
+    gpu.memory_bytes = room
+    if stage == "load":
+        trt.refuses = "Requested amount of GPU memory (4096 bytes) could not be allocated"
+        stage = "build"
+    with pytest.raises(OutOfMemory) as caught:
+        TensorRTEngine.load(make_load())
+    assert caught.value.stage == stage
+    assert caught.value.requested_bytes is not None
+
+
+def test_the_parser_names_the_node(trt: FakeTrt, make_load: Make) -> None:
+    load = make_load()
+    load.model.path.write_text("bad")
+    with pytest.raises(Unsupported, match=r"'warp_7'.*No importer registered for op: Warp"):
+        TensorRTEngine.load(load)
+
+
+def test_a_lost_device_ends_the_process(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
+    engine = TensorRTEngine.load(make_load())
+    engine.submit(0)
+    for call in ("cudaEventSynchronize", "cudaStreamSynchronize", "cudaFree"):
+        gpu.fail[call] = Code.cudaErrorIllegalAddress
+    with pytest.raises(DeviceLost) as caught:
+        engine.collect(0)
+    assert caught.value.process_must_end
+    engine.close()
+
+
+def test_a_runtime_without_a_builder_says_what_to_do(
+    trt: FakeTrt, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = make_load()
+    TensorRTEngine.load(load).close()
+    monkeypatch.delattr(FakeTrt, "Builder")
+    TensorRTEngine.load(load).close()  # from the cache, without the builder
+    with pytest.raises(Unsupported, match="cannot build"):
+        TensorRTEngine.load(make_load(batch_size=7))
+
+
+def test_unavailable_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    assert "pip install 'raybench[tensorrt]'" in (TensorRTEngine.unavailable() or "")
+
+
+def test_unavailable_without_bindings(trt: FakeTrt, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TensorRTEngine.unavailable() is None
+    assert trt.logger is None
+    monkeypatch.delitem(sys.modules, "cuda.bindings")
+    assert "cuda-bindings" in (TensorRTEngine.unavailable() or "")
+
+
+def test_unsupported_never_lets_a_precision_pass_as_another(trt: FakeTrt, make_load: Make) -> None:
+    device = make_load().device
+    for precision in ("fp32", "tf32", "fp16", "int8"):
+        assert TensorRTEngine.unsupported(precision, device, True) is None
+    for precision in ("bf16", "fp8"):
+        assert precision in (TensorRTEngine.unsupported(precision, device, True) or "")
+    told = replace(device, told=True)
+    assert "nvidia-smi" in (TensorRTEngine.unsupported("fp32", told, True) or "")
+
+
+def test_unsupported_knows_old_chips(trt: FakeTrt, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raybench.engines.tensorrt import engine
+
+    pascal = engine.nvml.Gpu(0, "GPU-0", "Tesla P40", compute_capability="6.1")
+    monkeypatch.setattr(engine.nvml, "inventory", lambda: (pascal,))
+    device = Device("gpu", "Tesla P40", 0, "GPU-0", "0")
+    assert TensorRTEngine.unsupported("int8", device, True) is None
+    assert "8.0" in (TensorRTEngine.unsupported("tf32", device, True) or "")

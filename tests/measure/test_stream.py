@@ -1,0 +1,175 @@
+"""The stream over an engine made of arithmetic and a clock that only it moves: no waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from raybench.measure import stream as module
+from raybench.measure.stream import SPIN_NS, Stream
+
+
+@dataclass
+class Clock:
+    now: int = 0
+    tick: int = 0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> int:
+        self.now += self.tick
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += round(seconds * 1e9)
+
+
+class Engine:
+    """Works on one batch after another, each `work` long; submitting takes `enqueue`."""
+
+    def __init__(self, clock: Clock, work: int = 100, enqueue: int = 0, device_clock: bool = False):
+        self.clock, self.work, self.enqueue = clock, work, enqueue
+        self.info = SimpleNamespace(device_clock=device_clock)
+        self.free = 0
+        self.ready: dict[int, int] = {}
+        self.events: list[tuple[str, int]] = []
+        self.at_collect = lambda sequence: None
+
+    def submit(self, sequence: int) -> None:
+        self.events.append(("submit", sequence))
+        self.clock.now += self.enqueue
+        self.free = max(self.free, self.clock.now) + self.work
+        self.ready[sequence] = self.free
+
+    def collect(self, sequence: int):
+        self.events.append(("collect", sequence))
+        self.clock.now = max(self.clock.now, self.ready.pop(sequence))
+        self.at_collect(sequence)
+        return (sequence, self.work, 1) if self.info.device_clock else None
+
+
+def run(inflight: int, batches: int, start: int = 0, deadline: int = 10**18, **engine):
+    """A stream that is halted while batch number `batches` - 1 is collected."""
+    clock = Clock(now=start)
+    made = Engine(clock, **engine)
+    stream = Stream(made, 8, inflight, clock=clock, sleep=clock.sleep)
+    made.at_collect = lambda sequence: stream.halt() if sequence == batches - 1 else None
+    return stream.run(start, deadline), made, stream
+
+
+def test_one_in_flight_takes_turns():
+    trace, engine, _ = run(1, 3)
+    assert engine.events == [(what, k) for k in range(3) for what in ("submit", "collect")]
+    assert trace.done_ns.tolist() == [100, 200, 300]
+    assert trace.submit_ns.tolist() == [0, 100, 200]
+    assert (trace.done_ns - trace.submit_ns).tolist() == [100, 100, 100]
+
+
+def test_three_in_flight_are_kept_in_flight():
+    trace, engine, _ = run(3, 4)
+    first = [("submit", 0), ("submit", 1), ("submit", 2)]
+    loop = [
+        ("collect", 0),
+        ("submit", 3),
+        ("collect", 1),
+        ("submit", 4),
+        ("collect", 2),
+        ("submit", 5),
+    ]
+    assert engine.events == [*first, *loop, ("collect", 3), ("collect", 4), ("collect", 5)]
+    assert trace.done_ns.tolist() == [100, 200, 300, 400]
+    assert (trace.done_ns - trace.submit_ns).tolist() == [100, 200, 300, 300]
+
+
+@pytest.mark.parametrize("inflight", [1, 2, 3, 7])
+def test_never_more_in_flight_always_in_order_and_nothing_left(inflight):
+    trace, engine, stream = run(inflight, 20)
+    flying, most = 0, 0
+    for what, _ in engine.events:
+        flying += 1 if what == "submit" else -1
+        most = max(most, flying)
+    assert (most, flying, engine.ready) == (inflight, 0, {})
+    for what in ("submit", "collect"):
+        numbers = [k for kind, k in engine.events if kind == what]
+        assert numbers == list(range(19 + inflight))
+    assert len(trace.done_ns) == stream.done == 20  # what was drained is not counted
+
+
+def test_the_time_to_enqueue_is_recorded_apart():
+    trace, _, _ = run(1, 3, enqueue=7)
+    assert (trace.enqueued_ns - trace.submit_ns).tolist() == [7, 7, 7]
+    assert (trace.done_ns - trace.submit_ns).tolist() == [107, 107, 107]
+
+
+def test_the_deadline_is_a_backstop():
+    trace, engine, _ = run(2, 10**9, deadline=250)
+    assert trace.done_ns.tolist() == [100, 200, 300]
+    assert engine.ready == {}
+
+
+def test_a_halt_before_the_start_leaves_one_batch():
+    clock = Clock()
+    engine = Engine(clock)
+    stream = Stream(engine, 8, 2, clock=clock, sleep=clock.sleep)
+    stream.halt()
+    assert len(stream.run(0, 10**18).done_ns) == 1
+    assert engine.ready == {}
+
+
+def test_device_spans_are_kept_only_when_there_is_a_device_clock():
+    trace, _, _ = run(2, 3, device_clock=True)
+    assert trace.spans_ns.tolist() == [[0, 100, 1], [1, 100, 1], [2, 100, 1]]
+    assert run(2, 3)[0].spans_ns is None
+
+
+def test_the_common_start_is_waited_for_asleep_and_then_awake():
+    clock = Clock(tick=10)
+    engine = Engine(clock)
+    stream = Stream(engine, 8, 1, clock=clock, sleep=clock.sleep)
+    engine.at_collect = lambda sequence: stream.halt()
+    trace = stream.run(5 * SPIN_NS, 10**18)
+    assert clock.slept == [pytest.approx(4 * SPIN_NS / 1e9, rel=1e-3)]
+    assert trace.start_ns == 5 * SPIN_NS
+    assert 0 <= trace.late_ns <= 20
+    assert trace.submit_ns[0] >= trace.start_ns
+
+
+def test_who_comes_late_says_so_and_does_not_sleep():
+    clock = Clock(now=900)
+    engine = Engine(clock)
+    stream = Stream(engine, 8, 1, clock=clock, sleep=clock.sleep)
+    engine.at_collect = lambda sequence: stream.halt()
+    assert stream.run(200, 10**18).late_ns == 700
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("inflight", [1, 3, 4])
+def test_more_batches_than_were_expected_are_no_error(monkeypatch, inflight):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    trace, _, _ = run(inflight, 23)
+    assert trace.done_ns.tolist() == [100 * (k + 1) for k in range(23)]
+    expected = [100 * max(0, k + 1 - inflight) for k in range(23)]
+    assert trace.submit_ns.tolist() == trace.enqueued_ns.tolist() == expected
+
+
+def test_others_look_on_while_it_runs(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    clock = Clock()
+    engine = Engine(clock)
+    stream = Stream(engine, 8, 2, clock=clock, sleep=clock.sleep)
+    seen = []
+
+    def look(sequence):
+        seen.append((stream.done, stream.done_since(max(0, stream.done - 2)).tolist()))
+        if sequence == 9:
+            stream.halt()
+
+    engine.at_collect = look
+    assert stream.done_since(0).tolist() == []
+    stream.run(0, 10**18)
+    assert seen[:4] == [(0, []), (1, [100]), (2, [100, 200]), (3, [200, 300])]
+    assert seen[9] == (9, [800, 900])
+    np.testing.assert_array_equal(stream.done_since(6), [700, 800, 900, 1000])
