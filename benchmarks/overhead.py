@@ -30,7 +30,12 @@ from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
 
-CASES = (("alexnet", "int8", 8), ("alexnet", "int8", 1), ("tiny", "fp32", 8), ("tiny", "fp32", 1))
+CASES = (
+    ("alexnet", "int8", 8),
+    ("alexnet", "int8", 1),
+    ("lenet5", "fp32", 8),
+    ("lenet5", "fp32", 1),
+)
 
 
 def main() -> None:
@@ -72,7 +77,7 @@ def _case(
 
 def _loaded(engine_name: str, name: str, precision: str, batch_size: int) -> Engine:
     engine = registry.get(engine_name)
-    source = str(_tiny()) if name == "tiny" else name
+    source = str(_tiny()) if name == "lenet5" else name
     dialect = engine.int8_dialect if precision == "int8" else None
     model = prepare(source, ModelSettings(), precision, dialect, cache_dir(), engine.rewrites_lrn)
     batches = BatchPool(model.inputs, batch_size, seed=0, ranges=model.ranges)
@@ -104,25 +109,39 @@ def _streamed(engine: Engine, seconds: float) -> float:
 
 
 def _tiny() -> Path:
-    """Six small layers: tens of microseconds for one item."""
+    """LeNet-5 on 32x32: a network that computes for tens of microseconds."""
     rng = np.random.default_rng(0)
-    nodes, weights, value = [], [], "data"
-    for layer in range(6):
-        weight = rng.standard_normal((128, 128)).astype(np.float32) / 12
-        weights.append(numpy_helper.from_array(weight, f"w{layer}"))
-        out = "output" if layer == 5 else f"relu{layer}"
-        nodes.append(helper.make_node("MatMul", [value, f"w{layer}"], [f"matmul{layer}"]))
-        nodes.append(helper.make_node("Relu", [f"matmul{layer}"], [out]))
-        value = out
-    shape = ["N", 128]
+    shapes = {
+        "c1": (6, 1, 5, 5),
+        "c2": (16, 6, 5, 5),
+        "f1": (120, 400),
+        "f2": (84, 120),
+        "f3": (10, 84),
+    }
+    weights = [
+        numpy_helper.from_array(rng.uniform(-0.1, 0.1, shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    node = helper.make_node
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        node("Conv", ["data", "c1"], ["a"]), node("Relu", ["a"], ["b"]),
+        node("MaxPool", ["b"], ["c"], **pool),
+        node("Conv", ["c", "c2"], ["d"]), node("Relu", ["d"], ["e"]),
+        node("MaxPool", ["e"], ["f"], **pool), node("Flatten", ["f"], ["g"]),
+        node("Gemm", ["g", "f1"], ["h"], transB=1), node("Relu", ["h"], ["i"]),
+        node("Gemm", ["i", "f2"], ["j"], transB=1), node("Relu", ["j"], ["k"]),
+        node("Gemm", ["k", "f3"], ["output"], transB=1),
+    ]  # fmt: skip
+    info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
-        "tiny",
-        [helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
+        "lenet5",
+        [info("data", TensorProto.FLOAT, ["N", 1, 32, 32])],
+        [info("output", TensorProto.FLOAT, ["N", 10])],
         weights,
     )
-    path = Path(tempfile.mkdtemp()) / "tiny.onnx"
+    path = Path(tempfile.mkdtemp()) / "lenet5.onnx"
     onnx.save(
         helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path
     )
