@@ -47,6 +47,8 @@ class OpenVINOEngine:
     extra: ClassVar[str | None] = None
     device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
     int8_dialect: ClassVar[str] = "u8s8"
+    """Version 2026.4.1 runs GoogLeNet in s8s8 with 6 dB to fp32 (ONNX Runtime: 36 dB on the same
+    graph); in u8s8 with 37 dB, and faster."""
     bf16_dialect: ClassVar[str | None] = "native"
     rewrites_lrn: ClassVar[bool] = False
     reads_graph: ClassVar[bool] = True

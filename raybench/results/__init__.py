@@ -1,0 +1,1 @@
+"""What is kept: the schema of the tables, the store that writes them, the load that reads them."""

@@ -1,0 +1,231 @@
+"""load: the rows of a results folder as one Arrow table, whatever lies beside them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raybench.errors import ResultsError, nearest
+from raybench.results.files import Files
+from raybench.results.schema import SCHEMAS, TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NEWEST = b"raybench.newest_ns"
+
+
+def load(
+    root: str | os.PathLike[str], table: str = "trials", *, runs: Sequence[str] | None = None
+) -> pa.Table:
+    """All rows of a table in a results folder, with the columns of the newest schema.
+
+    Columns that a file of an older raybench lacks are null; columns that only a newer one knows
+    follow at the end. Rows of trials that were cut off are left out. Files that are torn or not
+    raybench's are skipped with a warning.
+
+    Args:
+        root: the results folder.
+        table: trials, workers, blocks, samples or environment.
+        runs: only the rows of these runs; None for all.
+
+    Raises:
+        ResultsError: no such folder or table, or no trial in it yet.
+    """
+    if table not in TABLES:
+        raise ResultsError(f"Table {table!r} does not exist. {nearest(table, TABLES)}")
+    files = Files(root)
+    _check(files)
+    rows, skipped = read(files, table)
+    if skipped:
+        warnings.warn(_complaint(files, skipped), stacklevel=2)
+    if not rows.num_rows and (table == "trials" or not read(files, "trials", ["trial"])[0]):
+        raise ResultsError(
+            f"Results folder {str(files.root)!r} holds no finished trial. "
+            "Run an experiment into it with results.dir=PATH."
+        )
+    if runs is not None:
+        rows = rows.filter(pc.is_in(rows["run_id"], pa.array(list(runs), pa.string())))
+    return rows
+
+
+def compact(
+    root: str | os.PathLike[str],
+    tables: Iterable[str] = ("trials", "workers", "blocks", "environment"),
+) -> None:
+    """Gather the rows of each table in one file, `<root>/compact/<table>.parquet`.
+
+    Later loads take from it what has not changed since: milliseconds in place of 2 ms a file. The
+    many files stay the truth: a run that is deleted there is gone. Only when the whole folder of a
+    table is gone, its compact file stands alone. It may be deleted or made again at any time.
+    """
+    files = Files(root)
+    _check(files)
+    for table in tables:
+        newest = max(files.listing(table).values(), default=0)
+        rows, _ = read(files, table)
+        if rows.num_rows:
+            facts = {**rows.schema.metadata, _NEWEST: str(newest)}
+            files.write(f"compact/{table}.parquet", encode(rows.replace_schema_metadata(facts)))
+
+
+def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
+    """The rows of a table, and a line on each file that was skipped."""
+    skipped: list[str] = []
+    keys = _key_columns(table)
+    wanted = None if columns is None else list(dict.fromkeys([*keys, *columns]))
+    compacted = _read_compacted(files, table, wanted, skipped)
+    known = frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
+    newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
+    listing = files.listing(table)
+    fresh = [name for name, changed in listing.items() if name not in known or changed > newest]
+    if table in ("workers", "blocks", "samples") and fresh:
+        committed = _committed(files)
+        fresh = [name for name in fresh if name in committed]
+    parts = []
+    if compacted is not None:
+        kept = (known & listing.keys()) - set(fresh) if listing else known
+        parts.append(
+            compacted.filter(pc.is_in(_names(compacted), pa.array(sorted(kept), pa.string())))
+        )
+    for name in fresh:
+        part = _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped)
+        if part is not None:
+            parts.append(part)
+    return _unite(parts, _target(table, wanted), skipped), skipped
+
+
+def encode(rows: pa.Table) -> bytes:
+    """A Parquet file of the rows."""
+    sink = pa.BufferOutputStream()
+    if rows.num_rows == 1:
+        # nothing repeats: without dictionaries and statistics smaller, and faster both ways
+        pq.write_table(rows, sink, use_dictionary=False, write_statistics=False)
+    else:
+        words = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+        whole = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
+        pq.write_table(
+            rows,
+            sink,
+            compression="zstd",
+            use_dictionary=words,
+            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+        )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _check(files: Files) -> None:
+    if not os.path.isdir(files.root):  # unlike Path.is_dir these two never raise
+        what = "is a file" if os.path.exists(files.root) else "does not exist"
+        raise ResultsError(
+            f"Results folder {str(files.root)!r} {what}. "
+            "Give the folder that an experiment wrote, by default results/."
+        )
+    if not files.check_format() and not files.path("trials").is_dir():
+        raise ResultsError(
+            f"Folder {str(files.root)!r} is not a results folder: it has no raybench.json. "
+            "Give the folder that an experiment wrote, by default results/."
+        )
+
+
+def _key_columns(table: str) -> tuple[str, ...]:
+    if table == "environment":
+        return ("run_id", "environment_id")
+    return ("run_id", "point_id", "trial")
+
+
+def _names(rows: pa.Table) -> pa.ChunkedArray:
+    """The name of the file that each row came from, as `Run` gives it."""
+    if "point_id" not in rows.schema.names:
+        return pc.binary_join_element_wise(rows["run_id"], rows["environment_id"], "/")
+    file = pc.binary_join_element_wise(rows["point_id"], rows["trial"].cast(pa.string()), "-t")
+    return pc.binary_join_element_wise(rows["run_id"], file, "/")
+
+
+def _committed(files: Files) -> set[str]:
+    """Names of the trials that were written to the end."""
+    listing = files.listing("trials")
+    if listing:
+        return set(listing)
+    compacted = _read_compacted(files, "trials", list(_key_columns("trials")), [])
+    return set() if compacted is None else set(_names(compacted).to_pylist())
+
+
+def _read_compacted(
+    files: Files, table: str, columns: list[str] | None, skipped: list[str]
+) -> pa.Table | None:
+    name = f"compact/{table}.parquet"
+    if not files.path(name).is_file():
+        return None
+    return _read_part(files, table, name, columns, skipped)
+
+
+def _read_part(
+    files: Files, table: str, name: str, columns: list[str] | None, skipped: list[str]
+) -> pa.Table | None:
+    try:
+        rows = files.read_table(name, columns)
+    except (OSError, pa.ArrowException) as error:
+        words = str(error).split("\n")[0]
+        skipped.append(f"{name} cannot be read ({words})")
+        return None
+    if (rows.schema.metadata or {}).get(b"raybench.table") != table.encode():
+        skipped.append(f"{name} is not a raybench {table} file")
+        return None
+    return rows
+
+
+def _target(table: str, columns: list[str] | None) -> pa.Schema:
+    schema = SCHEMAS[table]
+    if columns is None:
+        return schema
+    return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+
+
+def _unite(parts: list[pa.Table], schema: pa.Schema, skipped: list[str]) -> pa.Table:
+    """One table of parts that were written by different versions."""
+    for part in parts:
+        if not part.schema.equals(schema):
+            for field in part.schema:
+                if field.name not in schema.names:
+                    schema = schema.append(field)
+    conformed = [rows for part in parts for rows in _conform(part, schema, skipped)]
+    if not conformed:
+        return schema.empty_table()
+    return pa.concat_tables(conformed).combine_chunks()
+
+
+def _conform(part: pa.Table, schema: pa.Schema, skipped: list[str]) -> list[pa.Table]:
+    """The part with the columns of the schema, or nothing if a column cannot be."""
+    if part.schema.equals(schema):
+        return [part.replace_schema_metadata(schema.metadata)]
+    names = set(part.schema.names)
+    columns = []
+    for field in schema:
+        if field.name not in names:
+            columns.append(pa.nulls(part.num_rows, field.type))
+            continue
+        try:
+            columns.append(part[field.name].cast(field.type))
+        except pa.ArrowException as error:
+            skipped.append(f"a file of run {part['run_id'][0]}: {field.name} cannot be ({error})")
+            return []
+    return [pa.Table.from_arrays(columns, schema=schema)]
+
+
+def _complaint(files: Files, skipped: list[str]) -> str:
+    shown = "; ".join(skipped[:3])
+    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return f"Left out of {str(files.root)!r}: {shown}{more}."
+
+
+def select(rows: pa.Table, point_ids: Sequence[str], environment_id: str) -> pa.Table:
+    """The rows of these points that were measured in this environment."""
+    wanted = pc.is_in(rows["point_id"], pa.array(list(point_ids), pa.string()))
+    return rows.filter(pc.and_(wanted, pc.equal(rows["environment_id"], environment_id)))

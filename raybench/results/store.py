@@ -1,0 +1,292 @@
+"""Store: a results folder that raybench writes to. Run: what one driver writes there.
+
+    <root>/raybench.json                                 version of this layout
+    <root>/runs/<run_id>/manifest.json                   what was asked for, and how it ended
+    <root>/environment/<run_id>/<environment_id>.parquet
+    <root>/{workers,blocks,samples}/<run_id>/<point_id>-t<trial>.parquet
+    <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
+    <root>/compact/<table>.parquet                       optional, see `load.compact`
+
+Each driver has its own run, so no file has two writers and nothing is locked. The folder of a run
+is its bare id, not `run_id=<id>`: pandas makes a dictionary column of the latter and then cannot
+join it with the column of that name in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+import raybench
+from raybench.errors import ResultsError
+from raybench.experiment import METHOD_VERSION
+from raybench.results.files import FORMAT_FILE, FORMAT_VERSION, Files
+from raybench.results.load import encode, read
+from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
+
+Row: TypeAlias = Mapping[str, Any]
+Rows: TypeAlias = Mapping[str, Any] | Sequence[Row]
+"""Columns by name (sequences or arrays of one length), or a mapping a row."""
+Key: TypeAlias = tuple[str, int, str | None]
+"""(point_id, trial, environment_id): what is not measured twice."""
+
+STATES = ("running", "finished", "interrupted", "failed")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_last_ms = 0
+
+
+class Store:
+    """A results folder, made if it does not exist.
+
+    Attributes:
+        warnings: a line on each file that `finals` could not use.
+
+    Raises:
+        ResultsError: the path is a file, cannot be written, holds something else, or was written
+            by a newer raybench.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.files = Files(root)
+        self.warnings: list[str] = []
+        _make_folder(self.files)
+        if not self.files.check_format():
+            _refuse_strangers(self.files)
+            facts = {"format_version": FORMAT_VERSION, "written_by": raybench.__version__}
+            self.files.write(FORMAT_FILE, _json(facts))
+
+    def start_run(self, manifest: Mapping[str, Any]) -> Run:
+        """A new run, with its manifest on disk."""
+        return Run(self.files, ulid(), manifest)
+
+    def finals(self) -> dict[Key, tuple[str, str | None]]:
+        """(status, verdict) of every trial that need not run again; the newest final row counts."""
+        columns = ["started_at", "environment_id", "status", "verdict"]
+        rows, self.warnings = read(self.files, "trials", columns)
+        rows = rows.sort_by([("run_id", "ascending"), ("started_at", "ascending")])
+        return {
+            (row["point_id"], row["trial"], row["environment_id"]): (row["status"], row["verdict"])
+            for row in rows.to_pylist()
+            if row["status"] in FINAL
+        }
+
+
+class Run:
+    """One driver's part of a results folder.
+
+    Attributes:
+        id: ULID; ids of later runs sort after it.
+    """
+
+    def __init__(self, files: Files, run_id: str, manifest: Mapping[str, Any]) -> None:
+        self.id = run_id
+        self._files = files
+        self._manifest = {
+            "run_id": run_id,
+            "state": "running",
+            "started_at": _now(),
+            "ended_at": None,
+            "raybench_version": raybench.__version__,
+            "method_version": METHOD_VERSION,
+            **manifest,
+        }
+        self._write_manifest()
+
+    def write_point(
+        self,
+        point_id: str,
+        trial: int,
+        *,
+        trials: Row,
+        workers: Sequence[Row] = (),
+        blocks: Rows = (),
+        samples: Rows | None = None,
+    ) -> None:
+        """Write all rows of one trial of a point; until the last file is there, none count.
+
+        `run_id`, `point_id`, `trial`, the versions and `environment_id` (from `trials`) are filled
+        in; columns that are not given are null, and so is NaN.
+
+        Raises:
+            TypeError: a column that the schema lacks, or a value of another type.
+            ValueError: a status or verdict that is not in its list, or columns of unequal length.
+            ResultsError: the folder cannot be written any more.
+        """
+        if not _FILE_NAME.fullmatch(point_id) or trial < 0:
+            raise ValueError(f"Point {point_id!r}, trial {trial!r} cannot name a file.")
+        for column, known in (("status", STATUSES), ("verdict", (None, *VERDICTS))):
+            if trials.get(column) not in known:
+                raise ValueError(f"Column {column!r} of 'trials' is {trials.get(column)!r}.")
+        fixed = {
+            "run_id": self.id,
+            "point_id": point_id,
+            "trial": trial,
+            "schema_version": SCHEMA_VERSION,
+            "environment_id": trials.get("environment_id"),
+        }
+        tables = {
+            "samples": build("samples", samples or (), fixed),
+            "blocks": build("blocks", blocks, fixed),
+            "workers": build("workers", workers, fixed),
+            "trials": build("trials", [{"method_version": METHOD_VERSION, **trials}], fixed),
+        }
+        for table, rows in tables.items():
+            if rows.num_rows:
+                name = f"{table}/{self.id}/{point_id}-t{trial}.parquet"
+                self._files.write(name, encode(rows))
+
+    def write_environment(self, rows: Sequence[Row]) -> None:
+        """Write what the measurements ran on, a row for each node and device.
+
+        Raises: TypeError as `write_point`; ValueError for a row without `environment_id`.
+        """
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.get("environment_id") or "", []).append(row)
+        fixed = {"run_id": self.id, "schema_version": SCHEMA_VERSION}
+        for environment_id, group in groups.items():
+            if not _FILE_NAME.fullmatch(environment_id):
+                raise ValueError(f"Column 'environment_id' of 'environment' is {environment_id!r}.")
+            name = f"environment/{self.id}/{environment_id}.parquet"
+            self._files.write(name, encode(build("environment", group, fixed)))
+
+    def finish(self, state: str) -> None:
+        """Note in the manifest how the run ended: finished, interrupted or failed."""
+        if state not in STATES:
+            raise ValueError(f"Run state {state!r} is none of {STATES}.")
+        self._manifest.update(state=state, ended_at=_now())
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        self._files.write(f"runs/{self.id}/manifest.json", _json(self._manifest))
+
+
+def build(table: str, rows: Rows, fixed: Row) -> pa.Table:
+    """Rows as a table of the schema; `fixed` columns have one value in every row.
+
+    Raises: TypeError, ValueError as `Run.write_point`.
+    """
+    schema = SCHEMAS[table]
+    given = _by_column(rows)
+    unknown = [name for name in given if name not in schema.names]
+    if unknown:
+        raise TypeError(f"Table {table!r} has no column {unknown[0]!r}.")
+    length = max((len(values) for values in given.values()), default=0)
+    given = {**given, **{name: [value] * length for name, value in fixed.items()}}
+    columns = [_column(table, field, given.get(field.name), length) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _by_column(rows: Rows) -> Mapping[str, Any]:
+    if isinstance(rows, Mapping):
+        return rows
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _column(table: str, field: pa.Field, values: Any, length: int) -> pa.Array:
+    if values is None:
+        return pa.nulls(length, field.type)
+    if len(values) != length:
+        raise ValueError(
+            f"Column {field.name!r} of {table!r} has {len(values)} values, others {length}."
+        )
+    trouble = _trouble(field.type, values)
+    if trouble:
+        raise TypeError(f"Column {field.name!r} of {table!r} needs {trouble}.")
+    if pa.types.is_map(field.type):
+        values = [v if v is None else list(v.items()) for v in values]
+    try:
+        return pa.array(values, field.type, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise TypeError(
+            f"Column {field.name!r} of {table!r} needs {field.type}: {error}."
+        ) from error
+
+
+def _trouble(kind: pa.DataType, values: Any) -> str | None:
+    """What the column needs instead of values that Arrow would take and change."""
+    if pa.types.is_map(kind) and not all(v is None or isinstance(v, Mapping) for v in values):
+        return "mappings"
+    if pa.types.is_timestamp(kind) and any(v and v.tzinfo is None for v in values):
+        return "times with a time zone"
+    if pa.types.is_list(kind) and any(isinstance(v, str) for v in values):
+        return "lists, not text"
+    if _is_whole(kind) and _has_fraction(values):
+        return f"{kind}, not fractions"
+    return None
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type))
+    )
+
+
+def _has_fraction(values: Any) -> bool:
+    """Whether a number is not whole, at any depth: Arrow would cut it off without a word."""
+    if hasattr(values, "dtype"):
+        values = values[values % 1 != 0].tolist() if values.dtype.kind == "f" else ()
+    return any(
+        _has_fraction(value) if isinstance(value, (list, tuple)) else _is_fraction(value)
+        for value in values
+    )
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, (float, np.floating)) and not math.isnan(value) and value % 1 != 0
+
+
+def ulid() -> str:
+    """A new ULID: 48 bits of milliseconds and 80 random bits; later ones of a process are larger."""
+    global _last_ms
+    _last_ms = max(time.time_ns() // 1_000_000, _last_ms + 1)
+    value = _last_ms << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[value >> 5 * place & 31] for place in reversed(range(26)))
+
+
+def _make_folder(files: Files) -> None:
+    root = str(files.root)
+    way_out = "Choose another folder with results.dir=PATH."
+    if os.path.exists(root) and not os.path.isdir(root):  # these two never raise
+        raise ResultsError(f"Results folder {root!r} is a file. {way_out}")
+    try:
+        files.root.mkdir(parents=True, exist_ok=True)
+        probe = files.path(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+        probe.touch()  # root may write where the mode forbids it, and not on a read-only disk
+        probe.unlink()
+    except OSError as error:
+        raise ResultsError(
+            f"Results folder {root!r} cannot be written: {error.strerror or error}. {way_out}"
+        ) from error
+    if not os.access(files.root, os.W_OK | os.X_OK):
+        raise ResultsError(f"Results folder {root!r} cannot be written. {way_out}")
+
+
+def _refuse_strangers(files: Files) -> None:
+    others = sorted(p.name for p in files.root.iterdir() if not p.name.startswith("."))
+    if others:
+        raise ResultsError(
+            f"Results folder {str(files.root)!r} holds something else ({others[0]!r}) and no "
+            f"{FORMAT_FILE}. Choose a new or empty folder with results.dir=PATH."
+        )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _json(facts: Mapping[str, Any]) -> bytes:
+    return json.dumps(facts, indent=2, ensure_ascii=False, default=str).encode() + b"\n"
