@@ -95,7 +95,6 @@ def gather(point: Point, label: str, timeout_s: float) -> Iterator[Pool]:
 
 
 def _actor(group: Any, rank: int, point: Point, label: str) -> Any:
-    import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     gpu = point.device == "gpu"

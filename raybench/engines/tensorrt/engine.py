@@ -140,6 +140,7 @@ class TensorRTEngine:
             raise
 
     def _open(self, load: Load) -> None:
+        _refuse_options(load.options)
         trt = library.load()
         self._cuda = cuda = Cuda()
         if not cuda.device_count():
@@ -315,6 +316,20 @@ def _capability(device: Device) -> tuple[int, int] | None:
         return None
     major, minor = gpu.compute_capability.split(".")
     return int(major), int(minor)
+
+
+def _refuse_options(options: TensorRTSettings) -> None:
+    """An option out of its range ends the point before anything is loaded."""
+    for name, least, most in (
+        ("streams", 1, 64),
+        ("optimization_level", 0, 5),
+        ("timing_rounds", 1, 1000),
+    ):
+        value = getattr(options, name)
+        if not least <= value <= most:
+            raise Unsupported(f"{name}={value} of engine 'tensorrt' is not in {least}..{most}.")
+    if options.int8_rest not in ("graph", "fp16"):
+        raise Unsupported(f"int8_rest={options.int8_rest!r} is unknown. Use graph or fp16.")
 
 
 def _order(load: Load) -> builder.Order:

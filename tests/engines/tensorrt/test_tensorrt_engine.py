@@ -224,6 +224,19 @@ def test_one_dynamic_plan_serves_every_batch_up_to_its_largest(
 # refusals
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"streams": 0}, {"optimization_level": 6}, {"timing_rounds": 0}, {"int8_rest": "fp8"}],
+    ids=str,
+)
+def test_an_option_out_of_range_is_refused_by_name(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, option: dict[str, Any]
+) -> None:
+    with pytest.raises(Unsupported, match=next(iter(option))):
+        TensorRTEngine.load(make_load(**option))
+    assert gpu.calls == []
+
+
 def test_no_object_of_tensorrt_is_made_without_a_device(
     trt: FakeTrt, gpu: FakeGpu, make_load: Make
 ) -> None:
