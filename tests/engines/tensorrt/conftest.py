@@ -5,7 +5,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from fake_gpu import FakeGpu, FakeRuntime, FakeTrt
 
@@ -70,8 +69,3 @@ def make_load(tmp_path: Path) -> Callable[..., Load]:
         )
 
     return make
-
-
-@pytest.fixture(autouse=True)
-def _quiet_numpy() -> None:
-    np.seterr(all="raise")
