@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from raybench.engines import contract, registry
 from raybench.engines.base import Load
 from raybench.experiment import ModelSettings
-from raybench.machine.devices import core
+from raybench.machine import nvml
+from raybench.machine.devices import core, gpu
 from raybench.models.batches import BatchPool
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
@@ -53,3 +56,15 @@ def test_openvino_computes_fp32_in_fp32_and_not_in_the_libraries_default(tiny, t
     running.close()
     for name, expected in reference.items():
         assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("inflight", [1, 3])
+def test_tensorrt_keeps_the_contract(inflight, tiny, tmp_path):
+    engine = registry.get("tensorrt")
+    if not nvml.inventory():
+        pytest.skip("no NVIDIA GPU that a driver tells of")
+    if engine.unavailable():
+        pytest.skip(engine.unavailable())
+    load, reference = loaded(engine, tiny, tmp_path, inflight)
+    contract.check(engine, replace(load, device=gpu("0")), reference)
