@@ -12,10 +12,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import curve_fit
@@ -26,16 +25,20 @@ from raybench.engines.base import Engine, Load
 from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, environment, nvml
-from raybench.machine.devices import Device
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, Trace
 from raybench.measure.summary import summarise
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.fidelity import fidelity
-from raybench.models.model import Model
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from raybench.machine.devices import Device
+    from raybench.models.model import Model
 
 POOL_BYTES = 128 << 20
 """Twice the L2 of the largest GPU: inputs do not stay in it from one round to the next."""
@@ -163,7 +166,7 @@ def _point(bench: Bench, case: Case) -> Row:
     began = time.perf_counter()
     with bench.loaded(case) as (engine, load):
         info = engine.info
-        row = {
+        row: Row = {
             "build_s": info.build_s,
             "build_cache_hit": info.build_cache_hit,
             "load_s": info.load_s,
@@ -295,10 +298,17 @@ def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
         trace = stream(engine, case, job["long_s"])
         half_ns = trace.start_ns + int(job["warm_s"] * 1e9)
         done = trace.done_ns
-        hardware = telemetry.stop(half_ns, int(done[-1]), int((done > half_ns).sum()))
+        hardware = telemetry.stop(
+            half_ns, int(done[-1]), case.batch_size * int((done > half_ns).sum())
+        )
         yield {**base, "what": "warm-up", **_warm_up(trace, case, job["warm_s"])}
         for block_s in (0.25, 1.0):
-            yield {**base, "what": "blocks", "block_s": block_s, **_blocks(trace, case, block_s, job)}
+            yield {
+                **base,
+                "what": "blocks",
+                "block_s": block_s,
+                **_blocks(trace, case, block_s, job),
+            }
         yield {**base, "what": "hardware", **hardware}
         for sample in telemetry.samples[:: max(1, len(telemetry.samples) // 40)]:
             seconds = (sample.t_ns - trace.start_ns) / 1e9
@@ -345,7 +355,7 @@ def _blocks(trace: Trace, case: Case, block_s: float, job: Row) -> Row:
         "items_per_s": float(rates.mean()),
         "rho1": stats.rho(rates),
         "block_cv": float(rates.std(ddof=1) / rates.mean()),
-        "rel_half_width": interval.relative,
+        "rel_half_width": interval.relative if np.isfinite(interval.relative) else None,
         "n_eff": interval.n_eff,
         "step_rel": step.relative,
         "drift_rel": drift.relative,
@@ -356,7 +366,7 @@ def job_environment(bench: Bench, job: Row) -> Iterator[Row]:
     """What this machine is."""
     facts = {name: value for name, value in environment.snapshot().items() if value is not None}
     gpu = nvml.environment(bench.device.uuid) if bench.device.uuid else {}
-    yield {"status": "ok", **{**facts, **gpu}, "device": bench.device.name}
+    yield {"status": "ok", **facts, **gpu, "device": bench.device.name}
 
 
 JOBS = {

@@ -42,6 +42,7 @@ def checks() -> Iterator[Callable[..., None]]:
     yield _tells_what_it_is
     yield _keeps_the_stream_in_order
     yield _computes_the_batch_it_was_given
+    yield _gives_outputs_of_what_was_collected
     yield _tells_what_it_loaded
     yield _closes_twice
 
@@ -108,6 +109,24 @@ def _computes_the_batch_it_was_given(engine: type[Engine], load: Load, reference
         _promise(
             np.array_equal(found[0][name], found[-1][name]),
             f"{engine.name} did not come back to the first batch of the pool",
+        )
+
+
+def _gives_outputs_of_what_was_collected(engine: type[Engine], load: Load, reference: Any) -> None:
+    loaded = engine.load(load)
+    try:
+        for sequence in range(load.inflight):
+            loaded.submit(sequence)
+        loaded.collect(0)
+        found = loaded.outputs()
+        for sequence in range(1, load.inflight):
+            loaded.collect(sequence)
+    finally:
+        loaded.close()
+    for name, expected in (reference or {}).items():
+        _promise(
+            np.allclose(found[name], expected, rtol=1e-2, atol=1e-3),
+            f"{engine.name} returned {name!r} of a batch that was submitted later",
         )
 
 

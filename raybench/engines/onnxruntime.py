@@ -111,11 +111,12 @@ class OnnxRuntimeEngine:
 
     def submit(self, sequence: int) -> None:
         """Run the batch: the library has no queue of its own."""
-        self._last = self._bindings[sequence % len(self._bindings)]
-        _guarded("run", lambda: self._session.run_with_iobinding(self._last))
+        binding = self._bindings[sequence % len(self._bindings)]
+        _guarded("run", lambda: self._session.run_with_iobinding(binding))
 
     def collect(self, sequence: int) -> None:
-        """Nothing to wait for."""
+        """Nothing to wait for: the batch is done."""
+        self._last = self._bindings[sequence % len(self._bindings)]
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the last batch's outputs, by name."""

@@ -1,0 +1,497 @@
+"""What raybench is on one NVIDIA GPU: checks, batch ladder, overheads, memory, telemetry, stability.
+
+Jobs run one after another in a process of their own (gpu_worker.py), most telling first, until the
+budget is spent; what is done is skipped next time. Rows go to RESULTS/rows.jsonl, the tables to
+RESULTS/table.md and, last, to the terminal.
+
+    benchmarks/gpu.sh RESULTS [--budget 470] [--only ladder,overhead] [--engine tensorrt]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Row = dict[str, Any]
+MODELS = ("alexnet", "googlenet", "resnet50")
+PRECISIONS = ("int8", "fp32", "fp16", "tf32")
+BATCHES = (1, 8, 32, 128, 1024, 4096)
+ORDER = (128, 1, 32, 8, 1024, 4096)
+GRACE_S = 15.0
+"""How far a job may run past the budget before its process is ended."""
+GUESS_S = {1: 14.0, 8: 14.0, 32: 14.0, 128: 16.0, 1024: 25.0, 4096: 45.0}
+"""Build and two measurements of one plan on an H200, before anything was measured."""
+
+WAYS: dict[str, dict[str, Any]] = {
+    "graph, copies inside": {},
+    "graph, copies outside": {"copies_in_graph": False},
+    "no graph": {"cuda_graphs": False},
+}
+
+
+def _builder(batch: int) -> dict[str, Any]:
+    """Large batches time each tactic once: a run of milliseconds needs no averaging."""
+    return {"timing_rounds": 1 if batch >= 1024 else 4}
+
+
+def _case(model: str, precision: str, batch: int, **more: Any) -> Row:
+    options = {**_builder(batch), **more.pop("options", {})}
+    return {"model": model, "precision": precision, "batch_size": batch, "options": options, **more}
+
+
+def _job(kind: str, part: str, name: str, guess_s: float, **more: Any) -> Row:
+    return {"kind": kind, "part": part, "id": f"{part}/{name}", "guess_s": guess_s, **more}
+
+
+def _ladder(models: Iterable[str], batches: Iterable[int]) -> list[Row]:
+    return [
+        _job(
+            "points",
+            "ladder",
+            f"{model}-{precision}-{batch}",
+            GUESS_S[batch],
+            cases=[_case(model, precision, batch, transfers=on) for on in (False, True)],
+        )
+        for batch in batches
+        for model in models
+        for precision in PRECISIONS
+    ]
+
+
+def _check() -> Row:
+    small = {"pool_bytes": 32 << 20}
+    modes = [
+        {"inflight": inflight, "transfers": on, "options": {**_builder(32), **way, **streams}}
+        for way in WAYS.values()
+        for streams in ({}, {"streams": 2})
+        for on in (True, False)
+        for inflight in (1, 3)
+    ]
+    plain = {**_builder(32), "cuda_graphs": False}
+    case = _case("googlenet", "fp32", 32, transfers=True, **small)
+    return _job("check", "check", "modes", 60.0, case=case, plain=plain, modes=modes, rounds=8)
+
+
+def _overhead() -> list[Row]:
+    return [
+        _job(
+            "points",
+            "overhead",
+            f"{model}-{precision}-{batch}",
+            35.0,
+            cases=[
+                _case(
+                    model,
+                    precision,
+                    batch,
+                    transfers=on,
+                    inflight=inflight,
+                    options=way,
+                    seconds=1.0,
+                )
+                for way in WAYS.values()
+                for on in (False, True)
+                for inflight in ((1, 2) if batch == 1 else (2,))
+            ],
+        )
+        for model, precision in (("googlenet", "int8"), ("resnet50", "fp16"))
+        for batch in (1, 128)
+    ]
+
+
+def _memory() -> list[Row]:
+    gib = 1 << 30
+    capped = [_case("googlenet", "fp32", batch, limit=gib) for batch in (8, 128, 1024, 8)]
+    full = [
+        _case("alexnet", "fp32", 4096, transfers=True, inflight=64),
+        _case("alexnet", "fp32", 128),
+    ]
+    huge = [_case("resnet50", "fp32", 16384), _case("alexnet", "fp32", 8)]
+    return [
+        _job("points", "memory", "limit", 45.0, cases=capped),
+        _job("points", "memory", "device", 40.0, cases=full),
+        _job("points", "memory", "huge", 100.0, cases=huge),
+    ]
+
+
+def _ablations() -> list[Row]:
+    rest = [_case(model, "int8", 128, options={"int8_rest": "fp16"}) for model in MODELS]
+    dynamic = [
+        _case("googlenet", "fp16", b, options={"largest_batch": 1024}) for b in (1, 128, 1024)
+    ]
+    streams = [_case("googlenet", "int8", b, options={"streams": 2}) for b in (1, 8, 128)]
+    return [
+        _job("points", "ablation", "int8-rest", 50.0, cases=rest),
+        _job("points", "ablation", "streams", 15.0, cases=streams),
+        _job("points", "ablation", "dynamic", 60.0, cases=dynamic),
+    ]
+
+
+def _others() -> tuple[Row, Row]:
+    polled = _case("googlenet", "int8", 1)
+    steady = _case("resnet50", "fp16", 128)
+    telemetry = _job(
+        "nvml", "nvml", "polling", 45.0, case=polled, hz=[0, 5, 50], turns=12, seconds=0.8
+    )
+    stability = _job(
+        "stability",
+        "stability",
+        "resnet50-fp16-128",
+        120.0,
+        case=steady,
+        idle_s=8.0,
+        long_s=75.0,
+        warm_s=15.0,
+        trials=5,
+        trial_s=5.0,
+    )
+    return telemetry, stability
+
+
+def gpu_jobs() -> list[Row]:
+    """Every job, most telling first."""
+    telemetry, stability = _others()
+    first, second, third = _memory()
+    return [
+        _job("environment", "environment", "here", 3.0),
+        _check(),
+        *_ladder(MODELS, ORDER[:2]),
+        *_overhead(),
+        telemetry,
+        *_ladder(MODELS, ORDER[2:5]),
+        first,
+        stability,
+        *_ladder(MODELS, ORDER[5:]),
+        second,
+        *_ablations(),
+        third,
+    ]
+
+
+def drill_jobs() -> list[Row]:
+    """A few jobs of every kind for an engine on a CPU: a drill of this script, not a measurement."""
+    case = {"model": "googlenet", "precision": "fp32", "batch_size": 2, "transfers": True}
+    case = {**case, "pool_bytes": 1 << 20, "inflight": 1}
+    polled = {**case, "inflight": 1}
+    return [
+        _job("environment", "environment", "here", 3.0),
+        _job("check", "check", "modes", 9.0, case=case, plain={}, modes=[{"inflight": 2}], rounds=2),
+        _job("points", "ladder", "drill", 9.0, cases=[case, {**case, "precision": "fp16"}]),
+        _job("nvml", "nvml", "polling", 9.0, case=polled, hz=[0, 5], turns=3, seconds=0.3),
+        _job(
+            "stability", "stability", "drill", 9.0, case=case, idle_s=0.1, long_s=9.0, warm_s=2.0,
+            trials=2, trial_s=3.0,
+        ),
+    ]  # fmt: skip
+
+
+class Child:
+    """The worker process; started when needed, ended when it hangs."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[str | None] = queue.Queue()
+
+    def ask(self, job: Row, deadline: float) -> tuple[list[Row], str | None]:
+        """The rows of a job, and why it did not come to its end (None when it did)."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(job) + "\n")
+        process.stdin.flush()
+        rows: list[Row] = []
+        while True:
+            try:
+                line = self._lines.get(timeout=max(deadline - time.monotonic(), 0.01))
+            except queue.Empty:
+                self.end()
+                return rows, "timeout"
+            if line is None:
+                self.end()
+                return rows, "worker_died"
+            answer = json.loads(line)
+            if "done" in answer:
+                if answer["last"]:
+                    self.end()
+                return rows, None
+            rows.append(answer["row"])
+
+    def _start(self) -> subprocess.Popen[str]:
+        script = str(Path(__file__).with_name("gpu_worker.py"))
+        self._lines = queue.Queue()
+        with self._log.open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        threading.Thread(target=_pump, args=(process, self._lines), daemon=True).start()
+        self._process = process
+        return process
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def run(jobs: list[Row], results: Path, budget_s: float, engine: str) -> None:
+    """Do what is not done yet, until the budget is spent."""
+    began = time.monotonic()
+    stop = began + budget_s
+    done, tries = _known(results)
+    child = Child(results / "worker.log")
+    pace = 1.0
+    with (results / "rows.jsonl").open("a") as file:
+        for job in jobs:
+            left = stop - time.monotonic()
+            if job["id"] in done or tries.get(job["id"], 0) >= 2 or left < job["guess_s"] * pace:
+                continue
+            started = time.monotonic()
+            asked = {**_with_way(job, _rows(results)), "engine": engine}
+            rows, trouble = child.ask(asked, stop + GRACE_S)
+            seconds = time.monotonic() - started
+            if trouble:
+                rows.append({"status": trouble, "reason": f"after {seconds:.0f} s"})
+            for row in rows:
+                file.write(json.dumps({"job": job["id"], "part": job["part"], **row}) + "\n")
+            end: Row = {"job": job["id"], "end": trouble or "done", "seconds": seconds}
+            file.write(json.dumps(end) + "\n")
+            file.flush()
+            pace = 0.7 * pace + 0.3 * min(max(seconds / job["guess_s"], 0.3), 3.0)
+            _tell(job, rows, seconds, time.monotonic() - began)
+    child.end()
+
+
+def _with_way(job: Row, known: list[Row]) -> Row:
+    """The job, on the best way of launching that the checks found sound; it is in its rows."""
+    failed = [
+        json.loads(row["options"])
+        for row in known
+        if row.get("what") == "mode" and row["status"] != "ok"
+    ]
+    if not failed or "cases" not in job or job["id"] == "ladder/drill":
+        return job
+    sound = [way for way in WAYS.values() if not any(_is_way(way, options) for options in failed)]
+    way = sound[0] if sound else {"cuda_graphs": False}
+    cases = [{**case, "options": {**way, **case.get("options", {})}} for case in job["cases"]]
+    return {**job, "cases": cases}
+
+
+def _is_way(way: Row, options: Row) -> bool:
+    return all(
+        options.get(name, True) == way.get(name, True)
+        for name in ("copies_in_graph", "cuda_graphs")
+    )
+
+
+def _known(results: Path) -> tuple[set[str], dict[str, int]]:
+    done: set[str] = set()
+    tries: dict[str, int] = {}
+    for row in _rows(results):
+        if row.get("end") == "done":
+            done.add(row["job"])
+        elif "end" in row:
+            tries[row["job"]] = tries.get(row["job"], 0) + 1
+    return done, tries
+
+
+def _rows(results: Path) -> list[Row]:
+    path = results / "rows.jsonl"
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def _tell(job: Row, rows: list[Row], seconds: float, total: float) -> None:
+    rates = [f"{row['items_per_s']:.0f}" for row in rows if row.get("items_per_s")]
+    bad = [
+        f"{row['status']}: {row.get('reason', '')[:300]}" for row in rows if row["status"] != "ok"
+    ]
+    built = [f"built {row['build_s']:.0f} s" for row in rows[:1] if row.get("build_s")]
+    words = " ".join([*built, *rates, *bad])
+    print(f"{total:5.0f} s  {job['id']:<28} {seconds:5.1f} s  {words}", flush=True)
+
+
+# tables
+
+
+def tables(rows: list[Row]) -> str:
+    """Everything that is known, as Markdown."""
+    latest: dict[str, list[Row]] = {}
+    for row in rows:
+        if "end" not in row:
+            latest.setdefault(row["part"], []).append(row)
+    parts = [
+        _environment_table(latest.get("environment", [])),
+        _check_table(latest.get("check", [])),
+        *(_ladder_table(latest.get("ladder", []), on) for on in (False, True)),
+        _case_table("Overheads", latest.get("overhead", [])),
+        _nvml_table(latest.get("nvml", [])),
+        _stability_table(latest.get("stability", [])),
+        _case_table("Memory", latest.get("memory", [])),
+        _case_table("Ablations", latest.get("ablation", [])),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _environment_table(rows: list[Row]) -> str:
+    kept = ("device", "driver_version", "cuda_driver_version", "pcie_gen", "pcie_width",
+            "power_limit_w", "max_clock_sm_mhz", "cpu_model", "cpu_cores", "kernel",
+            "python_version")  # fmt: skip
+    told = {k: v for row in rows[-1:] for k, v in row.items() if k in kept and v is not None}
+    return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+def _check_table(rows: list[Row]) -> str:
+    lines = []
+    for row in rows:
+        if row.get("what") == "mode" and row["status"] == "ok":
+            continue
+        mode = {k: row.get(k) for k in ("inflight", "transfers", "options", "different", "worst")}
+        lines.append(f"- {row.get('what')}: {row['status']} {row.get('reason', '')} {mode}")
+    good = sum(row.get("what") == "mode" and row["status"] == "ok" for row in rows)
+    return "\n".join([f"## Checks\n\n{good} modes give bitwise what the plain loop gives.", *lines])
+
+
+def _ladder_table(rows: list[Row], transfers: bool) -> str:
+    cells = {(r["model"], r["precision"], r["batch_size"]): r for r in rows
+             if r.get("model") and r["transfers"] == transfers}  # fmt: skip
+    if not cells:
+        return ""
+    words = "with transfers" if transfers else "without transfers"
+    lines = [
+        f"## Items/s {words}\n",
+        "| model | batch | fp32 | tf32 | fp16 | int8 | int8/fp32 | int8 dB | compute fp32 ms | int8 ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model in MODELS:
+        for batch in BATCHES:
+            mine = {p: cells[model, p, batch] for p in PRECISIONS if (model, p, batch) in cells}
+            if mine:
+                lines.append(_ladder_line(model, batch, mine))
+    return "\n".join(lines)
+
+
+def _ladder_line(model: str, batch: int, mine: dict[str, Row]) -> str:
+    int8, fp32 = (mine.get(p, {}).get("items_per_s") for p in ("int8", "fp32"))
+    ratio = int8 / fp32 if int8 and fp32 else None
+    shown = [_rate(mine.get(p)) for p in ("fp32", "tf32", "fp16", "int8")]
+    more = [
+        _number(ratio, ".2f"),
+        _number(mine.get("int8", {}).get("sqnr_db"), ".1f"),
+        _number(mine.get("fp32", {}).get("compute_ms_median"), ".3f"),
+        _number(mine.get("int8", {}).get("compute_ms_median"), ".3f"),
+    ]
+    return f"| {model} | {batch} | " + " | ".join([*shown, *more]) + " |"
+
+
+def _rate(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return _number(row.get("items_per_s"), ",.0f") if row["status"] == "ok" else row["status"]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _case_table(title: str, rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    lines = [
+        f"## {title}\n",
+        "| case | options | inflight | transfers | status | items/s | compute ms | p50 ms | "
+        "enqueue us | device MiB | build s | notes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        case = f"{row.get('model')} {row.get('precision')} {row.get('batch_size')}"
+        cells = [
+            case,
+            row.get("options", ""),
+            str(row.get("inflight", "")),
+            "on" if row.get("transfers") else "off",
+            row["status"],
+            _number(row.get("items_per_s"), ",.0f"),
+            _number(row.get("compute_ms_median"), ".3f"),
+            _number(row.get("latency_p50_ms"), ".3f"),
+            _number(row.get("enqueue_us"), ".1f"),
+            _number(row.get("device_mib"), ".0f"),
+            _number(row.get("build_s"), ".1f"),
+            row.get("notes", "") or row.get("reason", ""),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _nvml_table(rows: list[Row]) -> str:
+    lines = [
+        f"- {row['hz']} Hz: {row['items_per_s']:.0f} items/s, ratio to none {row['ratio']:.4f} "
+        f"+- {row['ratio_se']:.4f}"
+        for row in rows
+        if "hz" in row
+    ]
+    return "\n".join(["## NVML polling\n", *lines]) if lines else ""
+
+
+def _stability_table(rows: list[Row]) -> str:
+    lines = []
+    for row in rows:
+        if row.get("what") in (None, "sample"):
+            continue
+        hidden = ("job", "part", "status", "options", "pool_bytes", "limit", "seconds", "head")
+        told = {k: _brief(v) for k, v in row.items() if k not in hidden and v is not None}
+        lines.append("- " + ", ".join(f"{name} {value}" for name, value in told.items()))
+    return "\n".join(["## Stability\n", *lines]) if lines else ""
+
+
+def _brief(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    return [_brief(item) for item in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Run what is not done and print what is known."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--budget", type=float, default=450.0, help="seconds; default 450")
+    parser.add_argument("--only", default="", help="parts, with commas between")
+    parser.add_argument("--engine", default="tensorrt")
+    parser.add_argument("--drill", action="store_true", help="try this script itself on a CPU")
+    options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
+    jobs = drill_jobs() if options.drill else gpu_jobs()
+    wanted = [part for part in options.only.split(",") if part]
+    jobs = [job for job in jobs if not wanted or job["part"] in wanted]
+    run(jobs, options.results, options.budget, options.engine)
+    text = tables(_rows(options.results))
+    (options.results / "table.md").write_text(text)
+    done, _ = _known(options.results)
+    print(text + f"\n{len(done)} of {len(jobs)} jobs done; start again to go on.")
+
+
+if __name__ == "__main__":
+    main()
