@@ -34,8 +34,12 @@ SLACK_S = 120.0
 """How far past its longest time a stream may go before its own backstop ends it."""
 
 
-def make_plan(request: Request) -> Plan:
+def make_plan(request: Request, there_is: str) -> Plan:
     """The plan of a request, after everything that can be refused has been.
+
+    Args:
+        request: complete.
+        there_is: the devices in words, for a refusal.
 
     Raises:
         UsageError: an unknown or broken model, a missing engine library, or no point that can
@@ -55,7 +59,7 @@ def make_plan(request: Request) -> Plan:
     if not made.steps:
         raise ClusterError(
             f"No point of {experiment.name!r} can run: {next(iter(made.infeasible.values()))} "
-            f"There are {request.devices.get('gpu', 0)} GPUs and {request.devices.get('cpu', 0)} CPU cores."
+            f"{there_is}."
         )
     return made
 

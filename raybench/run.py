@@ -38,7 +38,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     Returns:
         0 when no row of the plan is a failure, else 1.
     """
-    plan = make_plan(request)
+    plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
     facts = _facts(request, joined)
     environment_id = environment.environment_id(facts[0])
@@ -155,7 +155,7 @@ def _table(request: Request, plan: Plan, environment_id: str, measured: int) -> 
 
 def show_plan(request: Request) -> None:
     """Print the points and the least time that they take; start nothing."""
-    plan = make_plan(request)
+    plan = make_plan(request, sessions.there_is(None, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))
     for step in plan.steps:

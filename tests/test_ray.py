@@ -5,6 +5,7 @@ import pytest
 
 import raybench
 from raybench.cluster.pool import gather
+from raybench.cluster.session import there_is
 from raybench.config import compose
 from raybench.driver import make_plan
 from raybench.errors import ClusterError, WorkerDied
@@ -27,8 +28,9 @@ def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
         ["experiment=scaling", "engine=simulated", "grid.workers=5"],
         lambda settings: dict(cluster.devices),
     )
-    with pytest.raises(ClusterError, match="needs 5 GPUs and the cluster has 4"):
-        make_plan(request)
+    what = "needs 5 GPUs and the cluster has 4.*has 4 GPUs and 2 CPU cores"
+    with pytest.raises(ClusterError, match=what):
+        make_plan(request, there_is(cluster, {}))
 
 
 def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick):
@@ -95,7 +97,7 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
         ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"],
         lambda settings: dict(cluster.devices),
     )
-    point = make_plan(request).points[0]
+    point = make_plan(request, "").points[0]
     with gather(point, "test/killed", 30) as pool:
         pool.prepare(0, 30)
         os.kill(pool.members[0].place.pid, signal.SIGKILL)

@@ -49,12 +49,15 @@ class Session:
         """Number of devices of each kind in the whole cluster."""
         return {kind: sum(n.devices.get(kind, 0) for n in self.nodes) for kind in ("gpu", "cpu")}
 
-    def table(self) -> str:
-        """What there is, node by node, for a refusal."""
-        return "; ".join(
-            f"{node.hostname}: {node.devices.get('gpu', 0)} GPUs, {node.devices.get('cpu', 0)} CPU cores"
-            for node in self.nodes
-        )
+
+def there_is(joined: Session | None, counted: Mapping[str, int]) -> str:
+    """What there is, host by host, for a refusal; `counted` is this machine's, when not joined."""
+    nodes = joined.nodes if joined else (Node("", socket.gethostname(), counted),)
+    return "; ".join(
+        f"{node.hostname} has {node.devices.get('gpu', 0)} GPUs and "
+        f"{node.devices.get('cpu', 0)} CPU cores"
+        for node in nodes
+    )
 
 
 def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
