@@ -149,6 +149,8 @@ def _table(request: Request, plan: Plan, environment_id: str, measured: int) -> 
     steps = [f'python -c "import raybench; print(raybench.load({folder!r}))"']
     if request.experiment.preset == "quick":
         steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
+    if "unstable" in rows["verdict"].to_pylist():
+        steps.insert(0, "rerun=unstable measures the unstable points again, on a quieter machine")
     sys.stdout.write("\n")
     print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
 

@@ -76,7 +76,8 @@ def ending(row: Mapping[str, Any]) -> str:
     rate = f"{row['items_per_s']:,.1f} items/s"
     if row.get("rel_half_width") is not None:
         rate += f" ± {100 * row['rel_half_width']:.1f} %"
-    return f"{rate} {GLYPHS[verdict]} {verdict}{mark}"
+    why = f" ({row['advice']})" if verdict == "unstable" and row.get("advice") else ""
+    return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
 
 
 class Lines:
