@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from raybench.models import source
 from raybench.schedule import Plan, Step, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from raybench.cluster.pool import Pool
     from raybench.config import Request
     from raybench.experiment import Experiment
     from raybench.measure.rules import Limits
+    from raybench.measure.stream import Trace
     from raybench.report.progress import View
     from raybench.results.store import Run
     from raybench.statistics import Floats
@@ -66,9 +67,10 @@ def make_plan(request: Request, there_is: str) -> Plan:
 
 @dataclass(frozen=True)
 class Streamed:
-    """One trial's streams, ended: when they began, what came of them, how the rules went."""
+    """One trial's streams, ended: when they began, what they saw, how the rules went."""
 
     start_ns: int
+    traces: Sequence[Trace]
     summary: Summary
     warm: rules.WarmUp
     stop: rules.Stop
@@ -98,7 +100,8 @@ class Driver:
         tally: dict[str, int] = {}
         for step in self._impossible():
             reason = self.plan.infeasible[step.point.id]
-            self._write(step, {**self._now(), "status": "infeasible", "reason": reason}, tally)
+            trial = {**self._now(), "status": "infeasible", "reason": reason}
+            self._write(step, rows.Tables(trial), tally)
         for number, step in enumerate(self.plan.steps):
             known = self.finals.get((step.point.id, step.trial))
             if known is not None:
@@ -122,36 +125,32 @@ class Driver:
         now = datetime.now(timezone.utc)
         return rows.outcome(now, now)
 
-    def _write(
-        self,
-        step: Step,
-        columns: Mapping[str, Any],
-        tally: dict[str, int],
-        workers: list[dict[str, Any]] | None = None,
-        blocks: list[dict[str, Any]] | None = None,
-    ) -> None:
-        row = {**rows.identity(self._experiment, step, self.environment_id), **columns}
+    def _write(self, step: Step, tables: rows.Tables, tally: dict[str, int]) -> None:
+        row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}
         self.run.write_point(
-            step.point.id, step.trial, trials=row, workers=workers or [], blocks=blocks or []
+            step.point.id,
+            step.trial,
+            trials=row,
+            workers=tables.workers,
+            blocks=tables.blocks,
+            samples=tables.samples,
         )
         tally[row["status"]] = tally.get(row["status"], 0) + 1
         self.view.row(row)
 
     def _step(self, step: Step, tally: dict[str, int]) -> None:
         began = datetime.now(timezone.utc)
+        tables, error = rows.Tables({}), None
         try:
-            columns, workers, blocks = self._measure(step)
-            error: PointError | None = None
+            tables = self._measure(step)
         except PointError as caught:
-            columns, workers, blocks, error = {}, [], [], caught
+            error = caught
         except UsageError as caught:
-            columns, workers, blocks, error = {}, [], [], EngineFailure(str(caught))
-        ended = datetime.now(timezone.utc)
-        self._write(step, {**columns, **rows.outcome(began, ended, error)}, tally, workers, blocks)
+            error = EngineFailure(str(caught))
+        outcome = rows.outcome(began, datetime.now(timezone.utc), error)
+        self._write(step, replace(tables, trial={**tables.trial, **outcome}), tally)
 
-    def _measure(
-        self, step: Step
-    ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    def _measure(self, step: Step) -> rows.Tables:
         point, cluster = step.point, self.request.cluster
         self.view.phase("start")
         with pools.gather(point, _label(self._experiment, step), cluster.start_timeout_s) as pool:
@@ -161,15 +160,15 @@ class Driver:
             limits = rules.limits(point.measure, max(p.batch_s for p in prepared))
             streamed = self._stream(pool, gang, limits)
             pool.release()
-        columns = {
-            **rows.loaded(gang),
-            **rows.measured(gang, streamed.summary),
-            **_judged(streamed, limits, self._experiment.trials),
-        }
-        return (
-            columns,
-            rows.workers(gang, streamed.summary),
-            rows.blocks(streamed.summary, streamed.start_ns),
+        return rows.Tables(
+            trial={
+                **rows.loaded(gang),
+                **rows.measured(gang, streamed.summary),
+                **_judged(streamed, limits, self._experiment.trials),
+            },
+            workers=rows.workers(gang, streamed.summary),
+            blocks=rows.blocks(streamed.summary, streamed.start_ns),
+            samples=rows.samples(streamed.traces) if self.request.results.samples == "all" else (),
         )
 
     def _stream(self, pool: Pool, gang: rows.Gang, limits: Limits) -> Streamed:
@@ -200,7 +199,7 @@ class Driver:
                 "for this preset. Use a smaller batch_size or a longer measure.max_s."
             )
         summary = summarise(traces, warm.w0, stop.last.blocks, block_ns, settings.block_min_batches)
-        return Streamed(start_ns, summary, warm, stop)
+        return Streamed(start_ns, traces, summary, warm, stop)
 
     def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
         """Show the running rate, its precision and how long this can still take."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raybench.cluster.pool import Clock, Member
     from raybench.errors import PointError
     from raybench.experiment import Experiment, Point
+    from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
     from raybench.schedule import Step
     from raybench.worker import Prepared
@@ -30,6 +31,16 @@ class Gang:
     members: Sequence[Member]
     prepared: Sequence[Prepared]
     clocks: Sequence[Clock]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All rows of one trial, table by table; a trial without a number has only its own."""
+
+    trial: Columns
+    workers: Sequence[Columns] = ()
+    blocks: Sequence[Columns] = ()
+    samples: Sequence[Columns] = ()
 
 
 def identity(experiment: Experiment, step: Step, environment_id: str) -> Columns:
@@ -173,4 +184,21 @@ def blocks(summary: Summary, start_ns: int) -> list[Columns]:
             "t_end_ns": row["t_end_ns"] + start_ns,
         }
         for row in summary.blocks
+    ]
+
+
+def samples(traces: Sequence[Trace]) -> list[Columns]:
+    """One row a batch, warm-up included, on each worker's own clock."""
+    return [
+        {
+            "worker": rank,
+            "seq": seq,
+            "t_done_ns": done,
+            "latency_ns": done - submitted,
+            "batch_items": trace.batch_size,
+        }
+        for rank, trace in enumerate(traces)
+        for seq, (submitted, done) in enumerate(
+            zip(trace.submit_ns.tolist(), trace.done_ns.tolist(), strict=True)
+        )
     ]

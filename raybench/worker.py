@@ -148,6 +148,8 @@ class Worker:
             seed + rank,
             {**model.ranges, **point.model_settings.ranges},
         )
+        if device.kind == "cpu" and point.memory_limit_bytes is not None:
+            devices.limit_memory(point.memory_limit_bytes)
         self._engine = engine_class.load(
             Load(
                 model=model,

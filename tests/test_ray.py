@@ -113,3 +113,23 @@ def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs
     rows = raybench.load(folder, table="workers").to_pylist()
     assert len({row["cpu_affinity"] for row in rows}) == 2
     assert all(row["nice"] == 0 and row["threads"] == 1 for row in rows)
+
+
+def test_raw_latencies_are_stored_on_request(measure, quick):
+    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1", *quick)
+    _, folder = measure(*words, "results.samples=all")
+    (row,) = raybench.load(folder).to_pylist()
+    samples = raybench.load(folder, table="samples")
+    assert samples.num_rows >= row["latency_n"]
+    assert min(samples["latency_ns"].to_pylist()) > 0
+
+
+def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(measure, quick):
+    code, folder = measure(
+        "experiment=smoke", "model=googlenet", "device=cpu", "batch_size=256",
+        "device.memory_limit=300MiB", *quick,
+    )  # fmt: skip
+    (row,) = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert row["status"] == "out_of_memory"
+    assert row["memory_limit_bytes"] == 300 * 2**20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +104,9 @@ def gpu(visible: str) -> Device:
                 "gpu", entry.name, 0, entry.uuid, visible, memory_bytes=entry.memory_bytes
             )
     return Device("gpu", TOLD_GPU, 0, None, visible, told=True)
+
+
+def limit_memory(limit_bytes: int) -> None:
+    """Let this process map no more than so many bytes beyond what it holds now (RLIMIT_AS)."""
+    held = int(psutil.Process().memory_info().vms)
+    resource.setrlimit(resource.RLIMIT_AS, (held + limit_bytes, resource.RLIM_INFINITY))
