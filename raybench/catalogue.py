@@ -57,5 +57,6 @@ def _engines() -> list[tuple[str, str]]:
     for name in registry.names():
         engine = registry.get(name)
         options = ", ".join(f"{f.name}={f.default}" for f in fields(engine.Settings))
-        entries.append((name, f"on {' or '.join(engine.device_kinds)}; engine.* {options}"))
+        extra = f"; install raybench[{engine.extra}]" if engine.extra else ""
+        entries.append((name, f"on {' or '.join(engine.device_kinds)}; engine.* {options}{extra}"))
     return entries

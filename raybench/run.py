@@ -58,7 +58,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         Driver(request, plan, started, _view(plan, console, stack), environment_id, finals), started
     )
     stack.pop_all().close()  # the live line and Ray end before the table
-    _table(request, plan, environment_id, len(missing))
+    _table(request, plan, environment_id)
     return 1 if any(tally.get(status) for status in FAILURES) else 0
 
 
@@ -142,7 +142,7 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
 
 
-def _table(request: Request, plan: Plan, environment_id: str, measured: int) -> None:
+def _table(request: Request, plan: Plan, environment_id: str) -> None:
     ids = [point.id for point in plan.points]
     rows = select(load(request.results.dir), ids, environment_id)
     folder = request.results.dir

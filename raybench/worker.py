@@ -44,15 +44,11 @@ class Place:
 
     Attributes:
         nice: the process's niceness; above 0 it yields to others.
-        cores: CPUs that it may use, best first.
-        visible_gpu: the GPU that Ray gave it, as CUDA_VISIBLE_DEVICES names it.
     """
 
     hostname: str
     pid: int
     nice: int
-    cores: tuple[int, ...]
-    visible_gpu: str | None
 
 
 @dataclass(frozen=True)
@@ -120,8 +116,7 @@ class Worker:
 
     def place(self) -> Place:
         """Where this process runs and what it was given."""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return Place(platform.node(), os.getpid(), os.nice(0), devices.cores(), visible or None)
+        return Place(platform.node(), os.getpid(), os.nice(0))
 
     def prepare(self, point: Point, rank: int, seat: int, seed: int) -> Prepared:
         """Take the device, make the model, load the engine, run its first batches. Untimed.

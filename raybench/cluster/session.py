@@ -37,12 +37,10 @@ class Session:
     Attributes:
         nodes: alive ones.
         dashboard_url: with scheme; None when there is no dashboard.
-        embedded: whether it was started here and ends with the command.
     """
 
     nodes: tuple[Node, ...]
     dashboard_url: str | None
-    embedded: bool
 
     @property
     def devices(self) -> dict[str, int]:
@@ -93,7 +91,7 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
-        yield Session(_nodes(ray), f"http://{url}" if url else None, address is None)
+        yield Session(_nodes(ray), f"http://{url}" if url else None)
     finally:
         ray.shutdown()
 

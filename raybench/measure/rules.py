@@ -500,8 +500,13 @@ def _advise_wide(evidence: Evidence, limits: Limits) -> str:
 
 def _advise_few(evidence: Evidence, limits: Limits) -> str:
     worth, wanted = evidence.last.interval.n_eff, limits.settings.n_eff_min
-    # fewer than 10 blocks have no interval, whatever they are worth
-    times = max(wanted / worth, statistics.NBM_BATCHES / evidence.last.blocks)
+    blocks, least = evidence.last.blocks, statistics.NBM_BATCHES
+    times = max(wanted / worth, least / blocks)
+    if blocks < least:
+        return (
+            f"The window has {blocks} blocks and an interval needs {least}: "
+            f"{_longer(times, evidence, limits)}."
+        )
     return (
         f"The window is worth {worth:.1f} independent blocks where {wanted:g} are wanted: "
         f"{_longer(times, evidence, limits)}."

@@ -169,14 +169,11 @@ class LiveLine(Lines):
 
     def _show(self, detail: str) -> None:
         left = max(self._left_s - (time.monotonic() - self._began_step), 0)
-        self._live.update(
-            Text(
-                f"[{self._number}/{self._steps}] {self._title}: {self._phase} {detail}"
-                f"  (about {duration(left)} left)",
-                style="cyan",
-                overflow="ellipsis",
-                no_wrap=True,
-            )
+        lines = (
+            f"[{self._number}/{self._steps}] {self._title}",
+            f"      {self._phase} {detail}  (about {duration(left)} left)",
         )
+        text = Text("\n".join(lines), style="cyan", overflow="ellipsis", no_wrap=True)
+        self._live.update(text)
 
     _began_step = 0.0

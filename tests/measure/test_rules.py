@@ -369,7 +369,7 @@ def test_hopeless_noise_is_not_told_to_wait():
 def test_too_few_blocks_are_told_so():
     last = rules.look(np.ones(9), STANDARD)
     words = rules.advice(last.flags, evidence(last=last), LIMITS)
-    assert "independent blocks" in words
+    assert "The window has 9 blocks and an interval needs 10" in words
 
 
 def test_a_step_is_placed_in_time():
