@@ -70,10 +70,11 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class ResultsSettings:
-    """Where rows go, and whether raw batch latencies go with them."""
+    """Where rows go, and whether raw batch latencies and layer times go with them."""
 
     dir: str = "results"
     samples: Literal["none", "all"] = "none"
+    layers: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from raybench.cluster.pool import Pool
     from raybench.config import Request
+    from raybench.engines.base import Layer
     from raybench.experiment import Experiment
     from raybench.measure.rules import Limits
     from raybench.measure.stream import Trace
@@ -134,6 +136,7 @@ class Driver:
             workers=tables.workers,
             blocks=tables.blocks,
             samples=tables.samples,
+            layers=tables.layers,
         )
         tally[row["status"]] = tally.get(row["status"], 0) + 1
         self.view.row(row)
@@ -159,6 +162,7 @@ class Driver:
             gang = rows.Gang(pool.members, prepared, pool.clocks())
             limits = rules.limits(point.measure, max(p.batch_s for p in prepared))
             streamed = self._stream(pool, gang, limits)
+            layers = self._layers(pool)
             pool.release()
         return rows.Tables(
             trial={
@@ -169,7 +173,17 @@ class Driver:
             workers=rows.workers(gang, streamed.summary),
             blocks=rows.blocks(streamed.summary, streamed.start_ns),
             samples=rows.samples(streamed.traces) if self.request.results.samples == "all" else (),
+            layers=rows.layers(layers),
         )
+
+    def _layers(self, pool: Pool) -> tuple[Layer, ...]:
+        """Each layer's time when asked for; a profile that fails takes nothing from the row."""
+        if not self.request.results.layers:
+            return ()
+        self.view.phase("layers")
+        with contextlib.suppress(PointError):
+            return pool.layers(self.request.cluster.prepare_timeout_s)
+        return ()
 
     def _stream(self, pool: Pool, gang: rows.Gang, limits: Limits) -> Streamed:
         """Let all workers stream; look on, and halt them when the rules say so."""

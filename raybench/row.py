@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from raybench.cluster.pool import Clock, Member
+    from raybench.engines.base import Layer
     from raybench.errors import PointError
     from raybench.experiment import Experiment, Point
     from raybench.measure.stream import Trace
@@ -41,6 +42,7 @@ class Tables:
     workers: Sequence[Columns] = ()
     blocks: Sequence[Columns] = ()
     samples: Sequence[Columns] = ()
+    layers: Sequence[Columns] = ()
 
 
 def identity(experiment: Experiment, step: Step, environment_id: str) -> Columns:
@@ -201,4 +203,20 @@ def samples(traces: Sequence[Trace]) -> list[Columns]:
         for seq, (submitted, done) in enumerate(
             zip(trace.submit_ns.tolist(), trace.done_ns.tolist(), strict=True)
         )
+    ]
+
+
+def layers(found: Sequence[Layer]) -> list[Columns]:
+    """One row a layer of the first worker's model, in order of execution."""
+    total_ns = sum(layer.time_ns for layer in found)
+    return [
+        {
+            "layer": index,
+            "name": layer.name,
+            "kind": layer.kind,
+            "time_ms": layer.time_ns / 1e6,
+            "time_frac": layer.time_ns / total_ns if total_ns else None,
+            "info_json": layer.info_json,
+        }
+        for index, layer in enumerate(found)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import override
 
 from raybench.engines import registry
-from raybench.engines.base import Engine, EngineInfo, Load
+from raybench.engines.base import Engine, EngineInfo, Layer, Load
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment
 from raybench.measure.blocks import cut
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 FIDELITY_ITEMS = 8
 """Items of the first batch that are compared with fp32: a thousand numbers each."""
+
+LAYER_BATCHES = 20
+"""Batches behind each layer's median time."""
 
 PROBE_S = 0.25
 """How long a loaded engine is tried out to learn the time of a batch."""
@@ -262,6 +265,11 @@ class Worker:
         """End the stream after the batch that completes next."""
         if self._stream is not None:
             self._stream.halt()
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the built model, timed in a run of their own after the stream."""
+        found: tuple[Layer, ...] = self._engine.layers(LAYER_BATCHES)
+        return found
 
     def close(self) -> None:
         """Free the engine."""

@@ -124,6 +124,15 @@ def test_raw_latencies_are_stored_on_request(measure, quick):
     assert min(samples["latency_ns"].to_pylist()) > 0
 
 
+def test_layer_times_are_stored_on_request(measure, quick, two_inputs):
+    words = ("experiment=smoke", f"model={two_inputs}", "device=cpu", "model.shapes.sequence=16")
+    _, folder = measure(*words, "results.layers=true", *quick)
+    layers = raybench.load(folder, table="layers")
+    assert layers.num_rows > 1
+    assert sum(layers["time_frac"].to_pylist()) == pytest.approx(1)
+    assert layers["layer"].to_pylist() == list(range(layers.num_rows))
+
+
 def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(measure, quick):
     code, folder = measure(
         "experiment=smoke", "model=googlenet", "device=cpu", "batch_size=256",

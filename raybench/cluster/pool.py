@@ -25,6 +25,7 @@ from raybench.worker import Look, Place, Prepared, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.stream import Trace
 
@@ -217,6 +218,12 @@ class Pool:
         for member in self.members:
             member.actor.halt.remote()
         return _get(self._streams, CALL_S + 10.0, "measure")
+
+    def layers(self, timeout_s: float) -> tuple[Layer, ...]:
+        """The layers of the first worker's model, timed in a run of their own."""
+        call = self.members[0].actor.layers.options(name=f"{self._label}/layers").remote()
+        found: tuple[Layer, ...] = _get([call], timeout_s, "layers")[0]
+        return found
 
     def release(self) -> None:
         """Let the engines free their devices before the processes end."""

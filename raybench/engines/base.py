@@ -77,6 +77,23 @@ class EngineInfo:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the built model, timed by the library in a run of its own.
+
+    Attributes:
+        name: as the library calls it; a fused layer names several nodes of the graph.
+        kind: what it computes with, in the library's words.
+        time_ns: median over the batches of that run.
+        info_json: what else the library tells of it; None for nothing.
+    """
+
+    name: str
+    kind: str | None
+    time_ns: int
+    info_json: str | None = None
+
+
 class Engine(Protocol):
     """The seam. The harness owns clock, loop, depth and order; the engine owns memory and streams.
 
@@ -130,6 +147,14 @@ class Engine(Protocol):
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the outputs of the batch collected last, shape (batch_size, ...). Untimed."""
+        ...
+
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """The layers in order of execution, each timed over so many batches.
+
+        A run of its own after the stream: profiling slows the model, so nothing else is taken from
+        it. Empty where the library cannot tell.
+        """
         ...
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def checks() -> Iterator[Callable[..., None]]:
     yield _computes_the_batch_it_was_given
     yield _gives_outputs_of_what_was_collected
     yield _tells_what_it_loaded
+    yield _tells_its_layers
     yield _closes_twice
 
 
@@ -141,6 +143,23 @@ def _tells_what_it_loaded(engine: type[Engine], load: Load, reference: Any) -> N
         )
     finally:
         loaded.close()
+
+
+def _tells_its_layers(engine: type[Engine], load: Load, reference: Any) -> None:
+    loaded = engine.load(load)
+    try:
+        loaded.submit(0)
+        loaded.collect(0)
+        layers = loaded.layers(2)
+    finally:
+        loaded.close()
+    _promise(
+        reference is not None or not layers, f"{engine.name} computes nothing and tells of layers"
+    )
+    for layer in layers:
+        _promise(bool(layer.name), f"{engine.name} has a layer without a name")
+        _promise(layer.time_ns >= 0, f"{engine.name} timed {layer.name!r} below zero")
+        json.loads(layer.info_json or "null")
 
 
 def _closes_twice(engine: type[Engine], load: Load, reference: Any) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+import statistics
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raybench.engines.base import EngineInfo
+from raybench.engines.base import EngineInfo, Layer
 from raybench.errors import EngineFailure, OutOfMemory
 
 if TYPE_CHECKING:
@@ -76,23 +80,12 @@ class OnnxRuntimeEngine:
     def __init__(self, load: Load) -> None:
         import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = load.options.threads
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = load.options.arena
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._batches = load.batches  # the runtime reads this memory and does not own it
+        self._load = load  # the runtime reads the batches' memory and does not own it
         began = time.perf_counter()
-        self._session = _guarded(
-            "build",
-            lambda: ort.InferenceSession(
-                str(load.model.path), options, providers=["CPUExecutionProvider"]
-            ),
-        )
+        self._session = _session(load, _options(load.options))
         built = time.perf_counter()
         self._names = [output.name for output in self._session.get_outputs()]
-        self._bindings = [self._bind(load, index) for index in range(load.batches.count)]
+        self._bindings = [self._bind(self._session, i) for i in range(load.batches.count)]
         self._last = self._bindings[0]
         self.info = EngineInfo(
             version=ort.__version__,
@@ -101,9 +94,9 @@ class OnnxRuntimeEngine:
             threads=load.options.threads,
         )
 
-    def _bind(self, load: Load, index: int) -> Any:
-        binding = self._session.io_binding()
-        for name, array in load.batches.batch(index).items():
+    def _bind(self, session: Any, index: int) -> Any:
+        binding = session.io_binding()
+        for name, array in self._load.batches.batch(index).items():
             binding.bind_cpu_input(name, array)
         for name in self._names:
             binding.bind_output(name)
@@ -123,11 +116,58 @@ class OnnxRuntimeEngine:
         arrays = self._last.copy_outputs_to_cpu()
         return {name: array.copy() for name, array in zip(self._names, arrays, strict=True)}
 
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """Open a second session with the library's profiler; the median of each node it ran."""
+        with tempfile.TemporaryDirectory() as folder:
+            options = _options(self._load.options)
+            options.enable_profiling = True
+            options.profile_file_prefix = f"{folder}/profile"
+            session = _session(self._load, options)
+            binding = self._bind(session, 0)
+            for _ in range(1 + batches):
+                session.run_with_iobinding(binding)
+            events = json.loads(Path(session.end_profiling()).read_text())
+        seen: dict[str, list[Any]] = {}
+        for event in events:
+            if event["cat"] == "Node" and event["name"].endswith(_KERNEL_TIME):
+                seen.setdefault(event["name"].removesuffix(_KERNEL_TIME), []).append(event)
+        return tuple(_layer(name, found[1:]) for name, found in seen.items())
+
     def close(self) -> None:
         """Drop the session."""
         self._bindings = []
         self._last = None
         self._session = None
+
+
+_KERNEL_TIME = "_kernel_time"
+
+
+def _options(settings: OnnxRuntimeSettings) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = settings.arena
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _session(load: Load, options: Any) -> Any:
+    import onnxruntime as ort
+
+    path, providers = str(load.model.path), ["CPUExecutionProvider"]
+    return _guarded("build", lambda: ort.InferenceSession(path, options, providers=providers))
+
+
+def _layer(name: str, events: list[Any]) -> Layer:
+    """A node from its events, one for each batch; the library counts in microseconds."""
+    time_ns = statistics.median(event["dur"] for event in events) * 1e3
+    told = events[0]["args"]
+    info = {key: told[key] for key in ("provider", "output_type_shape") if key in told}
+    return Layer(name, told.get("op_name"), round(time_ns), json.dumps(info))
 
 
 def _guarded(stage: str, call: Callable[[], Any]) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+import statistics
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from raybench.engines.base import EngineInfo
+from raybench.engines.base import EngineInfo, Layer
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
@@ -90,22 +92,23 @@ class OpenVINOEngine:
         hint = HINTS[load.model.precision]
         batch_size = load.batches.batch_size
         threads = load.options.threads
-        core = ov.Core()
         self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
-        graph = core.read_model(load.model.path)
+        graph = ov.Core().read_model(load.model.path)
         graph.reshape({s.name: list(s.with_batch(batch_size)) for s in load.model.inputs})
-        properties = {
+        self._properties = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": hint,
             "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
         }
-        self._compiled = _guarded("build", lambda: core.compile_model(graph, "CPU", properties))
+        self._graph = graph
+        self._compiled = _compile(graph, self._properties)
         built = time.perf_counter()
         self._refuse_other_precision(hint)
         self._requests = _guarded(
-            "load", lambda: [self._request(load, i) for i in range(load.batches.count)]
+            "load",
+            lambda: [self._request(self._compiled, i) for i in range(load.batches.count)],
         )
         self._wait = load.inflight > 1
         self._last = self._requests[0]
@@ -123,11 +126,11 @@ class OpenVINOEngine:
                 f"OpenVINO was asked for {hint} and compiled for {used}. Use another precision."
             )
 
-    def _request(self, load: Load, index: int) -> Any:
+    def _request(self, compiled: Any, index: int) -> Any:
         import openvino as ov
 
-        request = self._compiled.create_infer_request()
-        for name, array in load.batches.batch(index).items():
+        request = compiled.create_infer_request()
+        for name, array in self._batches.batch(index).items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         return request
 
@@ -152,11 +155,37 @@ class OpenVINOEngine:
             for port in self._compiled.outputs
         }
 
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """Compile once more with counters, and take the median of each layer that ran."""
+        compiled = _compile(self._graph, {**self._properties, "PERF_COUNT": True})
+        request = self._request(compiled, 0)
+        request.infer()  # the first batch still prepares memory
+        seen: dict[str, list[Any]] = {}
+        for _ in range(batches):
+            request.infer()
+            for entry in request.profiling_info:
+                if entry.status.name == "EXECUTED":
+                    seen.setdefault(entry.node_name, []).append(entry)
+        return tuple(_layer(name, entries) for name, entries in seen.items())
+
     def close(self) -> None:
         """Drop the requests and the compiled model."""
         self._requests = []
         self._compiled = None
         self._last = None
+
+
+def _compile(graph: Any, properties: dict[str, Any]) -> Any:
+    import openvino as ov
+
+    return _guarded("build", lambda: ov.Core().compile_model(graph, "CPU", properties))
+
+
+def _layer(name: str, entries: list[Any]) -> Layer:
+    """A layer from its counters, one for each batch."""
+    time_ns = statistics.median(entry.real_time.total_seconds() for entry in entries) * 1e9
+    info = json.dumps({"kernel": entries[0].exec_type})
+    return Layer(name, entries[0].node_type, round(time_ns), info)
 
 
 def _guarded(stage: str, call: Callable[[], Any]) -> Any:

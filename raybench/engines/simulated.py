@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from raybench.engines.base import EngineInfo
+from raybench.engines.base import EngineInfo, Layer
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
@@ -181,6 +181,10 @@ class SimulatedEngine:
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Nothing was computed."""
         return {}
+
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """A formula has no layers."""
+        return ()
 
     def close(self) -> None:
         """Nothing is held."""

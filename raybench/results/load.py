@@ -31,7 +31,7 @@ def load(
 
     Args:
         root: the results folder.
-        table: trials, workers, blocks, samples or environment.
+        table: trials, workers, blocks, samples, layers or environment.
         runs: only the rows of these runs; None for all.
 
     Raises:
@@ -84,7 +84,7 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
     listing = files.listing(table)
     fresh = [name for name, changed in listing.items() if name not in known or changed > newest]
-    if table in ("workers", "blocks", "samples") and fresh:
+    if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
         fresh = [name for name in fresh if name in committed]
     parts = []

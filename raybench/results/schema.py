@@ -227,6 +227,14 @@ latency_ns             int64     ns       completion - submission
 batch_items            int32     items    items in the batch
 arrival_ns             int64     ns       open loop: intended arrival
 """
+_LAYER = """
+layer                  int16     -        place in the order of execution, from 0
+name                   string    -        the library's name; a fused layer names several nodes
+kind                   string    -        the library's word for what it computes
+time_ms                float64   ms       median over the batches of a profiling run of its own
+time_frac              float64   1        time_ms / sum of all layers
+info_json              string    JSON     what else the library tells of it
+"""
 _ENVIRONMENT = """
 run_id                 string    -        ULID of the run that wrote the row
 environment_id         string    -        hash of devices, driver, libraries and CPU model
@@ -296,6 +304,7 @@ _TABLES = {
     ),
     "blocks": (_KEYS, _BLOCK),
     "samples": (_KEYS, _SAMPLE),
+    "layers": (_KEYS, _LAYER),
     "environment": (_ENVIRONMENT,),
 }
 _TYPES = {

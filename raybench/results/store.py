@@ -3,7 +3,7 @@
     <root>/raybench.json                                 version of this layout
     <root>/runs/<run_id>/manifest.json                   what was asked for, and how it ended
     <root>/environment/<run_id>/<environment_id>.parquet
-    <root>/{workers,blocks,samples}/<run_id>/<point_id>-t<trial>.parquet
+    <root>/{workers,blocks,samples,layers}/<run_id>/<point_id>-t<trial>.parquet
     <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
     <root>/compact/<table>.parquet                       optional, see `load.compact`
 
@@ -112,6 +112,7 @@ class Run:
         workers: Sequence[Row] = (),
         blocks: Rows = (),
         samples: Rows | None = None,
+        layers: Rows = (),
     ) -> None:
         """Write all rows of one trial of a point; until the last file is there, none count.
 
@@ -137,6 +138,7 @@ class Run:
         }
         tables = {
             "samples": build("samples", samples or (), fixed),
+            "layers": build("layers", layers, fixed),
             "blocks": build("blocks", blocks, fixed),
             "workers": build("workers", workers, fixed),
             "trials": build("trials", [{"method_version": METHOD_VERSION, **trials}], fixed),

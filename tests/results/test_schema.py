@@ -32,12 +32,12 @@ UNIT_OF_ENDING = {
 
 
 def test_the_tables_and_the_columns_that_were_promised():
-    assert TABLES == ("trials", "workers", "blocks", "samples", "environment")
+    assert TABLES == ("trials", "workers", "blocks", "samples", "layers", "environment")
     assert set(PROMISED.split()) <= set(SCHEMAS["trials"].names)
 
 
 def test_every_row_can_be_joined():
-    for table in ("trials", "workers", "blocks", "samples"):
+    for table in ("trials", "workers", "blocks", "samples", "layers"):
         keys = {"run_id", "point_id", "trial", "environment_id", "schema_version"}
         assert keys <= set(SCHEMAS[table].names)
     assert {"run_id", "environment_id"} <= set(SCHEMAS["environment"].names)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from raybench.engines.base import EngineInfo
-from raybench.engines.tensorrt import builder, failures, library
+from raybench.engines.tensorrt import builder, failures, library, profiles
 from raybench.engines.tensorrt.cuda import Cuda
 from raybench.engines.tensorrt.plans import PlanCache
 from raybench.engines.tensorrt.runner import Port, Runner, io_bytes, quietly, slot_count
@@ -21,7 +21,7 @@ from raybench.machine import nvml
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from raybench.engines.base import DeviceSpans, Load
+    from raybench.engines.base import DeviceSpans, Layer, Load
     from raybench.engines.tensorrt.plans import Plan
     from raybench.machine.devices import Device
 
@@ -279,6 +279,14 @@ class TensorRTEngine:
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the last batch's outputs, by name."""
         return self._running().outputs()
+
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """Profile the first context, and add what the inspector tells of each layer."""
+        runner, context = self._running(), self._contexts[0]
+        runner.drain()
+        profile = profiles.attach(self._trt, context)
+        runner.profile(1 + batches, profile.close_batch)
+        return profile.layers(profiles.inspect(self._trt, context))
 
     def _running(self) -> Runner:
         assert self._runner is not None, "the engine is closed"

@@ -48,6 +48,12 @@ OBJECTS = {
         "_runtime": "Runtime",
     },
     "runner.py": {"context": "IExecutionContext"},
+    "profiles.py": {
+        "trt": "",
+        "engine": "ICudaEngine",
+        "context": "IExecutionContext",
+        "inspector": "EngineInspector",
+    },
 }
 """Class of the object behind each variable or attribute, by file."""
 
@@ -123,5 +129,6 @@ def test_the_test_sees_the_calls_that_matter() -> None:
     assert "Builder.build_serialized_network" in used("builder.py")
     assert "IExecutionContext.execute_async_v3" in used("runner.py")
     assert "Runtime.deserialize_cuda_engine" in used("engine.py")
+    assert "IExecutionContext.report_to_profiler" in used("profiles.py")
     assert "MemoryPoolType.WORKSPACE" in used("builder.py")
     assert "TensorIOMode.INPUT" in used("engine.py")

@@ -339,3 +339,17 @@ def test_unsupported_knows_old_chips(trt: FakeTrt, monkeypatch: pytest.MonkeyPat
     device = Device("gpu", "Tesla P40", 0, "GPU-0", "0")
     assert TensorRTEngine.unsupported("int8", device, True) is None
     assert "8.0" in (TensorRTEngine.unsupported("tf32", device, True) or "")
+
+
+@pytest.mark.parametrize("mode", [{}, {"transfers": False}, {"streams": 2}], ids=str)
+def test_tells_the_time_of_each_layer_with_what_the_inspector_knows(
+    trt: FakeTrt, make_load: Make, mode: dict[str, Any]
+) -> None:
+    engine = TensorRTEngine.load(make_load(**mode))
+    for sequence in range(3):
+        engine.submit(sequence)
+        engine.collect(sequence)
+    dot, reformat = engine.layers(4)
+    assert (dot.name, dot.kind, dot.time_ns) == ("dot", "MatrixMultiply", 250_000)
+    assert (reformat.name, reformat.kind, reformat.info_json) == ("reformat", None, None)
+    engine.close()
