@@ -1,13 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from raybench.engines import contract, registry
 from raybench.engines.base import Load
 from raybench.experiment import ModelSettings
 from raybench.machine import nvml
-from raybench.machine.devices import core, gpu
+from raybench.machine.devices import Device, core, gpu
 from raybench.models.batches import BatchPool
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
@@ -58,13 +59,28 @@ def test_openvino_computes_fp32_in_fp32_and_not_in_the_libraries_default(tiny, t
         assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+def test_onnxruntime_says_why_it_cannot_have_a_gpu_or_a_precision_on_one():
+    engine = registry.get("onnxruntime")
+    h200 = Device("gpu", "NVIDIA H200", 0, "GPU-0", "0")
+    assert "no NVIDIA driver" in engine.unsupported("fp32", replace(h200, told=True), True)
+    reason = engine.unsupported("int8", h200, False)
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        assert "as fp32" in reason
+    else:
+        assert "onnxruntime-gpu" in reason
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("transfers", [True, False])
 @pytest.mark.parametrize("inflight", [1, 3])
-def test_tensorrt_keeps_the_contract(inflight, tiny, tmp_path):
-    engine = registry.get("tensorrt")
+@pytest.mark.parametrize("name", ["tensorrt", "onnxruntime"])
+def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tiny, tmp_path):
+    engine = registry.get(name)
     if not nvml.inventory():
         pytest.skip("no NVIDIA GPU that a driver tells of")
-    if engine.unavailable():
-        pytest.skip(engine.unavailable())
+    device = gpu("0")
+    reason = engine.unavailable() or engine.unsupported("fp32", device, transfers)
+    if reason:
+        pytest.skip(reason)
     load, reference = loaded(engine, tiny, tmp_path, inflight)
-    contract.check(engine, replace(load, device=gpu("0")), reference)
+    contract.check(engine, replace(load, device=device, transfers=transfers), reference)
