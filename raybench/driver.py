@@ -12,7 +12,7 @@ from raybench.cluster import pool as pools
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineFailure, EngineUnavailable, PointError, UsageError
 from raybench.experiment import expand
-from raybench.measure import rules
+from raybench.measure import hardware, rules
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.watch import Watch
 from raybench.models import source
@@ -168,7 +168,7 @@ class Driver:
             trial={
                 **rows.loaded(gang),
                 **rows.measured(gang, streamed.summary),
-                **_judged(streamed, limits, self._experiment.trials),
+                **_judged(streamed, limits, self._experiment.trials, gang),
             },
             workers=rows.workers(gang, streamed.summary),
             blocks=rows.blocks(streamed.summary, streamed.start_ns),
@@ -199,20 +199,22 @@ class Driver:
             if pool.wait(max(limits.span_s, LOOK_S)):
                 break
             for rank, seen in enumerate(pool.look()):
-                watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist())
+                watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = watch.rates
             if warm.w0 is None:
-                warm = rules.warm_up(rates, limits)
+                warm = rules.warm_up(rates, limits, watch.temperatures_c)
             if warm.w0 is not None:
                 stop = rules.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
             self._tell(rates, warm, stop, limits)
-        traces = pool.finish()
+        measured = pool.finish()
+        traces = [measurement.trace for measurement in measured]
         if warm.w0 is None or stop.last is None:
             raise EngineFailure(
                 "The streams ended before the warm-up and one look were over: batches are too slow "
                 "for this preset. Use a smaller batch_size or a longer measure.max_s."
             )
         summary = summarise(traces, warm.w0, stop.last.blocks, block_ns, settings.block_min_batches)
+        summary = hardware.with_hardware(summary, traces, [each.readings for each in measured])
         return Streamed(start_ns, traces, summary, warm, stop)
 
     def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
@@ -231,19 +233,12 @@ class Driver:
             self.view.look(len(window) * limits.span_s, longest_s, float(window.mean()), relative)
 
 
-def _judged(streamed: Streamed, limits: Limits, trials: int) -> dict[str, Any]:
+def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) -> dict[str, Any]:
     """What the rules make of a trial, as columns of `trials`."""
-    trial = streamed.summary.trial
     assert streamed.stop.last is not None
-    evidence = rules.Evidence(
-        warm=streamed.warm,
-        last=streamed.stop.last,
-        trials=trials,
-        latencies=trial["latency_n"],
-        outlier_blocks=trial.get("outlier_blocks"),
-        imbalance=trial["imbalance"],
-        host_idle_frac=trial.get("host_idle_frac"),
-    )
+    columns = {**rows.loaded(gang), **streamed.summary.trial}
+    kind = gang.prepared[0].device.kind
+    evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
     raised = rules.flags(evidence)
     return {
         "verdict": rules.verdict(raised, limits.settings.verdict_best),

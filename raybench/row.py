@@ -152,6 +152,8 @@ def workers(gang: Gang, summary: Summary) -> list[Columns]:
                 "gpu_index": int(device.visible) if gpu and device.visible.isdigit() else None,
                 "gpu_uuid": device.uuid,
                 "gpu_name": device.name if gpu else None,
+                "pci_bus_id": device.pci_bus_id,
+                "numa_node": device.numa_node,
                 "pid": member.place.pid,
                 "cpu_affinity": prepared.affinity,
                 "threads": prepared.engine.threads,

@@ -47,7 +47,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
     started = store.start_run(_manifest(request, plan))
-    started.write_environment([_stored(fact, environment_id) for fact in facts])
+    started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     session = joined
     if session is None and missing:
         cluster = request.cluster
@@ -85,10 +85,11 @@ def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     return [sessions.here(request.devices)]
 
 
-def _stored(facts: Mapping[str, Any], environment_id: str) -> dict[str, Any]:
-    """Facts as a row of `environment`."""
-    row = {name: value for name, value in facts.items() if name != "devices"}
-    return {**row, "device": ", ".join(facts["devices"]), "environment_id": environment_id}
+def _stored(facts: Mapping[str, Any], environment_id: str) -> list[dict[str, Any]]:
+    """Facts of a node as rows of `environment`: one for each GPU, or one for a node without."""
+    row = {name: value for name, value in facts.items() if name not in ("devices", "gpus")}
+    row |= {"device": ", ".join(facts["devices"]), "environment_id": environment_id}
+    return [{**row, **gpu} for gpu in facts["gpus"]] or [row]
 
 
 def _finals(store: Store, request: Request, environment_id: str) -> dict[tuple[str, int], str]:

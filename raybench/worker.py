@@ -15,8 +15,9 @@ from typing_extensions import override
 from raybench.engines import registry
 from raybench.engines.base import Engine, EngineInfo, Layer, Load
 from raybench.errors import Unsupported
-from raybench.machine import devices, environment
+from raybench.machine import devices, environment, host, nvml
 from raybench.measure.blocks import cut
+from raybench.measure.hardware import Readings
 from raybench.measure.stream import Stream, Trace
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
@@ -85,11 +86,22 @@ class Look:
         done: batches completed.
         edge_ns: int64, shape (k + 1,): stamps of the edges since the start, by this worker.
         edges: int64, shape (k + 1,): index of the batch at each edge.
+        temp_c: float64, shape (k + 1,): of the GPU at each edge; NaN where unknown and for a core,
+            whose sensors jump by more than it warms up.
     """
 
     done: int
     edges: NDArray[np.int64]
     edge_ns: NDArray[np.int64]
+    temp_c: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one worker brings back from a stream: its records, and the readings beside them."""
+
+    trace: Trace
+    readings: Readings
 
 
 @dataclass
@@ -109,6 +121,9 @@ class Worker:
         self._engine: Any = None
         self._batches: BatchPool | None = None
         self._stream: Stream | None = None
+        self._device: Device | None = None
+        self._gpu = nvml.Telemetry(None)
+        self._host = host.Telemetry()
         self._cut = _Cut()
         self._start_ns = 0
         self._block_ns = 0
@@ -131,7 +146,8 @@ class Worker:
             seed: of the synthetic batches.
         """
         self._point = point
-        device = self._take_device(point.device, seat)
+        self._device = device = self._take_device(point.device, seat)
+        self._gpu = nvml.Telemetry(device.uuid)
         engine_class = registry.get(point.engine)
         reason = engine_class.unavailable()
         if reason is not None:
@@ -181,8 +197,12 @@ class Worker:
             mine = devices.cores()[seat]
             devices.pin([mine])
             return devices.core(mine)
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-        return devices.gpu(visible)
+        # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        device = devices.gpu(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0])
+        if device.cpus:
+            devices.pin(list(device.cpus))
+        return device
 
     def _model(self, point: Point, engine_class: type[Engine]) -> Model:
         dialect = {"int8": engine_class.int8_dialect, "bf16": engine_class.bf16_dialect}.get(
@@ -225,8 +245,10 @@ class Worker:
         """This process's monotonic clock."""
         return time.perf_counter_ns()
 
-    def stream(self, start_ns: int, deadline_ns: int, block_ns: int, expected: int) -> Trace:
+    def stream(self, start_ns: int, deadline_ns: int, block_ns: int, expected: int) -> Measurement:
         """Stream batches from the common start until halted; the timed part.
+
+        Telemetry samples beside it in threads of its own, from before the start to after the end.
 
         Args:
             start_ns: common start by this process's clock.
@@ -235,15 +257,24 @@ class Worker:
             expected: batches to come, at a guess.
         """
         assert self._point is not None
+        assert self._device is not None
         self._start_ns, self._block_ns, self._cut = start_ns, block_ns, _Cut()
         self._stream = Stream(self._engine, self._point.batch_size, self._point.inflight, expected)
-        return self._stream.run(start_ns, deadline_ns)
+        self._gpu.start()
+        self._host.start()
+        try:
+            trace = self._stream.run(start_ns, deadline_ns)
+        finally:
+            gpu, beside = self._gpu.end(), self._host.end()
+        return Measurement(
+            trace, Readings(self._device.kind, platform.node(), os.getpid(), gpu, beside)
+        )
 
     def look(self, known: int) -> Look:
         """The blocks from edge number `known` on; called beside the stream."""
         stream, point = self._stream, self._point
         if stream is None or point is None:
-            return Look(0, np.empty(0, np.int64), np.empty(0, np.int64))
+            return Look(0, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         first = self._cut.edges[-1] if self._cut.edges else 0
         fresh = cut(
             stream.done_since(first),
@@ -255,10 +286,12 @@ class Worker:
         skip = 1 if self._cut.edges else 0
         self._cut.edges += [first + int(edge) for edge in fresh.edges[skip:]]
         self._cut.edge_ns += [int(ns) - self._start_ns for ns in fresh.edge_ns[skip:]]
+        edge_ns = np.array(self._cut.edge_ns[known:], np.int64)
         return Look(
             stream.done,
             np.array(self._cut.edges[known:], np.int64),
-            np.array(self._cut.edge_ns[known:], np.int64),
+            edge_ns,
+            nvml.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
         )
 
     def halt(self) -> None:

@@ -20,14 +20,13 @@ from raybench.errors import (
     RaybenchError,
     WorkerDied,
 )
-from raybench.worker import Look, Place, Prepared, Worker
+from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
-    from raybench.measure.stream import Trace
 
 PINGS = 20
 """Round trips for a clock's offset; the shortest counts."""
@@ -213,8 +212,8 @@ class Pool:
         self._known = [k + len(look.edges) for k, look in zip(self._known, looks, strict=True)]
         return looks
 
-    def finish(self) -> list[Trace]:
-        """Halt every stream and bring the traces in."""
+    def finish(self) -> list[Measurement]:
+        """Halt every stream and bring in what was measured."""
         for member in self.members:
             member.actor.halt.remote()
         return _get(self._streams, CALL_S + 10.0, "measure")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ClusterError
-from raybench.machine import devices, environment
+from raybench.machine import devices, environment, nvml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -187,8 +187,14 @@ def survey(session: Session) -> list[dict[str, Any]]:
 
 
 def here(counted: Mapping[str, int]) -> dict[str, Any]:
-    """Facts about this machine, with so many devices of each kind, by product name."""
+    """Facts about this machine, with so many devices of each kind, by product name.
+
+    `gpus` holds what the driver tells of each GPU; the driver's own facts are the machine's too.
+    """
     held = {devices.cpu_name(): counted.get("cpu", 0)}
+    gpus = nvml.inventory()
     if counted.get("gpu", 0):
-        held[devices.gpu("0").name] = counted["gpu"]
-    return {**environment.snapshot(), "devices": held}
+        held[gpus[0].name if gpus else devices.TOLD_GPU] = counted["gpu"]
+    told = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in gpus]
+    driver = {name: told[0].get(name) for name in environment.DRIVER} if told else {}
+    return {**environment.snapshot(), **driver, "devices": held, "gpus": told}

@@ -7,8 +7,12 @@ import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class Device:
         visible: the entry of CUDA_VISIBLE_DEVICES that Ray gave, or the core number as text.
         told: True for a GPU that the cluster was told to have and no driver confirms.
         memory_bytes: of the device (GPU) or the node (CPU); None when unknown.
+        pci_bus_id: of a GPU; None when unknown.
+        numa_node: of the host that the device is attached to or part of; None when unknown.
+        cpus: logical CPUs for this device's worker: a core's own number, a GPU's share of the CPUs
+            near it; empty where unknown.
     """
 
     kind: str
@@ -33,6 +41,9 @@ class Device:
     visible: str
     told: bool = False
     memory_bytes: int | None = None
+    pci_bus_id: str | None = None
+    numa_node: int | None = None
+    cpus: tuple[int, ...] = ()
 
 
 TOLD_GPU = "told GPU"
@@ -72,8 +83,22 @@ def cpu_name() -> str:
 
 def core(number: int) -> Device:
     """The CPU core of that number as a device."""
-    memory = int(psutil.virtual_memory().total)
-    return Device("cpu", cpu_name(), number, None, str(number), memory_bytes=memory)
+    return Device(
+        "cpu",
+        cpu_name(),
+        number,
+        None,
+        str(number),
+        memory_bytes=int(psutil.virtual_memory().total),
+        numa_node=_numa_node(number),
+        cpus=(number,),
+    )
+
+
+def _numa_node(cpu: int) -> int | None:
+    """By the kernel's link beside the CPU, `node0`."""
+    links = Path(f"/sys/devices/system/cpu/cpu{cpu}").glob("node[0-9]*")
+    return next((int(link.name[4:]) for link in links), None)
 
 
 def pin(cpus: list[int]) -> None:
@@ -98,12 +123,51 @@ def gpu(visible: str) -> Device:
     """
     from raybench.machine import nvml
 
-    for entry in nvml.inventory():
+    gpus = nvml.inventory()
+    for entry in gpus:
         if visible in (entry.uuid, str(entry.index)):
+            sharers = [other.uuid for other in gpus if other.near_cpus == entry.near_cpus]
+            allowed = set(entry.near_cpus) & os.sched_getaffinity(0)
             return Device(
-                "gpu", entry.name, 0, entry.uuid, visible, memory_bytes=entry.memory_bytes
+                "gpu",
+                entry.name,
+                0,
+                entry.uuid,
+                visible,
+                memory_bytes=entry.memory_bytes,
+                pci_bus_id=entry.pci_bus_id,
+                numa_node=entry.numa_node,
+                cpus=share(sorted(allowed), sharers.index(entry.uuid), len(sharers)),
             )
     return Device("gpu", TOLD_GPU, 0, None, visible, told=True)
+
+
+FEWEST_CPUS = 2
+"""A GPU's worker has one thread that feeds the device and others that look on."""
+
+
+def share(cpus: Sequence[int], place: int, sharers: int) -> tuple[int, ...]:
+    """The part of some CPUs that one of several sharers gets: whole cores, the same for each run.
+
+    Every GPU near the CPUs counts, whether a worker uses it or not, so that the share does not
+    depend on the number of workers. All share all where the parts would be too small, and nothing
+    is given where even the whole is.
+
+    Args:
+        cpus: logical CPUs.
+        place: of this sharer, from 0.
+        sharers: how many.
+    """
+    by_core: dict[str, list[int]] = {}
+    for cpu in cpus:
+        by_core.setdefault(_siblings(cpu), []).append(cpu)
+    cores = list(by_core.values())
+    first, last = place * len(cores) // sharers, (place + 1) * len(cores) // sharers
+    mine = [cpu for core in cores[first:last] for cpu in core]
+    for part in (mine, cpus):
+        if len(part) >= FEWEST_CPUS:
+            return tuple(sorted(part))
+    return ()
 
 
 def limit_memory(limit_bytes: int) -> None:

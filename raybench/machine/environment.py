@@ -40,6 +40,9 @@ SAME = (
 )
 """Facts that must be equal for two measurements to come from the same environment."""
 
+DRIVER = ("driver_version", "cuda_driver_version")
+"""Facts of `SAME` that a GPU's driver tells; all GPUs of a machine have one driver."""
+
 _LIBRARIES = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-lean"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),

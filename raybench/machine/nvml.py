@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from typing_extensions import override
+
+from raybench.machine import telemetry
+from raybench.machine.telemetry import PERIOD_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-T = TypeVar("T")
+    from numpy.typing import NDArray
 
-PERIOD_S = 0.2
-"""Between two samples: 5 Hz. Polling above 10 Hz may show in the measurement."""
+T = TypeVar("T")
 
 MIN_ENERGY_S = 10.0
 """Shortest window whose energy is told: the counter moves in steps of about 100 ms."""
@@ -77,6 +79,10 @@ class Sample:
         util: part of the last period with a kernel running, 0..1.
         memory_bytes: in use on the device, by all processes.
         reasons: NVML's clocks-event reasons, or-ed.
+        processes: process ids with a context on the device; asked at the edges only, like the
+            next two.
+        ecc_errors: memory errors that could not be corrected, since the driver was loaded.
+        sm_max_mhz: highest SM clock of the device.
     """
 
     t_ns: int
@@ -88,6 +94,9 @@ class Sample:
     util: float | None = None
     memory_bytes: int | None = None
     reasons: int | None = None
+    processes: tuple[int, ...] | None = None
+    ecc_errors: int | None = None
+    sm_max_mhz: float | None = None
 
 
 class _Nvml:
@@ -286,10 +295,30 @@ def compute_processes(uuid: str) -> tuple[int, ...] | None:
         return None
     try:
         handle = _find(nvml, uuid)
-        found = None if handle is None else nvml.ask("DeviceGetComputeRunningProcesses", handle)
-        return None if found is None else tuple(int(process.pid) for process in found)
+        return None if handle is None else _processes(nvml, handle)
     finally:
         nvml.close()
+
+
+def _processes(nvml: _Nvml, handle: Any) -> tuple[int, ...] | None:
+    found = nvml.ask("DeviceGetComputeRunningProcesses", handle)
+    return None if found is None else tuple(int(process.pid) for process in found)
+
+
+def foreign(processes: tuple[int, ...] | None, pid: int) -> int | None:
+    """How many of the processes on a device are others; None where the driver hides them.
+
+    In a container the driver may tell the host's ids, among which ours cannot be found: then one
+    of them is taken for ours.
+
+    Args:
+        processes: with a context on the device.
+        pid: of the caller, which has a context there itself.
+    """
+    if not processes:
+        return None
+    others = set(processes) - {pid}
+    return len(others) if pid in processes else len(others) - 1
 
 
 def _find(nvml: _Nvml, uuid: str) -> Any:
@@ -300,8 +329,19 @@ def _find(nvml: _Nvml, uuid: str) -> Any:
 _SM, _MEM = 1, 2
 """NVML_CLOCK_SM and NVML_CLOCK_MEM."""
 _TEMPERATURE_GPU = 0
+_UNCORRECTED, _VOLATILE = 1, 0
+"""NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC."""
 _POWER_INSTANT = 186
 """NVML_FI_DEV_POWER_INSTANT: at once; nvmlDeviceGetPowerUsage is a mean over a second on Hopper."""
+
+
+def temperatures_c(samples: Sequence[Sample], at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Temperature at some instants, between the samples around them; NaN where none is known."""
+    told = [(sample.t_ns, sample.temp_c) for sample in samples if sample.temp_c is not None]
+    if not told:
+        return np.full(len(at_ns), np.nan)
+    times, degrees = (np.array(column, np.float64) for column in zip(*told, strict=True))
+    return np.interp(at_ns.astype(np.float64), times, degrees)
 
 
 def _number(value: Any) -> float | None:
@@ -315,7 +355,7 @@ def _power_w(nvml: _Nvml, handle: Any) -> float | None:
     return _watts(nvml.ask("DeviceGetPowerUsage", handle))
 
 
-def _take(nvml: _Nvml, handle: Any) -> Sample:
+def _take(nvml: _Nvml, handle: Any, edge: bool) -> Sample:
     ask = nvml.ask
     t_ns = time.perf_counter_ns()
     util = getattr(ask("DeviceGetUtilizationRates", handle), "gpu", None)
@@ -332,11 +372,20 @@ def _take(nvml: _Nvml, handle: Any) -> Sample:
         util=None if util is None else util / 100,
         memory_bytes=_memory(nvml, handle, "used"),
         reasons=reasons,
+        **(_edge(nvml, handle) if edge else {}),
     )
 
 
-class Telemetry:
-    """Samples one GPU beside a stream, in a thread of its own; never raises.
+def _edge(nvml: _Nvml, handle: Any) -> dict[str, Any]:
+    return {
+        "processes": _processes(nvml, handle),
+        "ecc_errors": nvml.ask("DeviceGetTotalEccErrors", handle, _UNCORRECTED, _VOLATILE),
+        "sm_max_mhz": _number(nvml.ask("DeviceGetMaxClockInfo", handle, _SM)),
+    }
+
+
+class Telemetry(telemetry.Telemetry[Sample]):
+    """Samples one GPU.
 
     Args:
         uuid: of the GPU or slice; None, or one that the driver does not know, gives no samples.
@@ -344,41 +393,15 @@ class Telemetry:
     """
 
     def __init__(self, uuid: str | None, period_s: float = PERIOD_S) -> None:
+        super().__init__(period_s)
         self._uuid = uuid
-        self._period_s = period_s
         self._nvml: _Nvml | None = None
         self._handle: Any = None
-        self._thread: threading.Thread | None = None
-        self._halt = threading.Event()
-        self._samples: list[Sample] = []
-
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """What was sampled so far, oldest first."""
-        return tuple(self._samples)
-
-    def start(self) -> None:
-        """Take a first sample and go on sampling beside the caller."""
-        if self._thread is not None:
-            return
-        self._halt.clear()
-        self._samples = []
-        nvml = _library() if self._uuid else None
-        if nvml is None or self._uuid is None:
-            return
-        self._handle = _find(nvml, self._uuid)
-        if self._handle is None:
-            nvml.close()
-            return
-        self._nvml = nvml
-        self._sample()
-        self._thread = threading.Thread(target=self._run, name="raybench-nvml", daemon=True)
-        self._thread.start()
 
     def stop(
         self, start_ns: int | None = None, end_ns: int | None = None, items: int | None = None
     ) -> dict[str, Any]:
-        """Take a last sample, end the thread, and tell the window.
+        """End, and tell the window.
 
         Args:
             start_ns: start of the window by `time.perf_counter_ns`; None for the first sample.
@@ -388,23 +411,28 @@ class Telemetry:
         Returns:
             Every hardware column of the results, None where unknown.
         """
-        if self._thread is not None:
-            self._halt.set()
-            self._thread.join()
-            self._thread = None
-            self._sample()
+        return columns(self.end(), start_ns, end_ns, items)
+
+    @override
+    def _open(self) -> bool:
+        self._nvml = _library() if self._uuid else None
+        if self._nvml is None or self._uuid is None:
+            return False
+        self._handle = _find(self._nvml, self._uuid)
+        if self._handle is None:
+            self._close()
+        return self._handle is not None
+
+    @override
+    def _read(self, edge: bool) -> Sample:
+        assert self._nvml is not None
+        return _take(self._nvml, self._handle, edge)
+
+    @override
+    def _close(self) -> None:
         if self._nvml is not None:
             self._nvml.close()
             self._nvml = None
-        return columns(self._samples, start_ns, end_ns, items)
-
-    def _run(self) -> None:
-        while not self._halt.wait(self._period_s):
-            self._sample()
-
-    def _sample(self) -> None:
-        assert self._nvml is not None
-        self._samples.append(_take(self._nvml, self._handle))
 
 
 def columns(
@@ -483,7 +511,7 @@ def _part(samples: Sequence[Sample], mask: int) -> float | None:
 def _energy(samples: Sequence[Sample], start: int, end: int, items: int | None) -> dict[str, Any]:
     """Energy over the window: of the counter, else the integral of the sampled power."""
     seconds = (end - start) / 1e9
-    counter = _counted_j(samples, start, end)
+    counter = counted_j(samples, start, end)
     integral = _integral_j(samples, start, end)
     found = counter if counter is not None else integral
     if found is None or found <= 0 or seconds < MIN_ENERGY_S:
@@ -499,7 +527,8 @@ def _energy(samples: Sequence[Sample], start: int, end: int, items: int | None) 
     }
 
 
-def _counted_j(samples: Sequence[Sample], start: int, end: int) -> float | None:
+def counted_j(samples: Sequence[Sample], start: int, end: int) -> float | None:
+    """Energy from `start` to `end` by the counter; None where it is not told for all of it."""
     told = [(s.t_ns, s.energy_mj) for s in samples if s.energy_mj is not None]
     if len(told) < 2 or told[0][0] > start or told[-1][0] < end:
         return None

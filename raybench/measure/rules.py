@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -30,8 +30,20 @@ SLOWEST_SCALE = 4.0
 """A slow point's blocks and limits grow by no more than this."""
 SETTLED_C_PER_10_S = 1.0
 THROTTLED_FRAC = 0.01
+SENSOR_C = 1.0
+"""Step of a GPU's sensor: less than that between two windows is no evidence of warming."""
 CLOCK_LOW = 0.75
 """Share of the highest clock below which a device counts as slow (nvbench's threshold)."""
+CLOCK_VARIED = 0.02
+"""Chosen here: a board at its power limit dithers between neighbouring clocks, which are 1 % apart;
+twice that as standard deviation is more than dither."""
+GAP_S = 3.0
+ENERGY_CHECK = 0.05
+"""Longest time without readings, and tolerance between counter and sampled power, of InferenceX."""
+FOREIGN_LOAD = 0.05
+STEAL = 0.01
+"""Chosen here: of the worker's own CPUs. The raylet and its agents take 1 to 3 % of a core on a
+machine without a core to spare, so less than 5 % is no other user."""
 HOST_BOUND_FRAC = 0.05
 IMBALANCE = 0.05
 """Chosen here: workers of one point that differ by more are not the same kind of device or load."""
@@ -209,8 +221,8 @@ def _settled(temperatures_c: Floats | None, start: int, limits: Limits) -> bool 
     known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
     if not known.any():
         return None
-    per_10_s = np.abs(b[known].mean(axis=1) - a[known].mean(axis=1)) * 10 / (window * limits.span_s)
-    return bool((per_10_s <= SETTLED_C_PER_10_S).all())
+    allowed = max(SETTLED_C_PER_10_S * window * limits.span_s / 10, SENSOR_C)
+    return bool((np.abs(b[known].mean(axis=1) - a[known].mean(axis=1)) <= allowed).all())
 
 
 # --- measurement and stop -------------------------------------------------------------------------
@@ -325,6 +337,7 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
             "blocking", "Hardware or power brake slowed the device in over 1 % of samples."
         ),
         "foreign_process": Flag("blocking", "Another process used the device."),
+        "foreign_load": Flag("blocking", "Others used over 5 % of the workers' own cores."),
         "clock_skew": Flag("blocking", "Clocks of the hosts moved against one another."),
         "wide_ci": Flag("target_missed", "The confidence interval is wider than the target."),
         "few_neff": Flag("target_missed", "The window is worth too few independent blocks."),
@@ -334,6 +347,8 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         ),
         "clock_low": Flag("information", "The mean clock was below 75 % of the highest."),
         "clock_varied": Flag("information", "The clock moved during the window."),
+        "steal": Flag("information", "Other virtual machines took over 1 % of the workers' cores."),
+        "lowered_priority": Flag("information", "The workers yield to other processes (niceness)."),
         "temp_rising": Flag("information", "The device was still warming when measuring began."),
         "imbalance": Flag("information", "The fastest worker beat the slowest by more than 5 %."),
         "host_bound": Flag("information", "The device waited for the host over 5 % of the time."),
@@ -369,7 +384,16 @@ class Evidence:
         throttled_power_frac: share of samples that name the power limit; worst device.
         throttled_thermal_frac: share of samples that name heat; worst device.
         throttled_hw_frac: share of samples that name hardware or power brake; worst device.
-        clock_share: mean clock over the highest; worst device.
+        clock_frac: mean clock over the highest; worst device.
+        clock_cv: standard deviation of the clock over its mean; worst device.
+        telemetry_gap_s: longest time without a reading in the window.
+        energy_check_rel: integral of sampled power over the counter, minus 1.
+        foreign_processes: others with a context on a device.
+        ecc_errors: uncorrected memory errors in the stream.
+        foreign_load_frac: of the workers' own cores, used by others; None where the device is no
+            core.
+        steal_frac: of the workers' own CPUs, given to other machines; None likewise.
+        nice: niceness of the workers.
         host_idle_frac: share of the window in which the device had nothing to do.
         others: flags that were raised where their evidence lies.
     """
@@ -383,9 +407,53 @@ class Evidence:
     throttled_power_frac: float | None = None
     throttled_thermal_frac: float | None = None
     throttled_hw_frac: float | None = None
-    clock_share: float | None = None
+    clock_frac: float | None = None
+    clock_cv: float | None = None
+    telemetry_gap_s: float | None = None
+    energy_check_rel: float | None = None
+    foreign_processes: int | None = None
+    ecc_errors: int | None = None
+    foreign_load_frac: float | None = None
+    steal_frac: float | None = None
+    nice: int | None = None
     host_idle_frac: float | None = None
     others: tuple[str, ...] = ()
+
+
+def evidence(
+    warm: WarmUp, last: Look, trials: int, columns: Mapping[str, Any], kind: str
+) -> Evidence:
+    """What the columns of a trial say, gathered.
+
+    Args:
+        warm: how the warm-up ended.
+        last: the look that ended the window.
+        trials: how many the experiment has.
+        columns: of `trials`; one that is missing is unknown.
+        kind: of the device: "gpu" or "cpu". Only a core is disturbed by load on its own CPUs.
+    """
+    of_cores = kind == "cpu"
+    return Evidence(
+        warm=warm,
+        last=last,
+        trials=trials,
+        latencies=columns.get("latency_n"),
+        outlier_blocks=columns.get("outlier_blocks"),
+        imbalance=columns.get("imbalance"),
+        throttled_power_frac=columns.get("throttle_power_frac"),
+        throttled_thermal_frac=columns.get("throttle_thermal_frac"),
+        throttled_hw_frac=columns.get("throttle_hw_frac"),
+        clock_frac=columns.get("clock_frac"),
+        clock_cv=columns.get("clock_cv"),
+        telemetry_gap_s=columns.get("telemetry_gap_s"),
+        energy_check_rel=columns.get("energy_check_rel"),
+        foreign_processes=columns.get("foreign_processes"),
+        ecc_errors=columns.get("ecc_errors"),
+        foreign_load_frac=columns.get("foreign_load_frac") if of_cores else None,
+        steal_frac=columns.get("steal_frac") if of_cores else None,
+        nice=columns.get("nice"),
+        host_idle_frac=columns.get("host_idle_frac"),
+    )
 
 
 def flags(evidence: Evidence) -> tuple[str, ...]:
@@ -397,7 +465,15 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "throttled_thermal": _above(evidence.throttled_thermal_frac, THROTTLED_FRAC),
         "throttled_hw": _above(evidence.throttled_hw_frac, THROTTLED_FRAC),
         "throttled_power": _above(evidence.throttled_power_frac, THROTTLED_FRAC),
-        "clock_low": evidence.clock_share is not None and evidence.clock_share < CLOCK_LOW,
+        "foreign_process": _above(evidence.foreign_processes, 0),
+        "foreign_load": _above(evidence.foreign_load_frac, FOREIGN_LOAD),
+        "steal": _above(evidence.steal_frac, STEAL),
+        "lowered_priority": _above(evidence.nice, 0),
+        "clock_low": evidence.clock_frac is not None and evidence.clock_frac < CLOCK_LOW,
+        "clock_varied": _above(evidence.clock_cv, CLOCK_VARIED),
+        "ecc_error": _above(evidence.ecc_errors, 0),
+        "telemetry_gap": _above(evidence.telemetry_gap_s, GAP_S),
+        "energy_mismatch": _above(_size(evidence.energy_check_rel), ENERGY_CHECK),
         "few_batches": evidence.latencies is not None and evidence.latencies < least,
         "imbalance": _above(evidence.imbalance, IMBALANCE),
         "host_bound": _above(evidence.host_idle_frac, HOST_BOUND_FRAC),
@@ -406,6 +482,10 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
     }
     found = {flag for flag, up in raised.items() if up}
     return _sorted(found | set(evidence.last.flags) | set(evidence.others))
+
+
+def _size(value: float | None) -> float | None:
+    return None if value is None else abs(value)
 
 
 def _above(value: float | None, threshold: float) -> bool:
@@ -485,6 +565,14 @@ def _advise_foreign(_evidence: Evidence, _limits: Limits) -> str:
     return "Another process used the device: end it or take the device for yourself, and run again."
 
 
+def _advise_load(evidence: Evidence, _limits: Limits) -> str:
+    share = evidence.foreign_load_frac
+    return (
+        f"Others used {'part' if share is None else f'{share:.0%}'} of the workers' own cores: end "
+        "the other work, or leave a core to it (cluster.cpus=N), and run again."
+    )
+
+
 def _advise_clocks(_evidence: Evidence, _limits: Limits) -> str:
     return "The clocks of the hosts moved against one another: check time synchronisation (chrony)."
 
@@ -536,6 +624,7 @@ _ADVICE: Final[Mapping[str, Callable[[Evidence, Limits], str]]] = MappingProxyTy
         "throttled_thermal": _advise_thermal,
         "throttled_hw": _advise_hw,
         "foreign_process": _advise_foreign,
+        "foreign_load": _advise_load,
         "clock_skew": _advise_clocks,
         "wide_ci": _advise_wide,
         "few_neff": _advise_few,

@@ -31,11 +31,13 @@ class Summary:
         trial: columns of the one row of `trials`.
         workers: columns of `workers`, one entry a worker.
         blocks: columns of `blocks`, one entry a block; times count from the common start.
+        window_ns: start and end of the window, from the common start.
     """
 
     trial: dict[str, Any]
     workers: tuple[dict[str, Any], ...]
     blocks: tuple[dict[str, Any], ...]
+    window_ns: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def summarise(
         for trace, part, rate in zip(traces, parts, rates, strict=True)
     )
     blocks = tuple(
-        row for rank, part in enumerate(parts) for row in _block_rows(rank, part, batch_size)
+        row
+        for rank, (trace, part) in enumerate(zip(traces, parts, strict=True))
+        for row in _block_rows(rank, trace, part)
     )
-    return Summary(trial, workers, blocks)
+    return Summary(trial, workers, blocks, (begin, end))
 
 
 def _part(trace: Trace, warmup: int, measured: int, block_ns: int, min_batches: int) -> _Part:
@@ -263,8 +267,9 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
     return edges.tolist(), counts.tolist()
 
 
-def _block_rows(rank: int, part: _Part, batch_size: int) -> list[dict[str, Any]]:
+def _block_rows(rank: int, trace: Trace, part: _Part) -> list[dict[str, Any]]:
     rows = []
+    batch_size = trace.batch_size
     for k in range(part.last):
         first, last = int(part.blocks.edges[k]) + 1, int(part.blocks.edges[k + 1]) + 1
         latency = part.latency_ms[first:last]
@@ -279,6 +284,16 @@ def _block_rows(rank: int, part: _Part, batch_size: int) -> list[dict[str, Any]]
                 "batches": int(part.blocks.items[k]) // batch_size,
                 "latency_mean_ms": float(latency.mean()),
                 "latency_max_ms": float(latency.max()),
+                "gpu_busy_frac": _busy(trace, part, k),
             }
         )
     return rows
+
+
+def _busy(trace: Trace, part: _Part, k: int) -> float | None:
+    """Compute time of the device in block k over its length, at most 1; None without a clock."""
+    if trace.spans_ns is None:
+        return None
+    first, last = int(part.blocks.edges[k]) + 1, int(part.blocks.edges[k + 1]) + 1
+    length = int(part.blocks.edge_ns[k + 1] - part.blocks.edge_ns[k])
+    return min(float(trace.spans_ns[first:last, 1].sum()) / length, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,18 +25,45 @@ class Watch:
         self._batch_size = batch_size
         self._edges: list[list[int]] = [[] for _ in range(workers)]
         self._edge_ns: list[list[int]] = [[] for _ in range(workers)]
+        self._temp_c: list[list[float]] = [[] for _ in range(workers)]
 
-    def add(self, worker: int, edges: Sequence[int], edge_ns: Sequence[int]) -> None:
-        """Append new edges of a worker: batch index and stamp since the common start."""
+    def add(
+        self,
+        worker: int,
+        edges: Sequence[int],
+        edge_ns: Sequence[int],
+        temp_c: Sequence[float] | None = None,
+    ) -> None:
+        """Append new edges of a worker: batch index and stamp since the common start.
+
+        Args:
+            worker: its number.
+            edges: index of the batch at each new edge.
+            edge_ns: its stamp.
+            temp_c: of the device at that time; NaN or None where unknown.
+        """
         self._edges[worker] += [int(edge) for edge in edges]
         self._edge_ns[worker] += [int(ns) for ns in edge_ns]
+        self._temp_c[worker] += [math.nan] * len(edges) if temp_c is None else temp_c
 
     @property
     def rates(self) -> NDArray[np.float64]:
         """Items per second of each block, shape (workers, k), k blocks that all workers have."""
-        k = min(len(edges) for edges in self._edges) - 1
-        if k < 1:
+        k = self._blocks
+        if not k:
             return np.empty((len(self._edges), 0))
         edges = np.array([e[: k + 1] for e in self._edges], np.float64)
         stamps = np.array([ns[: k + 1] for ns in self._edge_ns], np.float64)
         return np.diff(edges, axis=1) * self._batch_size * 1e9 / np.diff(stamps, axis=1)
+
+    @property
+    def temperatures_c(self) -> NDArray[np.float64] | None:
+        """Of each worker's device at the end of each block, shape as `rates`; None if all unknown."""
+        k = self._blocks
+        if not k or all(math.isnan(c) for told in self._temp_c for c in told):
+            return None
+        return np.array([told[1 : k + 1] for told in self._temp_c])
+
+    @property
+    def _blocks(self) -> int:
+        return max(min(len(edges) for edges in self._edges) - 1, 0)

@@ -163,6 +163,22 @@ throttle_power_frac    float64   1        samples with the power cap at work
 throttle_thermal_frac  float64   1        samples slowed by heat
 throttle_hw_frac       float64   1        samples slowed by hardware
 gpu_mem_peak_mib       float64   MiB      most device memory in use
+clock_frac             float64   1        device clock, mean / highest it has; worst worker
+clock_cv               float64   1        device clock, standard deviation / mean; worst worker
+foreign_processes      int16     -        other processes on the device, start or end of the stream
+ecc_errors             int64     -        uncorrected memory errors of the device in the stream
+telemetry_gap_s        float64   s        longest time without a reading inside the window
+"""
+_HOST = """
+foreign_load_frac      float64   1        CPU time of others on the worker's own cores / its CPUs; worst
+node_load_frac         float64   1        CPU time of all but the workers / CPUs of the node; worst node
+steal_frac             float64   1        time of the worker's CPUs given to other machines; worst
+cpu_busy_frac          float64   1        CPU time of the worker's process / its CPUs, mean
+cpu_mhz_mean           float64   MHz      clock of the worker's CPUs, mean
+cpu_mhz_min            float64   MHz      clock of the worker's CPUs, lowest
+cpu_energy_j           float64   J        of all processor packages of the nodes over the window
+rss_peak_mib           float64   MiB      most memory of a worker's process
+node_available_min_mib float64   MiB      least memory that a node had free
 """
 _EFFICIENCY = """
 gflops_per_item        float64   GFLOP    2 x MAC of one item
@@ -296,11 +312,11 @@ env_allowlist          map       -        environment variables that bear on the
 _TABLES = {
     "trials": (
         _KEYS + _TRIAL + _THROUGHPUT + _AGGREGATE + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _EFFICIENCY + _COLD_START,
+        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _COLD_START,
+        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START,
     ),
     "blocks": (_KEYS, _BLOCK),
     "samples": (_KEYS, _SAMPLE),

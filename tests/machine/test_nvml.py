@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raybench.machine import devices, nvml
@@ -146,6 +148,26 @@ def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> No
     assert devices.gpu("7").told
 
 
+def test_gpus_near_the_same_cpus_share_them_fairly(
+    driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeNvml, "nvmlDeviceGetCpuAffinity", lambda *_: [0b1111_1111])
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(1, 16)))
+    monkeypatch.setattr(devices, "_siblings", lambda cpu: str(cpu % 4))
+    shares = [devices.gpu(uuid).cpus for uuid in ("GPU-0", "MIG-0", "MIG-1")]
+    # cores 1, 2, 3 with both their threads, and core 0 with the one that is allowed
+    assert shares == [(1, 5), (2, 6), (3, 4, 7)]
+
+
+def test_a_share_too_small_is_the_whole_and_a_whole_too_small_is_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_siblings", str)
+    assert devices.share((0, 1, 2), 1, 4) == (0, 1, 2)
+    assert devices.share((0,), 0, 1) == ()
+    assert devices.share((), 0, 2) == ()
+
+
 def test_inventory_is_empty_without_pynvml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert nvml.inventory() == ()
@@ -185,6 +207,32 @@ def test_environment_uses_columns_of_the_schema_and_none_for_the_unknown(driver:
     assert nvml.environment("GPU-9") == {}
     assert nvml.compute_processes("GPU-0") == (41, 42)
     assert driver.opened == 0
+
+
+def test_others_on_the_device_are_told_from_ourselves() -> None:
+    assert nvml.foreign((41, 42), 42) == 1
+    assert nvml.foreign((42,), 42) == 0
+    assert nvml.foreign((1041, 1042), 42) == 1  # ids of the host: one of them is ours
+    assert nvml.foreign((1042,), 42) == 0
+    assert nvml.foreign((), 42) is None  # ours is hidden, so others may be as well
+    assert nvml.foreign(None, 42) is None
+
+
+def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
+    telemetry = nvml.Telemetry("GPU-0", period_s=0.001)
+    telemetry.start()
+    while len(telemetry.samples) < 3:
+        time.sleep(0.001)
+    first, *between, last = telemetry.end()
+    assert (first.processes, last.processes) == ((41, 42), (41, 42))
+    assert {sample.processes for sample in between} == {None}
+
+
+def test_temperature_between_two_samples_lies_between_them() -> None:
+    samples = [_seconds(1, temp_c=50.0), _seconds(2), _seconds(3, temp_c=54.0)]
+    stamps = np.array([0, 2 * 10**9, 9 * 10**9])
+    assert nvml.temperatures_c(samples, stamps).tolist() == [50, 52, 54]
+    assert np.isnan(nvml.temperatures_c([_seconds(1)], stamps)).all()
 
 
 def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -> None:

@@ -160,6 +160,12 @@ def test_temperature_gives_up_softly():
     assert rules.warm_up(rates, LIMITS, 40 + 0.2 * t[None]) == WarmUp("agreed", 60, False)
 
 
+def test_a_step_of_the_sensor_between_two_short_windows_is_no_warming():
+    quick = rules.limits(replace(STANDARD, block_s=0.1, look_s=1.0))
+    heat = np.repeat([[60.0, 61.0]], 40, axis=1)
+    assert rules.warm_up(np.ones((1, 80)), quick, heat).settled is True
+
+
 def test_unknown_temperatures_count_for_nothing():
     rates = np.ones((1, 30))
     assert rules.warm_up(rates, LIMITS, np.full((1, 30), np.nan)) == WarmUp("agreed", 15, None)
@@ -257,13 +263,13 @@ def test_the_list_of_flags_is_closed():
     assert groups == {
         "blocking": [
             *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
-            *("foreign_process", "clock_skew"),
+            *("foreign_process", "foreign_load", "clock_skew"),
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
-            *("few_batches", "throttled_power", "clock_low", "clock_varied", "temp_rising"),
-            *("imbalance", "host_bound", "ecc_error", "telemetry_gap", "energy_mismatch"),
-            *("outliers", "precision_only"),
+            *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal"),
+            *("lowered_priority", "temp_rising", "imbalance", "host_bound", "ecc_error"),
+            *("telemetry_gap", "energy_mismatch", "outliers", "precision_only"),
         ],
         "failure": ["oom", "timeout"],
     }
@@ -297,7 +303,15 @@ def test_nothing_known_raises_nothing():
         ({"throttled_thermal_frac": 0.02}, "throttled_thermal"),
         ({"throttled_hw_frac": 0.02}, "throttled_hw"),
         ({"throttled_power_frac": 0.9}, "throttled_power"),
-        ({"clock_share": 0.7}, "clock_low"),
+        ({"clock_frac": 0.7}, "clock_low"),
+        ({"clock_cv": 0.03}, "clock_varied"),
+        ({"foreign_processes": 1}, "foreign_process"),
+        ({"foreign_load_frac": 0.06}, "foreign_load"),
+        ({"steal_frac": 0.02}, "steal"),
+        ({"nice": 15}, "lowered_priority"),
+        ({"ecc_errors": 1}, "ecc_error"),
+        ({"telemetry_gap_s": 3.5}, "telemetry_gap"),
+        ({"energy_check_rel": -0.06}, "energy_mismatch"),
         ({"latencies": 661}, "few_batches"),
         ({"imbalance": 0.06}, "imbalance"),
         ({"host_idle_frac": 0.06}, "host_bound"),
@@ -315,7 +329,15 @@ def test_evidence_at_its_threshold_raises_nothing():
         throttled_thermal_frac=0.01,
         throttled_hw_frac=0.0,
         throttled_power_frac=0.01,
-        clock_share=0.75,
+        clock_frac=0.75,
+        clock_cv=0.02,
+        foreign_processes=0,
+        foreign_load_frac=0.05,
+        steal_frac=0.01,
+        nice=0,
+        ecc_errors=0,
+        telemetry_gap_s=3.0,
+        energy_check_rel=-0.05,
         latencies=662,
         imbalance=0.05,
         host_idle_frac=0.05,
@@ -328,6 +350,24 @@ def test_evidence_at_its_threshold_raises_nothing():
 def test_flags_come_gravest_first():
     found = rules.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, others=("step",)))
     assert found == ("step", "throttled_hw", "outliers")
+
+
+def test_evidence_is_read_from_the_columns_of_the_row():
+    known = evidence()
+    columns = {
+        "throttle_thermal_frac": 0.5,
+        "clock_frac": 0.5,
+        "foreign_load_frac": 0.3,
+        "steal_frac": 0.3,
+        "nice": 5,
+    }
+    of_core = rules.evidence(known.warm, known.last, 3, columns, "cpu")
+    assert set(rules.flags(of_core)) == {
+        *("throttled_thermal", "clock_low", "foreign_load", "steal", "lowered_priority")
+    }
+    of_gpu = rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu"))
+    assert set(of_gpu) == {"throttled_thermal", "clock_low", "lowered_priority"}
+    assert rules.flags(rules.evidence(known.warm, known.last, 3, {}, "cpu")) == ()
 
 
 # --- advice ---------------------------------------------------------------------------------------

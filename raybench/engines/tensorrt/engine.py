@@ -15,7 +15,7 @@ from raybench.engines.tensorrt import builder, failures, library, profiles
 from raybench.engines.tensorrt.cuda import Cuda
 from raybench.engines.tensorrt.plans import PlanCache
 from raybench.engines.tensorrt.runner import Port, Runner, io_bytes, quietly, slot_count
-from raybench.errors import EngineUnavailable, OutOfMemory, Unsupported
+from raybench.errors import EngineFailure, EngineUnavailable, OutOfMemory, Unsupported
 from raybench.machine import nvml
 
 if TYPE_CHECKING:
@@ -202,6 +202,7 @@ class TensorRTEngine:
         """What of this machine decides a plan."""
         device = load.device.index
         facts = self._cuda.identity(device)
+        _same_device(facts["uuid"], load.device)
         return {
             "library": f"{self._trt.__name__} {self._trt.__version__}",
             "gpu": facts["name"],
@@ -307,6 +308,20 @@ def _has_bindings() -> bool:
         return find_spec("cuda.bindings") is not None
     except (ImportError, ValueError):
         return False
+
+
+def _same_device(uuid: str | None, device: Device) -> None:
+    """Refuse to measure one GPU and watch another: the runtime may count in an order of its own.
+
+    A slice is left out: some runtimes tell its board's UUID in place of its own.
+    """
+    if uuid is None or device.uuid is None or device.uuid.startswith("MIG-"):
+        return
+    if uuid != device.uuid:
+        raise EngineFailure(
+            f"CUDA's device {device.index} is {uuid}, and Ray gave {device.visible!r}, which the "
+            f"driver knows as {device.uuid}. Set CUDA_DEVICE_ORDER=PCI_BUS_ID where Ray is started."
+        )
 
 
 def _gpu(device: Device) -> nvml.Gpu | None:

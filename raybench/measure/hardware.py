@@ -1,0 +1,234 @@
+"""Hardware: what the readings beside the streams say of a trial's window, as columns."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raybench.machine import host, nvml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from raybench.measure.stream import Trace
+    from raybench.measure.summary import Summary
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What was read beside one worker's stream, on its own clock.
+
+    Attributes:
+        kind: of the worker's device: "gpu" or "cpu".
+        hostname: of its node.
+        pid: of its process.
+        gpu: samples of the GPU; empty for a core and for a GPU that no driver knows.
+        host: samples of the host.
+    """
+
+    kind: str
+    hostname: str
+    pid: int
+    gpu: tuple[nvml.Sample, ...] = ()
+    host: tuple[host.Sample, ...] = ()
+
+
+def with_hardware(
+    summary: Summary, traces: Sequence[Trace], readings: Sequence[Readings]
+) -> Summary:
+    """The summary with its columns of hardware and host, null where nothing was read.
+
+    Args:
+        summary: of the traces.
+        traces: one a worker; their `start_ns` places the window on each worker's clock.
+        readings: one a worker, in the same order.
+    """
+    starts = [trace.start_ns for trace in traces]
+    begin, end = summary.window_ns
+    workers = [
+        {**columns, **_worker(told, start + begin, start + end, columns["items"])}
+        for columns, told, start in zip(summary.workers, readings, starts, strict=True)
+    ]
+    return replace(
+        summary,
+        trial={**summary.trial, **_trial(workers, readings, summary.trial["items"])},
+        workers=tuple(workers),
+        blocks=tuple(
+            {**row, **_block(readings[row["worker"]], row, starts[row["worker"]])}
+            for row in summary.blocks
+        ),
+    )
+
+
+# --- one worker -----------------------------------------------------------------------------------
+
+
+def _worker(told: Readings, begin: int, end: int, items: int) -> Columns:
+    device = _gpu(told, begin, end, items) if told.kind == "gpu" else _core(told, begin, end)
+    return {**device, **host.columns(told.host, begin, end)}
+
+
+def _gpu(told: Readings, begin: int, end: int, items: int) -> Columns:
+    samples = told.gpu
+    columns = nvml.columns(samples, begin, end, items)
+    others = [nvml.foreign(sample.processes, told.pid) for sample in samples]
+    errors = _known([sample.ecc_errors for sample in samples])
+    highest = max(_known([sample.sm_max_mhz for sample in samples]), default=None)
+    return {
+        **columns,
+        **_clock([(s.t_ns, s.sm_mhz) for s in samples], begin, end, highest),
+        "foreign_processes": max(_known(others), default=None),
+        "ecc_errors": errors[-1] - errors[0] if len(errors) > 1 else None,
+        "telemetry_gap_s": _gap_s([sample.t_ns for sample in samples], begin, end),
+    }
+
+
+def _core(told: Readings, begin: int, end: int) -> Columns:
+    samples = told.host
+    temperatures = _known([s.temp_c for s in samples if begin <= s.t_ns <= end])
+    counts = _known([s.throttles for s in samples if begin <= s.t_ns <= end])
+    highest = max(_known([sample.max_mhz for sample in samples]), default=None)
+    return {
+        **_clock([(s.t_ns, s.mhz) for s in samples], begin, end, highest),
+        "temp_c_start": temperatures[0] if temperatures else None,
+        "temp_c_end": temperatures[-1] if temperatures else None,
+        "temp_c_max": max(temperatures, default=None),
+        "throttle_thermal_frac": float(np.mean(np.diff(counts) > 0)) if len(counts) > 1 else None,
+        "telemetry_gap_s": _gap_s([sample.t_ns for sample in samples], begin, end),
+    }
+
+
+def _clock(
+    samples: Sequence[tuple[int, float | None]], begin: int, end: int, highest: float | None
+) -> Columns:
+    """How high and how even the device's clock was in the window."""
+    clocks = _known([mhz for t_ns, mhz in samples if begin <= t_ns <= end])
+    mean = statistics.fmean(clocks) if clocks else None
+    return {
+        "clock_frac": mean / highest if mean and highest else None,
+        "clock_cv": statistics.stdev(clocks) / mean if mean and len(clocks) > 1 else None,
+    }
+
+
+def _gap_s(stamps: Sequence[int], begin: int, end: int) -> float | None:
+    """Longest time without a sample in the window; None where there never was one."""
+    if not stamps:
+        return None
+    marks = [begin, *(stamp for stamp in stamps if begin < stamp < end), end]
+    return float(np.diff(marks).max()) / 1e9
+
+
+def _known(values: Sequence[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+# --- all workers ----------------------------------------------------------------------------------
+
+_FOLDS: dict[str, Callable[[list[Any]], Any]] = {
+    "energy_check_rel": lambda checks: max(checks, key=abs),
+    "sm_clock_mhz_mean": statistics.fmean,
+    "sm_clock_mhz_min": min,
+    "mem_clock_mhz_mean": statistics.fmean,
+    "temp_c_start": max,
+    "temp_c_end": max,
+    "temp_c_max": max,
+    "gpu_util_mean": statistics.fmean,
+    "throttle_power_frac": max,
+    "throttle_thermal_frac": max,
+    "throttle_hw_frac": max,
+    "gpu_mem_peak_mib": max,
+    "clock_frac": min,
+    "clock_cv": max,
+    "foreign_processes": max,
+    "ecc_errors": sum,
+    "telemetry_gap_s": max,
+    "foreign_load_frac": max,
+    "steal_frac": max,
+    "cpu_busy_frac": statistics.fmean,
+    "cpu_mhz_mean": statistics.fmean,
+    "cpu_mhz_min": min,
+    "rss_peak_mib": max,
+    "node_available_min_mib": min,
+}
+"""How a column of all workers becomes one of the trial; workers that do not know are left out."""
+
+
+def _trial(workers: Sequence[Columns], readings: Sequence[Readings], items: int) -> Columns:
+    told = {name: _known([worker.get(name) for worker in workers]) for name in _FOLDS}
+    return {
+        **{name: fold(told[name]) if told[name] else None for name, fold in _FOLDS.items()},
+        **_energy(workers, items),
+        **_nodes(workers, readings),
+    }
+
+
+def _energy(workers: Sequence[Columns], items: int) -> Columns:
+    """Sums over all boards; unknown as soon as one board's is."""
+    sources = {worker.get("energy_source") for worker in workers}
+    if not sources <= {"counter", "integral"}:
+        return {
+            **dict.fromkeys(("energy_j", "avg_power_w", "items_per_j", "j_per_item")),
+            "energy_source": None if sources == {None} else "none",
+        }
+    joules = sum(worker["energy_j"] for worker in workers)
+    return {
+        "energy_j": joules,
+        "avg_power_w": sum(worker["avg_power_w"] for worker in workers),
+        "items_per_j": items / joules,
+        "j_per_item": joules / items if items else None,
+        "energy_source": "counter" if sources == {"counter"} else "integral",
+    }
+
+
+def _nodes(workers: Sequence[Columns], readings: Sequence[Readings]) -> Columns:
+    """What is the node's and not the worker's: each node counts once, all its workers as own."""
+    loads, joules = [], []
+    for hostname in dict.fromkeys(told.hostname for told in readings):
+        pairs = zip(workers, readings, strict=True)
+        here = [(w, told.host) for w, told in pairs if told.hostname == hostname]
+        loads.append(_node_load(here))
+        joules.append(here[0][0]["cpu_energy_j"])
+    known = _known(loads)
+    return {
+        "node_load_frac": max(known, default=None),
+        "cpu_energy_j": None if None in joules else sum(joules),
+    }
+
+
+def _node_load(here: Sequence[tuple[Columns, Sequence[host.Sample]]]) -> float | None:
+    """Of one node: the load that its first worker saw, less the other workers' own."""
+    first = here[0][0]["node_load_frac"]
+    if first is None:
+        return None
+    node_cpus = here[0][1][0].node_cpus
+    own = [(w["cpu_busy_frac"] or 0.0) * samples[0].cpus for w, samples in here[1:] if samples]
+    return max(first - sum(own) / node_cpus, 0.0) if node_cpus else None
+
+
+# --- one block ------------------------------------------------------------------------------------
+
+
+def _block(told: Readings, row: Columns, start: int) -> Columns:
+    begin, end = start + row["t_start_ns"], start + row["t_end_ns"]
+    if told.kind == "cpu":
+        return {"temp_c": _mean([s.temp_c for s in told.host if begin < s.t_ns <= end])}
+    inside = [sample for sample in told.gpu if begin < sample.t_ns <= end]
+    reasons = _known([sample.reasons for sample in inside])
+    joules = nvml.counted_j(told.gpu, begin, end)
+    return {
+        "sm_clock_mhz": _mean([sample.sm_mhz for sample in inside]),
+        "temp_c": _mean([sample.temp_c for sample in inside]),
+        "power_w": _mean([sample.power_w for sample in inside]),
+        "energy_mj": None if joules is None else round(joules * 1e3),
+        "throttle_mask": int(np.bitwise_or.reduce(reasons)) if reasons else None,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    told = _known(values)
+    return statistics.fmean(told) if told else None

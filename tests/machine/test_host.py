@@ -1,0 +1,133 @@
+"""The host's readings: of a made-up machine, figure by figure, and of this one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from raybench.machine import host
+from raybench.results.schema import SCHEMAS
+
+S = 10**9
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four CPUs on two cores; this process may use CPU 1, whose sibling is 3."""
+    monkeypatch.setattr(host.os, "sched_getaffinity", lambda _: {1})
+    files = {
+        "proc/stat": (
+            "cpu  9 9 9 9 9 9 9 9 0 0\n"
+            "cpu0 100 0 0 5 0 0 0 0 0 0\n"
+            "cpu1 100 10 20 900 50 3 7 40 60 0\n"
+            "cpu2 0 0 0 5 0 0 0 0 0 0\n"
+            "cpu3 60 0 0 5 0 0 0 9 0 0\n"
+            "intr 77 0 0\n"
+        ),
+        "proc/meminfo": "MemTotal: 4096 kB\nMemAvailable: 2048 kB\n",
+        "sys/devices/system/cpu/cpu1/topology/thread_siblings_list": "1,3\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2400000\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/cpuinfo_max_freq": "3600000\n",
+        "sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count": "5\n",
+        "sys/class/hwmon/hwmon0/name": "nvme\n",
+        "sys/class/hwmon/hwmon0/temp1_input": "99000\n",
+        "sys/class/hwmon/hwmon1/name": "k10temp\n",
+        "sys/class/hwmon/hwmon1/temp1_input": "51500\n",
+        "sys/class/hwmon/hwmon1/temp2_input": "48000\n",
+        "sys/class/powercap/intel-rapl:0/energy_uj": "900000\n",
+        "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "999999\n",
+        "sys/class/powercap/intel-rapl:0:0/energy_uj": "5\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def taken(root: Path, meanwhile: object = None) -> tuple[host.Sample, ...]:
+    telemetry = host.Telemetry(3600, root)
+    telemetry.start()
+    while not telemetry.samples:
+        time.sleep(0.001)
+    if callable(meanwhile):
+        meanwhile()
+    return telemetry.end()
+
+
+def test_every_figure_is_read(machine: Path) -> None:
+    sample = taken(machine)[0]
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert sample.cpus == 1
+    # guests are in user's time; the sibling's work is on the same core
+    assert sample.busy_s == pytest.approx((100 + 10 + 20 + 3 + 7 + 60) / ticks)
+    assert sample.steal_s == pytest.approx(40 / ticks)
+    assert sample.node_cpus == 4
+    assert sample.node_busy_s == pytest.approx((100 + 140 + 60) / ticks)
+    assert (sample.mhz, sample.max_mhz) == (2400, 3600)
+    assert sample.temp_c == 51.5
+    assert sample.energy_j == pytest.approx(0.9)
+    assert sample.throttles == 5
+    assert sample.available_bytes == 2048 * 1024
+    assert sample.rss_bytes
+
+
+def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
+    counter = machine / "sys/class/powercap/intel-rapl:0/energy_uj"
+    first, last = taken(machine, lambda: counter.write_text("100000\n"))
+    assert last.energy_j - first.energy_j == pytest.approx(0.2)
+
+
+def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path) -> None:
+    sample = taken(tmp_path)[-1]
+    told = ("busy_s", "steal_s", "node_cpus", "mhz", "temp_c", "energy_j", "throttles")
+    assert {getattr(sample, name) for name in told} == {None}
+    columns = host.columns([sample], 0, S)
+    assert columns["foreign_load_frac"] is None
+    assert columns["cpu_mhz_mean"] is None
+
+
+def test_dear_readings_are_taken_less_often(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.Telemetry, "_cost_s", lambda self: 0.01)
+    telemetry = host.Telemetry(0.2, machine)
+    telemetry._open()
+    assert telemetry._period_s == pytest.approx(10)
+
+
+def _at(second: float, **told: float) -> host.Sample:
+    known = {"cpus": 2, "node_cpus": 8, **told}
+    return host.Sample(int(second * S), **known)  # type: ignore[arg-type]
+
+
+def test_load_of_others_is_what_is_left_of_the_busy_time() -> None:
+    samples = [
+        _at(t, busy_s=100 + 1.5 * t, node_busy_s=50 + 5.0 * t, own_s=1.0 * t, steal_s=0.1 * t)
+        for t in range(0, 21, 2)
+    ]
+    told = host.columns(samples, 5 * S, 15 * S)
+    assert set(told) <= set(SCHEMAS["workers"].names)
+    assert told["foreign_load_frac"] == pytest.approx(0.5 / 2)
+    assert told["node_load_frac"] == pytest.approx(4 / 8)
+    assert told["steal_frac"] == pytest.approx(0.1 / 2)
+    assert told["cpu_busy_frac"] == pytest.approx(1 / 2)
+
+
+def test_a_window_that_the_samples_do_not_cover_is_unknown() -> None:
+    samples = [_at(t, busy_s=1.0 * t, own_s=0.0) for t in range(10)]
+    assert host.columns(samples, 5 * S, 15 * S)["foreign_load_frac"] is None
+
+
+def test_clocks_and_memory_are_those_of_the_window() -> None:
+    samples = [_at(t, mhz=1000.0 + t, rss_bytes=t << 20) for t in range(10)]
+    told = host.columns(samples, 2 * S, 4 * S)
+    assert (told["cpu_mhz_mean"], told["cpu_mhz_min"], told["rss_peak_mib"]) == (1003, 1002, 4)
+
+
+def test_this_machine_tells_its_busy_time() -> None:
+    first, last = taken(Path("/"), lambda: time.sleep(0.3))
+    assert last.own_s >= first.own_s
+    assert last.node_busy_s >= first.node_busy_s > 0
+    assert last.available_bytes > 0

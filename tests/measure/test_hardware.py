@@ -1,0 +1,162 @@
+"""From readings to columns: windows, sums over boards, nodes, and what stays unknown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raybench.machine import host, nvml
+from raybench.measure.hardware import Readings, with_hardware
+from raybench.measure.stream import Trace
+from raybench.measure.summary import Summary, summarise
+from raybench.results.store import build
+
+S, MS = 10**9, 10**6
+
+
+def trace(start_ns: int = 0, busy_ns: int | None = None) -> Trace:
+    """Ten batches of eight a second for 24 s, on a clock of its own."""
+    done = start_ns + np.arange(0, 24 * S + 1, 100 * MS, dtype=np.int64)
+    spans = None if busy_ns is None else np.tile([0, busy_ns, 0], (len(done), 1))
+    return Trace(done - 50 * MS, done - 49 * MS, done, spans, start_ns, 0, 8)
+
+
+def gpu(start_ns: int = 0, **told: object) -> Readings:
+    """A board at 500 W that is sampled every half second from 1 s before the start."""
+    plain = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
+    samples = tuple(
+        nvml.Sample(
+            start_ns + t * S // 2,
+            **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **told},  # type: ignore[arg-type]
+        )
+        for t in range(-2, 52)
+    )
+    return Readings("gpu", "a", 42, samples)
+
+
+def told(traces: list[Trace], readings: list[Readings]) -> Summary:
+    """Two seconds of warm-up and a window of twenty."""
+    return with_hardware(summarise(traces, 2, 20, S, 4), traces, readings)
+
+
+def test_the_window_is_found_on_each_workers_own_clock() -> None:
+    found = told([trace(77 * S), trace(3 * S)], [gpu(77 * S), gpu(3 * S)])
+    for worker in found.workers:
+        assert worker["energy_source"] == "counter"
+        assert worker["energy_j"] == pytest.approx(10_000)
+        assert worker["items_per_j"] == pytest.approx(1600 / 10_000)
+    trial = found.trial
+    assert trial["energy_j"] == pytest.approx(20_000)
+    assert trial["avg_power_w"] == pytest.approx(1000)
+    assert trial["j_per_item"] == pytest.approx(20_000 / 3200)
+    assert (trial["sm_clock_mhz_mean"], trial["temp_c_max"]) == (1500, 60)
+    assert trial["telemetry_gap_s"] == pytest.approx(0.5)
+
+
+def test_every_column_has_its_place_in_the_store() -> None:
+    found = told([trace(busy_ns=90 * MS)], [gpu()])
+    for table, rows in (
+        ("trials", [found.trial]),
+        ("workers", found.workers),
+        ("blocks", found.blocks),
+    ):
+        assert build(table, list(rows), {}).num_rows == len(rows)
+
+
+def test_the_worst_board_speaks_for_the_trial() -> None:
+    cool, hot = gpu(sm_max_mhz=2000.0), gpu(temp_c=90.0, reasons=0x20, sm_max_mhz=3000.0)
+    trial = told([trace(), trace()], [cool, hot]).trial
+    assert trial["temp_c_max"] == 90
+    assert trial["throttle_thermal_frac"] == 1
+    assert trial["throttle_power_frac"] == 0
+    assert trial["clock_frac"] == pytest.approx(0.5)
+
+
+def test_energy_of_all_boards_is_unknown_as_soon_as_one_is() -> None:
+    silent = gpu(energy_mj=None, power_w=None)
+    trial = told([trace(), trace()], [gpu(), silent]).trial
+    assert (trial["energy_j"], trial["energy_source"]) == (None, "none")
+    assert trial["sm_clock_mhz_mean"] == 1500
+
+
+def test_a_gpu_that_no_driver_knows_tells_nothing() -> None:
+    found = told([trace()], [Readings("gpu", "a", 42)])
+    hardware = {"energy_j", "sm_clock_mhz_mean", "temp_c_max", "telemetry_gap_s", "energy_source"}
+    assert {found.trial[name] for name in hardware} == {None}
+    assert {row["power_w"] for row in found.blocks} == {None}
+
+
+def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> None:
+    readings = gpu()
+    first, *between, last = readings.gpu
+    edges = (
+        nvml.Sample(first.t_ns, processes=(42,), ecc_errors=3),
+        *between,
+        nvml.Sample(last.t_ns, processes=(42, 77), ecc_errors=5),
+    )
+    trial = told([trace()], [Readings("gpu", "a", 42, edges)]).trial
+    assert trial["foreign_processes"] == 1
+    assert trial["ecc_errors"] == 2
+
+
+def test_readings_that_stop_leave_a_gap() -> None:
+    readings = gpu()
+    half = tuple(sample for sample in readings.gpu if sample.t_ns < 12 * S)
+    trial = told([trace()], [Readings("gpu", "a", 42, half)]).trial
+    assert trial["telemetry_gap_s"] == pytest.approx(10.5)
+    assert trial["energy_j"] is None
+
+
+def test_a_block_has_the_readings_of_its_own_second() -> None:
+    samples = tuple(
+        nvml.Sample(
+            t * S // 2 - 1, energy_mj=t * 100_000, temp_c=t / 2, reasons=4 if t == 11 else 1
+        )
+        for t in range(-2, 52)
+    )
+    found = told([trace(busy_ns=90 * MS)], [Readings("gpu", "a", 42, samples)])
+    row = next(row for row in found.blocks if row["t_start_ns"] == 5 * S)
+    assert row["temp_c"] == pytest.approx((5.5 + 6) / 2)
+    assert row["energy_mj"] == 200_000
+    assert row["throttle_mask"] == 5
+    assert row["gpu_busy_frac"] == pytest.approx(0.9)
+
+
+def core(hostname: str, own: float, node: float, **more: object) -> Readings:
+    """A core of a node with 4 CPUs; `own` and `node` are seconds of CPU a second."""
+    samples = tuple(
+        host.Sample(t * S, 1, 1.0 * t, 0.0, 4, node * t, own * t, **more)  # type: ignore[arg-type]
+        for t in range(-1, 26)
+    )
+    return Readings("cpu", hostname, 1, (), samples)
+
+
+def test_load_on_a_node_leaves_out_all_workers_on_it() -> None:
+    three = [core("a", 1.0, 2.5), core("a", 0.9, 2.5), core("b", 1.0, 1.2)]
+    trial = told([trace()] * 3, three).trial
+    assert trial["node_load_frac"] == pytest.approx((2.5 - 1.9) / 4)
+    assert trial["foreign_load_frac"] == pytest.approx(0.1)
+    assert trial["cpu_busy_frac"] == pytest.approx(2.9 / 3)
+
+
+def test_energy_of_processors_counts_once_a_node() -> None:
+    def packages(hostname: str, watts: float) -> Readings:
+        samples = tuple(host.Sample(t * S, 1, energy_j=watts * t) for t in range(-1, 26))
+        return Readings("cpu", hostname, 1, (), samples)
+
+    three = [packages("a", 100), packages("a", 100), packages("b", 50)]
+    assert told([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
+
+
+def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
+    samples = tuple(
+        host.Sample(t * S, 1, mhz=2000.0, max_mhz=4000.0, temp_c=50.0 + t, throttles=max(t - 11, 0))
+        for t in range(-1, 26)
+    )
+    found = told([trace()], [Readings("cpu", "a", 1, (), samples)])
+    trial = found.trial
+    assert trial["clock_frac"] == 0.5
+    assert (trial["temp_c_start"], trial["temp_c_end"], trial["temp_c_max"]) == (52, 72, 72)
+    assert trial["throttle_thermal_frac"] == pytest.approx(11 / 20)
+    assert trial["energy_source"] is None
+    assert found.blocks[0]["temp_c"] == 51
