@@ -8,37 +8,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
+from raybench.analysis.frame import as_table
+from raybench.analysis.points import SERIES, Series
+from raybench.results.schema import FINAL, VERDICTS
 from raybench.statistics import Span, ratio_ci, trial_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import pyarrow as pa
+
 WITHIN, BETWEEN = "within_trial", "between_trials"
-
-
-@dataclass(frozen=True)
-class Series:
-    """What stays the same while the number of workers grows. Columns of `trials`."""
-
-    model: str | None
-    precision: str | None
-    batch_size: int | None
-    engine: str | None
-    engine_version: str | None
-    engine_options: str | None
-    device: str | None
-    inflight: int | None
-    transfers: bool | None
-    memory_limit_bytes: int | None
-    preset: str | None
-    simulated: bool | None
-    environment_id: str | None
-
-
-SERIES = tuple(field.name for field in fields(Series))
+BOUNDS = ("host", "copies", "power", "heat", "hardware", "slow_device")
+"""What can hold a point back, as far as flags and telemetry tell."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +44,18 @@ class Entry:
         over_fp32: items_per_s over that of fp32 with all else equal; None for fp32.
         verdict: of the worst trial.
         flags: of any trial.
+        marks: what a reader must be told of the figure, see `points.MARKS`.
+        mode: weak (every worker keeps its batch) or strong (the batch of all workers together
+            stays; `series.batch_size` is then that whole batch).
+        imbalance: fastest worker over slowest, minus 1; median over trials.
+        slowest_worker: the worker that was slowest in most trials, in words; None without a
+            `workers` table or with one worker.
+        slowest_share: its rate over the mean of all workers, median over trials.
+        solo_devices: how many of its devices were also measured alone.
+        solo_items_per_s: their rates alone, summed; only when all of its devices have one.
+        solo_speedup: items_per_s over the mean of the same devices each alone.
+        interference_loss: 1 - items_per_s / solo_items_per_s.
+        bound_by: what holds it back, of `BOUNDS`; empty when nothing tells.
     """
 
     series: Series
@@ -89,6 +84,20 @@ class Entry:
     fidelity_sqnr_db: float | None = None
     verdict: str | None = None
     flags: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    mode: str = "weak"
+    imbalance: float | None = None
+    slowest_worker: str | None = None
+    slowest_share: float | None = None
+    solo_devices: int | None = None
+    solo_items_per_s: float | None = None
+    solo_speedup: float | None = None
+    solo_speedup_lo: float | None = None
+    solo_speedup_hi: float | None = None
+    interference_loss: float | None = None
+    interference_loss_lo: float | None = None
+    interference_loss_hi: float | None = None
+    bound_by: tuple[str, ...] = ()
 
 
 _USED = {"run_id", "trial", "started_at", *SERIES, *(field.name for field in fields(Entry))}
@@ -96,23 +105,104 @@ _USED = {"run_id", "trial", "started_at", *SERIES, *(field.name for field in fie
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """Throughput that the law gives at a number of workers, with its 95 % interval."""
+
+    workers: int
+    items_per_s: float
+    items_per_s_lo: float | None
+    items_per_s_hi: float | None
+
+
+@dataclass(frozen=True)
+class Law:
+    """The universal scalability law fitted to a curve (`statistics.usl`), with 95 % intervals.
+
+    Attributes:
+        gamma: throughput of one worker in the fit, items/s.
+        sigma: contention.
+        kappa: coherency.
+        peak_workers: where throughput would be largest; None when kappa's interval includes 0.
+        predictions: from 1 to twice the largest number of workers measured, no further; for a
+            line with its band. Those beyond what was measured are extrapolation.
+    """
+
+    gamma: float
+    sigma: float
+    sigma_lo: float | None
+    sigma_hi: float | None
+    kappa: float
+    kappa_lo: float | None
+    kappa_hi: float | None
+    peak_workers: float | None
+    predictions: tuple[Prediction, ...]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Something that holds a point back, and what tells so.
+
+    Attributes:
+        what: of `BOUNDS`.
+        evidence: one sentence with the figures.
+    """
+
+    what: str
+    workers: int
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One series with more than one number of workers, as a whole.
+
+    Attributes:
+        mode: weak or strong, see `Entry`.
+        workers: numbers of workers with a figure, rising.
+        law: from four numbers of workers on; else None.
+        finding: what the curve says, in one sentence with figures.
+        bounds: what holds its points back.
+        missing: what could not be said and why, a sentence each.
+        marks: of any of its points, see `points.MARKS`.
+    """
+
+    series: Series
+    mode: str
+    workers: tuple[int, ...]
+    law: Law | None
+    finding: str
+    bounds: tuple[Bound, ...]
+    missing: tuple[str, ...]
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scaling:
-    """Entries of all series: by series, then workers, those with numbers first."""
+    """Entries of all series: by series, then workers, those with numbers first.
+
+    Attributes:
+        curves: one for each series with a figure for two or more numbers of workers.
+        missing: what could not be said of the whole table, a sentence each.
+    """
 
     entries: tuple[Entry, ...]
+    curves: tuple[Curve, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def as_table(self) -> pa.Table:
         """A row an entry; the columns of the series first."""
-        rows = []
-        for entry in self.entries:
-            row = {**asdict(entry.series), **asdict(entry), "flags": list(entry.flags)}
-            del row["series"]
-            rows.append(row)
-        return pa.Table.from_pylist(rows, schema=_table_schema())
+        return as_table(Entry, self.entries)
 
 
-def scaling(trials: pa.Table) -> Scaling:
+def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "weak") -> Scaling:
     """Throughput, speedup and efficiency of every series in a `trials` table.
+
+    Args:
+        trials: as `raybench.load` gives it.
+        workers: the `workers` table of the same folder; tells of slowest workers and of devices
+            that were measured alone.
+        mode: weak compares points of the same batch a worker, strong points of the same batch of
+            all workers together.
 
     Of several rows of the same trial the newest final one counts. Where two points differ in
     nothing that makes a series (the same preset with another measuring time), the newer stands.
@@ -268,14 +358,17 @@ def _order(entry: Entry) -> tuple[Any, ...]:
     )
 
 
-def _table_schema() -> pa.Schema:
-    trials = SCHEMAS["trials"]
-    made = {"interval": pa.string(), "base_workers": pa.int16(), "trials": pa.int32()}
-    names = [*SERIES, *(field.name for field in fields(Entry) if field.name != "series")]
-    return pa.schema(
-        trials.field(name) if name in trials.names else pa.field(name, made.get(name, pa.float64()))
-        for name in names
-    )
-
-
-__all__ = ["BETWEEN", "SERIES", "WITHIN", "Entry", "Scaling", "Series", "scaling"]
+__all__ = [
+    "BETWEEN",
+    "BOUNDS",
+    "SERIES",
+    "WITHIN",
+    "Bound",
+    "Curve",
+    "Entry",
+    "Law",
+    "Prediction",
+    "Scaling",
+    "Series",
+    "scaling",
+]
