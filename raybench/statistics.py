@@ -14,10 +14,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -125,6 +128,20 @@ class ScalingInterval:
     kappa: tuple[float, float]
     lo: Floats
     hi: Floats
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Logarithms of the trial means of one point.
+
+    Attributes:
+        variance: with count - 1 in the denominator; 0 for a single trial.
+        count: trials.
+    """
+
+    mean: float
+    variance: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -407,23 +424,45 @@ def percentile_ci(
 # --- trials and ratios ----------------------------------------------------------------------------
 
 
+def logs(values: Floats) -> Logs:
+    """Logarithms of positive trial means, shape (r,), r >= 1, as `ratio_of` takes them."""
+    x = np.log(values)
+    return Logs(float(x.mean()), float(x.var(ddof=1)) if len(x) > 1 else 0.0, len(x))
+
+
 def ratio_ci(a: Floats, b: Floats, confidence: float = CONFIDENCE) -> Span:
     """The ratio a / b of two sets of trial means, shapes (r_a,) and (r_b,), all positive, r >= 2.
 
     Welch's t interval on logarithms; the value is the ratio of the geometric means.
     """
-    if len(a) < 2 or len(b) < 2:
-        raise ValueError(f"ratio_ci needs 2 trials on either side, not {len(a)} and {len(b)}.")
-    la, lb = np.log(a), np.log(b)
-    d = float(la.mean() - lb.mean())
-    va, vb = float(la.var(ddof=1)) / len(a), float(lb.var(ddof=1)) / len(b)
-    v = va + vb
-    if v == 0:
+    return ratio_of(logs(a), logs(b), confidence)
+
+
+def ratio_of(a: Logs, b: Logs, confidence: float = CONFIDENCE) -> Span:
+    """As `ratio_ci`, from the logarithms' moments."""
+    if a.count < 2 or b.count < 2:
+        raise ValueError(f"A ratio needs 2 trials on either side, not {a.count} and {b.count}.")
+    d = a.mean - b.mean
+    spread = sum_of_variances(
+        (a.variance / a.count, a.count - 1), (b.variance / b.count, b.count - 1)
+    )
+    if spread is None:
         return Span(math.exp(d), math.exp(d), math.exp(d))
-    df = v * v / (va * va / (len(a) - 1) + vb * vb / (len(b) - 1))
+    variance, df = spread
     # df as it is: rounding it costs up to 4 % of the width at 3 trials
-    h = _t_quantile(0.5 + confidence / 2, df) * math.sqrt(v)
+    h = _t_quantile(0.5 + confidence / 2, df) * math.sqrt(variance)
     return Span(math.exp(d), math.exp(d - h), math.exp(d + h))
+
+
+def sum_of_variances(*parts: tuple[float, float]) -> tuple[float, float] | None:
+    """The sum of independent (variance, degrees of freedom), and the degrees that it is worth.
+
+    Welch and Satterthwaite; None when there is no variance at all.
+    """
+    total = sum(variance for variance, _ in parts)
+    if total == 0:
+        return None
+    return total, total * total / sum(variance * variance / df for variance, df in parts)
 
 
 def trial_interval(
@@ -544,7 +583,7 @@ def _usl_fits(n: Floats, throughput: Floats) -> Floats:
 
 def usl_ci(
     n: npt.ArrayLike,
-    trials: Floats,
+    trials: Sequence[npt.ArrayLike],
     at: npt.ArrayLike,
     draws: int = 2000,
     seed: int = 0,
@@ -554,25 +593,26 @@ def usl_ci(
 
     Args:
         n: numbers of workers, shape (k,).
-        trials: throughput of each trial, shape (k, r), r >= 2.
+        trials: throughput of each trial, k arrays of shape (r_i,), r_i >= 1, one of them with 2.
         at: numbers of workers to predict for, shape (m,).
         draws: of the bootstrap.
         seed: of the bootstrap.
         confidence: of the intervals.
 
-    Parametric bootstrap on log trial means: t with k (r - 1) degrees of freedom around each, one
-    spread pooled over all n.
+    Parametric bootstrap on log trial means: t around each, with one spread and its degrees of
+    freedom pooled over all n.
     """
     n = np.asarray(n, dtype=np.float64)
     at = np.asarray(at, dtype=np.float64)
-    logs = np.log(trials)
-    k, r = logs.shape
-    if r < 2:
-        raise ValueError(f"usl_ci needs 2 trials at every number of workers, not {r}.")
-    mu = logs.mean(axis=1)
-    df = k * (r - 1)
-    se = math.sqrt(float(((logs - mu[:, None]) ** 2).sum()) / df / r)
-    z = mu + se * np.random.default_rng(seed).standard_t(df, (draws, k))
+    parts = [logs(np.asarray(values, dtype=np.float64)) for values in trials]
+    counts = np.array([part.count for part in parts])
+    df = int(counts.sum()) - len(parts)
+    if df < 1:
+        raise ValueError("usl_ci needs 2 trials at one number of workers at least.")
+    pooled = sum(part.variance * (part.count - 1) for part in parts) / df
+    mu = np.array([part.mean for part in parts])
+    se = np.sqrt(pooled / counts)
+    z = mu + se * np.random.default_rng(seed).standard_t(df, (draws, len(parts)))
     gamma, sigma, kappa = _usl_fits(n, np.exp(z)).T[:, :, None]
     predicted = gamma * at / (1 + sigma * (at - 1) + kappa * at * (at - 1))
     ends = np.quantile(

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
-from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
-from raybench.statistics import Span, ratio_ci, trial_interval
+from raybench.analysis.bounds import BOUNDS, Bound, bounds
+from raybench.analysis.crew import Crew
+from raybench.analysis.frame import as_table
+from raybench.analysis.law import LEAST_SIZES, Law, Prediction, law
+from raybench.analysis.points import (
+    BETWEEN,
+    SERIES,
+    WITHIN,
+    Cell,
+    Series,
+    cells,
+    ratio,
+    union,
+)
+from raybench.errors import ConfigError, nearest
+from raybench.statistics import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
-WITHIN, BETWEEN = "within_trial", "between_trials"
+    import pyarrow as pa
 
+    from raybench.analysis.crew import Alone, Slowest
 
-@dataclass(frozen=True)
-class Series:
-    """What stays the same while the number of workers grows. Columns of `trials`."""
-
-    model: str | None
-    precision: str | None
-    batch_size: int | None
-    engine: str | None
-    engine_version: str | None
-    engine_options: str | None
-    device: str | None
-    inflight: int | None
-    transfers: bool | None
-    memory_limit_bytes: int | None
-    preset: str | None
-    simulated: bool | None
-    environment_id: str | None
-
-
-SERIES = tuple(field.name for field in fields(Series))
+MODES = ("weak", "strong")
 
 
 @dataclass(frozen=True)
@@ -61,6 +54,19 @@ class Entry:
         over_fp32: items_per_s over that of fp32 with all else equal; None for fp32.
         verdict: of the worst trial.
         flags: of any trial.
+        marks: what a reader must be told of the figure or of one that it is held against, see
+            `points.MARKS`.
+        mode: weak (every worker keeps its batch) or strong (the batch of all workers together
+            stays; `series.batch_size` is then that whole batch).
+        imbalance: fastest worker over slowest, minus 1; median over trials.
+        slowest_worker: the worker that was slowest in most trials, in words; None without a
+            `workers` table or with one worker.
+        slowest_share: its rate over the mean of all workers, median over trials.
+        solo_devices: how many of its devices were also measured alone.
+        solo_items_per_s: their rates alone, summed; only when all of its devices have one.
+        solo_speedup: items_per_s over the mean of the same devices each alone.
+        interference_loss: 1 - items_per_s / solo_items_per_s.
+        bound_by: what holds it back, of `BOUNDS`; empty when nothing tells.
     """
 
     series: Series
@@ -89,193 +95,316 @@ class Entry:
     fidelity_sqnr_db: float | None = None
     verdict: str | None = None
     flags: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    mode: str = "weak"
+    imbalance: float | None = None
+    slowest_worker: str | None = None
+    slowest_share: float | None = None
+    solo_devices: int | None = None
+    solo_items_per_s: float | None = None
+    solo_speedup: float | None = None
+    solo_speedup_lo: float | None = None
+    solo_speedup_hi: float | None = None
+    interference_loss: float | None = None
+    interference_loss_lo: float | None = None
+    interference_loss_hi: float | None = None
+    bound_by: tuple[str, ...] = ()
 
 
-_USED = {"run_id", "trial", "started_at", *SERIES, *(field.name for field in fields(Entry))}
-"""Columns of `trials` that are looked at, among others."""
+@dataclass(frozen=True)
+class Curve:
+    """One series with more than one number of workers, as a whole.
+
+    Attributes:
+        mode: weak or strong, see `Entry`.
+        workers: numbers of workers with a figure, rising.
+        rates: items/s of each trial at each of them.
+        finding: what the curve says, in one sentence with figures.
+        bounds: what holds its points back.
+        missing: what could not be said and why, a sentence each.
+        marks: of any of its points, see `points.MARKS`.
+    """
+
+    series: Series
+    mode: str
+    workers: tuple[int, ...]
+    rates: tuple[tuple[float, ...], ...]
+    finding: str
+    bounds: tuple[Bound, ...]
+    missing: tuple[str, ...]
+    marks: tuple[str, ...]
+
+    @cached_property
+    def law(self) -> Law | None:
+        """From four numbers of workers on; else None. Fitted when first asked for: 50 ms."""
+        return law(self.workers, self.rates)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Entries of all series: by series, then workers, those with numbers first."""
+    """Entries of all series: by series, then workers, those with numbers first.
+
+    Attributes:
+        curves: one for each series with a figure for two or more numbers of workers.
+        missing: what could not be said of the whole table, a sentence each.
+    """
 
     entries: tuple[Entry, ...]
+    curves: tuple[Curve, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def as_table(self) -> pa.Table:
         """A row an entry; the columns of the series first."""
-        rows = []
-        for entry in self.entries:
-            row = {**asdict(entry.series), **asdict(entry), "flags": list(entry.flags)}
-            del row["series"]
-            rows.append(row)
-        return pa.Table.from_pylist(rows, schema=_table_schema())
+        return as_table(Entry, self.entries)
 
 
-def scaling(trials: pa.Table) -> Scaling:
+@dataclass(frozen=True)
+class _Seen:
+    """A cell with all that an entry and a curve need of it."""
+
+    cell: Cell
+    slowest: Slowest | None
+    alone: Alone | None
+    bounds: tuple[Bound, ...]
+
+
+def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "weak") -> Scaling:
     """Throughput, speedup and efficiency of every series in a `trials` table.
 
     Of several rows of the same trial the newest final one counts. Where two points differ in
     nothing that makes a series (the same preset with another measuring time), the newer stands.
+
+    Args:
+        trials: as `raybench.load` gives it.
+        workers: the `workers` table of the same folder; tells of slowest workers and of devices
+            that were measured alone.
+        mode: weak compares points of the same batch a worker, strong points of the same batch of
+            all workers together.
+
+    Raises:
+        ConfigError: no such mode.
     """
-    cells: dict[tuple[Series, Any], list[dict[str, Any]]] = defaultdict(list)
-    for row, series in _with_series(_newest(trials)):
-        cells[series, row.get("workers")].append(row)
-    numbers = {cell: good for cell, rows in cells.items() if (good := _good(rows))}
-    entries = []
-    for (series, workers), rows in cells.items():
-        if (series, workers) in numbers:
-            entries.append(_entry(series, workers, numbers))
-        entries.extend(_failed(series, workers, rows))
-    return Scaling(tuple(sorted(entries, key=_order)))
+    if mode not in MODES:
+        raise ConfigError(f"Unknown scaling mode {mode!r}. {nearest(mode, MODES)}")
+    made = cells(trials, mode=mode)
+    crew = None if workers is None or not workers.num_rows else Crew(trials, workers)
+    by_series: dict[Series, list[Cell]] = defaultdict(list)
+    for cell in made:
+        by_series[cell.series].append(cell)
+    numbers = {
+        series: {cell.workers: cell for cell in some if cell.ok and cell.workers}
+        for series, some in by_series.items()
+    }
+    entries, curves = [], []
+    for series, some in by_series.items():
+        own = numbers[series]
+        base = own[min(own)] if own else None
+        fp32 = _fp32(series, numbers)
+        seen = [_see(cell, base, crew) for cell in some]
+        entries += [_entry(one, base, fp32.get(one.cell.workers or 0), mode) for one in seen]
+        if len(own) > 1:
+            curves.append(_curve(series, mode, seen, entries[-len(seen) :], crew is not None))
+    return Scaling(tuple(entries), tuple(curves), _missing(made, numbers, curves))
 
 
-def _newest(trials: pa.Table) -> list[dict[str, Any]]:
-    """The newest final row of every trial, or its newest row if none is final; oldest first."""
-    used = [name for name in trials.column_names if name in _USED]
-    rows = sorted(trials.select(used).to_pylist(), key=_age)
-    newest: dict[Any, dict[str, Any]] = {}
-    for row in rows:
-        key = (row["point_id"], row["trial"], row["environment_id"])
-        if key not in newest or row["status"] in FINAL or newest[key]["status"] not in FINAL:
-            newest.pop(key, None)
-            newest[key] = row
-    return list(newest.values())
+def _fp32(series: Series, numbers: Mapping[Series, Mapping[int, Cell]]) -> Mapping[int, Cell]:
+    if series.precision == "fp32":
+        return {}
+    return numbers.get(replace(series, precision="fp32"), {})
 
 
-def _age(row: dict[str, Any]) -> tuple[str, str]:
-    started = row.get("started_at")
-    return (row.get("run_id") or "", started.isoformat() if started else "")
+def _see(cell: Cell, base: Cell | None, crew: Crew | None) -> _Seen:
+    if not cell.ok:
+        return _Seen(cell, None, None, ())
+    several = crew is not None and (cell.workers or 1) > 1
+    slowest = crew.slowest(cell) if several and crew else None
+    alone = crew.alone(cell) if several and crew else None
+    return _Seen(cell, slowest, alone, bounds(cell, base, slowest))
 
 
-def _with_series(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Series]]:
-    """Each row with its series.
-
-    A trial that ended early may not know its device or library: it belongs to the one series that
-    agrees in all that it knows, and stands alone if there are none or several.
-    """
-    known = [(row, Series(**{name: row.get(name) for name in SERIES})) for row in rows]
-    measured = list(dict.fromkeys(series for row, series in known if row["status"] == "ok"))
-    return [(row, s if row["status"] == "ok" else _home(s, measured)) for row, s in known]
-
-
-def _home(series: Series, measured: list[Series]) -> Series:
-    told = {name: value for name, value in asdict(series).items() if value is not None}
-    homes = [s for s in measured if all(getattr(s, name) == v for name, v in told.items())]
-    return homes[0] if len(homes) == 1 else series
-
-
-def _good(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Trials with a number, of the newest point among them."""
-    good = [row for row in rows if row["status"] == "ok" and row["items_per_s"] is not None]
-    return [row for row in good if row["point_id"] == good[-1]["point_id"]]
-
-
-def _entry(
-    series: Series, workers: Any, numbers: dict[tuple[Series, Any], list[dict[str, Any]]]
-) -> Entry:
-    rows = numbers[series, workers]
-    mean, lo, hi, interval = _rate(rows)
-    base = min(n for s, n in numbers if s == series)
-    growth = Span(1.0, None, None) if base == workers else _ratio(rows, numbers[series, base])
-    ideal = workers / base
-    fp32 = numbers.get((Series(**{**asdict(series), "precision": "fp32"}), workers))
-    gain = _ratio(rows, fp32) if fp32 and series.precision != "fp32" else None
+def _entry(seen: _Seen, base: Cell | None, fp32: Cell | None, mode: str) -> Entry:
+    cell = seen.cell
+    if not cell.ok or base is None or not cell.workers or not base.workers:
+        return _bare(cell, mode)
+    growth = Span(1.0, None, None) if base is cell else ratio(cell, base)
+    gain = None if fp32 is None else ratio(cell, fp32)
+    ideal = cell.workers / base.workers
+    alone = _over(seen.alone.together if seen.alone else None, 1 / cell.workers)
+    loss = _lost(seen.alone.together if seen.alone else None)
+    against = [cell.marks, base.marks, fp32.marks if fp32 is not None else ()]
     return Entry(
-        series=series,
-        workers=workers,
-        point_id=rows[-1]["point_id"],
-        status="ok",
-        reason=None,
-        trials=len(rows),
-        items_per_s=mean,
-        items_per_s_lo=lo,
-        items_per_s_hi=hi,
-        interval=interval,
-        base_workers=base,
+        **_common(cell),
+        mode=mode,
+        base_workers=base.workers,
         speedup=growth.value,
         speedup_lo=growth.lo,
         speedup_hi=growth.hi,
         efficiency=growth.value / ideal,
         efficiency_lo=None if growth.lo is None else growth.lo / ideal,
         efficiency_hi=None if growth.hi is None else growth.hi / ideal,
-        latency_p50_ms=_median(rows, "latency_p50_ms"),
-        latency_p90_ms=_median(rows, "latency_p90_ms"),
-        latency_p99_ms=_median(rows, "latency_p99_ms"),
         over_fp32=gain.value if gain else None,
         over_fp32_lo=gain.lo if gain else None,
         over_fp32_hi=gain.hi if gain else None,
-        fidelity_sqnr_db=_median(rows, "fidelity_sqnr_db"),
-        verdict=_worst(row.get("verdict") for row in rows),
-        flags=tuple(sorted({flag for row in rows for flag in row.get("flags") or ()})),
+        marks=cell.marks if base is cell and fp32 is None else union(against),
+        slowest_worker=seen.slowest.name if seen.slowest else None,
+        slowest_share=seen.slowest.share if seen.slowest else None,
+        solo_devices=seen.alone.measured if seen.alone else None,
+        solo_items_per_s=seen.alone.items_per_s if seen.alone else None,
+        solo_speedup=alone.value if alone else None,
+        solo_speedup_lo=alone.lo if alone else None,
+        solo_speedup_hi=alone.hi if alone else None,
+        interference_loss=loss.value if loss else None,
+        interference_loss_lo=loss.lo if loss else None,
+        interference_loss_hi=loss.hi if loss else None,
+        bound_by=tuple(bound.what for bound in seen.bounds),
     )
 
 
-def _failed(series: Series, workers: Any, rows: list[dict[str, Any]]) -> list[Entry]:
-    by_status: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["status"] != "ok" or row["items_per_s"] is None:
-            by_status[row["status"]].append(row)
-    return [
-        Entry(series, workers, some[-1]["point_id"], status, some[-1].get("reason"), len(some))
-        for status, some in by_status.items()
-    ]
-
-
-def _rate(rows: list[dict[str, Any]]) -> tuple[float, float | None, float | None, str | None]:
-    """Mean, bounds and kind of interval of the throughput."""
-    if len(rows) == 1:
-        row = rows[0]
-        lo, hi = row.get("items_per_s_lo"), row.get("items_per_s_hi")
-        return row["items_per_s"], lo, hi, None if lo is None or hi is None else WITHIN
-    together = trial_interval(_rates(rows))
-    return together.mean, together.lo, together.hi, BETWEEN
-
-
-def _ratio(rows: list[dict[str, Any]], base: list[dict[str, Any]]) -> Span:
-    """Ratio of the mean throughputs, with an interval from 2 trials on either side on."""
-    a, b = _rates(rows), _rates(base)
-    value = float(a.mean() / b.mean())
-    if min(len(a), len(b)) < 2 or min(a.min(), b.min()) <= 0:
-        return Span(value, None, None)
-    span = ratio_ci(a, b)
-    return Span(value, span.lo, span.hi)
-
-
-def _rates(rows: list[dict[str, Any]]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([row["items_per_s"] for row in rows], dtype=np.float64)
-
-
-def _median(rows: list[dict[str, Any]], column: str) -> float | None:
-    values = [row[column] for row in rows if row.get(column) is not None]
-    return statistics.median(values) if values else None
-
-
-def _worst(verdicts: Iterable[str | None]) -> str | None:
-    told = [VERDICTS.index(verdict) for verdict in verdicts if verdict is not None]
-    return VERDICTS[max(told)] if told else None
-
-
-def _order(entry: Entry) -> tuple[Any, ...]:
-    """By series, precisions from the widest on, numbers as numbers; None last."""
-    key = asdict(entry.series)
-    key["precision"] = {"fp32": "0", "tf32": "1", "bf16": "2", "fp16": "3"}.get(
-        entry.series.precision or "", entry.series.precision
-    )
-    parts = [*key.values(), entry.workers]
-    return (
-        *((part is None, part if part is not None else 0) for part in parts),
-        entry.status != "ok",
+def _bare(cell: Cell, mode: str) -> Entry:
+    return Entry(
+        cell.series,
+        cell.workers,
+        cell.point_id,
+        cell.status,
+        cell.reason,
+        cell.trials,
+        marks=cell.marks,
+        mode=mode,
     )
 
 
-def _table_schema() -> pa.Schema:
-    trials = SCHEMAS["trials"]
-    made = {"interval": pa.string(), "base_workers": pa.int16(), "trials": pa.int32()}
-    names = [*SERIES, *(field.name for field in fields(Entry) if field.name != "series")]
-    return pa.schema(
-        trials.field(name) if name in trials.names else pa.field(name, made.get(name, pa.float64()))
-        for name in names
+def _common(cell: Cell) -> dict[str, Any]:
+    """What an entry takes from its cell as it stands."""
+    return {
+        "series": cell.series,
+        "workers": cell.workers,
+        "point_id": cell.point_id,
+        "status": cell.status,
+        "reason": None,
+        "trials": cell.trials,
+        "items_per_s": cell.mean,
+        "items_per_s_lo": cell.lo,
+        "items_per_s_hi": cell.hi,
+        "interval": cell.interval,
+        "latency_p50_ms": cell.get("latency_p50_ms"),
+        "latency_p90_ms": cell.get("latency_p90_ms"),
+        "latency_p99_ms": cell.get("latency_p99_ms"),
+        "fidelity_sqnr_db": cell.get("fidelity_sqnr_db"),
+        "imbalance": cell.get("imbalance"),
+        "verdict": cell.verdict,
+        "flags": cell.flags,
+    }
+
+
+def _over(span: Span | None, divisor: float) -> Span | None:
+    if span is None:
+        return None
+    lo, hi = span.lo, span.hi
+    return Span(
+        span.value / divisor,
+        None if lo is None else lo / divisor,
+        None if hi is None else hi / divisor,
     )
 
 
-__all__ = ["BETWEEN", "SERIES", "WITHIN", "Entry", "Scaling", "Series", "scaling"]
+def _lost(together: Span | None) -> Span | None:
+    """What is left of a whole; its bounds change places."""
+    if together is None:
+        return None
+    lo, hi = together.lo, together.hi
+    return Span(1 - together.value, None if hi is None else 1 - hi, None if lo is None else 1 - lo)
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def _curve(
+    series: Series, mode: str, seen: Sequence[_Seen], entries: Sequence[Entry], crew: bool
+) -> Curve:
+    good = [(one, entry) for one, entry in zip(seen, entries, strict=True) if one.cell.ok]
+    measured = [(one, entry) for one, entry in good if one.cell.workers]
+    return Curve(
+        series=series,
+        mode=mode,
+        workers=tuple(one.cell.workers or 0 for one, _ in measured),
+        rates=tuple(one.cell.values for one, _ in measured),
+        finding=_finding([entry for _, entry in measured]),
+        bounds=tuple(bound for one, _ in measured for bound in one.bounds),
+        missing=tuple(_lacking([entry for _, entry in measured], entries, crew)),
+        marks=union(one.cell.marks for one, _ in measured),
+    )
+
+
+def _finding(entries: Sequence[Entry]) -> str:
+    """What the largest number of workers reaches, and whether anything is lost on the way."""
+    last = entries[-1]
+    base = last.base_workers or 1
+    who = f"{last.workers} workers give {last.speedup:.2f} times the throughput of {base}"
+    share = f"{100 * (last.efficiency or 0):.1f} % of ideal"
+    told = [e for e in entries[1:] if e.efficiency_lo is not None and e.efficiency_hi is not None]
+    if len(told) < len(entries) - 1:
+        return f"{who} ({share}); one trial a side tells no interval."
+    bound = f"{100 * (last.efficiency_lo or 0):.1f} to {100 * (last.efficiency_hi or 0):.1f} %"
+    if all((e.efficiency_lo or 0) <= 1 <= (e.efficiency_hi or 0) for e in told):
+        return f"{who} ({share}, {bound}): no contention that these trials could measure."
+    return f"{who} ({share}, {bound})."
+
+
+def _lacking(measured: Sequence[Entry], entries: Sequence[Entry], crew: bool) -> list[str]:
+    base = measured[0].base_workers
+    told = []
+    if base != 1:
+        told.append(f"One worker has no number; speedup refers to {base}. Measure workers=1.")
+    if len(measured) < LEAST_SIZES:
+        told.append(
+            f"No scalability law: {len(measured)} numbers of workers, {LEAST_SIZES} are needed."
+        )
+    if any(e.trials < 2 for e in measured):
+        told.append("No interval of the speedup: fewer than 2 trials. Measure with trials=3.")
+    if not crew:
+        told.append("No slowest worker and no loss to neighbours: no workers table was given.")
+    elif all(e.solo_items_per_s is None for e in measured):
+        told.append(
+            "No loss to neighbours: not every device was measured alone. "
+            "Measure one worker on each device."
+        )
+    lost = sorted({f"{e.workers} workers: {e.status}" for e in entries if e.status != "ok"})
+    if lost:
+        told.append(f"Without a number: {', '.join(lost)}.")
+    return told
+
+
+def _missing(
+    made: Sequence[Cell], numbers: Mapping[Series, Mapping[int, Cell]], curves: list[Curve]
+) -> tuple[str, ...]:
+    if not made:
+        return ("There are no rows.",)
+    told = []
+    if not any(numbers.values()):
+        statuses = ", ".join(sorted({cell.status for cell in made}))
+        told.append(f"No row has a number: {statuses}. The reasons stand in the rows.")
+    elif not curves:
+        told.append(
+            "No scaling: every series has a single number of workers. Measure workers=auto."
+        )
+    methods = {cell.series.method_version for cell in made}
+    if len(methods) > 1:
+        names = ", ".join(sorted(str(version) for version in methods))
+        told.append(f"Rows of methods {names} are not held against one another.")
+    return tuple(told)
+
+
+__all__ = [
+    "BETWEEN",
+    "BOUNDS",
+    "SERIES",
+    "WITHIN",
+    "Bound",
+    "Curve",
+    "Entry",
+    "Law",
+    "Prediction",
+    "Scaling",
+    "Series",
+    "scaling",
+]

@@ -159,7 +159,8 @@ def _caption(entries: Sequence[Row], names: Sequence[str]) -> list[Text]:
         f"{name} {_factor(name, value)}"
         for name in names
         for value in _values(entries, name)
-        if value not in (None, "{}") and name not in ("environment_id", "simulated")
+        if value not in (None, "{}")
+        and name not in ("environment_id", "simulated", "method_version")
     ]
     return [Text(" · ".join(same)), Text("")] if same else []
 
