@@ -119,6 +119,7 @@ def loaded(gang: Gang) -> Columns:
         "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
         "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
         "clock_bound_us": max(clock.round_trip_ns for clock in gang.clocks) / 2e3,
+        "harness_us_per_batch": max(prepared.harness_us for prepared in gang.prepared),
     }
 
 
@@ -158,6 +159,7 @@ def workers(gang: Gang, summary: Summary) -> list[Columns]:
                 "cpu_affinity": prepared.affinity,
                 "threads": prepared.engine.threads,
                 "nice": member.place.nice,
+                "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.engine.notes),
                 "clock_offset_us": clock.offset_ns / 1e3,
                 "clock_rtt_us": clock.round_trip_ns / 1e3,

@@ -18,7 +18,7 @@ from raybench.errors import Unsupported
 from raybench.machine import devices, environment, host, nvml
 from raybench.measure.blocks import cut
 from raybench.measure.hardware import Readings
-from raybench.measure.stream import Stream, Trace
+from raybench.measure.stream import Stream, Trace, own_cost_us
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.fidelity import Fidelity, fidelity
@@ -63,6 +63,7 @@ class Prepared:
         batch_s: median time of a batch in a short try; seconds.
         first_infer_ms: time of the very first batch.
         fidelity: of the first outputs to fp32; None where not computed.
+        harness_us: time of the measuring loop itself, one batch.
         affinity: CPUs that the process is pinned to.
         environment: facts about this node.
     """
@@ -73,6 +74,7 @@ class Prepared:
     batch_s: float
     first_infer_ms: float
     fidelity: Fidelity | None
+    harness_us: float
     input_shape: str
     affinity: str
     environment: dict[str, Any]
@@ -117,6 +119,7 @@ class Worker:
 
     def __init__(self, label: str) -> None:
         self._label = label
+        self._allowed = sorted(os.sched_getaffinity(0))
         self._point: Point | None = None
         self._engine: Any = None
         self._batches: BatchPool | None = None
@@ -187,12 +190,14 @@ class Worker:
             batch_s=self._batch_s(),
             first_infer_ms=first_ms,
             fidelity=compared,
+            harness_us=own_cost_us(point.inflight, self._engine.info.device_clock),
             input_shape=_shapes(model, point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             environment=facts,
         )
 
     def _take_device(self, kind: str, seat: int) -> Device:
+        devices.pin(self._allowed)  # a process that was kept is pinned to its last device
         if kind == "cpu":
             mine = devices.cores()[seat]
             devices.pin([mine])

@@ -40,6 +40,7 @@ twice that as standard deviation is more than dither."""
 GAP_S = 3.0
 ENERGY_CHECK = 0.05
 """Longest time without readings, and tolerance between counter and sampled power, of InferenceX."""
+HARNESS_COST = 0.01
 FOREIGN_LOAD = 0.05
 STEAL = 0.01
 """Chosen here: of the worker's own CPUs. The raylet and its agents take 1 to 3 % of a core on a
@@ -355,6 +356,7 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "ecc_error": Flag("information", "The device reported memory errors."),
         "telemetry_gap": Flag("information", "Device readings are missing for part of the window."),
         "energy_mismatch": Flag("information", "Energy counter and sampled power disagree."),
+        "harness_cost": Flag("information", "The measuring loop takes over 1 % of a batch's time."),
         "outliers": Flag("information", "Some blocks lie far from the rest; they were kept."),
         "precision_only": Flag("information", "One trial: says nothing of reproducibility."),
         "oom": Flag("failure", "Memory ran out."),
@@ -395,6 +397,7 @@ class Evidence:
         steal_frac: of the workers' own CPUs, given to other machines; None likewise.
         nice: niceness of the workers.
         host_idle_frac: share of the window in which the device had nothing to do.
+        harness_frac: time of the measuring loop over that of a batch.
         others: flags that were raised where their evidence lies.
     """
 
@@ -417,6 +420,7 @@ class Evidence:
     steal_frac: float | None = None
     nice: int | None = None
     host_idle_frac: float | None = None
+    harness_frac: float | None = None
     others: tuple[str, ...] = ()
 
 
@@ -453,7 +457,16 @@ def evidence(
         steal_frac=columns.get("steal_frac") if of_cores else None,
         nice=columns.get("nice"),
         host_idle_frac=columns.get("host_idle_frac"),
+        harness_frac=_harness_frac(columns),
     )
+
+
+def _harness_frac(columns: Mapping[str, Any]) -> float | None:
+    cost_us, rate = columns.get("harness_us_per_batch"), columns.get("items_per_s_per_worker")
+    if cost_us is None or not rate:
+        return None
+    batches_per_s = rate * columns["batches"] / columns["items"]
+    return float(cost_us * 1e-6 * batches_per_s)
 
 
 def flags(evidence: Evidence) -> tuple[str, ...]:
@@ -477,6 +490,7 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "few_batches": evidence.latencies is not None and evidence.latencies < least,
         "imbalance": _above(evidence.imbalance, IMBALANCE),
         "host_bound": _above(evidence.host_idle_frac, HOST_BOUND_FRAC),
+        "harness_cost": _above(evidence.harness_frac, HARNESS_COST),
         "outliers": _above(evidence.outlier_blocks, 0),
         "precision_only": evidence.trials == 1,
     }

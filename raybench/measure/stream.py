@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,10 @@ MOST_CHUNKS = 64
 SPIN_NS = 1_000_000
 """The last stretch before the common start is spent spinning; longer spins steal from neighbours
 when there are fewer cores than workers."""
+
+
+NULL_NS = 20_000_000
+"""How long the loop is run around nothing to learn its own price."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,35 @@ class Stream:
             late_ns=self._late_ns,
             batch_size=self._batch_size,
         )
+
+
+class _Nothing:
+    """An engine that does nothing: what is left is the price of the loop."""
+
+    def __init__(self, device_clock: bool) -> None:
+        self.info = SimpleNamespace(device_clock=device_clock)
+        self._spans = (0, 0, 0) if device_clock else None
+
+    def submit(self, sequence: int) -> None:
+        pass
+
+    def collect(self, sequence: int) -> tuple[int, int, int] | None:
+        return self._spans
+
+
+def own_cost_us(inflight: int, device_clock: bool) -> float:
+    """Time that the loop itself takes for a batch in this process: the median around nothing.
+
+    The median, because a batch during which the process was set aside tells of others.
+
+    Args:
+        inflight: batches kept submitted and not yet collected.
+        device_clock: whether device spans are kept as well.
+    """
+    stream = Stream(_Nothing(device_clock), 1, inflight)  # type: ignore[arg-type]
+    now = time.perf_counter_ns()
+    done_ns = stream.run(now, now + NULL_NS).done_ns
+    return float(np.median(np.diff(done_ns))) / 1e3 if len(done_ns) > 1 else NULL_NS / 1e3
 
 
 def _chunk() -> NDArray[np.int64]:

@@ -101,6 +101,7 @@ def summarise(
         **_device_time(traces, parts, begin, end),
         "items_per_s_per_worker": sum(rates) / len(rates),
         "imbalance": max(rates) / min(rates) - 1,
+        "slowest_worker": int(np.argmin(rates)),
         "start_skew_ms": _spread([trace.late_ns for trace in traces]) / 1e6,
         "end_skew_ms": _spread([int(part.done_ns[-1]) for part in parts]) / 1e6,
         "warmup_s": begin / 1e9,

@@ -97,6 +97,7 @@ window_s               float64   s        length of the window common to all wor
 _AGGREGATE = """
 items_per_s_per_worker float64   items/s  items_per_s / workers
 imbalance              float64   1        fastest worker's rate / slowest worker's rate - 1
+slowest_worker         int16     -        number of the slowest worker, from 0
 start_skew_ms          float64   ms       first to last worker at the start of the stream
 end_skew_ms            float64   ms       first to last worker at the end of the stream
 clock_bound_us         float64   us       worst bound on a worker's clock against the driver's
@@ -171,7 +172,7 @@ telemetry_gap_s        float64   s        longest time without a reading inside 
 """
 _HOST = """
 foreign_load_frac      float64   1        CPU time of others on the worker's own cores / its CPUs; worst
-node_load_frac         float64   1        CPU time of all but the workers / CPUs of the node; worst node
+node_load_frac         float64   1        CPU time of all but this point's workers / CPUs of the node; worst
 steal_frac             float64   1        time of the worker's CPUs given to other machines; worst
 cpu_busy_frac          float64   1        CPU time of the worker's process / its CPUs, mean
 cpu_mhz_mean           float64   MHz      clock of the worker's CPUs, mean

@@ -269,7 +269,7 @@ def test_the_list_of_flags_is_closed():
         "information": [
             *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal"),
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "ecc_error"),
-            *("telemetry_gap", "energy_mismatch", "outliers", "precision_only"),
+            *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),
         ],
         "failure": ["oom", "timeout"],
     }
@@ -316,6 +316,7 @@ def test_nothing_known_raises_nothing():
         ({"imbalance": 0.06}, "imbalance"),
         ({"host_idle_frac": 0.06}, "host_bound"),
         ({"outlier_blocks": 1}, "outliers"),
+        ({"harness_frac": 0.02}, "harness_cost"),
         ({"trials": 1}, "precision_only"),
         ({"others": ("clock_skew",)}, "clock_skew"),
     ],
@@ -368,6 +369,19 @@ def test_evidence_is_read_from_the_columns_of_the_row():
     of_gpu = rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu"))
     assert set(of_gpu) == {"throttled_thermal", "clock_low", "lowered_priority"}
     assert rules.flags(rules.evidence(known.warm, known.last, 3, {}, "cpu")) == ()
+
+
+def test_the_loops_own_cost_counts_against_the_time_of_a_batch():
+    known = evidence()
+    columns = {
+        "harness_us_per_batch": 2.0,
+        "items_per_s_per_worker": 8 * 6000.0,
+        "items": 800,
+        "batches": 100,
+    }
+    found = rules.evidence(known.warm, known.last, 3, columns, "cpu")
+    assert found.harness_frac == pytest.approx(0.012)  # 2 us of 167 us
+    assert rules.flags(found) == ("harness_cost",)
 
 
 # --- advice ---------------------------------------------------------------------------------------

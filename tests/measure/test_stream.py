@@ -173,3 +173,8 @@ def test_others_look_on_while_it_runs(monkeypatch):
     assert seen[:4] == [(0, []), (1, [100]), (2, [100, 200]), (3, [200, 300])]
     assert seen[9] == (9, [800, 900])
     np.testing.assert_array_equal(stream.done_since(6), [700, 800, 900, 1000])
+
+
+def test_the_loops_own_price_is_microseconds():
+    cost_us = module.own_cost_us(2, device_clock=True)
+    assert 0.1 < cost_us < 200  # about 1 us on an idle core; generous to a busy machine

@@ -1,0 +1,156 @@
+"""A worker in this process, beside a made-up driver: what it reads goes all the way to the flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from fake_nvml import FakeNvml
+
+from raybench import statistics
+from raybench.config import compose
+from raybench.driver import make_plan
+from raybench.machine import devices, nvml
+from raybench.measure import rules
+from raybench.measure.hardware import with_hardware
+from raybench.measure.summary import summarise
+from raybench.worker import Worker
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A GPU whose clocks and limits the driver tells; only this process is on it."""
+    fake = FakeNvml()
+    fake.told = {
+        "nvmlDeviceGetComputeRunningProcesses": [_process(os.getpid())],
+        "nvmlDeviceGetMaxClockInfo": 1980,
+        "nvmlDeviceGetTotalEccErrors": 0,
+        "nvmlDeviceGetCurrentClocksEventReasons": 0,
+    }
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    return fake
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """Where the worker would have moved this process to."""
+    moves = []
+    monkeypatch.setattr(devices, "pin", moves.append)
+    return moves
+
+
+def _process(pid):
+    return type("Process", (), {"pid": pid})()
+
+
+@pytest.fixture
+def point():
+    words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
+    return make_plan(compose(words, lambda settings: {"gpu": 1, "cpu": 1}), "").points[0]
+
+
+def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
+    """Prepare and stream for a while, looking on once; gives the last look and the measurement."""
+    worker.prepare(point, 0, 0, 0)
+    found = []
+    start = time.perf_counter_ns() + 50_000_000
+    backstop = start + 60 * 10**9
+    thread = threading.Thread(
+        target=lambda: found.append(worker.stream(start, backstop, 100_000_000, 1000))
+    )
+    thread.start()
+    time.sleep(seconds)
+    meanwhile()
+    look = worker.look(0)
+    worker.halt()
+    thread.join()
+    return look, found[0]
+
+
+ABOUT_TIMES = {"few_batches", "outliers", "host_bound", "harness_cost"}
+
+
+def flags(measurement):
+    """The columns of a window of half a second, and the flags that rest on readings."""
+    summary = summarise([measurement.trace], 2, 5, 100_000_000, 1)
+    summary = with_hardware(summary, [measurement.trace], [measurement.readings])
+    last = rules.Look(5, statistics.mean_ci(np.ones(30)), *_still(), ())
+    warm = rules.WarmUp("agreed", 2)
+    raised = rules.flags(rules.evidence(warm, last, 3, summary.trial, "gpu"))
+    return summary, set(raised) - ABOUT_TIMES
+
+
+def _still():
+    return statistics.Step(0, 0.0, 0.0), statistics.Drift(0.0, 0.0)
+
+
+def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):
+    look, measurement = streamed(Worker("w"), point)
+    readings, trace = measurement.readings, measurement.trace
+    assert readings.gpu[0].t_ns <= trace.start_ns
+    assert readings.gpu[-1].t_ns >= trace.done_ns[-1]
+    assert len(readings.host) >= 3
+    assert set(look.temp_c.tolist()) == {55}
+    summary, raised = flags(measurement)
+    assert summary.trial["sm_clock_mhz_mean"] == 1980
+    assert summary.trial["foreign_processes"] == 0
+    assert summary.trial["foreign_load_frac"] is not None
+    assert raised == set()
+    assert driver.opened == 0
+
+
+def test_heat_foreign_processes_and_memory_errors_become_flags(driver, point, pinned):
+    def trouble():
+        driver.told |= {
+            "nvmlDeviceGetComputeRunningProcesses": [_process(os.getpid()), _process(1)],
+            "nvmlDeviceGetTotalEccErrors": 2,
+        }
+
+    driver.told |= {"nvmlDeviceGetCurrentClocksEventReasons": 0x20 | 0x80}
+    driver.told |= {"nvmlDeviceGetClockInfo": 1000}
+    _, measurement = streamed(Worker("w"), point, meanwhile=trouble)
+    _, raised = flags(measurement)
+    assert raised == {
+        *("throttled_thermal", "throttled_hw", "foreign_process", "clock_low", "ecc_error")
+    }
+
+
+def test_a_driver_that_refuses_every_figure_costs_columns_and_no_row(driver, point, pinned):
+    driver.told = {}
+    driver.refused = {
+        name for name in dir(FakeNvml) if "DeviceGet" in name and not name.endswith(("UUID", "Index", "Count"))
+    }  # fmt: skip
+    look, measurement = streamed(Worker("w"), point)
+    assert np.isnan(look.temp_c).all()
+    summary, raised = flags(measurement)
+    assert summary.trial["temp_c_max"] is None
+    assert raised == set()
+
+
+def test_a_worker_moves_to_the_cpus_near_its_gpu_and_back_before_the_next_point(
+    driver, point, pinned, monkeypatch
+):
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(devices, "_siblings", str)
+    driver.told["nvmlDeviceGetCpuAffinity"] = [0b1111_1100]
+    worker = Worker("w")
+    prepared = [worker.prepare(point, 0, 0, 0) for _ in range(2)]
+    # three devices near six CPUs: two each
+    assert [each.device.cpus for each in prepared] == [(2, 3), (2, 3)]
+    assert pinned == [list(range(8)), [2, 3]] * 2
+    assert prepared[0].device.pci_bus_id == "00000000:17:00.0"
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_a_gpu_that_only_the_cluster_knows_of_has_no_readings(monkeypatch, point, pinned):
+    monkeypatch.setattr(nvml, "inventory", lambda: ())
+    _, measurement = streamed(Worker("w"), point, 0.9)
+    assert measurement.readings.gpu == ()
+    summary, _ = flags(measurement)
+    assert summary.trial["telemetry_gap_s"] is None
