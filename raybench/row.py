@@ -159,6 +159,7 @@ def workers(gang: Gang, summary: Summary) -> list[Columns]:
                 "cpu_affinity": prepared.affinity,
                 "threads": prepared.engine.threads,
                 "nice": member.place.nice,
+                "env_allowlist": prepared.variables,
                 "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.engine.notes),
                 "clock_offset_us": clock.offset_ns / 1e3,

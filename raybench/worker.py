@@ -65,7 +65,7 @@ class Prepared:
         fidelity: of the first outputs to fp32; None where not computed.
         harness_us: time of the measuring loop itself, one batch.
         affinity: CPUs that the process is pinned to.
-        environment: facts about this node.
+        variables: of the process's environment that bear on the measurement.
     """
 
     device: Device
@@ -77,7 +77,7 @@ class Prepared:
     harness_us: float
     input_shape: str
     affinity: str
-    environment: dict[str, Any]
+    variables: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,6 @@ class Worker:
         )
         first_ms = self._one_batch(0) * 1e3
         compared = self._compare(model) if rank == 0 and engine_class.reads_graph else None
-        facts = environment.snapshot()
         return Prepared(
             device=device,
             engine=self._engine.info,
@@ -193,7 +192,7 @@ class Worker:
             harness_us=own_cost_us(point.inflight, self._engine.info.device_clock),
             input_shape=_shapes(model, point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
-            environment=facts,
+            variables=environment.variables(),
         )
 
     def _take_device(self, kind: str, seat: int) -> Device:

@@ -124,6 +124,7 @@ def test_load_on_the_workers_core_makes_the_row_say_so(on_a_core):
     cpu = devices.cores()[0]
     row, worker = on_a_core(cpu)
     assert worker["cpu_affinity"] == str(cpu)
+    assert dict(worker["env_allowlist"])["OMP_NUM_THREADS"] == "1"  # Ray's doing
     assert row["verdict"] == "unstable"
     assert "foreign_load" in row["flags"]
     assert worker["foreign_load_frac"] > 0.2

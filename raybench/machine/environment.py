@@ -167,8 +167,8 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _environment_variables() -> dict[str, str]:
-    """By allow-list: the others may hold secrets."""
+def variables() -> dict[str, str]:
+    """This process's environment variables, by allow-list: the others may hold secrets."""
     return {
         name: value
         for name, value in sorted(os.environ.items())
@@ -197,5 +197,5 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "cloud_provider": _cloud_provider,
     "instance_type": _instance_type,
     "slurm_job_id": lambda: os.environ.get("SLURM_JOB_ID"),
-    "env_allowlist": _environment_variables,
+    "env_allowlist": variables,
 }

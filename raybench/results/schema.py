@@ -212,6 +212,7 @@ pid                    int32     -        process
 cpu_affinity           string    -        CPUs that the process may use
 threads                int16     -        CPU threads that compute
 nice                   int16     -        niceness of the process
+env_allowlist          map       -        its environment variables that bear on the measurement
 notes                  strings   -        what the engine tells of this run
 clock_offset_us        float64   us       worker's clock - driver's clock
 clock_rtt_us           float64   us       least round trip of the pings behind it
