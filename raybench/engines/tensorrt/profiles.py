@@ -61,7 +61,7 @@ def inspect(trt: Any, context: Any) -> dict[str, dict[str, Any]]:
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    layers = json.loads(text).get("Layers", [])
+    layers = json.loads(text, strict=False).get("Layers", [])  # 8.6 leaves raw tabs in strings
     return {layer["Name"]: layer for layer in layers if isinstance(layer, dict)}
 
 

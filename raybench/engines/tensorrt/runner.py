@@ -1,4 +1,4 @@
-"""Runner: buffers, streams, events and graphs of one loaded plan. Not yet run on a GPU.
+"""Runner: buffers, streams, events and graphs of one loaded plan.
 
 A slot holds everything that one batch in flight needs: a stream, device buffers, pinned outputs,
 events. Slots that share an execution context form a lane; they take turns, and each waits for the
