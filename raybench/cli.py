@@ -7,6 +7,7 @@ configuration, nothing was started; 130 interrupted, rows kept.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ verbs
   list      experiments, models, engines and presets
   doctor    what this machine can do, engine by engine, and what is missing
   show DIR  the table of a results folder
+  report DIR...  one offline page, Markdown and figures from results folders
 
 examples
   raybench experiment=scaling
@@ -36,12 +38,15 @@ examples
   raybench plan experiment=paper device=gpu cluster.gpus=4
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
+  raybench report results other/results out=report by=device
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers
             the axes: one value or a list, e.g. batch_size=[1,8,32]
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
+  of report: out=DIR  title=TEXT  by=FACTOR  base=VALUE  scaling.mode=weak|strong
+             usd_per_device_hour=PRICE
 """
 
 
@@ -126,10 +131,43 @@ def _show(words: list[str]) -> int:
     return 0
 
 
+def _report(words: list[str]) -> int:
+    from raybench.report.report import report
+
+    folders, given = _parted(words)
+    if not folders:
+        raise ConfigError("report takes results folders. Write: raybench report results")
+    written = report(folders, **given)
+    for note in written.notes:
+        print(f"raybench: {note}", file=sys.stderr)
+    print(f"Report  {written.page}")
+    print(
+        f"        {len(written.files) - 1} more files beside it: Markdown, figures as SVG and PNG"
+    )
+    return 1 if written.failed else 0
+
+
+def _parted(words: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Folders, and options as keywords of `report`."""
+    from raybench.report.answers import question
+
+    folders: list[str] = []
+    given: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and not os.path.isdir(word):
+            given[key] = value
+        else:
+            folders.append(word)
+    own: dict[str, Any] = {name: given.pop(name) for name in ("out", "title") if name in given}
+    return folders, {**own, "question": question(given)}
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "list": _list,
     "doctor": _doctor,
     "show": _show,
+    "report": _report,
 }

@@ -1,0 +1,1 @@
+"""Figures: one file a question, each gives drawings with captions."""
