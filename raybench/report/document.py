@@ -49,13 +49,11 @@ class Cell:
     """One entry of a table.
 
     Attributes:
-        value: what it is sorted by; None for its text.
         drawing: an SVG element of ours that is shown in place of the text.
         marks: of the row, for a verdict.
     """
 
     text: str
-    value: float | None = None
     drawing: str | None = None
     marks: tuple[str, ...] = ()
 

@@ -36,7 +36,7 @@ def _factor(name: str, series: Sequence[Series]) -> Filled:
     values = [getattr(one, name) for one in series]
     title = _TITLES.get(name, name.replace("_", " "))
     if name in ("batch_size", "inflight"):
-        cells = [Cell(write.fixed(value, 0), value) for value in values]
+        cells = [Cell(write.fixed(value, 0)) for value in values]
         return Column(title, kind="count"), cells
     unknown = "none" if name == "memory_limit_bytes" else write.NONE
     words = [unknown if value is None else word(name, value) for value in values]
@@ -47,7 +47,7 @@ def _factor(name: str, series: Sequence[Series]) -> Filled:
 
 def counts(title: str, values: Sequence[int | None]) -> Filled:
     """Whole numbers that can be filtered by."""
-    return Column(title, kind="count"), [Cell(write.fixed(v, 0), v) for v in values]
+    return Column(title, kind="count"), [Cell(write.fixed(v, 0)) for v in values]
 
 
 def numbers(
@@ -58,7 +58,7 @@ def numbers(
         return None
     texts = write.column(values, digits)
     return Column(title, unit, "number"), [
-        Cell("" if v is None else t, v) for t, v in zip(texts, values, strict=True)
+        Cell("" if v is None else t) for t, v in zip(texts, values, strict=True)
     ]
 
 
@@ -70,7 +70,7 @@ def fixed(
         return None
     scaled = [None if value is None else value * factor for value in values]
     return Column(title, unit, "number"), [
-        Cell("" if v is None else write.fixed(v, places), v) for v in scaled
+        Cell("" if v is None else write.fixed(v, places)) for v in scaled
     ]
 
 
@@ -107,7 +107,7 @@ def words(title: str, values: Iterable[str | None]) -> Filled | None:
 
 def repeats(items: Sequence[Any]) -> Filled:
     """How many trials stand behind each item."""
-    return Column("trials", kind="number"), [Cell(str(i.trials), i.trials) for i in items]
+    return Column("trials", kind="number"), [Cell(str(i.trials)) for i in items]
 
 
 def verdicts(items: Sequence[Any]) -> Filled:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from raybench.report.document import Cell, Column, Document, Part, Section
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-_NUMERIC = ("number", "count")
+_CLASSES = {
+    "factor": "f", "count": "c", "number": "n", "interval": "i", "verdict": "w", "text": "t",
+    "drawing": "d",
+}  # fmt: skip
+"""Classes of cells, of which a page may have ten thousand."""
 
 
 def page(document: Document) -> str:
@@ -132,19 +136,16 @@ def _table(table: Table) -> str:
 
 def _head(column: Column) -> str:
     unit = f' <span class="unit">{text(column.unit)}</span>' if column.unit else ""
-    return f'<th scope="col" class="{column.kind}">{text(column.title)}{unit}</th>'
+    return f'<th scope="col" class="{_CLASSES[column.kind]}">{text(column.title)}{unit}</th>'
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    css = f' class="{column.kind}"'
+    css = f' class="{_CLASSES[column.kind]}"'
     if column.kind == "verdict":
         return f"<td{css}>{_verdict(cell.text, cell.marks)}</td>"
     if cell.drawing is not None:
         return f"<td{css}>{cell.drawing}</td>"
-    value = (
-        "" if cell.value is None or column.kind not in _NUMERIC else f' data-v="{cell.value:.9g}"'
-    )
-    return f"<td{css}{value}>{text(cell.text)}</td>"
+    return f"<td{css}>{text(cell.text)}</td>"
 
 
 def _verdict(word: str, marks: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from raybench.report.document import Part, Table, Tone
 
 _MOST_FINDINGS = 6
-_EVIDENCE_FIGURES = 4
+_EVIDENCE_FIGURES = 3
 _TONES: dict[str, Tone] = {"reproduced": "good", "not reproduced": "bad"}
 
 

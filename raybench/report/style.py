@@ -169,32 +169,35 @@ def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> 
             linestyle=(0, (4, 1.6)) if simulated else "-",
             zorder=2,
         )
-    for dot in dots:
-        if dot.lo is not None and dot.hi is not None:
-            whisker(axes, dot.x, dot.lo, dot.hi, tint)
-        marker(axes, dot, tint)
+    whiskers(axes, dots, tint)
+    for marks in dict.fromkeys(dot.marks for dot in dots):
+        _markers(axes, [dot for dot in dots if dot.marks == marks], marks, tint)
 
 
-def whisker(axes: Axes, x: float, lo: float, hi: float, tint: str) -> None:
-    """An interval."""
-    axes.plot([x, x], [lo, hi], color=tint, linewidth=1.1, solid_capstyle="butt", zorder=3)
+def whiskers(axes: Axes, dots: Sequence[Dot], tint: str) -> None:
+    """The intervals of those that have one."""
+    known = [(d.x, d.lo, d.hi) for d in dots if d.lo is not None and d.hi is not None]
+    if known:
+        x, low, high = zip(*known, strict=True)
+        axes.vlines(x, low, high, colors=tint, linewidth=1.1, zorder=3)
 
 
-def marker(axes: Axes, dot: Dot, tint: str) -> None:
-    """A point in the grammar of marks."""
-    axes.plot([dot.x], [dot.y], linestyle="none", zorder=4, **_shape(dot.marks, tint))
-    if "unstable" in dot.marks:
-        axes.plot([dot.x], [dot.y], marker="x", color=INK, markersize=7.5, markeredgewidth=1.0,
+def _markers(axes: Axes, dots: Sequence[Dot], marks: Sequence[str], tint: str) -> None:
+    """Points of the same marks, in the grammar of marks."""
+    x, y = [dot.x for dot in dots], [dot.y for dot in dots]
+    axes.plot(x, y, linestyle="none", zorder=4, **_shape(marks, tint))
+    if "unstable" in marks:
+        axes.plot(x, y, marker="x", color=INK, markersize=7.5, markeredgewidth=1.0,
                   linestyle="none", zorder=5)  # fmt: skip
-    if "capped" in dot.marks:
-        _caret(axes, dot.x, dot.y)
+    if "capped" in marks:
+        for dot in dots:
+            _caret(axes, dot.x, dot.y)
 
 
 def bar(axes: Axes, dot: Dot, width: float, tint: str) -> None:
     """A bar in the grammar of marks; a whisker is its interval."""
     axes.bar([dot.x], [dot.y], width=width, zorder=2, **_fill(dot.marks, tint))
-    if dot.lo is not None and dot.hi is not None:
-        whisker(axes, dot.x, dot.lo, dot.hi, INK)
+    whiskers(axes, [dot], INK)
     if "capped" in dot.marks:
         _caret(axes, dot.x, min(dot.hi or dot.y, 1.45 * dot.y))
 
@@ -236,7 +239,15 @@ def key(
 
 
 def ladder(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None:
-    """A logarithmic x axis with a tick at every value that was measured, and only there."""
+    """An x axis with a tick at every value that was measured, and only there.
+
+    Labels that would touch are left out, the largest value's never.
+
+    Args:
+        axes: of the panel.
+        values: where there are points.
+        base: of the logarithm; None for a linear axis.
+    """
     ticks = sorted(set(values))
     if base is not None and len(ticks) > 1 and min(ticks) > 0:
         axes.set_xscale("log", base=base)
@@ -245,8 +256,8 @@ def ladder(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None
         room = 0.06 * (max(ticks) - min(ticks)) or 0.5
         axes.set_xlim(min(ticks) - room, max(ticks) + room)
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xticks(_spaced(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    shown = _spaced(axes, ticks)
+    axes.set_xticks(ticks, [f"{tick:.0f}" if tick in shown else "" for tick in ticks])
 
 
 def categories(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
@@ -264,7 +275,8 @@ def over(axes: Axes, dot: Dot, words: str) -> None:
     lift = 12 if "capped" in dot.marks else 3
     axes.annotate(words, (dot.x, min(max(dot.hi or 0, dot.y), 1.45 * dot.y)), xytext=(0, lift), ha="center",
                   textcoords="offset points", va="bottom", fontsize=7.5, color=INK,
-                  linespacing=1.15, zorder=6)  # fmt: skip
+                  linespacing=1.15, zorder=7,
+                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})  # fmt: skip
 
 
 def lying_bar(
@@ -307,6 +319,10 @@ def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
     """The drawing in its three forms."""
     text, image = io.StringIO(), io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name}):
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+        figure.set_layout_engine("none")  # what is laid out once need not be again, twice
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(image, format="png", dpi=_PNG_DPI, metadata={"Software": None})
     svg = _slim(text.getvalue())
@@ -362,11 +378,27 @@ def _fitting(labels: Sequence[str]) -> int:
     return max(1, min(len(labels), int(WIDTH_IN / widest)))
 
 
-def _spaced(ticks: Sequence[float], most: int = 12) -> Sequence[float]:
-    step = -(-len(ticks) // most)
-    return ticks[::step]
+def _spaced(axes: Axes, ticks: Sequence[float]) -> set[float]:
+    """Ticks whose labels do not touch, from the largest down; the axis has its scale already."""
+    low, high = axes.get_xlim()
+    place = axes.get_xaxis().get_transform().transform
+    ends = place([low, high])
+    grid = axes.get_gridspec()
+    columns = 1 if grid is None else grid.ncols
+    inches = 0.8 * WIDTH_IN / columns
+    shown: set[float] = set()
+    free = float("inf")
+    for tick in sorted(ticks, reverse=True):
+        middle = float((place([tick])[0] - ends[0]) / (ends[1] - ends[0])) * inches
+        half = 0.036 * len(f"{tick:.0f}") + 0.03
+        if middle + half <= free:
+            shown.add(tick)
+            free = middle - half
+    return shown
 
 
+_TAG = re.compile(r"<[^>]*>")
+_DECIMAL = re.compile(r"-?\d+\.\d+")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _ID = re.compile(r'(?<= id=")([^"]+)(?=")|(?<=href="#)([^"]+)(?=")|(?<=url\(#)([^)]+)(?=\))')
 _FONT = re.compile(r"'DejaVu Sans'(?:, [^;\"]+)?")
@@ -378,8 +410,19 @@ def _slim(svg: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
-    svg = _NUMBER.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), svg)
+    svg = _TAG.sub(lambda tag: _NUMBER.sub(_rounded, tag[0]), svg)  # never in a label
+    svg = re.sub(r'(?<= d=")[^"]+', _tight, svg)
     return re.sub(r"\n\s*", "\n", svg)
+
+
+def _tight(path: re.Match[str]) -> str:
+    """A path to a tenth of a point, which no eye and no printer tells from it."""
+    whole = _DECIMAL.sub(lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), path[0])
+    return re.sub(r"\s*([A-Z])\s*", r"\1", whole).strip()
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{float(match[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _inline(svg: str, name: str, title: str) -> str:

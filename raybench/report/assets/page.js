@@ -23,8 +23,7 @@
   // tables: sorting by any column; unknown values stay at the end either way
   function key(cell, numeric) {
     if (!numeric) return cell.textContent.trim().toLowerCase() || null;
-    const stored = cell.dataset.v;
-    const value = stored === undefined ? parseFloat(cell.textContent.replace(/,/g, "")) : +stored;
+    const value = parseFloat(cell.textContent.replace(/,/g, ""));
     return Number.isNaN(value) ? null : value;
   }
   function compare(a, b, numeric) {
@@ -33,7 +32,7 @@
   function sort(table, head) {
     const falling = head.getAttribute("aria-sort") === "ascending";
     const at = head.cellIndex;
-    const numeric = head.matches(".number, .count");
+    const numeric = head.matches(".n, .c");
     const body = table.tBodies[0];
     const rows = [...body.rows].map((row) => [key(row.cells[at], numeric), row]);
     rows.sort(([a], [b]) => {
@@ -48,7 +47,7 @@
   }
   function makeSortable(table) {
     for (const head of table.tHead.rows[0].cells) {
-      if (head.classList.contains("drawing") || head.classList.contains("interval")) continue;
+      if (head.matches(".d, .i")) continue;
       const control = document.createElement("button");
       control.type = "button";
       control.append(...head.childNodes);
@@ -73,7 +72,7 @@
     const count = document.createElement("output");
     const selects = [];
     [...table.tHead.rows[0].cells].forEach((head, at) => {
-      if (!head.matches(".factor, .count, .verdict")) return;
+      if (!head.matches(".f, .c, .w")) return;
       const values = choices(table, at);
       if (values.length < 2 || values.length > 24) return;
       const name = head.textContent.trim();

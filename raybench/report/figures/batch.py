@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raybench.report.document import Figure
     from raybench.report.labels import Panel
 
-_ABREAST, MOST_FIGURES = 2, 4
+_ABREAST, MOST_FIGURES = 2, 2
 
 
 def figures(batch: Batch) -> Iterator[Figure]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raybench.analysis.generation import Generation, Side
     from raybench.report.document import Figure
 
-_ABREAST, _GROUPS, MOST_FIGURES = 2, 3, 3
+_ABREAST, _GROUPS, MOST_FIGURES = 2, 3, 2
 
 
 def figures(generation: Generation) -> Iterator[Figure]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raybench.analysis.precision import Gain, Precision
     from raybench.report.document import Figure
 
-_ABREAST, _GROUPS, MOST_FIGURES = 2, 4, 4
+_ABREAST, _GROUPS, MOST_FIGURES = 2, 4, 2
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raybench.report.labels import Panel
 
 _ABREAST = 2
-MOST_FIGURES = 5
+MOST_FIGURES = 3
 _LINEAR = 16
 """Numbers of workers up to which a linear axis, on which the ideal is a line, has room."""
 
@@ -87,7 +87,7 @@ def _curve(rates: Any, shares: Any, entries: Sequence[Entry], curve: Curve, tint
     base = min(good, key=lambda entry: entry.workers or 0)
     first, last = curve.workers[0], curve.workers[-1]
     scale = (base.items_per_s or 0) / first
-    ideal = np.linspace(first, last, 64)
+    ideal = np.geomspace(first, last, 24 if last > _LINEAR else 2)
     rates.plot(ideal, scale * ideal, color=tint, linestyle=":", linewidth=1.1, zorder=1)
     if curve.law is not None:
         _law(rates, curve, last, tint)

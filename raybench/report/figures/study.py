@@ -47,18 +47,18 @@ def _figure(one: Study) -> Figure:
     marks = {mark for bar in one.here for mark in bar.marks}
     style.key(figure, tints, marks, bars=one.axis != "batch_size")
     drawn = [bar for bar in one.here if bar.items_per_s is not None]
-    caption = (
-        f"{_SOURCE} Right: measured here; whiskers: 95 % intervals. Numbers above the bars are "
-        "ratios to the first of each network. "
-        if one.axis != "batch_size"
-        else f"{_SOURCE} Right: measured here; whiskers: 95 % intervals. "
+    sure = "whiskers are 95 % intervals" if any(b.items_per_s_lo for b in drawn) else "no intervals"
+    ratios = (
+        ""
+        if one.axis == "batch_size"
+        else "Above the bars their ratio to the first of each network, and items per second."
     )
     missing = " ".join(one.missing)
     return style.finish(
         figure,
         f"study-{one.number}",
         f"Figure {one.number} of the 2017 study: {one.title}",
-        " ".join(part for part in (caption.strip(), told(drawn), missing) if part),
+        " ".join(p for p in (f"{_SOURCE} Right: here, {sure}.", ratios, told(drawn), missing) if p),
     )
 
 
