@@ -45,7 +45,9 @@ def figure(
             _line(axes[row][0], trace, getattr(trace, field), tint, "simulated" in marks)
     _dress([row[0] for row in axes], some, gauges)
     style.key(canvas, tints if len(tints) > 1 else {}, ())
-    axes[0][0].set_title(style.words(marks), loc="right", color=style.MUTED, fontweight="normal")
+    axes[0][0].set_title(
+        style.words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
+    )
     caption = (
         f"{words} Each value is a block; the grey ground is warm-up, which does not count. "
         f"Trials start at 0 s of their window. "
@@ -69,7 +71,8 @@ def _dress(axes: Sequence[Any], traces: Sequence[Trace], gauges: Sequence[str]) 
     start = min(float(trace.t_s[0]) for trace in traces)
     end = max(float(trace.t_s[-1]) for trace in traces)
     for axis, label in zip(axes, ("items/s", *(_GAUGES[g] for g in gauges)), strict=True):
-        axis.set_ylabel(label)
+        # above the panel: beside it, a low panel has no room
+        axis.set_title(label, loc="left", fontsize=8, fontweight="normal", color=style.MUTED, pad=3)
         axis.set_xlim(start, end)
         axis.margins(y=0.15)
         axis.yaxis.set_major_formatter(style.plain())
