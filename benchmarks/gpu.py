@@ -1,8 +1,9 @@
 """What raybench is on one NVIDIA GPU: checks, batch ladder, overheads, memory, telemetry, stability.
 
-Jobs run one after another in a process of their own (gpu_worker.py), most telling first, until the
-budget is spent; what is done is skipped next time. Rows go to RESULTS/rows.jsonl, the tables to
-RESULTS/table.md and, last, to the terminal.
+First the plans are built, many at a time: a builder keeps one core of the host busy and the GPU for
+a few per cent of the time. Then the jobs run one after another in a process of their own
+(gpu_worker.py), most telling first, until the budget is spent; what is done is skipped next time.
+Rows go to RESULTS/rows.jsonl, the tables to RESULTS/table.md and, last, to the terminal.
 
     benchmarks/gpu.sh RESULTS [--budget 470] [--only ladder,overhead] [--engine tensorrt]
 """
@@ -26,11 +27,19 @@ Row = dict[str, Any]
 MODELS = ("alexnet", "googlenet", "resnet50")
 PRECISIONS = ("int8", "fp32", "fp16", "tf32")
 BATCHES = (1, 8, 32, 128, 1024, 4096)
+BOTH_WAYS = (1, 128)
+"""Batches that are measured with transfers, too."""
 ORDER = (128, 1, 32, 8, 1024, 4096)
 GRACE_S = 15.0
 """How far a job may run past the budget before its process is ended."""
-GUESS_S = {1: 14.0, 8: 14.0, 32: 14.0, 128: 16.0, 1024: 25.0, 4096: 45.0}
-"""Build and two measurements of one plan on an H200, before anything was measured."""
+MEASURE_S = 5.0
+"""Two measurements of one plan that is built, at a guess."""
+BUILDERS = 6
+"""Processes that build at the same time: they share the GPU in turns, and more gain no time."""
+
+BUILDING = (*("timing_rounds", "jit_convolutions", "optimization_level"),
+            *("largest_batch", "best_batch", "int8_rest"))  # fmt: skip
+"""Options that decide a plan."""
 
 WAYS: dict[str, dict[str, Any]] = {
     "graph, copies inside": {},
@@ -39,14 +48,24 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def _builder(batch: int) -> dict[str, Any]:
-    """Large batches time each tactic once: a run of milliseconds needs no averaging."""
-    return {"timing_rounds": 1 if batch >= 1024 else 4}
+BUILDER: dict[str, Any] = {
+    "timing_rounds": 2,
+    "optimization_level": 2,
+    "jit_convolutions": False,
+    "largest_batch": 1024,
+    "best_batch": 128,
+}
+"""One dynamic plan a network and precision, quick to build; options of the engine, on every row."""
+STATIC: dict[str, Any] = {**BUILDER, "largest_batch": None, "best_batch": None}
 
 
 def _case(model: str, precision: str, batch: int, **more: Any) -> Row:
-    options = {**_builder(batch), **more.pop("options", {})}
+    options = {**BUILDER, **more.pop("options", {})}
     return {"model": model, "precision": precision, "batch_size": batch, "options": options, **more}
+
+
+def _for_batch(batch: int) -> dict[str, Any]:
+    return STATIC if batch > BUILDER["largest_batch"] else BUILDER
 
 
 def _job(kind: str, part: str, name: str, guess_s: float, **more: Any) -> Row:
@@ -59,8 +78,11 @@ def _ladder(models: Iterable[str], batches: Iterable[int]) -> list[Row]:
             "points",
             "ladder",
             f"{model}-{precision}-{batch}",
-            GUESS_S[batch],
-            cases=[_case(model, precision, batch, transfers=on) for on in (False, True)],
+            MEASURE_S,
+            cases=[
+                _case(model, precision, batch, transfers=on, options=_for_batch(batch))
+                for on in ((False, True) if batch in BOTH_WAYS else (False,))
+            ],
         )
         for batch in batches
         for model in models
@@ -71,110 +93,81 @@ def _ladder(models: Iterable[str], batches: Iterable[int]) -> list[Row]:
 def _check() -> Row:
     small = {"pool_bytes": 32 << 20}
     modes = [
-        {"inflight": inflight, "transfers": on, "options": {**_builder(32), **way, **streams}}
+        {"inflight": inflight, "transfers": on, "options": {**BUILDER, **way, **streams}}
         for way in WAYS.values()
         for streams in ({}, {"streams": 2})
         for on in (True, False)
         for inflight in (1, 3)
     ]
-    plain = {**_builder(32), "cuda_graphs": False}
+    plain = {**BUILDER, "cuda_graphs": False}
     case = _case("googlenet", "fp32", 32, transfers=True, **small)
-    return _job("check", "check", "modes", 60.0, case=case, plain=plain, modes=modes, rounds=8)
+    return _job("check", "check", "modes", 30.0, case=case, plain=plain, modes=modes, rounds=8)
 
 
-def _overhead() -> list[Row]:
-    return [
-        _job(
-            "points",
-            "overhead",
-            f"{model}-{precision}-{batch}",
-            35.0,
-            cases=[
-                _case(
-                    model,
-                    precision,
-                    batch,
-                    transfers=on,
-                    inflight=inflight,
-                    options=way,
-                    seconds=1.0,
-                )
-                for way in WAYS.values()
-                for on in (False, True)
-                for inflight in ((1, 2) if batch == 1 else (2,))
-            ],
-        )
-        for model, precision in (("googlenet", "int8"), ("resnet50", "fp16"))
-        for batch in (1, 128)
+def _overhead(model: str, precision: str, batch: int) -> Row:
+    cases = [
+        _case(model, precision, batch, transfers=on, inflight=inflight, options=way)
+        for way in WAYS.values()
+        for on in (False, True)
+        for inflight in ((1, 2) if batch == 1 else (2,))
     ]
+    return _job("points", "overhead", f"{model}-{precision}-{batch}", 15.0, cases=cases)
 
 
 def _memory() -> list[Row]:
-    gib = 1 << 30
-    capped = [_case("googlenet", "fp32", batch, limit=gib) for batch in (8, 128, 1024, 8)]
+    """A limit that small batches keep and a large one exceeds; more in flight than any GPU holds."""
+    capped = [
+        _case("googlenet", "fp32", batch, limit=1 << 30, options=STATIC) for batch in (8, 4096, 8)
+    ]
     full = [
-        _case("alexnet", "fp32", 4096, transfers=True, inflight=64),
+        _case("alexnet", "fp32", 1024, transfers=True, inflight=256),
         _case("alexnet", "fp32", 128),
     ]
-    huge = [_case("resnet50", "fp32", 16384), _case("alexnet", "fp32", 8)]
     return [
-        _job("points", "memory", "limit", 45.0, cases=capped),
-        _job("points", "memory", "device", 40.0, cases=full),
-        _job("points", "memory", "huge", 100.0, cases=huge),
+        _job("points", "memory", "limit", 15.0, cases=capped),
+        _job("points", "memory", "device", 15.0, cases=full),
     ]
 
 
 def _ablations() -> list[Row]:
     rest = [_case(model, "int8", 128, options={"int8_rest": "fp16"}) for model in MODELS]
-    dynamic = [
-        _case("googlenet", "fp16", b, options={"largest_batch": 1024}) for b in (1, 128, 1024)
-    ]
-    streams = [_case("googlenet", "int8", b, options={"streams": 2}) for b in (1, 8, 128)]
+    static = [_case("resnet50", "int8", batch, options=STATIC) for batch in (1, 128)]
+    thorough = {**STATIC, "optimization_level": 3, "jit_convolutions": True, "timing_rounds": 8}
+    defaults = [_case("resnet50", "int8", 128, options=thorough)]
+    streams = [_case("resnet50", "int8", b, options={"streams": 2}) for b in (1, 8, 128)]
     return [
-        _job("points", "ablation", "int8-rest", 50.0, cases=rest),
-        _job("points", "ablation", "streams", 15.0, cases=streams),
-        _job("points", "ablation", "dynamic", 60.0, cases=dynamic),
+        _job("points", "ablation", "streams", 10.0, cases=streams),
+        _job("points", "ablation", "static", 10.0, cases=static),
+        _job("points", "ablation", "int8-rest", 10.0, cases=rest),
+        _job("points", "ablation", "defaults", 10.0, cases=defaults),
     ]
 
 
 def _others() -> tuple[Row, Row]:
-    polled = _case("googlenet", "int8", 1)
-    steady = _case("resnet50", "fp16", 128)
-    telemetry = _job(
-        "nvml", "nvml", "polling", 45.0, case=polled, hz=[0, 5, 50], turns=12, seconds=0.8
+    polling = {"case": _case("resnet50", "int8", 1), "hz": [0, 5, 50], "turns": 12, "seconds": 0.5}
+    steady = _case("resnet50", "int8", 128)
+    stream = {"idle_s": 4.0, "long_s": 35.0, "warm_s": 8.0, "trials": 5, "trial_s": 3.0}
+    return (
+        _job("nvml", "nvml", "polling", 25.0, **polling),
+        _job("stability", "stability", "resnet50-int8-128", 60.0, case=steady, **stream),
     )
-    stability = _job(
-        "stability",
-        "stability",
-        "resnet50-fp16-128",
-        120.0,
-        case=steady,
-        idle_s=8.0,
-        long_s=75.0,
-        warm_s=15.0,
-        trials=5,
-        trial_s=5.0,
-    )
-    return telemetry, stability
 
 
 def gpu_jobs() -> list[Row]:
     """Every job, most telling first."""
     telemetry, stability = _others()
-    first, second, third = _memory()
     return [
         _job("environment", "environment", "here", 3.0),
-        _check(),
-        *_ladder(MODELS, ORDER[:2]),
-        *_overhead(),
+        *_ladder(MODELS[::-1], ORDER[:2]),
+        *(_overhead("resnet50", "int8", batch) for batch in (1, 128)),
+        _overhead("alexnet", "fp16", 1),
         telemetry,
-        *_ladder(MODELS, ORDER[2:5]),
-        first,
+        *_memory(),
+        *_ladder(MODELS[::-1], ORDER[2:5]),
         stability,
-        *_ladder(MODELS, ORDER[5:]),
-        second,
+        _check(),
+        *_ladder(MODELS[::-1], ORDER[5:]),
         *_ablations(),
-        third,
     ]
 
 
@@ -256,21 +249,94 @@ def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
     lines.put(None)
 
 
-def run(jobs: list[Row], results: Path, budget_s: float, engine: str) -> None:
-    """Do what is not done yet, until the budget is spent."""
+def _plan_of(case: Row) -> str:
+    """What of a case decides its plan: one dynamic plan serves many batches."""
+    options = {k: v for k, v in case["options"].items() if k in BUILDING}
+    static = options.get("largest_batch") is None
+    kept = ("model", "precision", "limit", *(("batch_size",) if static else ()))
+    return json.dumps([{k: case.get(k) for k in kept}, options], sort_keys=True)
+
+
+def _needed(job: Row) -> list[Row]:
+    """The cases of a job whose plans must be there; of those on memory only the first gets one."""
+    if job["kind"] == "environment":
+        return []
+    cases: list[Row] = job.get("cases") or [job["case"]]
+    return cases[:1] if job["part"] == "memory" else cases
+
+
+def build(jobs: list[Row], results: Path, stop: float, engine: str) -> dict[str, Row]:
+    """Build every plan that the jobs ask for, in their order, until the time is up.
+
+    Returns:
+        What became of each plan that is done: status and, of one that was refused, the reason.
+    """
+    done, _ = _known(results)
+    wanted: dict[str, Row] = {}
+    for case in (case for job in jobs if job["id"] not in done for case in _needed(job)):
+        wanted.setdefault(_plan_of(case), case)
+    waiting = queue.SimpleQueue[Row]()
+    for case in wanted.values():
+        waiting.put(case)
+    there: dict[str, Row] = {}
+    threads = [
+        threading.Thread(target=_builder, args=(waiting, there, results, stop, engine))
+        for _ in range(min(BUILDERS, len(wanted)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return there
+
+
+def _builder(
+    waiting: queue.SimpleQueue[Row], there: dict[str, Row], results: Path, stop: float, engine: str
+) -> None:
+    child = Child(results / "builders.log")
+    while time.monotonic() < stop:
+        try:
+            case = waiting.get_nowait()
+        except queue.Empty:
+            break
+        began = time.monotonic()
+        kept = ("model", "precision", "batch_size", "limit", "options")
+        asked = {k: case[k] for k in kept if k in case}
+        rows, trouble = child.ask(
+            {"kind": "build", "id": "", "case": asked, "engine": engine}, stop
+        )
+        told = trouble or "; ".join(row.get("reason") or "built" for row in rows)
+        words = f"{case['model']} {case['precision']} {case['batch_size']}"
+        print(f"plan  {words:<28} {time.monotonic() - began:5.0f} s  {told[:300]}", flush=True)
+        if not trouble:
+            there[_plan_of(case)] = rows[-1]
+    child.end()
+
+
+def run(
+    jobs: list[Row], results: Path, stop: float, engine: str, there: dict[str, Row] | None = None
+) -> None:
+    """Do what is not done yet and has its plans, until the time is up."""
     began = time.monotonic()
-    stop = began + budget_s
     done, tries = _known(results)
     child = Child(results / "worker.log")
     pace = 1.0
     with (results / "rows.jsonl").open("a") as file:
         for job in jobs:
             left = stop - time.monotonic()
+            plans = [] if there is None else [_plan_of(case) for case in _needed(job)]
+            if there is not None and not set(plans) <= there.keys():
+                continue
             if job["id"] in done or tries.get(job["id"], 0) >= 2 or left < job["guess_s"] * pace:
                 continue
             started = time.monotonic()
             asked = {**_with_way(job, _rows(results)), "engine": engine}
-            rows, trouble = child.ask(asked, stop + GRACE_S)
+            refused = [there[plan] for plan in plans if there and there[plan]["status"] != "ok"]
+            rows, trouble = (
+                ([{**_told(case), **refused[0]} for case in _needed(job)], None)
+                if refused
+                else child.ask(asked, stop + GRACE_S)
+            )
             seconds = time.monotonic() - started
             if trouble:
                 rows.append({"status": trouble, "reason": f"after {seconds:.0f} s"})
@@ -282,6 +348,17 @@ def run(jobs: list[Row], results: Path, budget_s: float, engine: str) -> None:
             pace = 0.7 * pace + 0.3 * min(max(seconds / job["guess_s"], 0.3), 3.0)
             _tell(job, rows, seconds, time.monotonic() - began)
     child.end()
+
+
+def _told(case: Row) -> Row:
+    """A case as the worker tells of it in its rows."""
+    return {
+        "transfers": False,
+        "inflight": 2,
+        "limit": None,
+        **case,
+        "options": json.dumps(case["options"], sort_keys=True),
+    }
 
 
 def _with_way(job: Row, known: list[Row]) -> Row:
@@ -478,6 +555,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--budget", type=float, default=450.0, help="seconds; default 450")
+    parser.add_argument("--measure", type=float, default=180.0, help="seconds kept for measuring")
     parser.add_argument("--only", default="", help="parts, with commas between")
     parser.add_argument("--engine", default="tensorrt")
     parser.add_argument("--drill", action="store_true", help="try this script itself on a CPU")
@@ -486,7 +564,11 @@ def main() -> None:
     jobs = drill_jobs() if options.drill else gpu_jobs()
     wanted = [part for part in options.only.split(",") if part]
     jobs = [job for job in jobs if not wanted or job["part"] in wanted]
-    run(jobs, options.results, options.budget, options.engine)
+    stop = time.monotonic() + options.budget
+    there = None
+    if not options.drill:
+        there = build(jobs, options.results, stop - options.measure, options.engine)
+    run(jobs, options.results, stop, options.engine, there)
     text = tables(_rows(options.results))
     (options.results / "table.md").write_text(text)
     done, _ = _known(options.results)

@@ -46,6 +46,10 @@ STEAL = 0.01
 """Chosen here: of the worker's own CPUs. The raylet and its agents take 1 to 3 % of a core on a
 machine without a core to spare, so less than 5 % is no other user."""
 HOST_BOUND_FRAC = 0.05
+ENQUEUE_BOUND = 0.8
+"""Median time to submit a batch over the median time to compute it; the threshold of trtexec."""
+COMPUTE_VARIED = 0.025
+"""Standard deviation of the compute time over its mean; likewise."""
 IMBALANCE = 0.05
 """Chosen here: workers of one point that differ by more are not the same kind of device or load."""
 
@@ -353,6 +357,11 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "temp_rising": Flag("information", "The device was still warming when measuring began."),
         "imbalance": Flag("information", "The fastest worker beat the slowest by more than 5 %."),
         "host_bound": Flag("information", "The device waited for the host over 5 % of the time."),
+        "enqueue_bound": Flag("information", "Submitting a batch took over 80 % of computing it."),
+        "copy_bound": Flag(
+            "information", "Copying a batch in or out took as long as computing it."
+        ),
+        "compute_varied": Flag("information", "The time to compute a batch varied by over 2.5 %."),
         "ecc_error": Flag("information", "The device reported memory errors."),
         "telemetry_gap": Flag("information", "Device readings are missing for part of the window."),
         "energy_mismatch": Flag("information", "Energy counter and sampled power disagree."),
@@ -397,6 +406,9 @@ class Evidence:
         steal_frac: of the workers' own CPUs, given to other machines; None likewise.
         nice: niceness of the workers.
         host_idle_frac: share of the window in which the device had nothing to do.
+        enqueue_frac: median time to submit a batch over the median time to compute it.
+        copy_frac: median time of the slower copy of a batch over the median time to compute it.
+        compute_cov: standard deviation of the device's compute time over its mean.
         harness_frac: time of the measuring loop over that of a batch.
         others: flags that were raised where their evidence lies.
     """
@@ -420,6 +432,9 @@ class Evidence:
     steal_frac: float | None = None
     nice: int | None = None
     host_idle_frac: float | None = None
+    enqueue_frac: float | None = None
+    copy_frac: float | None = None
+    compute_cov: float | None = None
     harness_frac: float | None = None
     others: tuple[str, ...] = ()
 
@@ -457,8 +472,18 @@ def evidence(
         steal_frac=columns.get("steal_frac") if of_cores else None,
         nice=columns.get("nice"),
         host_idle_frac=columns.get("host_idle_frac"),
+        enqueue_frac=_of_compute(columns, "enqueue_ms_median"),
+        copy_frac=_of_compute(columns, "h2d_ms_median", "d2h_ms_median"),
+        compute_cov=columns.get("compute_cov"),
         harness_frac=_harness_frac(columns),
     )
+
+
+def _of_compute(columns: Mapping[str, Any], *names: str) -> float | None:
+    """The longest of some times over the device's compute time; None without a device clock."""
+    compute_ms = columns.get("compute_ms_median")
+    known = [columns[name] for name in names if columns.get(name) is not None]
+    return max(known) / compute_ms if known and compute_ms else None
 
 
 def _harness_frac(columns: Mapping[str, Any]) -> float | None:
@@ -490,6 +515,9 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "few_batches": evidence.latencies is not None and evidence.latencies < least,
         "imbalance": _above(evidence.imbalance, IMBALANCE),
         "host_bound": _above(evidence.host_idle_frac, HOST_BOUND_FRAC),
+        "enqueue_bound": _above(evidence.enqueue_frac, ENQUEUE_BOUND),
+        "copy_bound": evidence.copy_frac is not None and evidence.copy_frac >= 1,
+        "compute_varied": _above(evidence.compute_cov, COMPUTE_VARIED),
         "harness_cost": _above(evidence.harness_frac, HARNESS_COST),
         "outliers": _above(evidence.outlier_blocks, 0),
         "precision_only": evidence.trials == 1,

@@ -220,9 +220,8 @@ def _device_time(
     }
     if any(trace.spans_ns is None for trace in traces):
         return columns
-    spans = (
-        np.concatenate([t.spans_ns[: len(m)][m] for t, m in pairs if t.spans_ns is not None]) / 1e6
-    )
+    of_workers = [t.spans_ns[: len(m)][m] / 1e6 for t, m in pairs if t.spans_ns is not None]
+    spans = np.concatenate(of_workers)
     h2d, compute, d2h = np.median(spans, axis=0)
     busy_ms = float(spans[:, 1].sum())
     return {
@@ -230,10 +229,14 @@ def _device_time(
         "h2d_ms_median": float(h2d),
         "compute_ms_median": float(compute),
         "d2h_ms_median": float(d2h),
-        "compute_cov": float(spans[:, 1].std() / spans[:, 1].mean()),
+        "compute_cov": max(_cov(one[:, 1]) for one in of_workers if len(one)),
         "device_items_per_s": len(spans) * traces[0].batch_size * 1e3 / busy_ms * len(traces),
         "host_idle_frac": max(0.0, 1 - busy_ms * 1e6 / ((end - begin) * len(traces))),
     }
+
+
+def _cov(times: NDArray[np.float64]) -> float:
+    return float(times.std() / times.mean())
 
 
 def _worker(

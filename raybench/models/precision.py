@@ -1,8 +1,9 @@
 """Precision: the passes that make a reduced graph from the fp32 graph, path to path.
 
-int8 is written as explicit Q/DQ in one of two dialects. `s8s8` (TensorRT, OpenVINO): symmetric,
-Q/DQ on the inputs of weighted ops only, so that Conv and Relu stay together, and biases plain
-float. `u8s8` (ONNX Runtime): asymmetric uint8 activations around every op that has an int8 kernel.
+int8 is written as explicit Q/DQ in one of two dialects. `s8s8` (TensorRT): symmetric, Q/DQ on the
+inputs of weighted ops, so that Conv and Relu stay together, and wherever else a float tensor would
+keep a convolution from writing int8; biases plain float. `u8s8` (OpenVINO, ONNX Runtime):
+asymmetric uint8 activations around every op that has an int8 kernel.
 The lists of ops are always given: the quantiser's own would take Softmax too, which ruins the
 outputs.
 """
@@ -10,6 +11,7 @@ outputs.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from raybench.models.model import TensorSpec
 
-VERSION = 1
+VERSION = 2
 """Rises when a pass makes another graph from the same source."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
@@ -42,11 +44,16 @@ EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf ends at 2 GiB
 
 _QDQ_OPSET = 13  # the first with one scale per channel
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
+_SKIP = "Identity"
+_S8S8_OPS = [*_WEIGHTED, "LRN", "GlobalAveragePool", _SKIP]
+"""Ops whose inputs are int8. The last three compute in float, but what feeds them then writes int8:
+TensorRT 8.6 has no int8 kernel for AlexNet's grouped convolution with float output and runs it in
+fp32, and a residual branch in float made ResNet-50 1.6 times slower (both seen on an H100)."""
 _S8S8: dict[str, Any] = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,
-    "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+    "OpTypesToExcludeOutputQuantization": list(_S8S8_OPS),
 }
 _U8S8_OPS = [*_WEIGHTED, "Add", "Concat", "GlobalAveragePool", "Flatten", "MaxPool", "Relu"]
 _MISSING = {
@@ -122,10 +129,16 @@ def _to_int8(dialect: str | None, source: Path, target: Path, big: bool, reader:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    model = onnx.load(source, load_external_data=False)
     symmetric = dialect == "s8s8"
+    source = _at_least_opset(source, target, big)
+    model = onnx.load(source, load_external_data=False)
+    theirs = [node.name for node in model.graph.node if node.op_type == _SKIP]
+    skips = _mark_skips(model) if symmetric and not big else []
+    if skips:
+        source = target
+        onnx.save_model(model, source)
     quantize_static(
-        _at_least_opset(model, source, target, big),
+        source,
         target,
         reader,
         quant_format=QuantFormat.QDQ,
@@ -133,10 +146,69 @@ def _to_int8(dialect: str | None, source: Path, target: Path, big: bool, reader:
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        op_types_to_quantize=list(_WEIGHTED) if symmetric else _u8s8_ops(model),
+        op_types_to_quantize=_S8S8_OPS if symmetric else _u8s8_ops(model),
+        nodes_to_exclude=theirs,
         use_external_data_format=big,
         extra_options=dict(_S8S8) if symmetric else {},
     )
+    if symmetric and not big:
+        _for_tensorrt(target, set(skips))
+
+
+def _mark_skips(model: onnx.ModelProto) -> list[str]:
+    """Put a node on the branch that joins the main one as bare as that: a block's projection.
+
+    The quantiser quantises an op's inputs all or none. Of a sum of two convolutions only one may
+    be: the other is computed together with the sum.
+
+    Returns:
+        Names of the nodes, which `_for_tensorrt` takes away again.
+    """
+    from onnx import helper
+
+    made_by = {output: node.op_type for node in model.graph.node for output in node.output}
+    sums = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Add" and [made_by.get(x) for x in node.input] == ["Conv", "Conv"]
+    ]
+    names = []
+    for node in sums:
+        name = f"{node.input[1]}.skip"
+        marker = helper.make_node(_SKIP, [node.input[1]], [name], name=name)
+        model.graph.node.insert(list(model.graph.node).index(node), marker)
+        node.input[1] = name
+        names.append(name)
+    return names
+
+
+def _for_tensorrt(path: Path, skips: set[str]) -> None:
+    """Take the marks away, and tell sibling convolutions of one pixel apart by their dilation.
+
+    TensorRT 8.6 merges those that read the same tensor and then fails over their int8 outputs
+    (chooseHigherPrecision; GoogLeNet's blocks, seen on an H100). The dilation of a kernel of one
+    pixel changes nothing but that they cannot be merged.
+    """
+    import onnx
+    from onnx import helper
+
+    model = onnx.load(path)
+    gone = {node.output[0]: node for node in model.graph.node if node.name in skips}
+    readers: Counter[str] = Counter()
+    for node in model.graph.node:
+        for index, value in enumerate(node.input):
+            if value in gone:
+                node.input[index] = gone[value].input[0]
+        told = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Conv" and list(told["kernel_shape"].ints) == [1, 1]:
+            readers[node.input[0]] += 1
+            apart = [readers[node.input[0]]] * 2
+            if "dilations" in told:
+                node.attribute.remove(told["dilations"])
+            node.attribute.append(helper.make_attribute("dilations", apart))
+    for node in gone.values():
+        model.graph.node.remove(node)
+    onnx.save_model(model, path)
 
 
 def _u8s8_ops(model: onnx.ModelProto) -> list[str]:
@@ -148,11 +220,12 @@ def _u8s8_ops(model: onnx.ModelProto) -> list[str]:
     return [kind for kind in _U8S8_OPS if not (transformer and kind == "Add")]
 
 
-def _at_least_opset(model: onnx.ModelProto, source: Path, target: Path, big: bool) -> Path:
+def _at_least_opset(source: Path, target: Path, big: bool) -> Path:
     """The source, or a raised copy of it where `target` will be if its opset is too old for Q/DQ."""
     import onnx
     from onnx import version_converter
 
+    model = onnx.load(source, load_external_data=False)
     opset = max(
         (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         default=1,

@@ -141,7 +141,7 @@ enqueue_ms_median      float64   ms       host time to submit a batch, median
 h2d_ms_median          float64   ms       device time of the copy in, median
 compute_ms_median      float64   ms       device time of the compute, median
 d2h_ms_median          float64   ms       device time of the copy out, median
-compute_cov            float64   1        standard deviation / mean of the compute time
+compute_cov            float64   1        standard deviation / mean of the compute time; least even worker
 device_items_per_s     float64   items/s  items / device compute time
 host_idle_frac         float64   1        1 - device time / wall time
 harness_us_per_batch   float64   us       time of raybench's own loop, one batch

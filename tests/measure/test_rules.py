@@ -268,7 +268,8 @@ def test_the_list_of_flags_is_closed():
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
             *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal"),
-            *("lowered_priority", "temp_rising", "imbalance", "host_bound", "ecc_error"),
+            *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
+            *("copy_bound", "compute_varied", "ecc_error"),
             *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),
         ],
         "failure": ["oom", "timeout"],
@@ -315,6 +316,9 @@ def test_nothing_known_raises_nothing():
         ({"latencies": 661}, "few_batches"),
         ({"imbalance": 0.06}, "imbalance"),
         ({"host_idle_frac": 0.06}, "host_bound"),
+        ({"enqueue_frac": 0.81}, "enqueue_bound"),
+        ({"copy_frac": 1.0}, "copy_bound"),
+        ({"compute_cov": 0.026}, "compute_varied"),
         ({"outlier_blocks": 1}, "outliers"),
         ({"harness_frac": 0.02}, "harness_cost"),
         ({"trials": 1}, "precision_only"),
@@ -342,6 +346,9 @@ def test_evidence_at_its_threshold_raises_nothing():
         latencies=662,
         imbalance=0.05,
         host_idle_frac=0.05,
+        enqueue_frac=0.8,
+        copy_frac=0.99,
+        compute_cov=0.025,
         outlier_blocks=0,
         trials=3,
     )
@@ -382,6 +389,21 @@ def test_the_loops_own_cost_counts_against_the_time_of_a_batch():
     found = rules.evidence(known.warm, known.last, 3, columns, "cpu")
     assert found.harness_frac == pytest.approx(0.012)  # 2 us of 167 us
     assert rules.flags(found) == ("harness_cost",)
+
+
+def test_the_slower_copy_and_the_submission_count_against_the_time_to_compute():
+    known = evidence()
+    columns = {
+        "enqueue_ms_median": 0.9,
+        "h2d_ms_median": 1.2,
+        "compute_ms_median": 1.0,
+        "d2h_ms_median": 0.1,
+    }
+    found = rules.evidence(known.warm, known.last, 3, columns, "gpu")
+    assert (found.enqueue_frac, found.copy_frac) == (0.9, 1.2)
+    assert set(rules.flags(found)) == {"enqueue_bound", "copy_bound"}
+    without_clock = {"enqueue_ms_median": 0.9}
+    assert rules.evidence(known.warm, known.last, 3, without_clock, "cpu").enqueue_frac is None
 
 
 # --- advice ---------------------------------------------------------------------------------------

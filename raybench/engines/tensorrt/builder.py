@@ -32,6 +32,7 @@ class Order:
         workspace_bytes: most scratch memory of a layer; None for all of the device.
         optimization_level: 0 to 5.
         avg_timing: times each tactic is timed.
+        jit_convolutions: try convolutions that the builder compiles on the spot.
         int8_rest: what layers outside Q/DQ may use under weak typing, "graph" or "fp16".
         version_compatible: for a runtime of a newer TensorRT, or the lean one.
         detailed: keep the layers' names and tactics in the plan.
@@ -44,6 +45,7 @@ class Order:
     workspace_bytes: int | None
     optimization_level: int
     avg_timing: int
+    jit_convolutions: bool = True
     int8_rest: str = "graph"
     version_compatible: bool = False
     detailed: bool = True
@@ -171,14 +173,22 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
         config.set_flag(getattr(trt.BuilderFlag, name))
     for name in sorted(off):
         config.clear_flag(getattr(trt.BuilderFlag, name))
-    if library.version(trt)[0] < 10:
-        # without the bits for cuDNN and cuBLAS, which 8.6 ignores for its own layers anyway, the
-        # library does not ask for them: a gigabyte that need not be installed
-        sources = trt.TacticSource
-        config.set_tactic_sources(
-            1 << int(sources.EDGE_MASK_CONVOLUTIONS) | 1 << int(sources.JIT_CONVOLUTIONS)
-        )
+    if library.version(trt)[0] < 10 or not order.jit_convolutions:
+        config.set_tactic_sources(_tactics(trt, order))
     return config
+
+
+def _tactics(trt: Any, order: Order) -> int:
+    """Where convolutions may come from: every bit of the default but those below.
+
+    Without the bits for cuDNN and cuBLAS, which 8.6 ignores for its own layers anyway, the library
+    does not ask for them: a gigabyte that need not be installed. Later versions never ask.
+    """
+    sources = trt.TacticSource
+    kept = 1 << int(sources.EDGE_MASK_CONVOLUTIONS)
+    if order.jit_convolutions:
+        kept |= 1 << int(sources.JIT_CONVOLUTIONS)
+    return kept
 
 
 def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:

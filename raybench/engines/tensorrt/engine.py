@@ -6,7 +6,7 @@ Run with TensorRT 8.6.0 on an H200; the paths of 10 and 11 have not yet run on a
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -22,6 +22,8 @@ from raybench.errors import EngineFailure, EngineUnavailable, OutOfMemory, Unsup
 from raybench.machine import nvml
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
     from raybench.engines.base import DeviceSpans, Layer, Load
@@ -56,8 +58,10 @@ class TensorRTSettings:
         optimization_level: of the builder, 0 to 5.
         timing_rounds: how often the builder times each tactic.
         timing_cache: keep what the builder learns about layers for later builds.
-        largest_batch: build one dynamic plan from 1 to this, best at it, for every batch up to it;
-            None for a static plan of the point's batch.
+        jit_convolutions: let the builder try convolutions that it compiles on the spot.
+        largest_batch: build one dynamic plan for every batch from 1 to this; None for a static plan
+            of the point's batch.
+        best_batch: the batch that a dynamic plan is tuned for; None for the largest.
         int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" or "fp16".
         version_compatible: plans for the lean runtime, or for a newer TensorRT.
     """
@@ -70,7 +74,9 @@ class TensorRTSettings:
     optimization_level: int = 3
     timing_rounds: int = 8
     timing_cache: bool = True
+    jit_convolutions: bool = True
     largest_batch: int | None = None
+    best_batch: int | None = None
     int8_rest: str = "graph"
     version_compatible: bool = False
 
@@ -126,15 +132,36 @@ class TensorRTEngine:
     @classmethod
     def load(cls, load: Load) -> Self:
         """Find or build the plan, load it, take all memory, capture the graphs."""
-        return cls(load)
+        loaded = cls(load)
+        with loaded._closed_on_error():
+            loaded._open(load)
+        return loaded
+
+    @classmethod
+    def prebuild(cls, load: Load) -> bool:
+        """Put the plan of a load into the cache; whether it was built just now.
+
+        Several processes may build at once, each plan once; what a builder times is then disturbed
+        by the others.
+        """
+        begun = cls(load)
+        with begun._closed_on_error():
+            plan, _, _ = begun._plan(load)
+        begun.close()
+        return not plan.hit
 
     def __init__(self, load: Load) -> None:
         self._stack = ExitStack()
         self._runner: Runner | None = None
         self._contexts: list[Any] = []
         self._runtime: Any = None
+        with self._closed_on_error():
+            self._begin(load)
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
         try:
-            self._open(load)
+            yield
         except EngineUnavailable as error:
             self.close()
             raise Unsupported(str(error)) from error
@@ -142,7 +169,8 @@ class TensorRTEngine:
             self.close()
             raise
 
-    def _open(self, load: Load) -> None:
+    def _begin(self, load: Load) -> None:
+        """Find library and device, and make the runtime; nothing is taken on the device yet."""
         _refuse_options(load.options)
         trt = library.load()
         self._cuda = cuda = Cuda()
@@ -156,17 +184,20 @@ class TensorRTEngine:
         self._logger, self._journal = library.logger(trt)
         self._journal.clear()
         self._runtime = trt.Runtime(self._logger)
+        cuda.stage = "build"
+
+    def _open(self, load: Load) -> None:
+        cuda = self._cuda
         slots = slot_count(load.inflight, load.options.streams, load.batches.count)
         self._refuse_inputs(load, slots)
         free_before, _ = cuda.memory()
-        cuda.stage = "build"
         plan, engine, began = self._plan(load)
         cuda.stage = "load"
         notes = self._start(load, engine, len(plan.data), slots)
         held = max(free_before - cuda.memory()[0], 0)
         _refuse("load", held, load.memory_limit_bytes)
         self.info = EngineInfo(
-            version=str(trt.__version__),
+            version=str(self._trt.__version__),
             build_s=plan.build_s,
             load_s=time.perf_counter() - began,
             build_cache_hit=plan.hit,
@@ -354,6 +385,10 @@ def _refuse_options(options: TensorRTSettings) -> None:
         value = getattr(options, name)
         if not least <= value <= most:
             raise Unsupported(f"{name}={value} of engine 'tensorrt' is not in {least}..{most}.")
+    if not 1 <= (options.best_batch or 1) <= (options.largest_batch or 1):
+        raise Unsupported(
+            f"best_batch={options.best_batch} is not in 1..largest_batch={options.largest_batch}."
+        )
     if options.int8_rest not in ("graph", "fp16"):
         raise Unsupported(f"int8_rest={options.int8_rest!r} is unknown. Use graph or fp16.")
 
@@ -366,7 +401,9 @@ def _order(load: Load) -> builder.Order:
             f"batch_size={batch_size} is above largest_batch={largest} of the dynamic plan. "
             "Raise largest_batch."
         )
-    lowest, best = (batch_size, batch_size) if largest is None else (1, largest)
+    lowest, best, most = batch_size, batch_size, batch_size
+    if largest is not None:
+        lowest, best, most = 1, options.best_batch or largest, largest
     workspace = None if options.workspace_mib is None else options.workspace_mib << 20
     bounds = [size for size in (workspace, load.memory_limit_bytes) if size is not None]
     return builder.Order(
@@ -374,13 +411,14 @@ def _order(load: Load) -> builder.Order:
         onnx_sha256=load.model.sha256,
         precision=load.model.precision,
         shapes={
-            spec.name: (spec.with_batch(lowest), spec.with_batch(best), spec.with_batch(best))
+            spec.name: (spec.with_batch(lowest), spec.with_batch(best), spec.with_batch(most))
             for spec in load.model.inputs
         },
         workspace_bytes=min(bounds, default=None),
         optimization_level=options.optimization_level,
         avg_timing=options.timing_rounds,
         int8_rest=options.int8_rest,
+        jit_convolutions=options.jit_convolutions,
         version_compatible=options.version_compatible,
     )
 
