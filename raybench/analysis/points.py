@@ -71,6 +71,7 @@ TYPICAL = (
     "j_per_item",
     "avg_power_w",
     "sm_clock_mhz_mean",
+    "cpu_mhz_mean",
     "temp_c_max",
     "throttle_power_frac",
     "throttle_thermal_frac",
@@ -216,6 +217,21 @@ def kin(series: Series, *names: str) -> Series:
     return replace(series, **dict.fromkeys(names))
 
 
+def number(value: float) -> str:
+    """For a sentence: four digits at least, thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def without_numbers(made: Sequence[Cell]) -> tuple[str, ...]:
+    """What to say when cells have nothing to analyse; empty when there is a number."""
+    if not made:
+        return ("There are no rows.",)
+    if any(cell.ok for cell in made):
+        return ()
+    statuses = ", ".join(sorted({cell.status for cell in made}))
+    return (f"No row has a number: {statuses}. The reasons stand in the rows.",)
+
+
 # --- which rows count -----------------------------------------------------------------------------
 
 
@@ -268,7 +284,8 @@ def _series(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
     """The series of every row, as a place in the list.
 
     A trial that ended early may not know its device or library: it belongs to the one series that
-    agrees in all that it knows, and stands alone if there are none or several.
+    agrees in all that it knows. If there is none, since no other trial of its batch or precision
+    got further, it is told what all of its environment and engine know alike; else it stands alone.
     """
     codes = np.stack([_codes(rows[name]) for name in SERIES], axis=1)
     told = np.stack([~_mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
@@ -287,7 +304,35 @@ def _series(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
             homes = by_facts.get(codes[place][list(known)].tobytes(), [])
             home[place] = homes[0] if len(homes) == 1 else place
     columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]
-    return home[of], [Series(*values) for values in zip(*columns, strict=True)]
+    series = [Series(*values) for values in zip(*columns, strict=True)]
+    alone = strangers[home[strangers] == strangers].tolist()
+    _tell(series, measured.tolist(), alone)
+    places: dict[Series, int] = {}
+    for place in [*measured.tolist(), *alone]:
+        home[place] = places.setdefault(series[place], place)
+    return home[of], series
+
+
+LEARNT = ("device", "engine_version")
+"""Columns that a trial learns only when it has come far enough."""
+
+
+def _tell(series: list[Series], measured: Sequence[int], alone: Sequence[int]) -> None:
+    """Fill in what strangers did not learn and all of their environment and engine agree in."""
+    known: dict[tuple[Any, str], set[Any]] = defaultdict(set)
+    for place in measured:
+        one = series[place]
+        for name in LEARNT:
+            known[(one.environment_id, one.engine), name].add(getattr(one, name))
+    for place in alone:
+        one = series[place]
+        facts = {name: known[(one.environment_id, one.engine), name] for name in LEARNT}
+        told = {
+            name: next(iter(values))
+            for name, values in facts.items()
+            if getattr(one, name) is None and len(values) == 1
+        }
+        series[place] = replace(one, **told)
 
 
 _NEEDED = (

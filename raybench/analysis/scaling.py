@@ -20,6 +20,7 @@ from raybench.analysis.points import (
     cells,
     ratio,
     union,
+    without_numbers,
 )
 from raybench.errors import ConfigError, nearest
 from raybench.statistics import Span
@@ -204,7 +205,7 @@ def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "w
         entries += [_entry(one, base, fp32.get(one.cell.workers or 0), mode) for one in seen]
         if len(own) > 1:
             curves.append(_curve(series, mode, seen, entries[-len(seen) :], crew is not None))
-    return Scaling(tuple(entries), tuple(curves), _missing(made, numbers, curves))
+    return Scaling(tuple(entries), tuple(curves), _missing(made, curves))
 
 
 def _fp32(series: Series, numbers: Mapping[Series, Mapping[int, Cell]]) -> Mapping[int, Cell]:
@@ -374,16 +375,9 @@ def _lacking(measured: Sequence[Entry], entries: Sequence[Entry], crew: bool) ->
     return told
 
 
-def _missing(
-    made: Sequence[Cell], numbers: Mapping[Series, Mapping[int, Cell]], curves: list[Curve]
-) -> tuple[str, ...]:
-    if not made:
-        return ("There are no rows.",)
-    told = []
-    if not any(numbers.values()):
-        statuses = ", ".join(sorted({cell.status for cell in made}))
-        told.append(f"No row has a number: {statuses}. The reasons stand in the rows.")
-    elif not curves:
+def _missing(made: Sequence[Cell], curves: Sequence[Curve]) -> tuple[str, ...]:
+    told = list(without_numbers(made))
+    if not told and not curves:
         told.append(
             "No scaling: every series has a single number of workers. Measure workers=auto."
         )
