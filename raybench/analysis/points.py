@@ -82,7 +82,7 @@ TYPICAL = (
     "usd_per_gpu_hour",
 )
 """Columns of which a cell gives the median over its trials."""
-SAID = ("dialect", "energy_source", "device_kind", "ci_level", "ci_method")
+SAID = ("dialect", "energy_source", "device_kind", "ci_level", "ci_method", "model_identity")
 """Columns of which a cell gives the value of its newest trial."""
 
 
