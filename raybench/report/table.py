@@ -67,7 +67,18 @@ def print_table(
     next_steps: Sequence[str] = (),
 ) -> None:
     """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
-    file = sys.stdout if file is None else file
+
+    def content(width: int) -> Group:
+        parts: list[RenderableType] = [render(table, width)]
+        if where or next_steps:
+            parts.append(closing(where, next_steps))
+        return Group(*parts)
+
+    emit(content, sys.stdout if file is None else file)
+
+
+def emit(content: Callable[[int], RenderableType], file: IO[str]) -> None:
+    """Print what `content` makes of a width; plain text, and ASCII where it must be."""
     terminal = file.isatty()
     console = Console(
         file=file,
@@ -78,9 +89,7 @@ def print_table(
         highlight=False,
     )
     with console.capture() as captured:
-        console.print(render(table, console.width))
-        if where or next_steps:
-            console.print(closing(where, next_steps))
+        console.print(content(console.width))
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
     encoding = getattr(file, "encoding", None) or "utf-8"
     if "utf" not in encoding.lower():
@@ -100,16 +109,16 @@ def _columns(
 ) -> dict[str, Callable[[Row], str | Text]]:
     """Title -> cell; measured columns only where at least one row has them."""
     columns: dict[str, Callable[[Row], str | Text]] = {
-        name: (lambda entry, name=name: _factor(name, entry[name]))  # type: ignore[misc]
+        name: (lambda entry, name=name: factor(name, entry[name]))  # type: ignore[misc]
         for name in factors
     }
-    columns["workers"] = lambda entry: _number(entry["workers"])
+    columns["workers"] = lambda entry: number(entry["workers"])
     measured: dict[str, tuple[str, Callable[[Row], str]]] = {
         "items/s": ("items_per_s", _rate),
         "speedup": ("speedup", lambda entry: _times(entry, "speedup")),
         "efficiency": ("efficiency", lambda entry: f"{100 * entry['efficiency']:.1f} %"),
-        "p50 ms": ("latency_p50_ms", lambda entry: _number(entry["latency_p50_ms"])),
-        "p99 ms": ("latency_p99_ms", lambda entry: _number(entry["latency_p99_ms"])),
+        "p50 ms": ("latency_p50_ms", lambda entry: number(entry["latency_p50_ms"])),
+        "p99 ms": ("latency_p99_ms", lambda entry: number(entry["latency_p99_ms"])),
         _OVER_FP32: ("over_fp32", lambda entry: _times(entry, "over_fp32")),
         "dB to fp32": ("fidelity_sqnr_db", lambda entry: f"{entry['fidelity_sqnr_db']:.1f}"),
     }
@@ -156,7 +165,7 @@ def _values(entries: Sequence[Row], name: str) -> list[Any]:
 def _caption(entries: Sequence[Row], names: Sequence[str]) -> list[Text]:
     """What is the same in every row, in one line."""
     same = [
-        f"{name} {_factor(name, value)}"
+        f"{name} {factor(name, value)}"
         for name in names
         for value in _values(entries, name)
         if value not in (None, "{}")
@@ -189,14 +198,15 @@ def _reasons(entries: Sequence[Row], factors: Sequence[str]) -> list[Text]:
     lines = []
     for entry in entries:
         if entry["status"] != "ok":
-            who = [f"{name} {_factor(name, entry[name])}" for name in factors[1:]]
-            where = ", ".join([entry["model"] or "-", *who, f"workers {_number(entry['workers'])}"])
+            who = [f"{name} {factor(name, entry[name])}" for name in factors[1:]]
+            where = ", ".join([entry["model"] or "-", *who, f"workers {number(entry['workers'])}"])
             count = f" ({entry['trials']} trials)" if entry["trials"] > 1 else ""
             lines.append(f"{where}: {entry['status']}{count}. {entry['reason'] or ''}".rstrip())
     return [Text(""), *(Text(line) for line in lines)] if lines else []
 
 
-def _factor(name: str, value: Any) -> str:
+def factor(name: str, value: Any) -> str:
+    """A factor's value as a reader writes it."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -222,8 +232,8 @@ def _verdict(entry: Row) -> Text:
 def _rate(entry: Row) -> str:
     mean, lo, hi = entry["items_per_s"], entry["items_per_s_lo"], entry["items_per_s_hi"]
     if lo is None or hi is None or not mean:
-        return _number(mean)
-    return f"{_number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
+        return number(mean)
+    return f"{number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
 
 
 def _times(entry: Row, name: str) -> str:
@@ -234,7 +244,7 @@ def _times(entry: Row, name: str) -> str:
     return f"{value:.2f}{_TIMES} [{lo:.2f}, {hi:.2f}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Four digits at least, thousands apart."""
     if value is None:
         return "-"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raybench.errors import ResultsError, nearest
+from raybench.errors import ConfigError, ResultsError, nearest
 from raybench.results.files import Files
 from raybench.results.schema import SCHEMAS, TABLES
 
@@ -229,3 +229,30 @@ def select(rows: pa.Table, point_ids: Sequence[str], environment_id: str) -> pa.
     """The rows of these points that were measured in this environment."""
     wanted = pc.is_in(rows["point_id"], pa.array(list(point_ids), pa.string()))
     return rows.filter(pc.and_(wanted, pc.equal(rows["environment_id"], environment_id)))
+
+
+def having(rows: pa.Table, key: str, value: str) -> pa.Table:
+    """The rows that have a value in a column, both as they are written on the command line.
+
+    Args:
+        rows: of any table.
+        key: a column; `run` stands for the first letters of run_id.
+        value: "none" stands for null, "true" and "false" for booleans.
+
+    Raises:
+        ConfigError: an unknown column, or a value that no row has.
+    """
+    known = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
+    if key != "run" and key not in known:
+        raise ConfigError(f"Unknown column {key!r}. {nearest(key, known)}")
+    column = rows["run_id" if key == "run" else key]
+    if pa.types.is_boolean(column.type):
+        column = pc.if_else(column, "true", "false")
+    words = pc.fill_null(column.cast(pa.string()), "none")
+    kept = rows.filter(pc.starts_with(words, value) if key == "run" else pc.equal(words, value))
+    if not kept.num_rows:
+        there = sorted(pc.unique(words).to_pylist())
+        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+        told = ", ".join(there[:8]) or "none"
+        raise ConfigError(f"No row has {key}={value}. There are: {told}{more}.")
+    return kept
