@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
-from raybench.statistics import Logs, Span, ratio_of, t_quantile
+from raybench.statistics import Logs, Span, ratio_of, ratios_of, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -168,10 +169,12 @@ def cells(trials: pa.Table, *, metric: str = "items_per_s", mode: str = "weak") 
         *_numbered(rows, places, numbers, [series[k] for k in series_of[numbers.last]], metric),
         *_failed(rows, places, failures, [series[k] for k in series_of[failures.last]]),
     ]
-    rank = {key: place for place, key in enumerate(sorted(set(series), key=_order))}
+    different = {id(cell.series): cell.series for cell in made}
+    ordered = sorted(different, key=lambda key: _order(different[key]))
+    rank = {key: place for place, key in enumerate(ordered)}  # equal series are one object here
     return sorted(
         made,
-        key=lambda c: (rank[c.series], c.workers is None, c.workers or 0, not c.ok, c.status),
+        key=lambda c: (rank[id(c.series)], c.workers is None, c.workers or 0, not c.ok, c.status),
     )
 
 
@@ -201,6 +204,27 @@ def ratio(cell: Cell, base: Cell) -> Span:
     return Span(value, span.lo, span.hi)
 
 
+def ratios(pairs: Sequence[tuple[Cell, Cell]]) -> list[Span]:
+    """As `ratio` for many pairs at once, each with figures on both sides."""
+    several = [
+        (cell.logs, base.logs)
+        for cell, base in pairs
+        if cell.logs is not None and base.logs is not None
+        if cell.logs.count > 1 and base.logs.count > 1
+    ]
+    spans = iter(ratios_of(several))
+    found = []
+    for cell, base in pairs:
+        value = (cell.mean or 0.0) / base.mean if base.mean else math.nan
+        a, b = cell.logs, base.logs
+        if a is not None and b is not None and a.count > 1 and b.count > 1:
+            span = next(spans)
+            found.append(Span(value, span.lo, span.hi))
+        else:
+            found.append(Span(value, None, None))
+    return found
+
+
 def marks_of(some: Iterable[Cell | None]) -> tuple[str, ...]:
     """The marks of any of these, in the order of `MARKS`."""
     return union(cell.marks for cell in some if cell is not None)
@@ -209,7 +233,7 @@ def marks_of(some: Iterable[Cell | None]) -> tuple[str, ...]:
 def union(marks: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """All that stand in any of these, in the order of `MARKS`."""
     found = {mark for some in marks for mark in some}
-    return tuple(mark for mark in MARKS if mark in found)
+    return tuple(mark for mark in MARKS if mark in found) if found else ()
 
 
 def kin(series: Series, *names: str) -> Series:
@@ -473,12 +497,12 @@ def _failed(rows: pa.Table, places: Ints, groups: _Groups, series: list[Series])
 
 
 def _marks(series: Series, verdict: str | None) -> tuple[str, ...]:
-    up = (
-        bool(series.simulated),
-        series.memory_limit_bytes is not None,
-        verdict == "unstable",
-        verdict == "unverified",
-    )
+    return _told_marks(bool(series.simulated), series.memory_limit_bytes is not None, verdict)
+
+
+@lru_cache
+def _told_marks(simulated: bool, capped: bool, verdict: str | None) -> tuple[str, ...]:
+    up = (simulated, capped, verdict == "unstable", verdict == "unverified")
     return tuple(mark for mark, there in zip(MARKS, up, strict=True) if there)
 
 
@@ -514,20 +538,32 @@ def _logs(values: Floats, groups: _Groups) -> list[Logs | None]:
 
 def _typical(rows: pa.Table, groups: _Groups) -> list[dict[str, float]]:
     """Medians of every column that has a value, a dictionary for each group."""
-    found: list[dict[str, float]] = [{} for _ in groups.start]
-    of = groups.of()
-    for name in TYPICAL:
-        if rows[name].null_count == rows.num_rows:
-            continue
-        values = _floats(rows[name])[groups.order]
-        values = values[np.lexsort((values, of))]  # nan comes last in each group
-        told = np.add.reduceat(~np.isnan(values), groups.start, dtype=np.int64)
-        low = values[groups.start + np.maximum(told - 1, 0) // 2]
-        high = values[groups.start + np.minimum(told // 2, groups.count - 1)]
-        medians = ((low + high) / 2).tolist()
-        for place in np.flatnonzero(told).tolist():
-            found[place][name] = medians[place]
-    return found
+    names = [name for name in TYPICAL if rows[name].null_count < rows.num_rows]
+    if not names:
+        return [{} for _ in groups.start]
+    values = np.stack([_floats(rows[name])[groups.order] for name in names])
+    medians = np.empty((len(groups.start), len(names)))
+    for count in np.unique(groups.count).tolist():  # groups of one size make one block
+        which = np.flatnonzero(groups.count == count)
+        block = values[:, groups.start[which][:, None] + np.arange(count)]
+        medians[which] = _medians(block).T
+    complete: Bools = np.asarray(np.isfinite(medians).all(axis=1))
+    return [
+        dict(zip(names, row, strict=True))
+        if whole
+        else {name: value for name, value in zip(names, row, strict=True) if value == value}
+        for row, whole in zip(medians.tolist(), complete.tolist(), strict=True)
+    ]
+
+
+def _medians(block: Floats) -> Floats:
+    """Medians along the last axis without the nan in it; nan where there is nothing else."""
+    block = np.sort(block, axis=-1)  # nan comes last
+    told = (~np.isnan(block)).sum(axis=-1, keepdims=True)
+    low = np.take_along_axis(block, np.maximum(told - 1, 0) // 2, axis=-1)
+    high = np.take_along_axis(block, np.minimum(told // 2, block.shape[-1] - 1), axis=-1)
+    middle: Floats = ((low + high) / 2)[..., 0]
+    return middle
 
 
 def _said(newest: pa.Table) -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def _notes(made: Comparison) -> list[str]:
     if found:
         least, most = 100 * min(found), 100 * max(found)
         reach = f"{least:.1f} %" if most - least < 0.05 else f"{least:.1f} to {most:.1f} %"
-        told.append(f"These trials find a change of {reach} in 80 of 100 cases.")
+        told.append(f"These trials find a change of {reach} in about 80 of 100 cases.")
     return [*told, *made.missing]
 
 

@@ -15,8 +15,9 @@ from rich.text import Text
 from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from rich.console import RenderableType
+
+    from raybench.analysis.scaling import Curve, Scaling
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -29,16 +30,17 @@ _OVER_FP32 = f"{_TIMES} fp32"
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
 _PLAIN_WIDTH = 200
 """Of what is no terminal: wide enough that no cell is cut."""
-_LEAVE_OUT = ("p50 ms", "dB to fp32", "efficiency", _OVER_FP32)
+_LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns that a narrow terminal does without, first to go first."""
 
 
-def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
-    """The table of a scaling analysis (`Scaling.as_table()`), at most `width` cells wide.
+def render(made: Scaling, width: int) -> RenderableType:
+    """The table of a scaling analysis, at most `width` cells wide.
 
-    What does not vary stands once above the table; why a row has no number, below it.
+    What does not vary stands once above the table; what the curves say and why a row has no
+    number, below it.
     """
-    entries: list[Row] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    entries: list[Row] = made.as_table().to_pylist()
     if not entries:
         return Text("No rows.")
     varying = [name for name in SERIES if len(_values(entries, name)) > 1]
@@ -55,12 +57,13 @@ def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
         *_caption(entries, [name for name in SERIES if name not in factors]),
         table,
         *_legend(entries, left_out),
+        *_curves(made.curves, factors),
         *_reasons(entries, factors),
     )
 
 
 def print_table(
-    table: pa.Table | Sequence[Row],
+    made: Scaling,
     file: IO[str] | None = None,
     *,
     where: str | None = None,
@@ -69,7 +72,7 @@ def print_table(
     """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
 
     def content(width: int) -> Group:
-        parts: list[RenderableType] = [render(table, width)]
+        parts: list[RenderableType] = [render(made, width)]
         if where or next_steps:
             parts.append(closing(where, next_steps))
         return Group(*parts)
@@ -117,6 +120,8 @@ def _columns(
         "items/s": ("items_per_s", _rate),
         "speedup": ("speedup", lambda entry: _times(entry, "speedup")),
         "efficiency": ("efficiency", lambda entry: f"{100 * entry['efficiency']:.1f} %"),
+        "over alone": ("solo_speedup", lambda entry: _times(entry, "solo_speedup")),
+        "slowest": ("slowest_worker", _slowest),
         "p50 ms": ("latency_p50_ms", lambda entry: number(entry["latency_p50_ms"])),
         "p99 ms": ("latency_p99_ms", lambda entry: number(entry["latency_p99_ms"])),
         _OVER_FP32: ("over_fp32", lambda entry: _times(entry, "over_fp32")),
@@ -125,7 +130,7 @@ def _columns(
     if all(entry["workers"] == entry["base_workers"] for entry in entries if entry["base_workers"]):
         del measured["speedup"], measured["efficiency"]
     for title, (name, cell) in measured.items():
-        if any(entry[name] is not None for entry in entries):
+        if any(entry[name] is not None and cell(entry) for entry in entries):
             columns[title] = lambda entry, name=name, cell=cell: (  # type: ignore[misc]
                 "" if entry[name] is None else cell(entry)
             )
@@ -181,6 +186,10 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
         base = " or ".join(f"{n} worker{'s' if n > 1 else ''}" for n in bases)
         lines.append(f"speedup: against {base} of the same series")
     kinds = {entry["interval"] for entry in entries}
+    if any(e["solo_speedup"] is not None for e in entries):
+        lines.append("over alone: against the mean of the same devices each alone")
+    if any(e["slowest_worker"] and "imbalance" in e["flags"] for e in entries):
+        lines.append("slowest: its rate over the mean of all workers")
     if BETWEEN in kinds:
         trials = sorted({e["trials"] for e in entries if e["interval"] == BETWEEN})
         lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
@@ -191,6 +200,17 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
     return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
+
+
+def _curves(curves: Sequence[Curve], factors: Sequence[str]) -> list[Text]:
+    """What each curve says as a whole, and what holds its largest point back."""
+    lines = []
+    for curve in curves:
+        told = [f"{name} {factor(name, getattr(curve.series, name))}" for name in factors[1:]]
+        lines.append(f"{', '.join([curve.series.model or '-', *told])}: {curve.finding}")
+        last = [bound for bound in curve.bounds if bound.workers == curve.workers[-1]]
+        lines += [f"  bound by {bound.what}: {bound.evidence}" for bound in last]
+    return [Text(""), *(Text(line) for line in lines)] if lines else []
 
 
 def _reasons(entries: Sequence[Row], factors: Sequence[str]) -> list[Text]:
@@ -227,6 +247,13 @@ def _verdict(entry: Row) -> Text:
         glyph, word, colour = FAILED_GLYPH, status, "red"
     mark = " SIMULATED" if entry["simulated"] else ""
     return Text(f"{glyph} {word}{mark}", style=colour)
+
+
+def _slowest(entry: Row) -> str:
+    """The slowest worker, where one stood out: the flag says so."""
+    if "imbalance" not in entry["flags"]:
+        return ""
+    return f"{entry['slowest_worker']} ({100 * entry['slowest_share']:.1f} %)"
 
 
 def _rate(entry: Row) -> str:

@@ -80,19 +80,22 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     keys = _key_columns(table)
     wanted = None if columns is None else list(dict.fromkeys([*keys, *columns]))
     compacted = _read_compacted(files, table, wanted, skipped)
+    listing = files.listing(table)
+    if compacted is not None and not listing:
+        return _unite([compacted], _target(table, wanted), skipped), skipped
     known = frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
     newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
-    listing = files.listing(table)
     fresh = [name for name, changed in listing.items() if name not in known or changed > newest]
     if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
         fresh = [name for name in fresh if name in committed]
     parts = []
     if compacted is not None:
-        kept = (known & listing.keys()) - set(fresh) if listing else known
-        parts.append(
-            compacted.filter(pc.is_in(_names(compacted), pa.array(sorted(kept), pa.string())))
-        )
+        kept = (known & listing.keys()) - set(fresh)
+        if kept != known:
+            names = pa.array(list(kept), pa.string())
+            compacted = compacted.filter(pc.is_in(_names(compacted), names))
+        parts.append(compacted)
     for name in fresh:
         part = _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped)
         if part is not None:
