@@ -377,7 +377,8 @@ def _finding(entries: Sequence[Entry]) -> str:
     """What the largest number of workers reaches, and whether anything is lost on the way."""
     last = entries[-1]
     base = last.base_workers or 1
-    who = f"{last.workers} workers give {last.speedup:.2f} times the throughput of {base}"
+    digits = 3 if last.speedup_lo is None else 2  # as it stands; with an interval no finer than it
+    who = f"{last.workers} workers give {last.speedup:.{digits}f} times the throughput of {base}"
     share = f"{100 * (last.efficiency or 0):.1f} % of ideal"
     told = [e for e in entries[1:] if e.efficiency_lo is not None and e.efficiency_hi is not None]
     if len(told) < len(entries) - 1:
