@@ -16,6 +16,7 @@ from raybench.analysis.points import (
     cells,
     kin,
     number,
+    other_methods,
     ratio,
     union,
     without_numbers,
@@ -137,7 +138,7 @@ def batch(trials: pa.Table) -> Batch:
         for some in curves.values()
         if len({cell.series.batch_size for cell in some}) > 1
     )
-    return Batch(ladders, without_numbers(made) or _missing(ladders))
+    return Batch(ladders, without_numbers(made) or (*_missing(ladders), *other_methods(made)))
 
 
 def _missing(ladders: Sequence[Ladder]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from raybench.analysis.points import (
     cells,
     kin,
     marks_of,
+    other_methods,
     ratio,
     without_numbers,
 )
@@ -113,7 +114,10 @@ def generation(trials: pa.Table, by: str = "device", base: str | None = None) ->
         if name in sides
     )
     seen = {side.name for side in sides}
-    missing = without_numbers(made) or _missing(by, names, several, base)
+    missing = without_numbers(made) or (
+        *_missing(by, names, several, base),
+        *other_methods(made),
+    )
     return Generation(by, tuple(n for n in ordered if n in seen), sides, missing)
 
 

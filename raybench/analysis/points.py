@@ -256,6 +256,15 @@ def without_numbers(made: Sequence[Cell]) -> tuple[str, ...]:
     return (f"No row has a number: {statuses}. The reasons stand in the rows.",)
 
 
+def other_methods(made: Iterable[Cell]) -> tuple[str, ...]:
+    """What to say when rows were measured by different rules; empty when all are of one method."""
+    methods = {cell.series.method_version for cell in made}
+    if len(methods) < 2:
+        return ()
+    names = ", ".join(sorted(str(version) for version in methods))
+    return (f"Rows of methods {names} are not held against one another.",)
+
+
 # --- which rows count -----------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from raybench.analysis.points import (
     cells,
     kin,
     marks_of,
+    other_methods,
     ratio,
     without_numbers,
 )
@@ -143,9 +144,11 @@ def _missing(
     told = without_numbers(made)
     if told:
         return told
+    told = other_methods(made)
     if not several:
         names = ", ".join(sorted({str(cell.series.precision) for cell in made}))
-        return (f"No gain: no point has more than one precision ({names}). Measure fp32 too.",)
+        words = f"No gain: no point has more than one precision ({names}). Measure fp32 too."
+        return (*told, words)
     bare = [some for some in several.values() if _fp32(some) is None]
     if bare:
         told += (

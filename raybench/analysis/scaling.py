@@ -18,6 +18,7 @@ from raybench.analysis.points import (
     Cell,
     Series,
     cells,
+    other_methods,
     ratios,
     union,
     without_numbers,
@@ -419,11 +420,7 @@ def _missing(made: Sequence[Cell], curves: Sequence[Curve]) -> tuple[str, ...]:
         told.append(
             "No scaling: every series has a single number of workers. Measure workers=auto."
         )
-    methods = {cell.series.method_version for cell in made}
-    if len(methods) > 1:
-        names = ", ".join(sorted(str(version) for version in methods))
-        told.append(f"Rows of methods {names} are not held against one another.")
-    return tuple(told)
+    return (*told, *other_methods(made))
 
 
 __all__ = [

@@ -28,7 +28,7 @@ GOOD = {
     "simulated": False,
     "preset": "standard",
 }
-FACTORS = ("model", "precision", "batch_size", "workers", "engine", "device", "environment_id")
+FACTORS = ("model", "precision", "batch_size", "workers", "engine", "device", "method_version")
 
 
 def table(*rows) -> pa.Table:
