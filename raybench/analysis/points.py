@@ -159,12 +159,12 @@ def cells(trials: pa.Table, *, metric: str = "items_per_s", mode: str = "weak") 
     if mode == "strong":
         whole = pc.multiply(rows["batch_size"].cast(pa.int64()), rows["workers"].cast(pa.int64()))
         rows = rows.set_column(rows.column_names.index("batch_size"), "batch_size", whole)
-    values = _floats(rows[metric])
+    values = floats(rows[metric])
     good = _mask(pc.equal(rows["status"], "ok")) & ~np.isnan(values)
     series_of, series = _series(rows, good)
-    cell_of = _fold([series_of, _codes(rows["workers"])])
+    cell_of = fold([series_of, codes(rows["workers"])])
     numbers = _groups(cell_of, good & _newest_point(rows, cell_of, good))
-    failures = _groups(_fold([cell_of, _codes(rows["status"])]), ~good)
+    failures = _groups(fold([cell_of, codes(rows["status"])]), ~good)
     made = [
         *_numbered(rows, places, numbers, [series[k] for k in series_of[numbers.last]], metric),
         *_failed(rows, places, failures, [series[k] for k in series_of[failures.last]]),
@@ -186,7 +186,7 @@ def singles(trials: pa.Table) -> list[tuple[Series, int, float]]:
     rows, places = _newest(trials)
     if not rows.num_rows:
         return []
-    values = _floats(rows["items_per_s"])
+    values = floats(rows["items_per_s"])
     good = _mask(pc.equal(rows["status"], "ok")) & ~np.isnan(values)
     series_of, series = _series(rows, good)
     one = np.flatnonzero(good & _mask(pc.equal(rows["workers"], 1)))
@@ -283,7 +283,7 @@ def _newest(trials: pa.Table) -> tuple[pa.Table, Ints]:
     keys = [("run", "ascending"), ("start", "ascending")]
     order = pc.sort_indices(at, sort_keys=keys).to_numpy()
     rows = rows.take(pa.array(order))
-    trial = _fold([_codes(rows[name]) for name in ("point_id", "trial", "environment_id")])
+    trial = fold([codes(rows[name]) for name in ("point_id", "trial", "environment_id")])
     final = _mask(pc.is_in(rows["status"], pa.array(FINAL)))
     best_last = np.lexsort((np.arange(len(trial)), final, trial))
     kept = np.sort(best_last[np.flatnonzero(np.diff(trial[best_last], append=-1))])
@@ -306,7 +306,7 @@ def _with_columns(trials: pa.Table) -> pa.Table:
 
 def _newest_point(rows: pa.Table, cell_of: Ints, good: Bools) -> Bools:
     """Which rows are of the point that the newest good row of their cell is of."""
-    point = _codes(rows["point_id"])
+    point = codes(rows["point_id"])
     newest = np.zeros(int(cell_of.max()) + 1, dtype=np.int64)
     where = np.flatnonzero(good)
     newest[cell_of[where]] = point[where]  # rows are oldest first: the last one to write stays
@@ -320,21 +320,21 @@ def _series(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
     agrees in all that it knows. If there is none, since no other trial of its batch or precision
     got further, it is told what all of its environment and engine know alike; else it stands alone.
     """
-    codes = np.stack([_codes(rows[name]) for name in SERIES], axis=1)
+    facts = np.stack([codes(rows[name]) for name in SERIES], axis=1)
     told = np.stack([~_mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
-    of = _fold(list(codes.T))
+    of = fold(list(facts.T))
     first = np.zeros(int(of.max()) + 1, dtype=np.int64)
     first[of] = np.arange(len(of))
-    codes, told = codes[first], told[first]
+    facts, told = facts[first], told[first]
     measured = np.unique(of[good])
     home = np.arange(len(first))
     strangers = np.setdiff1d(np.arange(len(first)), measured)
     for known in {tuple(mask) for mask in told[strangers].tolist()}:
         by_facts: dict[bytes, list[int]] = defaultdict(list)
         for place in measured:
-            by_facts[codes[place][list(known)].tobytes()].append(int(place))
+            by_facts[facts[place][list(known)].tobytes()].append(int(place))
         for place in strangers[(told[strangers] == known).all(axis=1)]:
-            homes = by_facts.get(codes[place][list(known)].tobytes(), [])
+            homes = by_facts.get(facts[place][list(known)].tobytes(), [])
             home[place] = homes[0] if len(homes) == 1 else place
     columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]
     series = [Series(*values) for values in zip(*columns, strict=True)]
@@ -426,10 +426,10 @@ class _Groups:
         return [tuple(values[a:b]) for a, b in zip(starts, ends, strict=True)]
 
 
-def _groups(codes: Ints, mask: Bools) -> _Groups:
+def _groups(of: Ints, mask: Bools) -> _Groups:
     rows = np.flatnonzero(mask)
-    order = rows[np.argsort(codes[rows], kind="stable")]
-    start: Ints = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    order = rows[np.argsort(of[rows], kind="stable")]
+    start: Ints = np.flatnonzero(np.diff(of[order], prepend=-1))
     return _Groups(order, start, np.diff(start, append=len(order)))
 
 
@@ -438,7 +438,7 @@ def _numbered(
 ) -> list[Cell]:
     if not series:
         return []
-    values = _floats(rows[metric])[groups.order]
+    values = floats(rows[metric])[groups.order]
     means, lo, hi, intervals = _intervals(rows, groups, values, metric)
     newest = rows.take(pa.array(groups.last))
     verdicts = _worst(rows["verdict"], groups)
@@ -526,8 +526,8 @@ def _intervals(
     df = np.maximum(groups.count - 1, 1)
     t = {int(n): t_quantile(0.975, int(n)) for n in np.unique(df)}
     half = np.array([t[n] for n in df.tolist()]) * np.sqrt(squares / df / groups.count)
-    within_lo = _floats(rows["items_per_s_lo"])[groups.last]
-    within_hi = _floats(rows["items_per_s_hi"])[groups.last]
+    within_lo = floats(rows["items_per_s_lo"])[groups.last]
+    within_hi = floats(rows["items_per_s_hi"])[groups.last]
     alone = ~several & ~np.isnan(within_lo + within_hi) & (metric == "items_per_s")
     lo = np.where(several, means - half, np.where(alone, within_lo, np.nan))
     hi = np.where(several, means + half, np.where(alone, within_hi, np.nan))
@@ -550,7 +550,7 @@ def _typical(rows: pa.Table, groups: _Groups) -> list[dict[str, float]]:
     names = [name for name in TYPICAL if rows[name].null_count < rows.num_rows]
     if not names:
         return [{} for _ in groups.start]
-    values = np.stack([_floats(rows[name])[groups.order] for name in names])
+    values = np.stack([floats(rows[name])[groups.order] for name in names])
     medians = np.empty((len(groups.start), len(names)))
     for count in np.unique(groups.count).tolist():  # groups of one size make one block
         which = np.flatnonzero(groups.count == count)
@@ -618,7 +618,7 @@ def _order(series: Series) -> tuple[Any, ...]:
 # --- columns as arrays ----------------------------------------------------------------------------
 
 
-def _codes(column: pa.ChunkedArray) -> Ints:
+def codes(column: pa.ChunkedArray) -> Ints:
     """A small number for each different value, null among them."""
     encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # a table without rows
@@ -626,17 +626,17 @@ def _codes(column: pa.ChunkedArray) -> Ints:
     return np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
 
 
-def _fold(codes: Sequence[Ints]) -> Ints:
+def fold(columns: Sequence[Ints]) -> Ints:
     """A small number for each different combination."""
-    folded: Ints = codes[0]
-    for more in codes[1:]:
+    folded: Ints = columns[0]
+    for more in columns[1:]:
         if more.any():
             both = folded * (int(more.max()) + 1) + more
             folded = np.unique(both, return_inverse=True)[1].astype(np.int64)
     return folded
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
+def floats(column: pa.ChunkedArray) -> Floats:
     """Null as nan."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 
