@@ -61,11 +61,12 @@ class Crew:
         self._rates = floats(workers["items_per_s"])
         self._device = _devices(workers)
         trial_of, row_of = _keys(trials, workers)
-        self._trial = trial_of
+        self._trial: list[int] = trial_of.tolist()
+        self._least, self._share = self._find_slowest(row_of)
         self._order = np.argsort(row_of, kind="stable")
         found = row_of[self._order]
-        self._start = np.searchsorted(found, trial_of, "left")
-        self._end = np.searchsorted(found, trial_of, "right")
+        self._start = np.searchsorted(found, trial_of, "left").tolist()
+        self._end = np.searchsorted(found, trial_of, "right").tolist()
         self._solo: dict[tuple[Series, int], list[float]] = defaultdict(list)
         for series, place, rate in singles(trials):
             for row in self._of(place)[:1]:
@@ -78,18 +79,26 @@ class Crew:
 
     def slowest(self, cell: Cell) -> Slowest | None:
         """None with one worker, or without rows of workers."""
-        seen: list[tuple[str, float]] = []
-        for place in cell.rows:
-            rows = self._of(place)
-            rows = rows[self._rates[rows] > 0]
-            if len(rows) > 1:
-                rates = self._rates[rows]
-                least = int(rates.argmin())
-                seen.append((self._name(int(rows[least])), float(rates[least] / rates.mean())))
+        trials = [self._trial[place] for place in cell.rows]
+        seen = [(self._name(self._least[k]), self._share[k]) for k in trials if self._least[k] >= 0]
         if not seen:
             return None
         name, _ = Counter(name for name, _ in seen).most_common(1)[0]
         return Slowest(name, statistics.median(share for who, share in seen if who == name))
+
+    def _find_slowest(self, row_of: Ints) -> tuple[list[int], list[float]]:
+        """The slowest row of each trial of several workers, else -1; its rate over their mean."""
+        least = np.full(int(max(row_of.max(initial=-1), max(self._trial, default=-1))) + 1, -1)
+        share = np.full(len(least), np.nan)
+        rows = np.flatnonzero(self._rates > 0)
+        rows = rows[np.lexsort((self._rates[rows], row_of[rows]))]
+        start = np.flatnonzero(np.diff(row_of[rows], prepend=-1))
+        count = np.diff(start, append=len(rows))
+        first = rows[start[count > 1]]
+        mean = np.add.reduceat(self._rates[rows], start)[count > 1] / count[count > 1]
+        least[row_of[first]] = first
+        share[row_of[first]] = self._rates[first] / mean
+        return least.tolist(), share.tolist()
 
     def alone(self, cell: Cell) -> Alone | None:
         """What the cell's devices do alone; None without rows of workers."""
