@@ -27,7 +27,9 @@ FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
 OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _OVER_FP32 = f"{_TIMES} fp32"
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|", "▼": "v", "▲": "^"}
+)
 _PLAIN_WIDTH = 200
 """Of what is no terminal: wide enough that no cell is cut."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
