@@ -127,7 +127,7 @@ _Point = tuple[Series, "int | None"]
 def _newest(made: Sequence[Cell], by: str) -> dict[_Point, dict[str, Cell]]:
     """Point -> name of the side -> its cell; of several, one with a number, then the newest."""
     found: dict[_Point, dict[str, Cell]] = defaultdict(dict)
-    for cell in sorted(made, key=lambda cell: (cell.ok, cell.rows[-1])):
+    for cell in sorted(made, key=lambda cell: (cell.ok, cell.said.get("run_id", ""))):
         name = getattr(cell.series, by)
         if name is not None:
             point = kin(cell.series, by, *ALONG), cell.workers

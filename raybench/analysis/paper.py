@@ -295,9 +295,9 @@ def _in_figure(cell: Cell, axis: str) -> bool:
     return cell.series.precision == "int8"
 
 
-def _worth(group: list[Cell]) -> tuple[int, bool, int, int]:
+def _worth(group: list[Cell]) -> tuple[int, bool, int, str]:
     good = [cell for cell in group if cell.ok]
-    newest = max(cell.rows[-1] for cell in group)
+    newest = max(str(cell.said.get("run_id", "")) for cell in group)
     batch = group[0].series.batch_size
     return len(good), batch == BATCH, batch or 0, newest
 

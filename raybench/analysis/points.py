@@ -83,7 +83,7 @@ TYPICAL = (
     "usd_per_gpu_hour",
 )
 """Columns of which a cell gives the median over its trials."""
-SAID = ("dialect", "energy_source", "device_kind", "ci_level", "ci_method", "model_identity")
+SAID = ("run_id", "dialect", "energy_source", "ci_level", "model_identity")
 """Columns of which a cell gives the value of its newest trial."""
 
 

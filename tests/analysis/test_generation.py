@@ -41,8 +41,8 @@ def test_only_the_same_point_is_set_side_by_side():
 def test_of_two_environments_of_one_device_the_newer_stands():
     rows = table(
         *trials([1.0], device="A"),
-        *trials([5.0], device="B", environment_id="old", run_id="01A"),
         *trials([7.0], device="B", environment_id="new", run_id="01B"),
+        *trials([5.0], device="B", environment_id="old", run_id="01A"),
     )
     assert [side.items_per_s for side in generation(rows).sides] == [1, 7]
 
