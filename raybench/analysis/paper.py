@@ -1,40 +1,26 @@
-"""paper: every finding of the 2017 study, checked against rows.
-
-R. Xu, F. Han, N. Dandapanthu, "Deep Learning Inference on P40 GPUs", Dell EMC HPC Innovation Lab,
-March 2017. Its bars are in data/p40_2017.csv.
-"""
+"""paper: the figures and findings of the 2017 study, each beside what rows say."""
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from importlib.resources import files
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
-from raybench.analysis.accelerators import peak
-from raybench.analysis.batch import Ladder, ladder
-from raybench.analysis.frame import as_table
-from raybench.analysis.points import (
-    Cell,
-    cells,
-    kin,
-    marks_of,
-    number,
-    ratio,
-    union,
-    without_numbers,
+from raybench.analysis.findings import (
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    REPRODUCED,
+    Evidence,
+    Finding,
+    findings,
 )
-from raybench.experiment import METHOD_VERSION
-from raybench.results.schema import SCHEMA_VERSION, SCHEMAS
+from raybench.analysis.frame import as_table
+from raybench.analysis.points import Cell, cells, marks_of, ratio, without_numbers
+from raybench.analysis.study import MODELS, Here, by_age, study, study_trials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable here"
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -88,51 +74,6 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One ratio on which a finding stands.
-
-    Attributes:
-        what: in words, e.g. "googlenet int8 / fp32, batch 128, NVIDIA H200".
-        study: the study's figure; None when it has none.
-        here: the figure from rows, with its 95 % bounds where there are trials enough.
-        holds: None when it cannot be told.
-    """
-
-    what: str
-    study: float | None
-    here: float | None
-    here_lo: float | None
-    here_hi: float | None
-    holds: bool | None
-    marks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A finding of the study and what the rows say of it.
-
-    Attributes:
-        name: short and stable: int8_gain, scaling, fp32_generation, int8_generation,
-            batch_rises, memory_end.
-        statement: what the study found, in our words.
-        criterion: when it counts as reproduced.
-        verdict: REPRODUCED, NOT_REPRODUCED or NOT_TESTABLE.
-        reason: one sentence with the figures, or with what is missing.
-        evidence: ratio by ratio.
-        marks: of any row behind it.
-    """
-
-    name: str
-    figures: tuple[int, ...]
-    statement: str
-    criterion: str
-    verdict: str
-    reason: str
-    evidence: tuple[Evidence, ...]
-    marks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Paper:
     """The study beside what was measured: six figures, six findings."""
 
@@ -160,83 +101,11 @@ class _Verdict:
     marks: tuple[str, ...]
 
 
-# --- the study ------------------------------------------------------------------------------------
-
-MODELS = ("alexnet", "googlenet")
-BATCH = 128
-"""Of Figures 1 to 5."""
-_COLUMNS = {
-    "figure": pa.int64(),
-    "model": pa.string(),
-    "device": pa.string(),
-    "precision": pa.string(),
-    "batch_size": pa.int64(),
-    "workers": pa.int64(),
-    "images_per_s": pa.float64(),
-    "speedup": pa.float64(),
-    "outcome": pa.string(),
-}
-
-
-def study() -> pa.Table:
-    """The study's bars, a row each, with its units and the speedup as it is printed there."""
-    text = (files("raybench.analysis") / "data" / "p40_2017.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = {
-        name: pa.array([row[name] or None for row in rows]).cast(kind)
-        for name, kind in _COLUMNS.items()
-    }
-    return pa.table(columns)
-
-
-def study_trials() -> pa.Table:
-    """The study's bars as a `trials` table, one trial each, to be fed to any analysis.
-
-    Figures 2 and 3 print another rate for one P40 than the other figures do: they are an
-    environment of their own.
-    """
-    bars = study().to_pylist()
-    rows = [_as_trial(bar) for bar in bars]
-    once = {tuple(row[name] for name in ("environment_id", "point_id")): row for row in rows}
-    columns = {
-        field.name: pa.array([row.get(field.name) for row in once.values()], field.type)
-        for field in SCHEMAS["trials"]
-    }
-    return pa.table(columns, schema=SCHEMAS["trials"])
-
-
-def _as_trial(bar: dict[str, Any]) -> dict[str, Any]:
-    scaling = bar["figure"] in (2, 3)
-    factors = {
-        name: bar[name] for name in ("model", "device", "precision", "batch_size", "workers")
-    }
-    ran = bar["outcome"] == "ok"
-    return {
-        **factors,
-        "run_id": "study2017",
-        "point_id": "-".join(str(value) for value in factors.values()),
-        "environment_id": "study2017-scaling" if scaling else "study2017",
-        "trial": 0,
-        "schema_version": SCHEMA_VERSION,
-        "method_version": METHOD_VERSION,
-        "experiment": "paper",
-        "engine": "tensorrt",
-        "engine_version": "2.0 EA",
-        "device_kind": "gpu",
-        "status": bar["outcome"],
-        "reason": None if ran else "The study's own run ended for want of memory.",
-        "items_per_s": bar["images_per_s"],
-    }
-
-
-# --- what of the rows stands beside which figure --------------------------------------------------
-
-
 def paper(trials: pa.Table) -> Paper:
     """The study's figures and findings beside the rows of a `trials` table."""
     made = [cell for cell in cells(trials) if cell.series.model in MODELS]
-    here = _Here(made)
-    theirs = _Here(cells(study_trials()))
+    here = Here(made)
+    theirs = Here(cells(study_trials()))
     figures = tuple(
         Figure(
             number=place,
@@ -248,7 +117,7 @@ def paper(trials: pa.Table) -> Paper:
         )
         for place, title, axis, models in _FIGURES
     )
-    return Paper(figures, _findings(here, theirs))
+    return Paper(figures, findings(here, theirs))
 
 
 _FIGURES = (
@@ -259,47 +128,6 @@ _FIGURES = (
     (5, "AlexNet on two generations, FP32 and INT8", "generation", ("alexnet",)),
     (6, "INT8 throughput over the batch size", "batch_size", ("alexnet", "googlenet")),
 )
-
-
-class _Here:
-    """Cells of the study's two networks, as each of its figures takes them.
-
-    Rows may hold several engines, presets and environments. A figure takes, of each network and
-    device, the one group with all else equal that has the most bars for it; of equals the one at
-    the study's batch, then the newest.
-    """
-
-    def __init__(self, made: Sequence[Cell]) -> None:
-        self.made = made
-        self.devices = tuple(dict.fromkeys(c.series.device for c in made if c.ok))
-
-    def along(self, axis: str, model: str, device: str | None) -> list[Cell]:
-        """The group for an axis: precision, workers or batch_size; in the order of the axis."""
-        groups: dict[Any, list[Cell]] = defaultdict(list)
-        for cell in self.made:
-            series = cell.series
-            if series.model == model and series.device == device and _in_figure(cell, axis):
-                left_open = () if axis == "workers" else (axis,)
-                point = None if axis == "workers" else cell.workers
-                groups[kin(series, *left_open), point].append(cell)
-        best = max(groups.values(), key=_worth, default=[])
-        return sorted(best, key=lambda c: (c.workers or 0, c.series.batch_size or 0, not c.ok))
-
-
-def _in_figure(cell: Cell, axis: str) -> bool:
-    """Figures 1, 4 and 5 are of one worker in fp32 and int8; the others of int8."""
-    if axis == "precision":
-        return cell.workers == 1 and cell.series.precision in ("fp32", "int8")
-    if axis == "batch_size":
-        return cell.workers == 1 and cell.series.precision == "int8"
-    return cell.series.precision == "int8"
-
-
-def _worth(group: list[Cell]) -> tuple[int, bool, int, str]:
-    good = [cell for cell in group if cell.ok]
-    newest = max(str(cell.said.get("run_id", "")) for cell in group)
-    batch = group[0].series.batch_size
-    return len(good), batch == BATCH, batch or 0, newest
 
 
 def _study_bars(figure: int) -> tuple[Bar, ...]:
@@ -323,11 +151,11 @@ def _study_bars(figure: int) -> tuple[Bar, ...]:
     )
 
 
-def _bars(side: _Here, axis: str, models: Iterable[str]) -> tuple[Bar, ...]:
+def _bars(side: Here, axis: str, models: Iterable[str]) -> tuple[Bar, ...]:
     along = "precision" if axis == "generation" else axis
     found: list[Bar] = []
     for model in models:
-        groups = [side.along(along, model, device) for device in _by_age(side, model)]
+        groups = [side.along(along, model, device) for device in by_age(side, model)]
         if axis == "precision":  # a device with one precision has no gain to show
             groups = [g for g in groups if len({cell.series.precision for cell in g}) > 1]
         base = _base(groups) if axis == "generation" else None
@@ -366,19 +194,7 @@ def _bar(cell: Cell, base: Cell | None) -> Bar:
     )
 
 
-def _by_age(side: _Here, model: str) -> list[str | None]:
-    """Devices from the lowest printed fp32 peak on, else from the slowest in fp32 on."""
-
-    def age(device: str | None) -> tuple[bool, float, float]:
-        group = side.along("precision", model, device)
-        rate = min((cell.mean or 0.0 for cell in group if cell.ok), default=0.0)
-        printed = _fp32(device)
-        return printed is None, printed or 0.0, rate
-
-    return sorted(side.devices, key=age)
-
-
-def _lacking(here: _Here, axis: str, models: Sequence[str]) -> tuple[str, ...]:
+def _lacking(here: Here, axis: str, models: Sequence[str]) -> tuple[str, ...]:
     told = list(without_numbers(here.made))
     if told:
         return ("No row of alexnet or googlenet." if not here.made else told[0],)
@@ -396,7 +212,7 @@ def _lacking(here: _Here, axis: str, models: Sequence[str]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _no_precisions(here: _Here, model: str, wanted: Sequence[str]) -> list[str]:
+def _no_precisions(here: Here, model: str, wanted: Sequence[str]) -> list[str]:
     told = []
     for device in here.devices:
         group = here.along("precision", model, device)
@@ -407,240 +223,23 @@ def _no_precisions(here: _Here, model: str, wanted: Sequence[str]) -> list[str]:
     return told
 
 
-def _too_few(here: _Here, model: str, axis: str, what: str, way_out: str) -> list[str]:
+def _too_few(here: Here, model: str, axis: str, what: str, way_out: str) -> list[str]:
     most = max(
         (sum(c.ok for c in here.along(axis, model, device)) for device in here.devices), default=0
     )
     return [f"{model}: {most} {what} in int8. Measure {way_out}."] if most < 2 else []
 
 
-# --- findings -------------------------------------------------------------------------------------
-
-GAIN = (2.5, 3.5)
-"""What counts as about 3 times."""
-LINEAR = 0.95
-"""Efficiency from which scaling counts as linear; the study's own is 0.994 and 0.999."""
-BOTH = 4.0
-"""Gain of int8 and a generation together; the study's own is 4.43 and 5.09."""
-
-
-def _findings(here: _Here, theirs: _Here) -> tuple[Finding, ...]:
-    return (
-        _found(
-            "int8_gain",
-            (1,),
-            "INT8 is about 3 times as fast as FP32 on the same device.",
-            f"Every ratio is between {GAIN[0]} and {GAIN[1]}.",
-            _with_study(_gains, here, theirs),
-            "No network has a number in both fp32 and int8.",
-        ),
-        _found(
-            "scaling",
-            (2, 3),
-            "Throughput grows linearly with the number of devices.",
-            f"At the largest number of devices the efficiency is {LINEAR} or more.",
-            _with_study(_speedups, here, theirs),
-            "No network has numbers for two numbers of workers in int8.",
-        ),
-        _found(
-            "fp32_generation",
-            (4, 5),
-            "The newer device is faster in FP32.",
-            "The device with the higher printed fp32 peak is faster.",
-            _with_study(_newer, here, theirs),
-            "It takes two kinds of device with printed fp32 peaks, each with numbers in fp32.",
-        ),
-        _found(
-            "int8_generation",
-            (4, 5),
-            "INT8 on the newer device is more than 4 times FP32 on the older one.",
-            f"The ratio is {BOTH:g} or more.",
-            _with_study(_newer_int8, here, theirs),
-            "It takes two kinds of device with printed fp32 peaks, the newer with int8.",
-        ),
-        _found(
-            "batch_rises",
-            (6,),
-            "Throughput rises with the batch size, and ever more slowly.",
-            "No step up is a loss beyond noise, and the last doubling gains less than the first.",
-            _with_study(_rises, here, theirs),
-            "No network has numbers for three batch sizes in int8.",
-        ),
-        _found(
-            "memory_end",
-            (6,),
-            "GoogLeNet runs out of memory at a batch at which AlexNet still runs.",
-            "GoogLeNet's memory ends at a smaller batch than AlexNet's.",
-            _with_study(_memory, here, theirs),
-            "No batch size ran out of memory in one network and ran in the other.",
-        ),
-    )
-
-
-def _with_study(
-    look: Callable[[_Here], list[tuple[str, Evidence]]], here: _Here, theirs: _Here
-) -> list[Evidence]:
-    """What the rows say, each beside the study's figure for the same network."""
-    known = {model: told.here for model, told in look(theirs)}
-    return [replace(told, study=known.get(model)) for model, told in look(here)]
-
-
-def _found(
-    name: str,
-    figures: tuple[int, ...],
-    statement: str,
-    criterion: str,
-    evidence: list[Evidence],
-    otherwise: str,
-) -> Finding:
-    told = [one for one in evidence if one.holds is not None]
-    if not told:
-        simulated = any("simulated" in one.marks for one in evidence)
-        verdict = NOT_TESTABLE
-        reason = "Simulated rows say nothing of hardware." if simulated else otherwise
-    else:
-        verdict = REPRODUCED if all(one.holds for one in told) else NOT_REPRODUCED
-        reason = "; ".join(_words(one) for one in told) + "."
-    marks = union(one.marks for one in told)
-    return Finding(name, figures, statement, criterion, verdict, reason, tuple(evidence), marks)
-
-
-def _words(one: Evidence) -> str:
-    if one.here is None:
-        return one.what
-    theirs = "" if one.study is None else f", in the study {one.study:.3f}"
-    if one.here_lo is None:
-        return f"{one.what}: {one.here:.3f}{theirs}"
-    return f"{one.what}: {one.here:.2f} [{one.here_lo:.2f}, {one.here_hi:.2f}]{theirs}"
-
-
-def _evidence(what: str, cell: Cell, base: Cell, holds: Callable[[float], bool]) -> Evidence:
-    span = ratio(cell, base)
-    marks = marks_of((cell, base))
-    told = None if "simulated" in marks else holds(span.value)
-    return Evidence(what, None, span.value, span.lo, span.hi, told, marks)
-
-
-def _pair(here: _Here, model: str, device: str | None) -> tuple[Cell | None, Cell | None]:
-    """Fp32 and int8 of one worker, the numbers there are."""
-    group = {c.series.precision: c for c in here.along("precision", model, device) if c.ok}
-    return group.get("fp32"), group.get("int8")
-
-
-def _gains(here: _Here) -> list[tuple[str, Evidence]]:
-    found = []
-    for model in MODELS:
-        for device in here.devices:
-            fp32, int8 = _pair(here, model, device)
-            if fp32 is not None and int8 is not None:
-                what = f"{model} int8 / fp32, batch {int8.series.batch_size}, {device}"
-                one = _evidence(what, int8, fp32, lambda x: GAIN[0] <= x <= GAIN[1])
-                found.append((model, one))
-    return found
-
-
-def _speedups(here: _Here) -> list[tuple[str, Evidence]]:
-    found = []
-    for model in MODELS:
-        for device in here.devices:
-            good = [cell for cell in here.along("workers", model, device) if cell.ok]
-            if len(good) > 1:
-                n, least = good[-1].workers or 1, good[0].workers or 1
-                what = f"{model} speedup of {n} over {least}, batch {good[0].series.batch_size}, {device}"
-                one = _evidence(what, good[-1], good[0], lambda x, k=n / least: x / k >= LINEAR)  # type: ignore[misc]
-                found.append((model, one))
-    return found
-
-
-def _generations(here: _Here) -> list[tuple[str, str | None, str | None]]:
-    """Network, older device, newer device: neighbours by their printed fp32 peaks."""
-    known = [device for device in here.devices if _fp32(device) is not None]
-    found = []
-    for model in MODELS:
-        ordered = [device for device in _by_age(here, model) if device in known]
-        found += [(model, *pair) for pair in pairwise(ordered) if len({*map(_fp32, pair)}) > 1]
-    return found
-
-
-def _fp32(device: str | None) -> float | None:
-    printed = peak(device, "fp32")
-    return None if printed is None else printed.value
-
-
-def _newer(here: _Here) -> list[tuple[str, Evidence]]:
-    found = []
-    for model, older, newer in _generations(here):
-        before, after = _pair(here, model, older)[0], _pair(here, model, newer)[0]
-        if before is not None and after is not None and _same_batch(before, after):
-            what = f"{model} fp32, {newer} / {older}, batch {after.series.batch_size}"
-            found.append((model, _evidence(what, after, before, lambda x: x > 1)))
-    return found
-
-
-def _newer_int8(here: _Here) -> list[tuple[str, Evidence]]:
-    found = []
-    for model, older, newer in _generations(here):
-        before, after = _pair(here, model, older)[0], _pair(here, model, newer)[1]
-        if before is not None and after is not None and _same_batch(before, after):
-            what = f"{model} int8 of {newer} / fp32 of {older}, batch {after.series.batch_size}"
-            found.append((model, _evidence(what, after, before, lambda x: x >= BOTH)))
-    return found
-
-
-def _same_batch(a: Cell, b: Cell) -> bool:
-    return a.series.batch_size == b.series.batch_size
-
-
-def _ladders(here: _Here, model: str) -> list[tuple[str | None, Ladder, list[Cell]]]:
-    groups = [(device, here.along("batch_size", model, device)) for device in here.devices]
-    return [(device, ladder(group), group) for device, group in groups if len(group) > 1]
-
-
-def _rises(here: _Here) -> list[tuple[str, Evidence]]:
-    found = []
-    for model in MODELS:
-        for device, curve, group in _ladders(here, model):
-            good = [cell for cell in group if cell.ok]
-            if curve.flattens is None:
-                continue
-            sizes = f"batch {curve.largest_batch_size} over {good[0].series.batch_size}"
-            what = f"{model} {sizes}, {device}"
-            holds = bool(curve.rises and curve.flattens)
-            one = _evidence(what, good[-1], good[0], lambda _, holds=holds: holds)  # type: ignore[misc]
-            found.append((model, one))
-    return found
-
-
-def _memory(here: _Here) -> list[tuple[str, Evidence]]:
-    """On each device the batch at which each network's memory ended, where that tells."""
-    ends: dict[str | None, dict[str, Ladder]] = defaultdict(dict)
-    for model in MODELS:
-        for device, curve, _ in _ladders(here, model):
-            ends[device][model] = curve
-    found = []
-    for device, of in ends.items():
-        if len(of) == len(MODELS):
-            words = ", ".join(f"{model} {_end(of[model])}" for model in MODELS)
-            marks = union(curve.marks for curve in of.values())
-            told = _ends_first(of["googlenet"], of["alexnet"])
-            holds = None if "simulated" in marks else told
-            what = f"{words}, {device}"
-            found.append(("googlenet", Evidence(what, None, None, None, None, holds, marks)))
-    return found
-
-
-def _ends_first(large: Ladder, small: Ladder) -> bool | None:
-    """None when neither ended at a batch at which the other one ran."""
-    if _ran_beyond(small, large.memory_end_batch_size):
-        return True
-    return False if _ran_beyond(large, small.memory_end_batch_size) else None
-
-
-def _ran_beyond(curve: Ladder, end: int | None) -> bool:
-    return end is not None and (curve.largest_batch_size or 0) >= end
-
-
-def _end(curve: Ladder) -> str:
-    if curve.memory_end_batch_size is None:
-        return f"ran at batch {number(curve.largest_batch_size or 0)}"
-    return f"ended at batch {number(curve.memory_end_batch_size)}"
+__all__ = [
+    "NOT_REPRODUCED",
+    "NOT_TESTABLE",
+    "REPRODUCED",
+    "Bar",
+    "Evidence",
+    "Figure",
+    "Finding",
+    "Paper",
+    "paper",
+    "study",
+    "study_trials",
+]
