@@ -86,8 +86,8 @@ def _host(cell: Cell) -> str | None:
 
 def _copies(cell: Cell) -> str | None:
     """Copies overlap with compute and with each other: the longest of the three bounds."""
-    compute = cell.get("compute_ms_median")
-    copy_in, copy_out = cell.get("h2d_ms_median"), cell.get("d2h_ms_median")
+    get = cell.typical.get
+    compute, copy_in, copy_out = map(get, ("compute_ms_median", "h2d_ms_median", "d2h_ms_median"))
     flagged = "copy_bound" in cell.flags
     ms = max(copy_in or 0.0, copy_out or 0.0)
     if compute is None or not ms:
