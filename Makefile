@@ -13,8 +13,8 @@ test: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check raybench tests benchmarks
-	$(BIN)/ruff check raybench tests benchmarks
+	$(BIN)/ruff format --check raybench tests benchmarks examples
+	$(BIN)/ruff check raybench tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

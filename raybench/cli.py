@@ -1,7 +1,8 @@
 """The command line: a verb, then key=value words; one call; an exit code.
 
-Exit codes: 0 every point has a final row and none failed; 1 some failed; 2 usage or
-configuration, nothing was started; 130 interrupted, rows kept.
+Exit codes: 0 every point has a final row and none failed; 1 some failed, or `compare` found a
+regression; 2 usage or configuration, nothing was started; 3 `compare --strict` is undecided; 130
+interrupted, rows kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ verbs
   list      experiments, models, engines and presets
   doctor    what this machine can do, engine by engine, and what is missing
   show DIR  the table of a results folder
+  compare A B
+            what became faster or slower, point by point; a gate for CI
 
 examples
   raybench experiment=scaling
@@ -36,6 +39,7 @@ examples
   raybench plan experiment=paper device=gpu cluster.gpus=4
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
+  raybench compare old new by=engine_version format=markdown
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers
@@ -117,6 +121,12 @@ def _doctor(words: list[str]) -> int:
     return doctor.examine(words)
 
 
+def _compare(words: list[str]) -> int:
+    from raybench import gate
+
+    return gate.gate(words)
+
+
 def _show(words: list[str]) -> int:
     from raybench import run
 
@@ -132,4 +142,5 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "list": _list,
     "doctor": _doctor,
     "show": _show,
+    "compare": _compare,
 }

@@ -145,15 +145,17 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
 
 def _table(request: Request, plan: Plan, environment_id: str) -> None:
     ids = [point.id for point in plan.points]
-    rows = select(load(request.results.dir), ids, environment_id)
     folder = request.results.dir
+    rows, workers = (
+        select(load(folder, table), ids, environment_id) for table in ("trials", "workers")
+    )
     steps = [f'python -c "import raybench; print(raybench.load({folder!r}))"']
     if request.experiment.preset == "quick":
         steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
     if "unstable" in rows["verdict"].to_pylist():
         steps.insert(0, "rerun=unstable measures the unstable points again, on a quieter machine")
     sys.stdout.write("\n")
-    print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
+    print_table(scaling(rows, workers), where=f"{folder}/trials (Parquet)", next_steps=steps)
 
 
 def show_plan(request: Request) -> None:
@@ -167,4 +169,5 @@ def show_plan(request: Request) -> None:
 
 def show(folder: str) -> None:
     """Print the table of a results folder."""
-    print_table(scaling(load(folder)).as_table(), where=f"{folder}/trials (Parquet)")
+    made = scaling(load(folder), load(folder, "workers"))
+    print_table(made, where=f"{folder}/trials (Parquet)")
