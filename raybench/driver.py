@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from raybench.worker import Prepared
 
 LOOK_S = 0.5
-"""Least time between two looks."""
+"""Usual time between two looks."""
+SOON_S = 0.05
+"""Time to the next look when the block that a rule waits for is about to end."""
 SLACK_S = 120.0
 """How far past its longest time a stream may go before its own backstop ends it."""
 
@@ -202,7 +205,8 @@ class Driver:
         watch = Watch(len(pool.members), pool.point.batch_size)
         warm, stop = rules.WarmUp("not_yet"), rules.Stop()
         while stop.state == "measuring":
-            if pool.wait(max(limits.span_s, LOOK_S)):
+            left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
+            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
                 break
             for rank, seen in enumerate(pool.look()):
                 watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())

@@ -319,6 +319,17 @@ def stop_rule(stop: Stop, aggregate: Floats, limits: Limits) -> Stop:
     return stop
 
 
+def due_s(warm: WarmUp, stop: Stop, limits: Limits) -> float:
+    """When the block ends that the next look waits for, in seconds from the common start.
+
+    Infinite while warming up: windows are placed by block, so nothing is lost by seeing it late.
+    """
+    blocks = limits.next_look(stop.last.blocks if stop.last else 0)
+    if warm.w0 is None or blocks is None:
+        return math.inf
+    return (warm.w0 + blocks) * limits.span_s
+
+
 # --- flags and verdict ----------------------------------------------------------------------------
 
 

@@ -251,6 +251,16 @@ def test_a_fixed_length_ends_on_time_and_may_be_stable():
     assert rules.verdict(found.last.flags) == "stable"
 
 
+def test_the_next_look_is_due_when_its_last_block_ends():
+    warm, limits = WarmUp("agreed", 15), rules.limits(STANDARD)
+    first = rules.stop_rule(rules.Stop(), np.ones(30), limits)
+    assert rules.due_s(WarmUp("not_yet"), rules.Stop(), limits) == math.inf
+    assert rules.due_s(warm, rules.Stop(), limits) == 15 + 30
+    assert rules.due_s(warm, first, limits) == 15 + 40
+    slow = rules.limits(STANDARD, 15.0)  # blocks of 60 s
+    assert rules.due_s(WarmUp("agreed", 2), rules.Stop(), slow) == (2 + slow.measure_min) * 60
+
+
 # --- flags and verdict ----------------------------------------------------------------------------
 
 
