@@ -177,8 +177,16 @@ def optimum(bench: Bench, batches: tuple[int, ...], seconds: float) -> list[floa
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
         Path(folder, "peer.yaml").write_text(_OPTIMUM.format(model=bench.model.parent, out=folder))
         run(
-            *("env", "HF_HUB_OFFLINE=1", "OMP_NUM_THREADS=1", program, "--config-dir", folder),
-            *("--config-name", "peer", "-m", f"scenario.duration={seconds}"),
+            *(
+                "env",
+                "HYDRA_FULL_ERROR=1",
+                "HF_HUB_OFFLINE=1",
+                "OMP_NUM_THREADS=1",
+                program,
+                "--config-dir",
+                folder,
+            ),
+            *("--config-name", "peer", "-m", f"scenario.duration={int(seconds)}"),
             f"scenario.input_shapes.batch_size={','.join(map(str, batches))}",
         )
         for batch in batches:
@@ -311,7 +319,7 @@ def main() -> int:
     """Ask all peers; print them; 1 when raybench and benchmark_app disagree."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=4.0, help="a rate, whole ones")
     parser.add_argument("--install", action="store_true", help="make the peers' environments")
     parser.add_argument("--only", choices=("rates", "walls"))
     options = parser.parse_args()
