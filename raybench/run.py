@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from raybench.analysis.repeats import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
 from raybench.driver import Driver, make_plan
@@ -153,7 +154,12 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
     if "unstable" in rows["verdict"].to_pylist():
         steps.insert(0, "rerun=unstable measures the unstable points again, on a quieter machine")
     sys.stdout.write("\n")
-    print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
+    print_table(
+        scaling(rows).as_table(),
+        trials=repeats(rows),
+        where=f"{folder}/trials (Parquet)",
+        next_steps=steps,
+    )
 
 
 def show_plan(request: Request) -> None:
@@ -167,4 +173,5 @@ def show_plan(request: Request) -> None:
 
 def show(folder: str) -> None:
     """Print the table of a results folder."""
-    print_table(scaling(load(folder)).as_table(), where=f"{folder}/trials (Parquet)")
+    rows = load(folder)
+    print_table(scaling(rows).as_table(), trials=repeats(rows), where=f"{folder}/trials (Parquet)")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from rich.console import RenderableType
 
+    from raybench.analysis.repeats import Repeat
+
 Row: TypeAlias = Mapping[str, Any]
 
 GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
@@ -29,6 +31,8 @@ _OVER_FP32 = f"{_TIMES} fp32"
 _ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
 _PLAIN_WIDTH = 200
 """Of what is no terminal: wide enough that no cell is cut."""
+MANY = 1000
+"""Trials: more than that is no advice."""
 _LEAVE_OUT = ("p50 ms", "dB to fp32", "efficiency", _OVER_FP32)
 """Columns that a narrow terminal does without, first to go first."""
 
@@ -63,10 +67,14 @@ def print_table(
     table: pa.Table | Sequence[Row],
     file: IO[str] | None = None,
     *,
+    trials: Sequence[Repeat] = (),
     where: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> None:
-    """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
+    """Print the table, what several trials tell, where the rows are and what to do next.
+
+    Plain text unless to a terminal.
+    """
     file = sys.stdout if file is None else file
     terminal = file.isatty()
     console = Console(
@@ -79,6 +87,8 @@ def print_table(
     )
     with console.capture() as captured:
         console.print(render(table, console.width))
+        if trials:
+            console.print(Text("\n".join(["", *of_trials(trials)])))
         if where or next_steps:
             console.print(closing(where, next_steps))
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
@@ -86,6 +96,20 @@ def print_table(
     if "utf" not in encoding.lower():
         text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
     file.write(text)
+
+
+def of_trials(found: Sequence[Repeat]) -> list[str]:
+    """Precision within a trial and reproducibility between trials, a line for each place."""
+    lines = []
+    for each in found:
+        home = each.series
+        needed = f"{each.needed:,} trials" if each.needed < MANY else f"over {MANY:,} trials"
+        lines.append(
+            f"{home.model} {home.precision} batch {home.batch_size} x{each.workers}: one trial "
+            f"claims ± {100 * each.within:.2f} % for itself; {each.trials} trials differ by "
+            f"{100 * each.spread:.2f} % (standard deviation); {needed} would give ± 0.50 %"
+        )
+    return ["Precision within a trial, reproducibility between trials", *lines] if lines else []
 
 
 def closing(where: str | None, next_steps: Sequence[str]) -> Text:
