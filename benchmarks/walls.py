@@ -1,13 +1,14 @@
 """How long does a small grid take beyond its windows, from the command to its end?
 
 Runs `raybench` in a process of its own on a grid of four batch sizes with windows of 3 s, as a user
-would: start of Python, start of Ray, workers, engines, warm-ups, rows, table. The graph of the model
+would: start of Python, start of Ray, workers, engines, warm-ups, rows, table. The network is the small
+ResNet of peers.py, whose table shows the walls of other tools. The graph of the model
 is in the cache already (one short run before sees to it, and is not counted). Beside it the driver's
 own CPU time inside the windows, by /proc.
 
-    python benchmarks/walls.py [--repeats 3] [--model alexnet] [--precision int8] [WORD ...]
+    python benchmarks/walls.py [--repeats 3] [--model FILE|NAME] [--precision fp32] [-- WORD ...]
 
-Further words go to raybench (engine=onnxruntime). Prints a table and, last, one line of JSON. Exit
+Further words go to raybench (engine=onnxruntime). "warm" is the dearest warm-up. Prints a table and, last, one line of JSON. Exit
 code 1 when the median misses: 12 s over the 12 s of windows, 2 s over the window for each further
 point, 1 % of a core for the driver while it measures.
 """
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from peers import write_model
 
 import raybench
 
@@ -48,6 +50,7 @@ class Wall:
         start_s: until the first point began.
         first_s: what the first point took beyond its window.
         further_s: what the dearest of the others took beyond its window.
+        warm_s: the longest warm-up, which stands in the two above.
         end_s: after the last point had its rows.
         windows_s: all windows.
         driver: the driver's CPU time over the windows' length.
@@ -57,6 +60,7 @@ class Wall:
     start_s: float
     first_s: float
     further_s: float
+    warm_s: float
     end_s: float
     windows_s: float
     driver: float
@@ -71,11 +75,14 @@ def main() -> int:
     """Run the grid some times; print each run and the medians; 1 when a median misses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--model", default="alexnet")
-    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--model", help="by default the small ResNet of peers.py")
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("words", nargs="*", help="further words for raybench")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if options.model is None:
+            options.model = Path(folder, "cnn", "model.onnx")
+            write_model(options.model)
         question = Path(folder, "walls.yaml")
         question.write_text(
             "# How long does a small grid take beyond its windows?\n"
@@ -86,7 +93,9 @@ def main() -> int:
         _raybench([*words, "batch_size=[1]", "measure.min_s=1", "measure.max_s=1"], folder, "first")
         words += [f"measure.min_s={WINDOW_S}", f"measure.max_s={WINDOW_S}"]
         walls = []
-        print(_line("run", *("total", "over", "start", "first", "further", "end", "driver")))
+        print(
+            _line("run", *("total", "over", "start", "first", "further", "warm", "end", "driver"))
+        )
         for number in range(options.repeats):
             walls.append(_timed(words, folder, f"run{number}"))
             print(_line(str(number + 1), *_cells(walls[-1])), flush=True)
@@ -139,6 +148,7 @@ def _timed(words: list[str], folder: str, name: str) -> Wall:
         start_s=rows[0]["started_at"].timestamp() - began,
         first_s=overs[0],
         further_s=max(overs[1:]),
+        warm_s=max(row["warmup_s"] for row in rows),
         end_s=began + total_s - rows[-1]["ended_at"].timestamp(),
         windows_s=windows_s,
         driver=_driver_s(results, samples) / windows_s,
@@ -163,7 +173,8 @@ def _values(wall: Wall) -> list[float]:
 
 
 def _cells(wall: Wall) -> list[Any]:
-    seconds = (wall.total_s, wall.over_s, wall.start_s, wall.first_s, wall.further_s, wall.end_s)
+    points = (wall.first_s, wall.further_s, wall.warm_s)
+    seconds = (wall.total_s, wall.over_s, wall.start_s, *points, wall.end_s)
     return [*(f"{s:.2f} s" for s in seconds), f"{wall.driver:.2%}"]
 
 
