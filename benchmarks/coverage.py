@@ -21,8 +21,8 @@ Steps: "flagged" is the share with the flag step or drift; "silent" the share th
 without either, which is what can mislead; "best" the share that the best test there is would flag, a
 likelihood ratio that knows phi and sd, at the same threshold. The 99 % are asked of noise that the
 preset can resolve. At sd 1 % and phi 0.3 or 0.6 two minutes do not hold the evidence: the best test,
-too, misses steps of 2 % there, so those cells are told and not gated; raybench flags 97 and 80 % and
-calls 2.5 and 4.8 % stable. A step counts as inside when at least 5 blocks of the window lie on either side of it,
+too, misses steps of 2 % there (99 and 90 % found), so those cells are told and not gated; raybench
+flags 97 and 79 % and calls 2.6 and 5.6 % stable. A step counts as inside when at least 5 blocks of the window lie on either side of it,
 which is as fine as the detector sees; one nearer the end moves the mean by no more than a tenth of
 itself.
 
