@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from raybench.engines import registry
 from raybench.errors import ClusterError, EngineFailure, EngineUnavailable, PointError, UsageError
 from raybench.experiment import expand
 from raybench.measure import hardware, rules
+from raybench.measure.clock import watched
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.watch import Watch
 from raybench.models import source
@@ -25,14 +27,18 @@ if TYPE_CHECKING:
     from raybench.config import Request
     from raybench.engines.base import Layer
     from raybench.experiment import Experiment
+    from raybench.measure.clock import Clock
     from raybench.measure.rules import Limits
     from raybench.measure.stream import Trace
     from raybench.report.progress import View
     from raybench.results.store import Run
     from raybench.statistics import Floats
+    from raybench.worker import Prepared
 
 LOOK_S = 0.5
-"""Least time between two looks."""
+"""Usual time between two looks."""
+SOON_S = 0.05
+"""Time to the next look when the block that a rule waits for is about to end."""
 SLACK_S = 120.0
 """How far past its longest time a stream may go before its own backstop ends it."""
 
@@ -159,9 +165,10 @@ class Driver:
         with pools.gather(point, _label(self._experiment, step), cluster.start_timeout_s) as pool:
             self.view.phase("prepare")
             prepared = pool.prepare(self._experiment.seed, cluster.prepare_timeout_s)
-            gang = rows.Gang(pool.members, prepared, pool.clocks())
             limits = rules.limits(point.measure, max(p.batch_s for p in prepared))
-            streamed = self._stream(pool, gang, limits)
+            before = pool.clocks()
+            streamed = self._stream(pool, prepared, before, limits)
+            gang = rows.Gang(pool.members, prepared, watched(before, pool.clocks()))
             layers = self._layers(pool)
             pool.release()
         return rows.Tables(
@@ -185,18 +192,21 @@ class Driver:
             return pool.layers(self.request.cluster.prepare_timeout_s)
         return ()
 
-    def _stream(self, pool: Pool, gang: rows.Gang, limits: Limits) -> Streamed:
+    def _stream(
+        self, pool: Pool, prepared: Sequence[Prepared], clocks: Sequence[Clock], limits: Limits
+    ) -> Streamed:
         """Let all workers stream; look on, and halt them when the rules say so."""
         settings = limits.settings
-        batch_s = min(prepared.batch_s for prepared in gang.prepared)
+        batch_s = min(each.batch_s for each in prepared)
         longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
         expected = int(longest_s / batch_s) if batch_s > 0 else 0
         block_ns = int(limits.block_s * 1e9)
-        start_ns = pool.start(list(gang.clocks), longest_s + SLACK_S, block_ns, expected)
+        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns, expected)
         watch = Watch(len(pool.members), pool.point.batch_size)
         warm, stop = rules.WarmUp("not_yet"), rules.Stop()
         while stop.state == "measuring":
-            if pool.wait(max(limits.span_s, LOOK_S)):
+            left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
+            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
                 break
             for rank, seen in enumerate(pool.look()):
                 watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())

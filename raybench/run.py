@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from raybench.analysis.repeats import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
 from raybench.driver import Driver, make_plan
@@ -155,7 +156,12 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
     if "unstable" in rows["verdict"].to_pylist():
         steps.insert(0, "rerun=unstable measures the unstable points again, on a quieter machine")
     sys.stdout.write("\n")
-    print_table(scaling(rows, workers), where=f"{folder}/trials (Parquet)", next_steps=steps)
+    print_table(
+        scaling(rows, workers),
+        trials=repeats(rows),
+        where=f"{folder}/trials (Parquet)",
+        next_steps=steps,
+    )
 
 
 def show_plan(request: Request) -> None:
@@ -169,5 +175,6 @@ def show_plan(request: Request) -> None:
 
 def show(folder: str) -> None:
     """Print the table of a results folder."""
-    made = scaling(load(folder), load(folder, "workers"))
-    print_table(made, where=f"{folder}/trials (Parquet)")
+    rows = load(folder)
+    made = scaling(rows, load(folder, "workers"))
+    print_table(made, trials=repeats(rows), where=f"{folder}/trials (Parquet)")

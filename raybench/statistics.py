@@ -307,8 +307,13 @@ def mean_ci(x: Floats, confidence: float = CONFIDENCE) -> Interval:
     if n < 2:
         return Interval(float(np.mean(x)), math.inf, 1.0)
     se, n_eff = se_ar1(x)
-    t = t_quantile(0.5 + confidence / 2, max(n / (3 * n / n_eff - 2), 1.0))
+    t = t_quantile(0.5 + confidence / 2, half_width_df(n, n_eff))
     return Interval(float(x.mean()), t * max(se, se_nbm(x)), n_eff)
+
+
+def half_width_df(n: float, n_eff: float) -> float:
+    """Degrees of freedom of the interval of `mean_ci` for n values that are worth n_eff."""
+    return max(n / (3 * n / n_eff - 2), 1.0)
 
 
 # --- detectors ------------------------------------------------------------------------------------

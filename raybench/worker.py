@@ -38,8 +38,9 @@ FIDELITY_ITEMS = 8
 LAYER_BATCHES = 20
 """Batches behind each layer's median time."""
 
-PROBE_S = 0.25
-"""How long a loaded engine is tried out to learn the time of a batch."""
+PROBE_S = 0.1
+"""How long a loaded engine is tried out to learn the time of a batch, which only sets how long
+blocks must be: it matters where a batch takes that long, and then one tells."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from raybench.analysis.repeats import Repeat
     from raybench.analysis.scaling import Curve, Scaling
 
 Row: TypeAlias = Mapping[str, Any]
@@ -32,6 +33,8 @@ _ASCII = str.maketrans(
 )
 _PLAIN_WIDTH = 200
 """Of what is no terminal: wide enough that no cell is cut."""
+MANY = 1000
+"""Trials: more than that is no advice."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns that a narrow terminal does without, first to go first."""
 
@@ -68,13 +71,19 @@ def print_table(
     made: Scaling,
     file: IO[str] | None = None,
     *,
+    trials: Sequence[Repeat] = (),
     where: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> None:
-    """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
+    """Print the table, what several trials tell, where the rows are and what to do next.
+
+    Plain text unless to a terminal.
+    """
 
     def content(width: int) -> Group:
         parts: list[RenderableType] = [render(made, width)]
+        if trials:
+            parts.append(Text("\n".join(["", *of_trials(trials)])))
         if where or next_steps:
             parts.append(closing(where, next_steps))
         return Group(*parts)
@@ -100,6 +109,20 @@ def emit(content: Callable[[int], RenderableType], file: IO[str]) -> None:
     if "utf" not in encoding.lower():
         text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
     file.write(text)
+
+
+def of_trials(found: Sequence[Repeat]) -> list[str]:
+    """Precision within a trial and reproducibility between trials, a line for each place."""
+    lines = []
+    for each in found:
+        home = each.series
+        needed = f"{each.needed:,} trials" if each.needed < MANY else f"over {MANY:,} trials"
+        lines.append(
+            f"{home.model} {home.precision} batch {home.batch_size} x{each.workers}: one trial "
+            f"claims ± {100 * each.within:.2f} % for itself; {each.trials} trials differ by "
+            f"{100 * each.spread:.2f} % (standard deviation); {needed} would give ± 0.50 %"
+        )
+    return ["Precision within a trial, reproducibility between trials", *lines] if lines else []
 
 
 def closing(where: str | None, next_steps: Sequence[str]) -> Text:
