@@ -1,7 +1,7 @@
 """What raybench is on one NVIDIA GPU: checks, batch ladder, overheads, memory, telemetry, stability.
 
-First the plans are built, many at a time: a builder keeps one core of the host busy and the GPU for
-a few per cent of the time. Then the jobs run one after another in a process of their own
+First the plans are built, several at a time: a builder keeps one core of the host busy and the GPU
+for a small part of the time. Then the jobs run one after another in a process of their own
 (gpu_worker.py), most telling first, until the budget is spent; what is done is skipped next time.
 Rows go to RESULTS/rows.jsonl, the tables to RESULTS/table.md and, last, to the terminal.
 
