@@ -507,7 +507,7 @@ def _case_table(title: str, rows: list[Row]) -> str:
         case = f"{row.get('model')} {row.get('precision')} {row.get('batch_size')}"
         cells = [
             case,
-            row.get("options", ""),
+            _unusual(row.get("options")),
             str(row.get("inflight", "")),
             "on" if row.get("transfers") else "off",
             row["status"],
@@ -521,6 +521,12 @@ def _case_table(title: str, rows: list[Row]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _unusual(options: str | None) -> str:
+    """The options that are not those of every case."""
+    given = json.loads(options or "{}")
+    return ", ".join(f"{k}={v}" for k, v in given.items() if BUILDER.get(k) != v)
 
 
 def _nvml_table(rows: list[Row]) -> str:
