@@ -33,7 +33,8 @@ verbs
   show DIR  the table of a results folder
   compare A B
             what became faster or slower, point by point; a gate for CI
-  report DIR...  one offline page, Markdown and figures from results folders
+  report DIR...
+            one offline page, the same figures as files, and Markdown
 
 examples
   raybench experiment=scaling

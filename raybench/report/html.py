@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from raybench.report.document import Cell, Column, Document, Part, Section
 
+_LONG = 24
+"""Letters of a name that may be broken into lines."""
+_BREAK = re.compile(r"([_./:-])(?=\w)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _CLASSES = {
     "factor": "f", "count": "c", "number": "n", "interval": "i", "verdict": "w", "text": "t",
@@ -140,12 +143,16 @@ def _head(column: Column) -> str:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    css = f' class="{_CLASSES[column.kind]}"'
+    long = column.kind == "factor" and len(cell.text) > _LONG
+    css = f' class="{_CLASSES[column.kind]}{" l" if long else ""}"'
     if column.kind == "verdict":
         return f"<td{css}>{_verdict(cell.text, cell.marks)}</td>"
     if cell.drawing is not None:
         return f"<td{css}>{cell.drawing}</td>"
-    return f"<td{css}>{text(cell.text)}</td>"
+    words = text(cell.text)
+    if long:
+        words = _BREAK.sub(r"\1<wbr>", words)
+    return f"<td{css}>{words}</td>"
 
 
 def _verdict(word: str, marks: Sequence[str]) -> str:

@@ -46,7 +46,7 @@ def sparkline(traces: Sequence[Trace], field: str, title: str, css: str = "") ->
             grounds.append(f'<rect x="{left:.0f}" width="{room * split:.0f}" height="{HEIGHT}"/>')
         lines.append(f'<path{css and f" class={chr(34)}{css}{chr(34)}"} d="{_path(xs, ys)}"/>')
     return (
-        f'<svg class="spark" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{title}">{"".join(grounds)}{"".join(lines)}</svg>'
     )
 

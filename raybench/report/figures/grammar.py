@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 56
 """Letters of a name in a legend."""
+_ROOM = 6
+"""Bars of a panel above which their words stand side by side."""
 DASHES = (0, (4, 1.6))
 """Of lines between simulated points."""
 
@@ -80,17 +82,26 @@ def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> 
 
 
 def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> None:
-    """Bars side by side over the name of their group; a single group needs no name."""
+    """Bars side by side over the name of their group; a single group needs no name.
+
+    Args:
+        axes: of the panel.
+        named: bars by the name of their group.
+        headroom: part of the height that words above the bars need when they stand upright.
+    """
+    crowded = sum(map(len, named.values())) > _ROOM
     for place, bars in enumerate(named.values()):
         width = 0.8 / len(bars)
         for k, bar in enumerate(bars):
-            upright(axes, bar, place + (k - (len(bars) - 1) / 2) * width, 0.86 * width)
+            x = place + (k - (len(bars) - 1) / 2) * width
+            upright(axes, bar, x, 0.86 * width, crowded=crowded)
     categories(axes, range(len(named)), list(named) if len(named) > 1 else [""])
-    rates(axes, [bar.value for bars in named.values() for bar in bars], headroom)
+    rates(axes, [bar.value for bars in named.values() for bar in bars],
+          (3 if crowded else 1) * headroom)  # fmt: skip
 
 
-def upright(axes: Axes, bar: Bar, x: float, width: float) -> None:
-    """A bar with its whisker and the words above it."""
+def upright(axes: Axes, bar: Bar, x: float, width: float, *, crowded: bool = False) -> None:
+    """A bar with its whisker and the words above it, turned where bars are narrow."""
     if bar.value is None:
         absent(axes, x, bar.absent)
         return
@@ -102,7 +113,8 @@ def upright(axes: Axes, bar: Bar, x: float, width: float) -> None:
     if capped:
         _caret(axes, x, top)
     if bar.above:
-        axes.annotate(bar.above, (x, top), xytext=(0, 12 if capped else 3), ha="center",
+        words, turn = (bar.above.replace("\n", "  "), 90) if crowded else (bar.above, 0)
+        axes.annotate(words, (x, top), rotation=turn, xytext=(0, 12 if capped else 3), ha="center",
                       textcoords="offset points", va="bottom", fontsize=7.5, color=INK,
                       linespacing=1.15, zorder=7,
                       bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})  # fmt: skip

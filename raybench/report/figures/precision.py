@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
-from raybench.report.captions import caption, shown
+from raybench.report.captions import CUT, caption, shown
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
 from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined
@@ -43,29 +43,40 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
     figure, axes = style.canvas(1, ABREAST, height_in=2.6)
     gains = [g for _, groups in page for group in groups.values() for g in group]
     tints = style.tints(str(gain.series.precision) for gain in gains)
+    every = []
     for axis, (title, groups) in zip(axes[0], page, strict=False):
         style.title(axis, title, ABREAST)
-        bars = {name: _bars(group, tints) for name, group in groups.items()}
-        grammar.groups(axis, bars, 0.16)
+        highest = max((g.items_per_s or 0.0 for some in groups.values() for g in some), default=0.0)
+        every.append({name: _bars(some, tints, highest) for name, some in groups.items()})
+        grammar.groups(axis, every[-1], 0.16)
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))
     drawn = [gain for gain in gains if gain.items_per_s is not None]
     extra: list[tuple[Any, str]] = []
-    if any(gain.peak_ratio not in (None, 1) for gain in drawn):
+    if any(bar.limit for panel in every for bars in panel.values() for bar in bars):
         line = Line2D([], [], color=style.INK, linestyle="--", linewidth=1.0)
         extra.append((line, "ratio of the chip's peaks"))
     grammar.key(figure, tints, {m for g in drawn for m in g.marks}, extra, bars=True)
     what = (
         "Items per second of the same points in each precision. Above a bar its ratio to fp32 "
         "with all else equal, and below it the fidelity of its outputs to fp32 (signal to "
-        "quantisation noise)."
+        "quantisation noise). A dashed line, where the panel reaches so far, is fp32 times the "
+        "ratio of the chip's printed peaks."
     )
     title = "Throughput by precision: " + "; ".join(title for title, _ in page)
     return finish(figure, f"precision-{number}", title, caption(what, drawn, subset=subset))
 
 
-def _bars(group: Sequence[Gain], tints: dict[str, str]) -> list[grammar.Bar]:
+def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[grammar.Bar]:
     base = next((g.items_per_s for g in group if g.series.precision == "fp32"), None)
+
+    def limit(gain: Gain) -> float | None:
+        """Where the chip's peaks would put it; None beyond what the panel shows."""
+        if base is None or gain.peak_ratio in (None, 1):
+            return None
+        height = base * (gain.peak_ratio or 1.0)
+        return height if height <= CUT * highest else None
+
     return [
         grammar.Bar(
             tint=tints[str(gain.series.precision)],
@@ -75,7 +86,7 @@ def _bars(group: Sequence[Gain], tints: dict[str, str]) -> list[grammar.Bar]:
             marks=gain.marks,
             absent=gain.status,
             above="" if gain.series.precision == "fp32" else _above(gain),
-            limit=base * gain.peak_ratio if base and gain.peak_ratio not in (None, 1) else None,
+            limit=limit(gain),
         )
         for gain in group
     ]
