@@ -9,7 +9,7 @@ from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures.batch import figures
 from raybench.report.labels import Naming
-from raybench.report.sections.sentences import marked, missing
+from raybench.report.sections.sentences import gaps, marked, missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +25,16 @@ def batch(answers: Answers) -> Section:
     parts: list[Part] = list(figures(found))
     if found.ladders:
         parts.append(_knees(found.ladders))
-    gaps = [*found.missing, *(sentence for ladder in found.ladders for sentence in ladder.missing)]
-    return Section("batch", "Batch", [*parts, *missing(gaps)])
+    told = [*found.missing, *gaps(found.ladders, _naming(found.ladders))]
+    return Section("batch", "Batch", [*parts, *missing(told)])
+
+
+def _naming(ladders: Sequence[Ladder]) -> Naming:
+    return Naming([ladder.series for ladder in ladders], without=("batch_size",))
 
 
 def _knees(ladders: Sequence[Ladder]) -> Table:
-    naming = Naming([x.series for x in ladders], without=("batch_size",))
+    naming = _naming(ladders)
     return columns.table(
         "ladders",
         f"The knee is the smallest batch within {100 - 100 * KNEE:.0f} % of the best throughput.",

@@ -9,7 +9,7 @@ from raybench.report.document import Section
 from raybench.report.figures.scaling import figures
 from raybench.report.labels import Naming
 from raybench.report.numbers import TIMES
-from raybench.report.sections.sentences import marked, missing
+from raybench.report.sections.sentences import gaps, marked, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,8 +27,9 @@ def scaling(answers: Answers) -> Section:
     parts: list[Part] = list(figures(found))
     if entries:
         parts += [_speedups(entries), _curves(found.curves), *_laws(found.curves)]
-    gaps = [*found.missing, *(sentence for curve in found.curves for sentence in curve.missing)]
-    return Section("scaling", "Scaling", [*parts, *missing(gaps)])
+    naming = Naming([curve.series for curve in found.curves])
+    told = [*found.missing, *gaps(found.curves, naming)]
+    return Section("scaling", "Scaling", [*parts, *missing(told)])
 
 
 def _speedups(entries: Sequence[Entry]) -> Table:
