@@ -27,10 +27,10 @@ def table(name: str, caption: str, *columns: Filled | None) -> Table:
     return Table(name, caption, [column for column, _ in kept], rows)
 
 
-def factors(naming: Naming, series: Sequence[Series], without: Sequence[str] = ()) -> list[Filled]:
+def factors(naming: Naming, series: Sequence[Series]) -> list[Filled]:
     """A column for every factor that differs, or for the model if none does."""
     names = naming.varying or ("model",)
-    return [_factor(name, series) for name in names if name not in without]
+    return [_factor(name, series) for name in names]
 
 
 def _factor(name: str, series: Sequence[Series]) -> Filled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from raybench.report.answers import Answers
 
 PAGE, TEXT = "report.html", "report.md"
+_OURS = re.compile(r"((scaling|precision|batch|devices|study|evidence)-\d+|peak|energy)\.(svg|png)")
+"""Names of figures that a report may have written."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def _names(answers: Answers, factor: str) -> list[str]:
 
 
 def _write(document: Document, target: Path) -> tuple[Path, ...]:
-    """The files, whole or not at all; figures of an earlier report are replaced or removed."""
+    """Each file whole or not at all; figures of an earlier report are replaced or removed."""
     figures = target / "figures"
     contents: dict[Path, bytes] = {}
     for figure in document.figures:
@@ -116,6 +119,9 @@ def _write(document: Document, target: Path) -> tuple[Path, ...]:
     contents = {**page, target / TEXT: _encoded(markdown.markdown(document)), **contents}
     try:
         figures.mkdir(parents=True, exist_ok=True)
+        for path in figures.iterdir():
+            if _OURS.fullmatch(path.name) and path not in contents:
+                path.unlink()
         for path, data in contents.items():
             _replace(path, data)
     except OSError as error:

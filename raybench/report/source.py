@@ -52,6 +52,7 @@ def read(folders: Sequence[str]) -> Source:
     if not good:
         raise refused[0]
     notes += [str(error) for error in refused]
+    good = _each_run_once(good, notes)
     whole = {name: _together([tables[name] for tables in good]) for name in _TABLES}
     return Source(tuple(unique.values()), **whole, notes=(*notes, *_versions(whole["trials"])))
 
@@ -66,6 +67,27 @@ def _folder(folder: str, notes: list[str]) -> dict[str, pa.Table] | ResultsError
             return error
     notes += [str(warning.message) for warning in caught]
     return found
+
+
+def _each_run_once(
+    good: Sequence[dict[str, pa.Table]], notes: list[str]
+) -> list[dict[str, pa.Table]]:
+    """Without the runs that an earlier folder has already: a copy is no second measurement."""
+    seen: set[str] = set()
+    kept = []
+    for tables in good:
+        runs = set(pc.unique(tables["trials"]["run_id"]).to_pylist())
+        again = pa.array(sorted(runs & seen), pa.string())
+        if len(again):
+            notes.append(
+                f"{len(again)} of {len(runs)} runs of a folder stand in an earlier one too; those "
+                "of the first count."
+            )
+        kept.append(
+            {name: t.filter(pc.invert(pc.is_in(t["run_id"], again))) for name, t in tables.items()}
+        )
+        seen |= runs
+    return kept
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -318,6 +319,25 @@ def test_the_same_folder_twice_counts_once(tmp_path):
     source = folder(tmp_path / "r", [{}])
     result = report([str(source), f"{source}/."], str(tmp_path / "out"))
     assert "1 points, 1 trials" in result.page.read_text()
+
+
+def test_a_copy_of_a_folder_is_no_second_measurement(tmp_path, capsys):
+    source = folder(tmp_path / "r", [{}], count=8)
+    copy = shutil.copytree(source, tmp_path / "copy")
+    html, _ = written(source, tmp_path / "out", str(copy))
+    assert "1 points, 1 trials" in html
+    assert "1 of 1 runs of a folder stand in an earlier one too" in capsys.readouterr().err
+    assert html.count("Evidence: ") == 1
+    assert "1,000 items/s" in html
+
+
+def test_figures_of_an_earlier_report_are_gone_and_those_of_others_stay(tmp_path):
+    figures = tmp_path / "out/figures"
+    figures.mkdir(parents=True)
+    for name in ("study-1.svg", "mine.svg"):
+        (figures / name).touch()
+    written(folder(tmp_path / "r", [{}], count=0), tmp_path / "out")
+    assert [file.name for file in figures.iterdir()] == ["mine.svg"]
 
 
 def test_rows_of_different_methods_and_schemas_are_told_apart(tmp_path):
