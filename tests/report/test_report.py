@@ -226,6 +226,7 @@ def test_where_memory_ended_is_drawn_on_both_sides_of_figure_6(study):
 def test_the_findings_of_the_study_are_reproduced_by_its_own_numbers(study):
     html, text, _ = study
     assert html.count("2017 study, reproduced") == 6
+    assert "here at batch 128 (the study: 128)" in html
     assert "not testable here" not in html.lower()
     for speedup in ("1.999", "3.995", "1.991", "3.976"):
         assert f"| {speedup} |" in text

@@ -88,7 +88,7 @@ def _dress(axis: Any, some: Sequence[Use], naming: Naming, field: str) -> None:
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
     axis.set_yticks(range(len(some)), short, fontsize=7.5)
-    axis.invert_yaxis()
+    axis.set_ylim(len(some) - 0.4, -0.6)  # the first on top
     axis.set_xlim(0, axis.get_xlim()[1] * 1.16)
     if field == "mfu":
         axis.xaxis.set_major_formatter(percent())

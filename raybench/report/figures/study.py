@@ -8,7 +8,7 @@ from raybench.report.captions import told
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.numbers import TIMES, number, short
+from raybench.report.numbers import TIMES, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def _figure(one: Study) -> Figure:
 def _caption(one: Study) -> str:
     drawn = [bar for bar in one.here if bar.items_per_s is not None]
     sure = "whiskers are 95 % intervals" if any(b.items_per_s_lo for b in drawn) else "no intervals"
-    sizes = " or ".join(number(size) for size in sorted({bar.batch_size for bar in one.here}))
+    sizes = " or ".join(f"{size:,}" for size in sorted({bar.batch_size for bar in one.here}))
     batch = "" if one.axis == "batch_size" else f" at batch {sizes} (the study: 128)"
     ratios = (
         ""
