@@ -14,7 +14,7 @@ test: check
 
 # Chromium for the test that opens a report; without one that test is skipped and says so.
 browser:
-	@if command -v chromium chromium-browser google-chrome > /dev/null; then :; \
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	  apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null; \
