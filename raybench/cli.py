@@ -8,6 +8,7 @@ interrupted, rows kept.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ verbs
   show DIR  the table of a results folder
   compare A B
             what became faster or slower, point by point; a gate for CI
+  report DIR...
+            one offline page, the same figures as files, and Markdown
 
 examples
   raybench experiment=scaling
@@ -40,12 +43,15 @@ examples
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
   raybench compare old new by=engine_version format=markdown
+  raybench report results other/results out=report by=device
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers
             the axes: one value or a list, e.g. batch_size=[1,8,32]
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
+  of report: out=DIR  title=TEXT  by=FACTOR  base=VALUE  scaling.mode=weak|strong
+             usd_per_device_hour=PRICE
 """
 
 
@@ -136,6 +142,29 @@ def _show(words: list[str]) -> int:
     return 0
 
 
+def _report(words: list[str]) -> int:
+    from raybench.report.answers import question
+    from raybench.report.report import report
+
+    options = dict(word.split("=", 1) for word in words if _is_option(word))
+    folders = [word for word in words if not _is_option(word)]
+    if not folders:
+        raise ConfigError("report takes results folders. Write: raybench report results")
+    out, title = options.pop("out", None), options.pop("title", None)
+    written = report(folders, out, title=title, question=question(options))
+    for note in written.notes:
+        print(f"raybench: {note}", file=sys.stderr)
+    others = len(written.files) - 1
+    print(f"Report  {written.page}")
+    print(f"        {others} files beside it: report.md, and figures/ as SVG and PNG")
+    return 0
+
+
+def _is_option(word: str) -> bool:
+    """A folder may have an equals sign in its name."""
+    return "=" in word and not os.path.isdir(word)
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
@@ -143,4 +172,5 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "doctor": _doctor,
     "show": _show,
     "compare": _compare,
+    "report": _report,
 }
