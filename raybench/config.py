@@ -47,6 +47,12 @@ class ClusterSettings:
         dashboard: whether the embedded cluster runs Ray's dashboard.
         start_timeout_s: longest wait for the devices of a point.
         prepare_timeout_s: longest preparation of a point: graph, engine, first inference.
+        stall_timeout_s: a worker that completes no batch for so long counts as hung.
+        isolation: which points may run at the same time: "cluster" one at a time, "node" never
+            two on one node, "gpu" as many as there are devices for.
+        retries: how often a point that failed is tried again, in fresh workers.
+        processes: "fresh" starts workers for every point; "kept" lets them stay for the next
+            point of the same round and engine. Trials of a point never share one.
     """
 
     address: str | None = None
@@ -55,6 +61,10 @@ class ClusterSettings:
     dashboard: bool = True
     start_timeout_s: float = 60.0
     prepare_timeout_s: float = 1800.0
+    stall_timeout_s: float = 30.0
+    isolation: Literal["cluster", "node", "gpu"] = "node"
+    retries: int = 1
+    processes: Literal["fresh", "kept"] = "fresh"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,10 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     if session is not None and session.dashboard_url:
         console.print(f"Dashboard  {session.dashboard_url}", markup=False)
     tally = _execute(
-        Driver(request, plan, started, _view(plan, console, stack), environment_id, finals), started
+        Driver(
+            request, plan, started, _view(plan, console, stack), environment_id, finals, session
+        ),
+        started,
     )
     stack.pop_all().close()  # the live line and Ray end before the table
     _table(request, plan, environment_id)

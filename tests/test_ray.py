@@ -1,10 +1,12 @@
 import os
 import signal
+import time
 
 import pytest
 
 import raybench
 from raybench.cluster.pool import gather
+from raybench.cluster.seats import hold
 from raybench.cluster.session import there_is
 from raybench.config import compose
 from raybench.driver import make_plan
@@ -98,11 +100,52 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
         lambda settings: dict(cluster.devices),
     )
     point = make_plan(request, "").points[0]
-    with gather(point, "test/killed", 30) as pool:
+    with hold(cluster.nodes, {"gpu": 1}, 30) as seats:
+        pool = gather(seats, seats.held, point, "test/killed", "")
         pool.prepare(0, 30)
         os.kill(pool.members[0].place.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="ended in phase"):
+        began = time.monotonic()
+        with pytest.raises(WorkerDied, match="ended in phase") as caught:
             pool.clocks()
+        assert caught.value.ranks == (0,)
+        assert time.monotonic() - began < 1.0
+
+
+def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, quick):
+    began = time.monotonic()
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,2]",
+        "engine.hang_at_s=0.5", "cluster.stall_timeout_s=1", "cluster.retries=1", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 1
+    assert [(row["status"], row["attempts"]) for row in rows] == [("timeout", 2)] * 2
+    assert time.monotonic() - began < 60
+
+
+def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_tried(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
+        "grid.workers=[1,2]", "batch_size=[256,4096,8192]", "cluster.isolation=gpu", *quick,
+    )  # fmt: skip
+    rows = {(row["workers"], row["batch_size"]): row for row in raybench.load(folder).to_pylist()}
+    assert code == 0
+    assert len(rows) == 6
+    assert rows[1, 256]["status"] == rows[2, 256]["status"] == "ok"
+    assert rows[1, 4096]["status"] == "out_of_memory"
+    assert "batch_size=4096" in rows[1, 8192]["reason"]
+    assert rows[1, 8192]["status"] == "infeasible"
+
+
+def test_the_largest_batch_that_fits_is_found_and_measured(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "model=alexnet", "grid.workers=1",
+        "batch_size=max", "engine.item_mib=1024", "engine.memory_gib=5", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert [row["batch_size"] for row in rows if row["status"] == "ok"] == [5]
+    assert {row["batch_size"] for row in rows if row["status"] == "out_of_memory"} == {6, 8}
 
 
 def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs):

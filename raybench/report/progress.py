@@ -30,17 +30,22 @@ class View(Protocol):
         """Step `number` of the plan begins."""
         ...
 
-    def phase(self, name: str) -> None:
-        """The step enters a phase: start, prepare, warm-up, measure."""
+    def phase(self, number: int, name: str) -> None:
+        """Step `number` enters a phase: start, prepare, warm-up, measure."""
         ...
 
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width."""
         ...
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
         """A row was written."""
         ...
 
@@ -100,17 +105,22 @@ class Lines:
         self._number = number + 1
         self._print(f"[{self._number}/{self._steps}] {title(step)} ...")
 
-    def phase(self, name: str) -> None:
+    def phase(self, number: int, name: str) -> None:
         """Phases are for the live view."""
 
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """Running rates are for the live view."""
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
         """Say how it ended."""
-        place = f"[{self._number}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
+        place = f"[{number + 1}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
         name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
         self._print(f"{place} {name}: {ending(row)}")
 
@@ -146,14 +156,19 @@ class LiveLine(Lines):
         self._show("")
 
     @override
-    def phase(self, name: str) -> None:
+    def phase(self, number: int, name: str) -> None:
         """Show the phase."""
         self._phase = name
         self._show("")
 
     @override
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """Show the running rate and how far its interval has come."""
         rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
@@ -161,11 +176,11 @@ class LiveLine(Lines):
         self._show(f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}")
 
     @override
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
         """Leave a line for the finished step."""
         if row["status"] != "infeasible":
             self._finished += 1
-        super().row(row)
+        super().row(number, row)
 
     def _show(self, detail: str) -> None:
         left = max(self._left_s - (time.monotonic() - self._began_step), 0)
