@@ -66,7 +66,10 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
         (["experiment=scaling", "precision=int9"], "Unknown precision 'int9'.*'int8'"),
         (["experiment=scaling", "preset=quik"], "Unknown preset 'quik'.*'quick'"),
         (["experiment=scaling", "batch_size=eight"], "batch_size takes whole numbers.*'eight'"),
-        (["experiment=scaling", "batch_size=0"], "batch_size takes whole numbers from 1, not 0"),
+        (
+            ["experiment=scaling", "batch_size=0"],
+            "batch_size takes whole numbers from 1 or max, not 0",
+        ),
         (["experiment=scaling", "batch_size=[]"], "batch_size is empty"),
         (["experiment=scaling", "transfers=maybe"], "transfers takes on or off, not 'maybe'"),
         (["experiment=scaling", "trials=0"], "trials takes a whole number from 1"),
