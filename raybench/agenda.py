@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.errors import Infeasible, NodeDied, OutOfMemory, PhaseTimeout
 
@@ -40,20 +40,27 @@ class Start:
 
 @dataclass(frozen=True)
 class Settled:
-    """A step with its last word: a row is to be written. `error` is None when it was measured."""
+    """A step with its last word: a row is to be written. `error` is None when it was measured.
+
+    Attributes:
+        attempts: how often it was started; 0 for a step that was not tried.
+        note: what else the row is to say.
+    """
 
     step: Step
     error: PointError | None
     attempts: int
+    note: str | None = None
 
 
 @dataclass
 class _Search:
-    """The search for the largest batch of a series: `fits` did, `fails` did not."""
+    """The search for the largest batch of a series: `fits` did, `fails` did not, as `words` say."""
 
     fits: int = 0
     fails: int | None = None
     probing: bool = False
+    words: str = ""
 
     @property
     def found(self) -> bool:
@@ -96,11 +103,11 @@ class Agenda:
         self._busy = busy
         self._running: list[Start] = []
         self._gone: list[str] = []
-        self._attempts: Counter[tuple[str, int]] = Counter()
-        self._suspects: dict[tuple[str, int], set[Seat]] = {}
+        self._attempts: Counter[_Key] = Counter()
+        self._suspects: dict[_Key, set[Seat]] = {}
         self._blame: Counter[Seat] = Counter()
         self._searches: dict[str, _Search] = {}
-        self._overtakes: Counter[tuple[str, int]] = Counter()
+        self._overtakes: Counter[_Key] = Counter()
         self._unfit: dict[str, Point] = {}
         for point in unfit:
             self._note_unfit(point)
@@ -157,8 +164,10 @@ class Agenda:
 
     def _search(self, point: Point) -> _Search:
         known = self._unfit.get(point.series)
-        bound = known.batch_size if known else None
-        return self._searches.setdefault(point.id, _Search(fails=bound))
+        found = (
+            _Search(fails=known.batch_size, words="it ran out of memory") if known else _Search()
+        )
+        return self._searches.setdefault(point.id, found)
 
     def _choose(self, step: Step) -> tuple[Seat, ...] | None:
         point = step.point
@@ -187,25 +196,34 @@ class Agenda:
             self._waiting.insert(0, self._origin(start.step))
             settled = []
         else:
-            settled = [Settled(start.step, error, start.attempt)]
+            settled = [Settled(start.step, error, start.attempt, self._note(start.step))]
         return settled + self.hopeless()
+
+    def _note(self, step: Step) -> str | None:
+        """Of a largest batch, why there is no larger one."""
+        search = self._searches.get(step.point.id)
+        if search is None or search.fails is None:
+            return None
+        return f"batch_size={search.fails} does not fit: {search.words}"
 
     def _again(self, start: Start, error: PointError | None) -> bool:
         return error is not None and error.retried and start.attempt <= self._retries
 
     def _end_probe(self, start: Start, error: PointError | None) -> list[Settled]:
         step = start.step
-        owner = next(s for s in self._waiting if s.point.largest and s.index == step.index)
+        mine = (s for s in self._waiting if s.point.largest and s.index == step.index)
+        owner = next(mine, None)
+        if owner is None:  # the devices for it went away meanwhile
+            return []
         search = self._searches[owner.point.id]
         search.probing = False
         if error is None:
             search.fits = step.point.batch_size
         elif isinstance(error, OutOfMemory):
-            search.fails = step.point.batch_size
+            search.fails, search.words = step.point.batch_size, str(error)
             self._note_unfit(step.point)
             if search.fails == 1:
                 return self._give_up(owner, error, start.attempt)
-            return [Settled(replace(step, probe=False), error, start.attempt)]
         elif not self._again(start, error):
             return self._give_up(owner, error, start.attempt)
         return []
@@ -218,10 +236,10 @@ class Agenda:
             return [Settled(step, error, start.attempt)]
         search = self._searches[step.point.id]
         search.fails, search.fits = step.point.batch_size, step.point.batch_size // 2
+        search.words = str(error)
         self._waiting.insert(0, self._origin(step))
-        point = replace(step.point, largest=False)
-        self._note_unfit(point)
-        return [Settled(replace(step, point=point), error, start.attempt)]
+        self._note_unfit(replace(step.point, largest=False))
+        return []
 
     def _origin(self, step: Step) -> Step:
         if not step.point.largest:
@@ -311,5 +329,9 @@ def pick(free: Sequence[Seat], workers: int) -> tuple[Seat, ...] | None:
     return tuple(sorted(chosen[:workers], key=lambda seat: (seat.node, seat.number)))
 
 
-def _key(step: Step) -> tuple[str, int]:
-    return (step.point.id, step.trial)
+_Key: TypeAlias = tuple[str, int, bool]
+
+
+def _key(step: Step) -> _Key:
+    """A probe is not the trial of the same batch that the grid may hold too."""
+    return (step.point.id, step.trial, step.probe)

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from raybench import row as rows
-from raybench.agenda import Agenda, Settled, Start
-from raybench.cluster import pool as pools
+from raybench.agenda import Agenda
 from raybench.cluster import seats as devices
 from raybench.engines import registry
-from raybench.errors import (
-    ClusterError,
-    EngineUnavailable,
-    Interrupted,
-    NodeDied,
-    PointError,
-    Refused,
-    UsageError,
-    WorkerDied,
-)
+from raybench.errors import ClusterError, EngineUnavailable, Interrupted
 from raybench.experiment import expand
-from raybench.gang import Gang
 from raybench.models import source
+from raybench.running import Running
 from raybench.schedule import Plan, Step, plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from raybench.agenda import Settled, Start
     from raybench.cluster.seats import Seats
     from raybench.cluster.session import Session
     from raybench.config import Request
-    from raybench.experiment import Experiment
+    from raybench.experiment import Experiment, Point
     from raybench.report.progress import View
     from raybench.results.store import Run
+    from raybench.running import Ended
+    from raybench.signals import Signals
 
-NODE_VERDICT_S = 18.0
-"""Longest wait for Ray to say whether a lost worker's node is lost; its own default takes 14 s."""
 FAREWELL_S = 10.0
 """Longest wait for the gangs of an interrupted run to notice that their workers were ended."""
 
@@ -75,23 +64,13 @@ def make_plan(request: Request, there_is: str) -> Plan:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What came of a start: rows, or an error."""
-
-    start: Start
-    tables: rows.Tables
-    error: PointError | None
-    began: datetime
-    bug: BaseException | None = None
-
-
-@dataclass(frozen=True)
 class Driver:
     """Runs a plan on a connected cluster and writes its rows at once.
 
     Attributes:
-        session: the cluster; None when every step has its row already.
         finals: status of every step that is final in the store already, by (point_id, trial).
+        session: the cluster; None when every step has its row already.
+        signals: ask the run to end.
     """
 
     request: Request
@@ -100,7 +79,8 @@ class Driver:
     view: View
     environment_id: str
     finals: Mapping[tuple[str, int], str]
-    session: Session | None = None
+    session: Session | None
+    signals: Signals
 
     @property
     def _experiment(self) -> Experiment:
@@ -142,56 +122,46 @@ class Driver:
 
     def _work(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
         cluster = self.request.cluster
-        unfit = [
+        agenda = Agenda(
+            missing, seats.held, cluster.isolation, cluster.retries, self._unfit(), seats.busy
+        )
+        running = Running(self.request, self.view, seats)
+        self.signals.first = running.stop
+        self._settle(agenda.hopeless(), None, tally)
+        try:
+            while (ended := self._next_end(agenda, running)) is not None:
+                self._settle(agenda.end(ended.start, ended.error), ended, tally)
+        except KeyboardInterrupt:
+            for ended in running.end(FAREWELL_S):
+                if ended.error is None:
+                    self._settle(agenda.end(ended.start, None), ended, tally)
+            for start in agenda.running:
+                self._write_interrupted(start, tally)
+            raise
+        except BaseException:
+            running.end(FAREWELL_S)  # also for a full disk: nobody works on for nothing
+            raise
+
+    def _unfit(self) -> list[Point]:
+        """Points that are known to run out of memory."""
+        return [
             step.point
             for step in self.plan.steps
             if self.finals.get((step.point.id, step.trial)) == "out_of_memory"
             and not step.point.largest
         ]
-        agenda = Agenda(missing, seats.held, cluster.isolation, cluster.retries, unfit, seats.busy)
-        inbox: queue.SimpleQueue[Ended] = queue.SimpleQueue()
-        threads: list[threading.Thread] = []
-        self._settle(agenda.hopeless(), None, tally)
-        try:
-            while True:
-                while (start := agenda.next()) is not None:
-                    self.view.step(start.step.number, start.step)
-                    threads.append(self._launch(start, seats, inbox))
-                if not agenda.running:
-                    return
-                ended = inbox.get()
-                if ended.bug is not None:
-                    raise ended.bug
-                self._settle(agenda.end(ended.start, ended.error), ended, tally)
-        except BaseException as error:
-            # also for a full disk: whoever still runs is ended before the cluster goes
-            seats.close()
-            for thread in threads:
-                thread.join(FAREWELL_S)
-            if isinstance(error, KeyboardInterrupt):
-                for start in agenda.running:
-                    self._write_interrupted(start, tally)
-            raise
 
-    def _launch(
-        self, start: Start, seats: Seats, inbox: queue.SimpleQueue[Ended]
-    ) -> threading.Thread:
-        def live() -> None:
-            began = datetime.now(timezone.utc)
-            tables, error, bug = rows.Tables({}), None, None
-            try:
-                tables = Gang(self.request, self.view, seats, start).measure()
-            except PointError as caught:
-                error = _with_lost_nodes(caught, start)
-            except UsageError as caught:
-                error = Refused(str(caught))
-            except BaseException as caught:  # noqa: BLE001 - raised again by the main thread
-                bug = caught
-            inbox.put(Ended(start, tables, error, began, bug))
-
-        thread = threading.Thread(target=live, daemon=True)
-        thread.start()
-        return thread
+    def _next_end(self, agenda: Agenda, running: Running) -> Ended | None:
+        """Start all that can be, then wait for an end; None when nothing runs any more."""
+        while (start := agenda.next()) is not None:
+            self.view.step(start.step.number, start.step)
+            running.begin(start)
+        if not agenda.running:
+            return None
+        ended = running.wait()
+        if ended is None:
+            raise KeyboardInterrupt
+        return ended
 
     def _settle(self, settled: list[Settled], ended: Ended | None, tally: dict[str, int]) -> None:
         """Write the rows of steps that have their last word."""
@@ -200,9 +170,13 @@ class Driver:
             began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
             tables = ended.tables if ended is not None and mine else rows.Tables({})
             outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
+            if entry.note is not None:
+                outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
             self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), tally)
 
     def _write_interrupted(self, start: Start, tally: dict[str, int]) -> None:
+        if start.step.probe:
+            return
         error = Interrupted(
             "The run was ended by hand. The same command measures this point again."
         )
@@ -222,20 +196,6 @@ class Driver:
         )
         tally[row["status"]] = tally.get(row["status"], 0) + 1
         self.view.row(step.number, row)
-
-
-def _with_lost_nodes(error: PointError, start: Start) -> PointError:
-    """A worker that died with its node as NodeDied, struck on the ranks of lost nodes."""
-    if not isinstance(error, (WorkerDied, NodeDied)):
-        return error
-    nodes = [start.seats[rank].node for rank in error.ranks] or [s.node for s in start.seats]
-    sudden = isinstance(error, WorkerDied) and not error.vague
-    lost = pools.lost_nodes(nodes, 1.0 if sudden else NODE_VERDICT_S)
-    if not lost:
-        return error
-    gone = NodeDied(f"The node {', '.join(lost)} went away. Look at that machine.")
-    gone.ranks = tuple(rank for rank, seat in enumerate(start.seats) if seat.node in lost)
-    return gone
 
 
 def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,16 @@ class Gang:
         try:
             self._phase("start")
             label = _label(experiment, step)
-            pool = pools.gather(self.seats, self.start.seats, step.point, label, kept or "never")
+            pool = pools.gather(
+                self.seats,
+                self.start.seats,
+                step.point,
+                label,
+                kept or "never",
+                cluster.start_timeout_s,
+            )
             self._phase("prepare")
-            prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s)
+            prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
             if step.probe:
                 return rows.Tables({})
             gang = rows.Gang(pool.members, prepared, pool.clocks())
@@ -95,6 +103,11 @@ class Gang:
             samples=rows.samples(streamed.traces) if self.request.results.samples == "all" else (),
             layers=rows.layers(layers),
         )
+
+    def _sharers(self) -> Counter[str]:
+        """How many workers share the memory of a node: those of other points count as well."""
+        alone = self.request.cluster.isolation != "gpu"
+        return Counter(seat.node for seat in (self.start.seats if alone else self.seats.held))
 
     def _phase(self, name: str) -> None:
         self.view.phase(self.start.step.number, name)

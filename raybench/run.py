@@ -16,6 +16,8 @@ from raybench.report.table import print_table
 from raybench.results.load import load, select
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store
+from raybench.schedule import standing
+from raybench.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +44,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     store = Store(request.results.dir)
     facts = _facts(request, joined)
     environment_id = environment.environment_id(facts[0])
-    finals = _finals(store, request, environment_id)
+    finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
@@ -54,12 +56,10 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
     if session is not None and session.dashboard_url:
         console.print(f"Dashboard  {session.dashboard_url}", markup=False)
-    tally = _execute(
-        Driver(
-            request, plan, started, _view(plan, console, stack), environment_id, finals, session
-        ),
-        started,
-    )
+    signals = stack.enter_context(Signals())  # after Ray has set its own handlers
+    view = _view(plan, console, stack)
+    driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
+    tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
     _table(request, plan, environment_id)
     return 1 if any(tally.get(status) for status in FAILURES) else 0

@@ -122,6 +122,29 @@ def plan(
     return Plan(tuple(points), tuple(steps), infeasible, side_by_side)
 
 
+def standing(plan: Plan, finals: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+    """Those of the statuses found by (point_id, trial) that still stand.
+
+    What was infeasible because devices were missing or because a smaller batch ran out of memory
+    is so no longer when the devices are back, or the smaller batch is to be measured again.
+    """
+    full: dict[str, int] = {}
+    for step in plan.steps:
+        point = step.point
+        if finals.get((point.id, step.trial)) == "out_of_memory" and not point.largest:
+            full[point.series] = min(point.batch_size, full.get(point.series, point.batch_size))
+    can_run = {
+        (step.point.id, step.trial)
+        for step in plan.steps
+        if step.point.batch_size <= full.get(step.point.series, step.point.batch_size)
+    }
+    return {
+        key: status
+        for key, status in finals.items()
+        if status != "infeasible" or key not in can_run
+    }
+
+
 def _there_and_back(points: Sequence[Point], visit: list[int]) -> list[int]:
     """Sort windows of the order by size, large to small and small to large in turn.
 

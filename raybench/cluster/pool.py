@@ -23,7 +23,7 @@ from raybench.errors import (
 from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from raybench.cluster.seats import Seats
     from raybench.engines.base import Layer
@@ -63,7 +63,14 @@ class Member:
     seat: int
 
 
-def gather(seats: Seats, taken: Sequence[Seat], point: Point, label: str, purpose: str) -> Pool:
+def gather(
+    seats: Seats,
+    taken: Sequence[Seat],
+    point: Point,
+    label: str,
+    purpose: str,
+    timeout_s: float,
+) -> Pool:
     """Workers for a point, each on a seat of its own, rank by rank.
 
     Args:
@@ -72,15 +79,22 @@ def gather(seats: Seats, taken: Sequence[Seat], point: Point, label: str, purpos
         point: says what they will measure.
         label: of the point and trial, for Ray's dashboard.
         purpose: workers that were kept for the same purpose are taken again.
+        timeout_s: longest wait for their processes to start.
 
     Raises:
+        PhaseTimeout: when they do not start in time.
         WorkerDied: when a worker's process does not come up.
     """
     sitting = [
         seats.take(seat, f"{label} worker {rank}", purpose) for rank, seat in enumerate(taken)
     ]
     actors = [actor for actor, _ in sitting]
-    return Pool(_members(actors, taken), point, label, all(fresh for _, fresh in sitting))
+    places = _get([actor.place.remote() for actor in actors], timeout_s, "start")
+    members = [
+        Member(actor, seat.node, place, seat.number)
+        for actor, place, seat in zip(actors, places, taken, strict=True)
+    ]
+    return Pool(members, point, label, all(fresh for _, fresh in sitting))
 
 
 @lru_cache(maxsize=1)
@@ -106,14 +120,6 @@ def actor_class() -> Any:
     return ray.remote(**options)(BenchWorker)
 
 
-def _members(actors: list[Any], seats: Sequence[Seat]) -> list[Member]:
-    places = _get([actor.place.remote() for actor in actors], CALL_S, "start")
-    return [
-        Member(actor, seat.node, place, seat.number)
-        for actor, place, seat in zip(actors, places, seats, strict=True)
-    ]
-
-
 class Pool:
     """A running gang. Any method raises PointError when a member fails; then the gang is lost."""
 
@@ -127,11 +133,17 @@ class Pool:
         self._streams: list[Any] = []
         self._known = [0] * len(members)
 
-    def prepare(self, seed: int, timeout_s: float) -> list[Prepared]:
-        """Let every worker make ready, at the same time; worker 0 first in the list."""
+    def prepare(self, seed: int, timeout_s: float, sharers: Mapping[str, int]) -> list[Prepared]:
+        """Let every worker make ready, at the same time; worker 0 first in the list.
+
+        Args:
+            seed: of the synthetic batches.
+            timeout_s: longest time that it may take.
+            sharers: how many workers share the memory of a node, by its id.
+        """
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
-                self.point, rank, member.seat, seed
+                self.point, rank, member.seat, seed, sharers[member.node_id]
             )
             for rank, member in enumerate(self.members)
         ]

@@ -88,6 +88,8 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # the first failure of a gang is a row; Ray would print those of its other workers
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
