@@ -131,15 +131,14 @@ class Driver:
         try:
             while (ended := self._next_end(agenda, running)) is not None:
                 self._settle(agenda.end(ended.start, ended.error), ended, tally)
-        except KeyboardInterrupt:
+        except BaseException as error:
+            # whatever it was, what has been measured meanwhile is kept, and nobody works on
             for ended in running.end(FAREWELL_S):
                 if ended.error is None:
                     self._settle(agenda.end(ended.start, None), ended, tally)
-            for start in agenda.running:
-                self._write_interrupted(start, tally)
-            raise
-        except BaseException:
-            running.end(FAREWELL_S)  # also for a full disk: nobody works on for nothing
+            if isinstance(error, KeyboardInterrupt):
+                for start in agenda.running:
+                    self._write_interrupted(start, tally)
             raise
 
     def _unfit(self) -> list[Point]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
 from raybench.driver import Driver, make_plan
+from raybench.errors import ResultsError
 from raybench.machine import environment
 from raybench.report.progress import Lines, LiveLine, View, duration, title
 from raybench.report.table import print_table
@@ -43,7 +45,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
     facts = _facts(request, joined)
-    environment_id = environment.environment_id(facts[0])
+    environment_id = environment.environment_id(*facts)
+    store.tidy()
     finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
@@ -55,12 +58,14 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         cluster = request.cluster
         session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
     if session is not None and session.dashboard_url:
-        console.print(f"Dashboard  {session.dashboard_url}", markup=False)
+        token = "asks for the token that `ray get-auth-token` prints"
+        console.print(f"Dashboard  {session.dashboard_url}  {token}", markup=False, soft_wrap=True)
     signals = stack.enter_context(Signals())  # after Ray has set its own handlers
     view = _view(plan, console, stack)
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
+    store.tidy()
     _table(request, plan, environment_id)
     return 1 if any(tally.get(status) for status in FAILURES) else 0
 
@@ -69,7 +74,8 @@ def _execute(driver: Driver, started: Run) -> Mapping[str, int]:
     try:
         tally = driver.execute()
     except BaseException as error:
-        started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        with contextlib.suppress(ResultsError):  # the disk that is full is told of already
+            started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     started.finish("finished")
     return tally
@@ -82,7 +88,7 @@ def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
 
 
 def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
-    """A row of facts for each node; the devices of the whole cluster stand in each."""
+    """Facts about each node."""
     if joined is not None:
         return sessions.survey(joined)
     return [sessions.here(request.devices)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +51,20 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
-            os._exit(INTERRUPTED)  # the kernel ends the processes of an embedded cluster with us
+            _leave()
         self._asked = True
         sys.stderr.write(
             "\nraybench: ending; rows that were written are kept. Once more: leave at once.\n"
         )
         self.first()
+
+
+def _leave() -> None:
+    """End this process and all that it started: an embedded cluster with its workers."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(INTERRUPTED)
 
 
 def _interrupt() -> None:

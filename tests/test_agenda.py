@@ -111,3 +111,26 @@ def test_a_gang_sits_on_as_few_nodes_as_possible():
     assert pick(free, 1) == (SEATS[0],)
     assert pick(free, 4) is None
     assert len(pick(SEATS, 3)) == 3
+
+
+def test_a_search_says_what_did_not_fit_and_leaves_the_same_batch_of_the_grid_alone():
+    made = agenda("workers=1", "batch_size=[4,max]", isolation="cluster")
+    settled = []
+    while more := started(made):
+        step = more[0].step
+        full = step.probe and step.point.batch_size > 6
+        settled += made.end(more[0], OutOfMemory("load", 7, "full") if full else None)
+    found = {s.step.point.largest: s for s in settled}
+    assert len(settled) == 2
+    assert found[False].attempts == found[True].attempts == 1
+    assert found[True].step.point.batch_size == 6
+    assert found[True].note.startswith("batch_size=7 does not fit: Out of memory at stage 'load'")
+    assert found[False].note is None
+
+
+def test_a_search_whose_devices_go_away_ends_as_infeasible():
+    made = agenda("workers=4", "batch_size=max", isolation="cluster")
+    (probe,) = started(made)
+    settled = made.end(probe, failure(NodeDied, 3))
+    assert [s.error.status for s in settled] == ["infeasible"]
+    assert started(made) == []

@@ -1,7 +1,10 @@
+import contextlib
 import os
 import signal
+import threading
 import time
 
+import psutil
 import pytest
 
 import raybench
@@ -109,6 +112,42 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
             pool.clocks()
         assert caught.value.ranks == (0,)
         assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measure, quick, number):
+    def strike():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not struck:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "/measure" in " ".join(process.cmdline()):
+                        process.send_signal(number)
+                        struck.append(process.pid)
+                        return
+            time.sleep(0.05)
+
+    struck: list[int] = []
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=2", *quick)
+    code, folder = measure(*words, "measure.min_s=1.5", "measure.max_s=2")
+    thread.join(60)
+    (row,) = raybench.load(folder).to_pylist()
+    assert struck
+    assert code == 0
+    assert (row["status"], row["attempts"]) == ("ok", 2)
+
+
+def test_an_embedded_cluster_listens_on_loopback_only(cluster):
+    listening = [
+        connection.laddr.ip
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
 
 
 def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, quick):

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from raybench.cluster.session import Node
 
+LET_GO_S = 5.0
+"""Longest wait for a cluster to take devices back; Ray itself would wait for 60 s and then exit."""
+
 
 class Seats:
     """Devices held until the end of the run, so that a point waits for nobody.
@@ -84,7 +87,7 @@ def hold(nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float) -
         wanted: devices of each kind; all that there are when there are fewer.
         timeout_s: longest wait for devices that others use; those are then done without.
     """
-    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.placement_group import placement_group
 
     groups = {
         seat: placement_group(
@@ -105,8 +108,21 @@ def hold(nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float) -
     finally:
         if seats is not None:
             seats.close()
-        for group in groups.values():
-            remove_placement_group(group)
+        _let_go(list(groups.values()))
+
+
+def _let_go(groups: list[Any]) -> None:
+    """Remove placement groups; a cluster that is gone already is not waited for."""
+    from ray.util.placement_group import remove_placement_group
+
+    def remove() -> None:
+        with contextlib.suppress(Exception):
+            for group in groups:
+                remove_placement_group(group)
+
+    thread = threading.Thread(target=remove, daemon=True)
+    thread.start()
+    thread.join(LET_GO_S)
 
 
 def _complaint(missing: int, timeout_s: float) -> str | None:

@@ -47,6 +47,10 @@ class Files:
         with pq.ParquetFile(self.path(name), memory_map=True) as file:
             return file.read(columns=columns, use_threads=False)
 
+    def count(self, name: str) -> int:
+        """Rows of a Parquet file; raises as `read_table`."""
+        return int(pq.read_metadata(self.path(name)).num_rows)
+
     def listing(self, folder: str) -> dict[str, int]:
         """Parquet files at any depth below a folder: name without suffix -> change time in ns."""
         found: dict[str, int] = {}

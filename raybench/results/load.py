@@ -74,6 +74,15 @@ def compact(
             files.write(f"compact/{table}.parquet", encode(rows.replace_schema_metadata(facts)))
 
 
+def uncompacted(files: Files, table: str) -> int:
+    """How many files of a table are more than its compact file has rows for, at least."""
+    try:
+        held = files.count(f"compact/{table}.parquet")
+    except (OSError, pa.ArrowException):
+        held = 0
+    return len(files.listing(table)) - held
+
+
 def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
     """The rows of a table, and a line on each file that was skipped."""
     skipped: list[str] = []
