@@ -119,13 +119,13 @@ def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measu
     def strike():
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not struck:
+            time.sleep(0.5)
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if "/measure" in " ".join(process.cmdline()):
+                    if "BenchWorker" in process.name():
                         process.send_signal(number)
                         struck.append(process.pid)
                         return
-            time.sleep(0.05)
 
     struck: list[int] = []
     thread = threading.Thread(target=strike, daemon=True)

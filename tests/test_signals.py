@@ -1,7 +1,9 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -30,7 +32,16 @@ def test_the_first_signal_is_told_and_the_second_ends_all_at_once(number):
     assert process.stdout.readline() == "first\n"
     process.send_signal(number)
     assert process.wait(30) == 130
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _alive(child)
+
+
+def _alive(pid):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_without_other_orders_a_signal_interrupts_and_handlers_come_back():

@@ -90,14 +90,15 @@ class Files:
                 os.fsync(file.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)
-        except OSError as error:
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if not isinstance(error, OSError):
+                raise
             raise ResultsError(
                 f"Results file {str(path)!r} cannot be written: {error.strerror or error}. "
                 "Free space or rights there, or choose another folder with results.dir=PATH."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     def check_format(self) -> bool:
         """Whether the folder says that it is raybench's; raises ResultsError if a newer one's."""
