@@ -20,6 +20,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import subprocess
@@ -41,11 +42,16 @@ MARK = "RAYBENCH_CHAOS"
 STALL_S = 3.0
 NOTICED_S = {"kill": 1.0, "hang": STALL_S + 1.0, "node": 20.0, "driver": 0.0}
 """Within which a fault is to be noticed. A new start of the driver is measured on top."""
+TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
+"""Status in the line that the driver prints when it has noticed a fault."""
 FAULTS = {
     "embedded": ("kill", "kill", "kill", "hang", "hang", "driver"),
     "nodes": ("kill", "kill", "hang", "hang", "node", "driver"),
 }
 SLOWER = 1.5
+SHORT_S = 8.0
+"""The span of the faults where the time of a run without them is not known."""
+TOLD = re.compile(r"^\[\d+\] (\w+), tried again", re.MULTILINE)
 AGENTS_S = 120.0
 """Ray's own agents outlive a raylet that was killed by up to so long; they hold no device."""
 FITS = 8
@@ -61,6 +67,7 @@ class Case:
     done: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
     starts_s: list[float] = field(default_factory=list)
+    noticed: list[tuple[str, float]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     @property
@@ -76,16 +83,22 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--points", type=int, default=120)
     parser.add_argument("--cluster", choices=("embedded", "nodes", "both"), default="both")
+    parser.add_argument(
+        "--no-calm", action="store_true", help="without the run without faults: time is not judged"
+    )
     options = parser.parse_args()
     kinds = ("embedded", "nodes") if options.cluster == "both" else (options.cluster,)
     cases: list[Case] = []
     for kind in kinds:
-        calm = _case(kind, None, options.points, 0.0)
-        cases.append(calm)
-        print(_line(calm, None), flush=True)
+        calm = None if options.no_calm else _case(kind, None, options.points, 0.0)
+        span_s = SHORT_S
+        if calm is not None:
+            span_s = calm.wall_s - calm.starts_s[0]
+            cases.append(calm)
+            print(_line(calm, None), flush=True)
         for seed in range(options.first, options.first + options.seeds):
-            case = _case(kind, seed, options.points, calm.wall_s - calm.starts_s[0])
-            if case.wall_s > SLOWER * calm.wall_s + case.allowed_s:
+            case = _case(kind, seed, options.points, span_s)
+            if calm is not None and case.wall_s > SLOWER * calm.wall_s + case.allowed_s:
                 case.wrong.append("took too long")
             cases.append(case)
             print(_line(case, calm), flush=True)
@@ -114,6 +127,7 @@ def _facts(case: Case) -> dict[str, Any]:
         "faults": dict(case.done),
         "wall_s": round(case.wall_s, 1),
         "allowed_s": round(case.allowed_s, 1),
+        "noticed_s": [(kind, round(seconds, 2)) for kind, seconds in case.noticed],
         "wrong": case.wrong,
     }
 
@@ -179,7 +193,7 @@ def _drive(
     chance: random.Random,
 ) -> None:
     """Let the driver run to its end, start it again when it was killed, do what is due."""
-    gone_s = 0.0
+    gone_s, told = 0.0, 0
     waiting = list(faults)
     while True:
         with log.open("a") as out:
@@ -193,12 +207,18 @@ def _drive(
                 time.sleep(0.05)
         case.starts_s.append(time.monotonic() - started)
         at_work = time.monotonic()
-        killed = False
+        killed, pending = False, dict[str, float]()
         while driver.poll() is None:
             if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
                 fault = waiting.pop(0)[1]
                 case.done[fault] += _do(fault, driver, env[MARK], chance)
                 killed = fault == "driver"
+                pending.setdefault(fault, time.monotonic())
+                told = len(log.read_text())
+            for status in TOLD.findall(log.read_text()[told:] if pending else ""):
+                if TOLD_AS.get(status) in pending:
+                    kind = TOLD_AS[status]
+                    case.noticed.append((kind, time.monotonic() - pending.pop(kind)))
             time.sleep(0.02)
         gone_s += time.monotonic() - at_work
         if not killed:

@@ -17,7 +17,7 @@ from raybench.running import Running
 from raybench.schedule import Plan, Step, plan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from raybench.agenda import Settled, Start
     from raybench.cluster.seats import Seats
@@ -130,7 +130,10 @@ class Driver:
         self._settle(agenda.hopeless(), None, tally)
         try:
             while (ended := self._next_end(agenda, running)) is not None:
-                self._settle(agenda.end(ended.start, ended.error), ended, tally)
+                known = len(agenda.set_aside)
+                settled = agenda.end(ended.start, ended.error)
+                self._tell(ended, settled, agenda.set_aside[known:])
+                self._settle(settled, ended, tally)
         except BaseException as error:
             # whatever it was, what has been measured meanwhile is kept, and nobody works on
             for ended in running.end(FAREWELL_S):
@@ -161,6 +164,14 @@ class Driver:
         if ended is None:
             raise KeyboardInterrupt
         return ended
+
+    def _tell(self, ended: Ended, settled: list[Settled], gone: Sequence[str]) -> None:
+        """Say what no row will: that a step is tried again, and which devices are used no more."""
+        step, error = ended.start.step, ended.error
+        if error is not None and error.retried and all(entry.step != step for entry in settled):
+            self.view.note(f"[{step.number + 1}] {error.status}, tried again: {error}")
+        for reason in gone:
+            self.view.note(f"From now on without: {reason}.")
 
     def _settle(self, settled: list[Settled], ended: Ended | None, tally: dict[str, int]) -> None:
         """Write the rows of steps that have their last word."""

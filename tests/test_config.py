@@ -110,3 +110,14 @@ def test_a_file_without_a_model_is_asked_for_one(tmp_path):
 )
 def test_sizes_are_read_with_their_units(text, size):
     assert parse_bytes("key", text) == size
+
+
+def test_a_file_that_asks_for_code_to_run_is_refused_and_runs_none(tmp_path):
+    mark = tmp_path / "ran"
+    file = tmp_path / "evil.yaml"
+    file.write_text(f"# Evil?\ngrid:\n  model: !!python/object/apply:os.system ['touch {mark}']\n")
+    with pytest.raises(ConfigError, match="not readable YAML"):
+        composed(f"experiment={file}")
+    with pytest.raises(ConfigError):
+        composed("experiment=smoke", f"model=!!python/object/apply:os.system ['touch {mark}']")
+    assert not mark.exists()

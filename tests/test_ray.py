@@ -162,6 +162,18 @@ def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, q
     assert time.monotonic() - began < 60
 
 
+def test_a_preparation_that_does_not_end_is_cut_off_at_its_deadline(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",
+        "engine.load_s=60", "cluster.prepare_timeout_s=1", "cluster.retries=0", *quick,
+    )  # fmt: skip
+    (row,) = raybench.load(folder).to_pylist()
+    assert code == 1
+    assert (row["status"], row["attempts"]) == ("timeout", 1)
+    assert "Phase 'prepare' did not end within 1 s" in row["reason"]
+    assert row["wall_s"] < 30
+
+
 def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_tried(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",

@@ -282,13 +282,13 @@ def _translated(call: Callable[[], T], phase: str, ranks: Sequence[int] = ()) ->
     try:
         return call()
     except Exception as error:
-        own = _own(error, phase)
+        own = failure_of(error, phase)
         if own is None:
             raise
         raise _struck(own, ranks) from error
 
 
-def _own(error: Exception, phase: str) -> PointError | None:
+def failure_of(error: Exception, phase: str) -> PointError | None:
     """The project's own error for one of Ray's; None for a bug."""
     import ray.exceptions as rx
 
