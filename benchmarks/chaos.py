@@ -145,7 +145,7 @@ def words(points: int, folder: Path) -> list[str]:
         "engine.overhead_ms=8", "engine.item_us=100", "engine.item_mib=1024",
         f"engine.memory_gib={FITS}", "preset=quick", "measure.block_s=0.05",
         "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.3", "measure.min_s=0.3",
-        "measure.max_s=0.5", "measure.look_s=0.15", "cluster.isolation=gpu",
+        "measure.max_s=0.5", "measure.look_s=0.15", "measure.looks_in_a_row=1", "cluster.isolation=gpu",
         "cluster.processes=kept", "cluster.retries=5", f"cluster.stall_timeout_s={STALL_S}",
         f"results.dir={folder}",
     ]  # fmt: skip

@@ -142,7 +142,7 @@ class Agenda:
             if other is step:
                 break
             self._overtakes[_key(other)] += 1
-        if chosen.probe:
+        if chosen.purpose == "fit":
             self._searches[step.point.id].probing = True
         else:
             self._waiting = [other for other in self._waiting if other is not step]
@@ -160,7 +160,7 @@ class Agenda:
         if search.probing:
             return None
         point = replace(step.point, batch_size=search.candidate, largest=search.found)
-        return replace(step, point=point, probe=not search.found)
+        return replace(step, point=point, purpose="measure" if search.found else "fit")
 
     def _search(self, point: Point) -> _Search:
         known = self._unfit.get(point.series)
@@ -188,7 +188,9 @@ class Agenda:
         self._running = [other for other in self._running if other is not start]
         self._free |= set(start.seats) & set(self._seats)
         self._judge_devices(start, error)
-        if start.step.probe:
+        if start.step.purpose == "prepare":
+            settled = []  # what went wrong goes wrong again when it is measured, and is told then
+        elif start.step.purpose == "fit":
             settled = self._end_probe(start, error)
         elif isinstance(error, OutOfMemory):
             settled = self._end_unfit(start, error)
@@ -329,9 +331,9 @@ def pick(free: Sequence[Seat], workers: int) -> tuple[Seat, ...] | None:
     return tuple(sorted(chosen[:workers], key=lambda seat: (seat.node, seat.number)))
 
 
-_Key: TypeAlias = tuple[str, int, bool]
+_Key: TypeAlias = tuple[str, int, str]
 
 
 def _key(step: Step) -> _Key:
     """A probe is not the trial of the same batch that the grid may hold too."""
-    return (step.point.id, step.trial, step.probe)
+    return (step.point.id, step.trial, step.purpose)

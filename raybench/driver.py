@@ -14,7 +14,7 @@ from raybench.errors import ClusterError, EngineUnavailable, Interrupted
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.running import Running
-from raybench.schedule import Plan, Step, plan
+from raybench.schedule import Plan, Step, plan, preparations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +108,8 @@ class Driver:
             cluster = self.request.cluster
             wanted = _wanted(missing, self.session.devices, cluster.isolation)
             with devices.hold(self.session.nodes, wanted, cluster.start_timeout_s) as seats:
-                self._work(missing, seats, tally)
+                self._prepare(missing, seats)
+                self._measure(missing, seats, tally)
         return tally
 
     def _impossible(self) -> list[Step]:
@@ -120,14 +121,26 @@ class Driver:
             if (point.id, trial) not in self.finals
         ]
 
-    def _work(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
+    def _prepare(self, missing: list[Step], seats: Seats) -> None:
+        """Let graphs and plans be made side by side, where that saves time or spares a stream."""
+        steps = preparations(missing)
+        gpu = any(step.point.device == "gpu" for step in steps)
+        apart = self.request.cluster.isolation != "gpu" and not gpu
+        if len(steps) > 1 and len(seats.held) > 1 and not apart:
+            self._work(Agenda(steps, seats.held, "gpu", 0), seats, {})
+
+    def _measure(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
         cluster = self.request.cluster
         agenda = Agenda(
             missing, seats.held, cluster.isolation, cluster.retries, self._unfit(), seats.busy
         )
+        self._settle(agenda.hopeless(), None, tally)
+        self._work(agenda, seats, tally)
+
+    def _work(self, agenda: Agenda, seats: Seats, tally: dict[str, int]) -> None:
+        """Let gangs work until nothing on the agenda is left."""
         running = Running(self.request, self.view, seats)
         self.signals.first = running.stop
-        self._settle(agenda.hopeless(), None, tally)
         try:
             while (ended := self._next_end(agenda, running)) is not None:
                 known = len(agenda.set_aside)
@@ -168,7 +181,8 @@ class Driver:
     def _tell(self, ended: Ended, settled: list[Settled], gone: Sequence[str]) -> None:
         """Say what no row will: that a step is tried again, and which devices are used no more."""
         step, error = ended.start.step, ended.error
-        if error is not None and error.retried and all(entry.step != step for entry in settled):
+        tried = step.purpose != "prepare" and all(entry.step != step for entry in settled)
+        if error is not None and error.retried and tried:
             self.view.note(f"[{step.number + 1}] {error.status}, tried again: {error}")
         for reason in gone:
             self.view.note(f"From now on without: {reason}.")
@@ -176,6 +190,8 @@ class Driver:
     def _settle(self, settled: list[Settled], ended: Ended | None, tally: dict[str, int]) -> None:
         """Write the rows of steps that have their last word."""
         for entry in settled:
+            if entry.step.purpose == "prepare":
+                continue
             mine = ended is not None and entry.step == ended.start.step
             began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
             tables = ended.tables if ended is not None and mine else rows.Tables({})
@@ -185,7 +201,7 @@ class Driver:
             self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), tally)
 
     def _write_interrupted(self, start: Start, tally: dict[str, int]) -> None:
-        if start.step.probe:
+        if start.step.purpose != "measure":
             return
         error = Interrupted(
             "The run was ended by hand. The same command measures this point again."

@@ -58,7 +58,7 @@ class Gang:
     start: Start
 
     def measure(self) -> rows.Tables:
-        """All rows of the step, or none but that it fits when it is a probe."""
+        """All rows of the step; none when it is not to be measured."""
         step, cluster = self.start.step, self.request.cluster
         experiment = self.request.experiment
         kept = f"{step.trial}/{step.point.engine}" if cluster.processes == "kept" else ""
@@ -75,7 +75,7 @@ class Gang:
             )
             self._phase("prepare")
             prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
-            if step.probe:
+            if step.purpose != "measure":
                 return rows.Tables({})
             gang = rows.Gang(pool.members, prepared, pool.clocks())
             limits = rules.limits(step.point.measure, max(p.batch_s for p in prepared))
@@ -89,7 +89,7 @@ class Gang:
             kept = ""
             raise
         finally:
-            if not kept or step.probe:
+            if not kept or step.purpose != "measure":
                 self.seats.clear(self.start.seats)
         return rows.Tables(
             trial={

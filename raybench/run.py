@@ -146,8 +146,9 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
             markup=False,
         )
     if missing:
-        least = plan.seconds * missing / len(plan.steps)
-        console.print(f"At least {duration(least)} to go.", markup=False)
+        share = missing / len(plan.steps)
+        least, most = plan.seconds * share, plan.longest_seconds * share
+        console.print(f"{duration(least)} to {duration(most)} to go.", markup=False)
     for reason in dict.fromkeys(plan.infeasible.values()):
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
 
@@ -170,6 +171,8 @@ def show_plan(request: Request) -> None:
     plan = make_plan(request, sessions.there_is(None, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))
+    seed, isolation = request.experiment.seed, request.cluster.isolation
+    console.print(f"In this order (seed {seed}), isolation {isolation}:", markup=False)
     for step in plan.steps:
         console.print(f"  {step.point.id}  {title(step)}", markup=False, soft_wrap=True)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
+
+from raybench.engines import registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,14 +45,15 @@ class Step:
         index: the point's place in the plan.
         trial: from 0.
         number: the step's place in the plan.
-        probe: only whether the point fits is asked; nothing is measured.
+        purpose: "measure"; "fit" only asks whether the point fits, "prepare" only makes what the
+            node then has: neither leaves a row.
     """
 
     point: Point
     index: int
     trial: int
     number: int = 0
-    probe: bool = False
+    purpose: Literal["measure", "fit", "prepare"] = "measure"
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,19 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Least time that the steps take: preparation, shortest warm-up, shortest window."""
-        times = [
-            PREPARE_S + step.point.measure.warmup_min_s + step.point.measure.min_s
-            for step in self.steps
-        ]
+        return self._lasting(
+            [s.point.measure.warmup_min_s + s.point.measure.min_s for s in self.steps]
+        )
+
+    @property
+    def longest_seconds(self) -> float:
+        """The time with the longest warm-up and window, when nothing has to be built or retried."""
+        return self._lasting(
+            [s.point.measure.warmup_max_s + s.point.measure.max_s for s in self.steps]
+        )
+
+    def _lasting(self, streams_s: list[float]) -> float:
+        times = [PREPARE_S + stream_s for stream_s in streams_s]
         if self.side_by_side == 1:
             return sum(times)
         shares = (s * step.point.workers for s, step in zip(times, self.steps, strict=True))
@@ -120,6 +132,24 @@ def plan(
         steps += [Step(points[i], i, trial, len(steps) + k) for k, i in enumerate(visit)]
     side_by_side = max(devices.values(), default=1) if isolation == "gpu" else 1
     return Plan(tuple(points), tuple(steps), infeasible, side_by_side)
+
+
+def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """A step on one device for each graph that several steps share, and on GPUs for each plan.
+
+    They run before anything is measured, all devices at work: a graph that is quantised or a plan
+    that is built beside a measurement would disturb it, and one after another they take longer.
+    """
+    shared: dict[Any, Step] = {}
+    for step in steps:
+        point = step.point
+        if not registry.get(point.engine).reads_graph:
+            continue
+        plan_of = (point.batch_size, point.inflight) if point.device == "gpu" else None
+        key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
+        alone = replace(point, workers=1, largest=False)
+        shared.setdefault(key, replace(step, point=alone, purpose="prepare"))
+    return tuple(shared.values())
 
 
 def standing(plan: Plan, finals: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:

@@ -94,8 +94,8 @@ def test_the_largest_batch_is_found_for_every_trial_and_searched_once():
     settled, probes = [], 0
     while more := started(made):
         start = more[0]
-        probes += start.step.probe
-        full = start.step.probe and start.step.point.batch_size > 11
+        probes += start.step.purpose == "fit"
+        full = start.step.purpose == "fit" and start.step.point.batch_size > 11
         settled += made.end(start, OutOfMemory("load", None, "full") if full else None)
         for other in more[1:]:
             settled += made.end(other, None)
@@ -118,7 +118,7 @@ def test_a_search_says_what_did_not_fit_and_leaves_the_same_batch_of_the_grid_al
     settled = []
     while more := started(made):
         step = more[0].step
-        full = step.probe and step.point.batch_size > 6
+        full = step.purpose == "fit" and step.point.batch_size > 6
         settled += made.end(more[0], OutOfMemory("load", 7, "full") if full else None)
     found = {s.step.point.largest: s for s in settled}
     assert len(settled) == 2

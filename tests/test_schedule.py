@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from raybench.config import compose
 from raybench.experiment import expand
-from raybench.schedule import plan, standing
+from raybench.schedule import plan, preparations, standing
 
 DEVICES = {"gpu": 4, "cpu": 2}
 
@@ -52,3 +52,19 @@ def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
     assert standing(found, finals) == finals
     del finals[small[2], 0]
     assert standing(found, finals) == {(small[1], 0): "ok", (wide[1], 0): "infeasible"}
+
+
+def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
+    def shared(device, engine):
+        words = ["experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
+        words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=1"]
+        request = compose(words, lambda settings: DEVICES)
+        points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+        return preparations(plan(request.experiment, points, DEVICES).steps)
+
+    on_cores = shared("cpu", "openvino")
+    made = {(step.point.model, step.point.precision) for step in on_cores}
+    assert len(made) == len(on_cores) == 4
+    assert all(step.purpose == "prepare" and step.point.workers == 1 for step in on_cores)
+    assert len(shared("gpu", "onnxruntime")) == 8
+    assert shared("gpu", "simulated") == ()

@@ -60,8 +60,9 @@ def title(step: Step) -> str:
     point = step.point
     unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
     trial = f" trial {step.trial + 1}" if step.trial else ""
+    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[step.purpose]
     return (
-        f"{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
+        f"{purpose}{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
         f" ({point.engine}){trial}"
     )
 
