@@ -39,9 +39,8 @@ from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
 """A variable that every process of a run inherits, to find what is left."""
-STALL_S = 3.0
-NOTICED_S = {"kill": 1.0, "hang": STALL_S + 1.0, "node": 20.0, "driver": 0.0}
-"""Within which a fault is to be noticed. A new start of the driver is measured on top."""
+STALL_S, PREPARE_S, START_S = 3.0, 10.0, 40.0
+"""Deadlines of the phases in which a worker can hang."""
 TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
 """Status in the line that the driver prints when it has noticed a fault."""
 FAULTS = {
@@ -72,8 +71,8 @@ class Case:
 
     @property
     def allowed_s(self) -> float:
-        """What the faults may cost beyond the factor."""
-        return sum(NOTICED_S[kind] * n for kind, n in self.done.items()) + sum(self.starts_s[1:])
+        """What the faults may cost beyond the factor: to be noticed, and to start the driver again."""
+        return sum(seconds for _, seconds in self.noticed) + sum(self.starts_s[1:])
 
 
 def main() -> int:
@@ -116,8 +115,11 @@ def _line(case: Case, calm: Case | None) -> str:
     who = "no faults" if case.seed is None else f"seed {case.seed:>2}"
     done = " ".join(f"{kind} {n}" for kind, n in sorted(case.done.items()))
     limit = "" if calm is None else f" (limit {SLOWER * calm.wall_s + case.allowed_s:.0f} s)"
+    told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in case.noticed)
     state = "; ".join(case.wrong) or "holds"
-    return f"{case.cluster:<9} {who:<9} {case.wall_s:6.1f} s{limit}  {done:<40} {state}"
+    return (
+        f"{case.cluster:<9} {who:<9} {case.wall_s:6.1f} s{limit}  {done}; noticed: {told}; {state}"
+    )
 
 
 def _facts(case: Case) -> dict[str, Any]:
@@ -136,17 +138,20 @@ def _facts(case: Case) -> dict[str, Any]:
 
 
 def words(points: int, folder: Path) -> list[str]:
-    """The command: so many points of 1, 2 and 4 devices, two batches of ten too large."""
-    inflight = max(round(points / 60), 1)
+    """The command: about so many points of 1, 2 and 4 devices, the largest two batches too large."""
+    models = ["alexnet", "googlenet"] if points >= 60 else ["alexnet"]
+    inflight = max(points // 60, 1)
+    batches = max(points // (3 * len(models) * inflight), 3)
     return [
-        "experiment=scaling", "engine=simulated", "model=[alexnet,googlenet]", "workers=[1,2,4]",
-        f"batch_size={list(range(1, FITS + 3))}".replace(" ", ""),
+        "experiment=scaling", "engine=simulated", f"model=[{','.join(models)}]", "workers=[1,2,4]",
+        f"batch_size={list(range(FITS + 3 - batches, FITS + 3))}".replace(" ", ""),
         f"inflight={list(range(1, inflight + 1))}".replace(" ", ""),
         "engine.overhead_ms=8", "engine.item_us=100", "engine.item_mib=1024",
         f"engine.memory_gib={FITS}", "preset=quick", "measure.block_s=0.05",
         "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.3", "measure.min_s=0.3",
         "measure.max_s=0.5", "measure.look_s=0.15", "measure.looks_in_a_row=1", "cluster.isolation=gpu",
         "cluster.processes=kept", "cluster.retries=5", f"cluster.stall_timeout_s={STALL_S}",
+        f"cluster.prepare_timeout_s={PREPARE_S}", f"cluster.start_timeout_s={START_S}",
         f"results.dir={folder}",
     ]  # fmt: skip
 
@@ -167,13 +172,21 @@ def _case(kind: str, seed: int | None, points: int, span_s: float) -> Case:
         began = time.monotonic()
         _drive(case, command, env, Path(folder) / "log", faults, random.Random(seed))
         case.wall_s = time.monotonic() - began
-        _judge(case, results, points)
+        _judge(case, results, len(_planned(command)))
         if case.wrong:
             print(Path(folder, "log").read_text()[-4000:])
     left = _left(mark, AGENTS_S)
     if left:
         case.wrong.append(f"{len(left)} processes left: {sorted({p.name() for p in left})}")
     return case
+
+
+def _planned(command: list[str]) -> list[str]:
+    """The points of the command, as `raybench plan` names them."""
+    words = [word for word in command[3:] if not word.startswith("cluster.address")]
+    plan = [*command[:3], "plan", *words, "cluster.gpus=8"]
+    found = subprocess.run(plan, capture_output=True, text=True, check=True)
+    return re.findall(r"^  ([0-9a-f]{20})  ", found.stdout, re.MULTILINE)
 
 
 def _faults(kind: str, seed: int | None, span_s: float) -> list[tuple[float, str]]:
@@ -205,26 +218,28 @@ def _drive(
             started = time.monotonic()
             while driver.poll() is None and "] " not in log.read_text().rpartition("---- start")[2]:
                 time.sleep(0.05)
-        case.starts_s.append(time.monotonic() - started)
-        at_work = time.monotonic()
-        killed, pending = False, dict[str, float]()
-        while driver.poll() is None:
-            if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
-                fault = waiting.pop(0)[1]
-                case.done[fault] += _do(fault, driver, env[MARK], chance)
-                killed = fault == "driver"
-                pending.setdefault(fault, time.monotonic())
-                told = len(log.read_text())
-            for status in TOLD.findall(log.read_text()[told:] if pending else ""):
-                if TOLD_AS.get(status) in pending:
-                    kind = TOLD_AS[status]
-                    case.noticed.append((kind, time.monotonic() - pending.pop(kind)))
-            time.sleep(0.02)
-        gone_s += time.monotonic() - at_work
-        if not killed:
-            if driver.returncode:
-                case.wrong.append(f"exit code {driver.returncode}")
-            return
+        with contextlib.ExitStack() as stack:
+            stack.callback(driver.kill)
+            case.starts_s.append(time.monotonic() - started)
+            at_work = time.monotonic()
+            killed, pending = False, dict[str, float]()
+            while driver.poll() is None:
+                if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
+                    fault = waiting.pop(0)[1]
+                    case.done[fault] += _do(fault, driver, env[MARK], chance)
+                    killed = fault == "driver"
+                    pending.setdefault(fault, time.monotonic())
+                    told = len(log.read_text())
+                for status in TOLD.findall(log.read_text()[told:] if pending else ""):
+                    if TOLD_AS.get(status) in pending:
+                        kind = TOLD_AS[status]
+                        case.noticed.append((kind, time.monotonic() - pending.pop(kind)))
+                time.sleep(0.02)
+            gone_s += time.monotonic() - at_work
+            if not killed:
+                if driver.returncode:
+                    case.wrong.append(f"exit code {driver.returncode}")
+                return
 
 
 def _do(fault: str, driver: subprocess.Popen[bytes], mark: str, chance: random.Random) -> bool:
@@ -282,7 +297,7 @@ def _judge(case: Case, results: Path, points: int) -> None:
     final = [row for row in rows if row["status"] in FINAL]
     count = Counter((row["point_id"], row["trial"], row["environment_id"]) for row in final)
     if len(count) != points:
-        case.wrong.append(f"{len(count)} points with a final row")
+        case.wrong.append(f"{len(count)} points with a final row, not {points}")
     doubled = sum(n > 1 for n in count.values())
     if doubled:
         case.wrong.append(f"{doubled} points with more than one")

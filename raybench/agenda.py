@@ -308,10 +308,12 @@ class Agenda:
         if self._busy is not None:
             return PhaseTimeout(self._busy)
         what = {"gpu": "GPUs", "cpu": "CPU cores"}[point.device]
-        return Infeasible(
+        error = Infeasible(
             f"workers={point.workers} needs {point.workers} {what} and {left} are left: "
             f"{'; '.join(self._gone)}. Mend that; the same command then runs what is missing."
         )
+        error.lost = True
+        return error
 
 
 def pick(free: Sequence[Seat], workers: int) -> tuple[Seat, ...] | None:

@@ -290,10 +290,13 @@ def _settings(command: _Layer, file: _Layer, kind: str) -> Settings:
     chosen = [x.rest["preset"] for x in (command, file, device) if "preset" in x.rest]
     layers += [_read(_group("preset", str(chosen[0]))), file, command]
     base = OmegaConf.structured(Settings)
+    axes: dict[str, Any] = {}
     for layer in layers:
         rest = {k: v for k, v in layer.rest.items() if not (k == "cluster" and isinstance(v, str))}
-        base = _merge(base, {"grid": layer.axes, **rest}, layer.source)
-    base = _merge(base, {"preset": str(chosen[0])}, "the command line")
+        base = _merge(base, rest, layer.source)
+        _merge(OmegaConf.structured(Settings), {"grid": layer.axes}, layer.source)  # known axes?
+        axes |= layer.axes  # whole values: a word does not merge with the list that it replaces
+    base = _merge(base, {"grid": axes, "preset": str(chosen[0])}, "the command line")
     try:
         return OmegaConf.to_object(base)  # type: ignore[return-value]
     except OmegaConfBaseException as error:

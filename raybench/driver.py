@@ -10,7 +10,7 @@ from raybench import row as rows
 from raybench.agenda import Agenda
 from raybench.cluster import seats as devices
 from raybench.engines import registry
-from raybench.errors import ClusterError, EngineUnavailable, Interrupted
+from raybench.errors import ClusterError, EngineUnavailable, Infeasible, Interrupted
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.running import Running
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from raybench.running import Ended
     from raybench.signals import Signals
 
+LOST = "lost"
+"""In the tally, beside the statuses: points that had their devices when the run began."""
 FAREWELL_S = 10.0
 """Longest wait for the gangs of an interrupted run to notice that their workers were ended."""
 
@@ -87,7 +89,7 @@ class Driver:
         return self.request.experiment
 
     def execute(self) -> Mapping[str, int]:
-        """Run all steps; returns how many rows there are of each status.
+        """Run all steps; returns how many rows there are of each status, and how many `LOST`.
 
         Raises:
             KeyboardInterrupt: after the rows of what was running were written as interrupted.
@@ -196,6 +198,8 @@ class Driver:
             began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
             tables = ended.tables if ended is not None and mine else rows.Tables({})
             outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
+            if isinstance(entry.error, Infeasible) and entry.error.lost:
+                tally[LOST] = tally.get(LOST, 0) + 1
             if entry.note is not None:
                 outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
             self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), tally)

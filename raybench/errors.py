@@ -111,10 +111,15 @@ class Unsupported(PointError):
 
 
 class Infeasible(PointError):
-    """What is left of the devices or of their memory does not hold the point."""
+    """What is left of the devices or of their memory does not hold the point.
+
+    Attributes:
+        lost: the devices for it were there when the run began: the question is still open.
+    """
 
     status = "infeasible"
     retried = False
+    lost = False
 
 
 class EngineFailure(PointError):

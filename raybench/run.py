@@ -10,7 +10,7 @@ from rich.console import Console
 
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
-from raybench.driver import Driver, make_plan
+from raybench.driver import LOST, Driver, make_plan
 from raybench.errors import ResultsError
 from raybench.machine import environment
 from raybench.report.progress import Lines, LiveLine, View, duration, title
@@ -40,7 +40,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         stack: owns the cluster from here on.
 
     Returns:
-        0 when no row of the plan is a failure, else 1.
+        0 when no row of the plan is a failure and no point lost its devices, else 1.
     """
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
@@ -67,7 +67,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     stack.pop_all().close()  # the live line and Ray end before the table
     store.tidy()
     _table(request, plan, environment_id)
-    return 1 if any(tally.get(status) for status in FAILURES) else 0
+    return 1 if any(tally.get(status) for status in (*FAILURES, LOST)) else 0
 
 
 def _execute(driver: Driver, started: Run) -> Mapping[str, int]:

@@ -76,6 +76,7 @@ def test_a_lost_node_takes_its_seats_and_what_no_longer_fits_says_so():
     found = {s.step.point.workers: s.error for s in settled}
     assert found[2] is None
     assert found[4].status == "infeasible"
+    assert found[4].lost
     assert "went away" in str(found[4])
 
 

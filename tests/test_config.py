@@ -33,6 +33,12 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
     assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
 
 
+@pytest.mark.parametrize(("written", "value"), [("max", ("max",)), ("8", (8,)), ("[4,8]", (4, 8))])
+def test_a_word_takes_the_place_of_the_files_list(written, value):
+    made = composed("experiment=batch_size", f"batch_size={written}").experiment
+    assert made.grids[0]["batch_size"] == value
+
+
 def test_an_axis_word_sets_every_grid_of_a_union():
     grids = composed("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
     assert all(
