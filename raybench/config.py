@@ -294,7 +294,11 @@ def _settings(command: _Layer, file: _Layer, kind: str) -> Settings:
     for layer in layers:
         rest = {k: v for k, v in layer.rest.items() if not (k == "cluster" and isinstance(v, str))}
         base = _merge(base, rest, layer.source)
-        _merge(OmegaConf.structured(Settings), {"grid": layer.axes}, layer.source)  # known axes?
+        for axis in layer.axes:
+            if axis not in AXES:
+                raise ConfigError(
+                    f"Unknown key 'grid.{axis}' in {layer.source}. {nearest(axis, AXES)}"
+                )
         axes |= layer.axes  # whole values: a word does not merge with the list that it replaces
     base = _merge(base, {"grid": axes, "preset": str(chosen[0])}, "the command line")
     try:

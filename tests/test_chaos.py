@@ -29,6 +29,24 @@ def test_a_grid_survives_a_short_run_of_faults(cluster):
     assert sum(run["faults"].values()) >= 3
 
 
+def test_two_drivers_on_one_folder_do_no_harm(tmp_path, quick):
+    folder = tmp_path / "results"
+    command = [sys.executable, "-m", "raybench", "experiment=scaling", "model=alexnet",
+               "engine=simulated", "grid.workers=1", "batch_size=[1,2]", "cluster.gpus=1",
+               "cluster.cpus=1", *quick, f"results.dir={folder}"]  # fmt: skip
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    rows = raybench.load(folder).to_pylist()
+    assert {(row["point_id"], row["status"]) for row in rows} == {
+        (row["point_id"], "ok") for row in rows
+    }
+    assert len({row["point_id"] for row in rows}) == 2
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout.count("kept (ok)") == 2
+    assert "Dashboard" not in again.stdout  # nothing was started
+
+
 def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
     folder = tmp_path / "results"
     words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",

@@ -190,6 +190,20 @@ def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_trie
     assert rows[2, 8192]["status"] in known
 
 
+def test_graphs_are_prepared_before_points_are_measured_side_by_side(
+    measure, quick, two_inputs, capsys
+):
+    code, folder = measure(
+        "experiment=smoke", f"model={two_inputs}", "device=cpu", "batch_size=4",
+        "precision=[fp32,int8]", "model.shapes.sequence=16", "cluster.isolation=gpu", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    begun = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
+    assert ["prepare" in line for line in begun] == [True, True, False, False]
+
+
 def test_the_largest_batch_that_fits_is_found_and_measured(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "model=alexnet", "grid.workers=1",

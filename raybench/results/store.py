@@ -173,11 +173,12 @@ class Run:
         try:
             _write_each(self._files, contents)
         except ResultsError as error:
-            self._refuge, where = _flee(contents), "They could not be kept elsewhere either."
+            self._refuge = _flee(contents)
+            where = "could not be kept elsewhere either."
             if self._refuge is not None:
                 folder = self._refuge.root
-                where = f"They are in {str(folder)!r}: cp -r {folder}/. {self._files.root}/"
-            raise ResultsError(f"{error} Rows of points just measured: {where}") from error
+                where = f"are kept; bring them back with: cp -r {folder}/. {self._files.root}/"
+            raise ResultsError(f"{error} Rows just measured {where}") from error
 
     def write_environment(self, rows: Sequence[Row]) -> None:
         """Write what the measurements ran on, a row for each node and device.
