@@ -79,17 +79,22 @@ class Running:
         tables, error = Tables({}), None
         try:
             tables = Gang(self._request, self._view, self._seats, start).measure()
-        except PointError as caught:
-            error = _with_lost_nodes(caught, start)
-        except UsageError as caught:
-            error = Refused(str(caught))
-        except BaseException as caught:  # one point's trouble must not end the grid
-            logger.exception("A point ended in an error of raybench's own")
-            error = Refused(
-                f"raybench itself broke off with {type(caught).__name__}: {caught}. "
-                "Please report it with the traceback on the terminal."
-            )
+        except BaseException as caught:  # noqa: BLE001 - a point's trouble must not end the grid
+            error = _told(caught, start)
         self._inbox.put(Ended(start, tables, error, began))
+
+
+def _told(caught: BaseException, start: Start) -> PointError:
+    """What the row is to say of whatever ended a gang."""
+    if isinstance(caught, PointError):
+        return _with_lost_nodes(caught, start)
+    if isinstance(caught, UsageError):
+        return Refused(str(caught))
+    logger.error("A point ended in an error of raybench's own", exc_info=caught)
+    return Refused(
+        f"raybench itself broke off with {type(caught).__name__}: {caught}. "
+        "Please report it with the traceback on the terminal."
+    )
 
 
 def _with_lost_nodes(error: PointError, start: Start) -> PointError:

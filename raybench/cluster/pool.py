@@ -323,8 +323,10 @@ def lost_nodes(nodes: Sequence[str], wait_s: float) -> list[str]:
 
     deadline = time.monotonic() + wait_s
     while True:
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        lost = [node for node in nodes if node not in alive]
+        lost: list[str] = []
+        with contextlib.suppress(Exception):  # the cluster itself may be going
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            lost = [node for node in nodes if node not in alive]
         if lost or time.monotonic() > deadline:
             return lost
         time.sleep(0.25)
