@@ -228,7 +228,7 @@ def _drive(
                     fault = waiting.pop(0)[1]
                     case.done[fault] += _do(fault, driver, env[MARK], chance)
                     killed = fault == "driver"
-                    pending.setdefault(fault, time.monotonic())
+                    pending[fault] = time.monotonic()
                     told = len(log.read_text())
                 for status in TOLD.findall(log.read_text()[told:] if pending else ""):
                     if TOLD_AS.get(status) in pending:

@@ -201,7 +201,7 @@ def test_graphs_are_prepared_before_points_are_measured_side_by_side(
     assert code == 0
     assert [row["status"] for row in rows] == ["ok", "ok"]
     begun = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
-    assert ["prepare" in line for line in begun] == [True, True, False, False]
+    assert ["] prepare " in line for line in begun] == [True, True, False, False]
 
 
 def test_the_largest_batch_that_fits_is_found_and_measured(measure, quick):
