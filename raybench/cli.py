@@ -47,9 +47,10 @@ examples
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers
-            the axes: one value or a list, e.g. batch_size=[1,8,32]
-  device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|all
+            the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
+  device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
+  cluster.isolation=cluster|node|gpu    cluster.retries=N
   of report: out=DIR  title=TEXT  by=FACTOR  base=VALUE  scaling.mode=weak|strong
              usd_per_device_hour=PRICE
 """

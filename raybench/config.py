@@ -44,6 +44,12 @@ class ClusterSettings:
         dashboard: whether the embedded cluster runs Ray's dashboard.
         start_timeout_s: longest wait for the devices of a point.
         prepare_timeout_s: longest preparation of a point: graph, engine, first inference.
+        stall_timeout_s: a worker that completes no batch for so long counts as hung.
+        isolation: which points may run at the same time: "cluster" one at a time, "node" never
+            two on one node, "gpu" as many as there are devices for.
+        retries: how often a point that failed is tried again, in fresh workers.
+        processes: "fresh" starts workers for every point; "kept" lets them stay for the next
+            point of the same round and engine. Trials of a point never share one.
     """
 
     address: str | None = None
@@ -52,6 +58,10 @@ class ClusterSettings:
     dashboard: bool = True
     start_timeout_s: float = 60.0
     prepare_timeout_s: float = 1800.0
+    stall_timeout_s: float = 30.0
+    isolation: Literal["cluster", "node", "gpu"] = "node"
+    retries: int = 1
+    processes: Literal["fresh", "kept"] = "fresh"
 
 
 @dataclass(frozen=True)
@@ -277,10 +287,17 @@ def _settings(command: _Layer, file: _Layer, kind: str) -> Settings:
     chosen = [x.rest["preset"] for x in (command, file, device) if "preset" in x.rest]
     layers += [_read(_group("preset", str(chosen[0]))), file, command]
     base = OmegaConf.structured(Settings)
+    axes: dict[str, Any] = {}
     for layer in layers:
         rest = {k: v for k, v in layer.rest.items() if not (k == "cluster" and isinstance(v, str))}
-        base = _merge(base, {"grid": layer.axes, **rest}, layer.source)
-    base = _merge(base, {"preset": str(chosen[0])}, "the command line")
+        base = _merge(base, rest, layer.source)
+        for axis in layer.axes:
+            if axis not in AXES:
+                raise ConfigError(
+                    f"Unknown key 'grid.{axis}' in {layer.source}. {nearest(axis, AXES)}"
+                )
+        axes |= layer.axes  # whole values: a word does not merge with the list that it replaces
+    base = _merge(base, {"grid": axes, "preset": str(chosen[0])}, "the command line")
     try:
         return OmegaConf.to_object(base)  # type: ignore[return-value]
     except OmegaConfBaseException as error:

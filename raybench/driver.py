@@ -1,46 +1,38 @@
-"""Driver: every step of the plan, one after another: gather, measure, summarise, store."""
+"""Driver: every step of the plan on the devices that are held; a failure becomes a row."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raybench import row as rows
-from raybench.cluster import pool as pools
+from raybench.agenda import Agenda
+from raybench.cluster import seats as devices
 from raybench.engines import registry
-from raybench.errors import ClusterError, EngineFailure, EngineUnavailable, PointError, UsageError
+from raybench.errors import ClusterError, EngineUnavailable, Infeasible, Interrupted
 from raybench.experiment import expand
-from raybench.measure import hardware, rules
-from raybench.measure.clock import watched
-from raybench.measure.summary import Summary, summarise
-from raybench.measure.watch import Watch
 from raybench.models import source
-from raybench.schedule import Plan, Step, plan
+from raybench.running import Running
+from raybench.schedule import Plan, Step, plan, preparations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raybench.cluster.pool import Pool
+    from raybench.agenda import Settled, Start
+    from raybench.cluster.seats import Seats
+    from raybench.cluster.session import Session
     from raybench.config import Request
-    from raybench.engines.base import Layer
-    from raybench.experiment import Experiment
-    from raybench.measure.clock import Clock
-    from raybench.measure.rules import Limits
-    from raybench.measure.stream import Trace
+    from raybench.experiment import Experiment, Point
     from raybench.report.progress import View
     from raybench.results.store import Run
-    from raybench.statistics import Floats
-    from raybench.worker import Prepared
+    from raybench.running import Ended
+    from raybench.signals import Signals
 
-LOOK_S = 0.5
-"""Usual time between two looks."""
-SOON_S = 0.05
-"""Time to the next look when the block that a rule waits for is about to end."""
-SLACK_S = 120.0
-"""How far past its longest time a stream may go before its own backstop ends it."""
+LOST = "lost"
+"""In the tally, beside the statuses: points that had their devices when the run began."""
+FAREWELL_S = 10.0
+"""Longest wait for the gangs of an interrupted run to notice that their workers were ended."""
 
 
 def make_plan(request: Request, there_is: str) -> Plan:
@@ -64,7 +56,7 @@ def make_plan(request: Request, there_is: str) -> Plan:
         if reason is not None:
             raise EngineUnavailable(reason)
     points = expand(experiment, request.devices, identities)
-    made = plan(experiment, points, request.devices)
+    made = plan(experiment, points, request.devices, request.cluster.isolation)
     if not made.steps:
         raise ClusterError(
             f"No point of {experiment.name!r} can run: {next(iter(made.infeasible.values()))} "
@@ -74,22 +66,13 @@ def make_plan(request: Request, there_is: str) -> Plan:
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """One trial's streams, ended: when they began, what they saw, how the rules went."""
-
-    start_ns: int
-    traces: Sequence[Trace]
-    summary: Summary
-    warm: rules.WarmUp
-    stop: rules.Stop
-
-
-@dataclass(frozen=True)
 class Driver:
     """Runs a plan on a connected cluster and writes its rows at once.
 
     Attributes:
         finals: status of every step that is final in the store already, by (point_id, trial).
+        session: the cluster; None when every step has its row already.
+        signals: ask the run to end.
     """
 
     request: Request
@@ -98,26 +81,37 @@ class Driver:
     view: View
     environment_id: str
     finals: Mapping[tuple[str, int], str]
+    session: Session | None
+    signals: Signals
 
     @property
     def _experiment(self) -> Experiment:
         return self.request.experiment
 
     def execute(self) -> Mapping[str, int]:
-        """Run all steps; returns how many rows there are of each status."""
+        """Run all steps; returns how many rows there are of each status, and how many `LOST`.
+
+        Raises:
+            KeyboardInterrupt: after the rows of what was running were written as interrupted.
+        """
         tally: dict[str, int] = {}
         for step in self._impossible():
-            reason = self.plan.infeasible[step.point.id]
-            trial = {**self._now(), "status": "infeasible", "reason": reason}
+            trial = rows.outcome(*_now(), reason=self.plan.infeasible[step.point.id])
             self._write(step, rows.Tables(trial), tally)
-        for number, step in enumerate(self.plan.steps):
+        missing = []
+        for step in self.plan.steps:
             known = self.finals.get((step.point.id, step.trial))
-            if known is not None:
+            if known is None:
+                missing.append(step)
+            else:
                 tally[known] = tally.get(known, 0) + 1
-                self.view.skipped(number, step, known)
-                continue
-            self.view.step(number, step)
-            self._step(step, tally)
+                self.view.skipped(step.number, step, known)
+        if missing and self.session is not None:
+            cluster = self.request.cluster
+            wanted = _wanted(missing, self.session.devices, cluster.isolation)
+            with devices.hold(self.session.nodes, wanted, cluster.start_timeout_s) as seats:
+                self._prepare(missing, seats)
+                self._measure(missing, seats, tally)
         return tally
 
     def _impossible(self) -> list[Step]:
@@ -129,9 +123,95 @@ class Driver:
             if (point.id, trial) not in self.finals
         ]
 
-    def _now(self) -> dict[str, Any]:
-        now = datetime.now(timezone.utc)
-        return rows.outcome(now, now)
+    def _prepare(self, missing: list[Step], seats: Seats) -> None:
+        """Let graphs and plans be made side by side, where that saves time or spares a stream."""
+        steps = preparations(missing)
+        gpu = any(step.point.device == "gpu" for step in steps)
+        apart = self.request.cluster.isolation != "gpu" and not gpu
+        if len(steps) > 1 and len(seats.held) > 1 and not apart:
+            self._work(Agenda(steps, seats.held, "gpu", 0), seats, {})
+
+    def _measure(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
+        cluster = self.request.cluster
+        agenda = Agenda(
+            missing, seats.held, cluster.isolation, cluster.retries, self._unfit(), seats.busy
+        )
+        self._settle(agenda.hopeless(), None, tally)
+        self._work(agenda, seats, tally)
+
+    def _work(self, agenda: Agenda, seats: Seats, tally: dict[str, int]) -> None:
+        """Let gangs work until nothing on the agenda is left."""
+        running = Running(self.request, self.view, seats)
+        self.signals.first = running.stop
+        try:
+            while (ended := self._next_end(agenda, running)) is not None:
+                known = len(agenda.set_aside)
+                settled = agenda.end(ended.start, ended.error)
+                self._tell(ended, settled, agenda.set_aside[known:])
+                self._settle(settled, ended, tally)
+        except BaseException as error:
+            # whatever it was, what has been measured meanwhile is kept, and nobody works on
+            for ended in running.end(FAREWELL_S):
+                if ended.error is None:
+                    self._settle(agenda.end(ended.start, None), ended, tally)
+            if isinstance(error, KeyboardInterrupt):
+                for start in agenda.running:
+                    self._write_interrupted(start, tally)
+            raise
+
+    def _unfit(self) -> list[Point]:
+        """Points that are known to run out of memory."""
+        return [
+            step.point
+            for step in self.plan.steps
+            if self.finals.get((step.point.id, step.trial)) == "out_of_memory"
+            and not step.point.largest
+        ]
+
+    def _next_end(self, agenda: Agenda, running: Running) -> Ended | None:
+        """Start all that can be, then wait for an end; None when nothing runs any more."""
+        while (start := agenda.next()) is not None:
+            self.view.step(start.step.number, start.step)
+            running.begin(start)
+        if not agenda.running:
+            return None
+        ended = running.wait()
+        if ended is None:
+            raise KeyboardInterrupt
+        return ended
+
+    def _tell(self, ended: Ended, settled: list[Settled], gone: Sequence[str]) -> None:
+        """Say what no row will: that a step is tried again, and which devices are used no more."""
+        step, error = ended.start.step, ended.error
+        tried = step.purpose != "prepare" and all(entry.step != step for entry in settled)
+        if error is not None and error.retried and tried:
+            self.view.note(f"[{step.number + 1}] {error.status}, tried again: {error}")
+        for reason in gone:
+            self.view.note(f"From now on without: {reason}.")
+
+    def _settle(self, settled: list[Settled], ended: Ended | None, tally: dict[str, int]) -> None:
+        """Write the rows of steps that have their last word."""
+        for entry in settled:
+            if entry.step.purpose == "prepare":
+                continue
+            mine = ended is not None and entry.step == ended.start.step
+            began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
+            tables = ended.tables if ended is not None and mine else rows.Tables({})
+            outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
+            if isinstance(entry.error, Infeasible) and entry.error.lost:
+                tally[LOST] = tally.get(LOST, 0) + 1
+            if entry.note is not None:
+                outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
+            self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), tally)
+
+    def _write_interrupted(self, start: Start, tally: dict[str, int]) -> None:
+        if start.step.purpose != "measure":
+            return
+        error = Interrupted(
+            "The run was ended by hand. The same command measures this point again."
+        )
+        outcome = rows.outcome(*_now(), error, start.attempt)
+        self._write(start.step, rows.Tables(outcome), tally)
 
     def _write(self, step: Step, tables: rows.Tables, tally: dict[str, int]) -> None:
         row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}
@@ -145,122 +225,18 @@ class Driver:
             layers=tables.layers,
         )
         tally[row["status"]] = tally.get(row["status"], 0) + 1
-        self.view.row(row)
-
-    def _step(self, step: Step, tally: dict[str, int]) -> None:
-        began = datetime.now(timezone.utc)
-        tables, error = rows.Tables({}), None
-        try:
-            tables = self._measure(step)
-        except PointError as caught:
-            error = caught
-        except UsageError as caught:
-            error = EngineFailure(str(caught))
-        outcome = rows.outcome(began, datetime.now(timezone.utc), error)
-        self._write(step, replace(tables, trial={**tables.trial, **outcome}), tally)
-
-    def _measure(self, step: Step) -> rows.Tables:
-        point, cluster = step.point, self.request.cluster
-        self.view.phase("start")
-        with pools.gather(point, _label(self._experiment, step), cluster.start_timeout_s) as pool:
-            self.view.phase("prepare")
-            prepared = pool.prepare(self._experiment.seed, cluster.prepare_timeout_s)
-            limits = rules.limits(point.measure, max(p.batch_s for p in prepared))
-            before = pool.clocks()
-            streamed = self._stream(pool, prepared, before, limits)
-            gang = rows.Gang(pool.members, prepared, watched(before, pool.clocks()))
-            layers = self._layers(pool)
-            pool.release()
-        return rows.Tables(
-            trial={
-                **rows.loaded(gang),
-                **rows.measured(gang, streamed.summary),
-                **_judged(streamed, limits, self._experiment.trials, gang),
-            },
-            workers=rows.workers(gang, streamed.summary),
-            blocks=rows.blocks(streamed.summary, streamed.start_ns),
-            samples=rows.samples(streamed.traces) if self.request.results.samples == "all" else (),
-            layers=rows.layers(layers),
-        )
-
-    def _layers(self, pool: Pool) -> tuple[Layer, ...]:
-        """Each layer's time when asked for; a profile that fails takes nothing from the row."""
-        if not self.request.results.layers:
-            return ()
-        self.view.phase("layers")
-        with contextlib.suppress(PointError):
-            return pool.layers(self.request.cluster.prepare_timeout_s)
-        return ()
-
-    def _stream(
-        self, pool: Pool, prepared: Sequence[Prepared], clocks: Sequence[Clock], limits: Limits
-    ) -> Streamed:
-        """Let all workers stream; look on, and halt them when the rules say so."""
-        settings = limits.settings
-        batch_s = min(each.batch_s for each in prepared)
-        longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
-        expected = int(longest_s / batch_s) if batch_s > 0 else 0
-        block_ns = int(limits.block_s * 1e9)
-        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns, expected)
-        watch = Watch(len(pool.members), pool.point.batch_size)
-        warm, stop = rules.WarmUp("not_yet"), rules.Stop()
-        while stop.state == "measuring":
-            left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
-            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
-                break
-            for rank, seen in enumerate(pool.look()):
-                watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
-            rates = watch.rates
-            if warm.w0 is None:
-                warm = rules.warm_up(rates, limits, watch.temperatures_c)
-            if warm.w0 is not None:
-                stop = rules.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
-            self._tell(rates, warm, stop, limits)
-        measured = pool.finish()
-        traces = [measurement.trace for measurement in measured]
-        if warm.w0 is None or stop.last is None:
-            raise EngineFailure(
-                "The streams ended before the warm-up and one look were over: batches are too slow "
-                "for this preset. Use a smaller batch_size or a longer measure.max_s."
-            )
-        summary = summarise(traces, warm.w0, stop.last.blocks, block_ns, settings.block_min_batches)
-        summary = hardware.with_hardware(summary, traces, [each.readings for each in measured])
-        return Streamed(start_ns, traces, summary, warm, stop)
-
-    def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
-        """Show the running rate, its precision and how long this can still take."""
-        blocks = rates.shape[1]
-        if warm.w0 is None:
-            self.view.phase("warm-up")
-            mean = float(rates.sum(axis=0)[-4:].mean()) if blocks else None
-            self.view.look(blocks * limits.span_s, limits.warmup_max * limits.span_s, mean, None)
-            return
-        self.view.phase("measure")
-        window = rates.sum(axis=0)[warm.w0 :]
-        if len(window):
-            relative = stop.last.interval.relative if stop.last else None
-            longest_s = limits.measure_max * limits.span_s
-            self.view.look(len(window) * limits.span_s, longest_s, float(window.mean()), relative)
+        self.view.row(step.number, row)
 
 
-def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) -> dict[str, Any]:
-    """What the rules make of a trial, as columns of `trials`."""
-    assert streamed.stop.last is not None
-    columns = {**rows.loaded(gang), **streamed.summary.trial}
-    kind = gang.prepared[0].device.kind
-    evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
-    raised = rules.flags(evidence)
-    return {
-        "verdict": rules.verdict(raised, limits.settings.verdict_best),
-        "flags": list(raised),
-        "advice": rules.advice(raised, evidence, limits),
-        "warmup_converged": streamed.warm.state == "agreed",
-        "looks": streamed.stop.looks,
-    }
+def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict[str, int]:
+    """Devices of each kind to hold: of those that steps use, as many as can be at work."""
+    most: dict[str, int] = {}
+    for step in steps:
+        kind = step.point.device
+        most[kind] = max(most.get(kind, 0), step.point.workers)
+    return most if isolation == "cluster" else {kind: there[kind] for kind in most}
 
 
-def _label(experiment: Experiment, step: Step) -> str:
-    """Name of a step in Ray's dashboard."""
-    point = step.point
-    model = point.model.rsplit("/", 1)[-1]
-    return f"{experiment.name}/{model}/{point.precision}/b{point.batch_size}/w{point.workers}/t{step.trial}"
+def _now() -> tuple[datetime, datetime]:
+    now = datetime.now(timezone.utc)
+    return now, now

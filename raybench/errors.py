@@ -11,10 +11,13 @@ RaybenchError
 └── PointError              one point ended without a number; becomes a row, the grid goes on
     ├── OutOfMemory         the batch, the graph or the engine did not fit
     ├── Unsupported         this engine cannot do that on this device
+    ├── Infeasible          what is left of the devices or of their memory does not hold it
     ├── EngineFailure       the engine said no in its own words
+    │   └── Refused         the request is at fault: trying again changes nothing
     ├── PhaseTimeout        a phase did not end by its deadline
     ├── WorkerDied          the process of a worker ended on its own
-    └── NodeDied            the machine of a worker went away
+    ├── NodeDied            the machine of a worker went away
+    └── Interrupted         the user, or the batch system, ended the run
 """
 
 from __future__ import annotations
@@ -61,9 +64,16 @@ class ComparisonRefused(UsageError):
 
 
 class PointError(RaybenchError):
-    """One point ended without a number. `status` is the row's status, the text its reason."""
+    """One point ended without a number. `status` is the row's status, the text its reason.
+
+    Attributes:
+        retried: whether fresh workers might do better.
+        ranks: the workers that it struck; empty when that is not known.
+    """
 
     status = "failed"
+    retried = True
+    ranks: tuple[int, ...] = ()
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,6 +94,7 @@ class OutOfMemory(PointError):
     """
 
     status = "out_of_memory"
+    retried = False
 
     def __init__(self, stage: str, requested_bytes: int | None, words: str) -> None:
         size = (
@@ -101,10 +112,29 @@ class Unsupported(PointError):
     """This engine cannot do that on this device, and says so instead of doing something else."""
 
     status = "unsupported"
+    retried = False
+
+
+class Infeasible(PointError):
+    """What is left of the devices or of their memory does not hold the point.
+
+    Attributes:
+        lost: the devices for it were there when the run began: the question is still open.
+    """
+
+    status = "infeasible"
+    retried = False
+    lost = False
 
 
 class EngineFailure(PointError):
     """The engine refused or broke; the text holds its own words."""
+
+
+class Refused(EngineFailure):
+    """The point fails for a reason that lies in the request: trying again changes nothing."""
+
+    retried = False
 
 
 class PhaseTimeout(PointError):
@@ -114,15 +144,27 @@ class PhaseTimeout(PointError):
 
 
 class WorkerDied(PointError):
-    """The process of a worker ended on its own."""
+    """The process of a worker ended on its own.
+
+    Attributes:
+        vague: the connection broke and nothing tells yet whether the node is gone with it.
+    """
 
     status = "worker_died"
+    vague = False
 
 
 class NodeDied(PointError):
     """The machine of a worker went away."""
 
     status = "node_died"
+
+
+class Interrupted(PointError):
+    """The user, or the batch system, ended the run while the point was measured."""
+
+    status = "interrupted"
+    retried = False
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

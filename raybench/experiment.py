@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ConfigError, nearest
@@ -83,6 +84,7 @@ class Point:
         device: "gpu" or "cpu".
         engine_options: (name, value) pairs of every option of the engine, sorted.
         memory_limit_bytes: the device is treated as no larger than this; None for all of it.
+        largest: `batch_size` is whatever turns out to be the largest batch that fits.
     """
 
     model: str
@@ -99,8 +101,9 @@ class Point:
     memory_limit_bytes: int | None
     measure: MeasureSettings
     preset: str
+    largest: bool = False
 
-    @property
+    @cached_property
     def id(self) -> str:
         """20 hex digits of SHA-256 over canonical JSON of all that bears on the measurement.
 
@@ -112,8 +115,15 @@ class Point:
             del facts[name]
         facts["engine_options"] = dict(self.engine_options)
         facts["method_version"] = METHOD_VERSION
+        if facts.pop("largest"):  # which batch that is, the measurement tells
+            facts["batch_size"] = "max"
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @cached_property
+    def series(self) -> str:
+        """Id of the series that the point belongs to: all that is the same but for the batch."""
+        return replace(self, batch_size=0, largest=False).id
 
 
 @dataclass(frozen=True)
@@ -225,12 +235,13 @@ def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bo
 
 def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[str, str]) -> Point:
     choice = experiment.engines[cell["engine"]]
+    largest = cell["batch_size"] == "max"
     return Point(
         model=cell["model"],
         model_identity=identities[cell["model"]],
         model_settings=experiment.model,
         precision=cell["precision"],
-        batch_size=cell["batch_size"],
+        batch_size=1 if largest else cell["batch_size"],
         workers=cell["workers"],
         engine=choice.name,
         engine_options=choice.options,
@@ -240,6 +251,7 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         memory_limit_bytes=experiment.memory_limit_bytes,
         measure=experiment.measure,
         preset=experiment.preset,
+        largest=largest,
     )
 
 
@@ -268,10 +280,11 @@ def _parse_value(axis: str, value: Any) -> Any:
 
 
 def _whole_number(axis: str, value: Any) -> int | str:
-    if axis == "workers" and value == "auto":
-        return "auto"
+    word = {"workers": "auto", "batch_size": "max"}.get(axis)
+    if word is not None and value == word:
+        return word
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        takes = "whole numbers from 1" + (" or auto" if axis == "workers" else "")
+        takes = "whole numbers from 1" + (f" or {word}" if word else "")
         raise ConfigError(f"grid.{axis} takes {takes}, not {value!r}. Correct the value.")
     return value
 

@@ -86,15 +86,22 @@ def _chosen(point: Point) -> dict[str, Any]:
     return {name: value for name, value in point.engine_options if usual.get(name) != value}
 
 
-def outcome(began: datetime, ended: datetime, error: PointError | None = None) -> Columns:
-    """When it ran and how it ended."""
+def outcome(
+    began: datetime,
+    ended: datetime,
+    error: PointError | None = None,
+    attempts: int = 0,
+    reason: str | None = None,
+) -> Columns:
+    """When it ran and how it ended; a `reason` without an error is why it cannot run here."""
+    status = "infeasible" if reason else "ok"
     return {
         "started_at": began,
         "ended_at": ended,
         "wall_s": (ended - began).total_seconds(),
-        "attempts": 1,
-        "status": "ok" if error is None else error.status,
-        "reason": None if error is None else str(error),
+        "attempts": attempts,
+        "status": status if error is None else error.status,
+        "reason": reason if error is None else str(error),
     }
 
 

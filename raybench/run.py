@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,16 @@ from rich.console import Console
 from raybench.analysis.repeats import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
-from raybench.driver import Driver, make_plan
+from raybench.driver import LOST, Driver, make_plan
+from raybench.errors import ResultsError
 from raybench.machine import environment
 from raybench.report.progress import Lines, LiveLine, View, duration, title
 from raybench.report.table import print_table
 from raybench.results.load import load, select
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store
+from raybench.schedule import standing
+from raybench.signals import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,13 +41,14 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         stack: owns the cluster from here on.
 
     Returns:
-        0 when no row of the plan is a failure, else 1.
+        0 when no row of the plan is a failure and no point lost its devices, else 1.
     """
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
     facts = _facts(request, joined)
-    environment_id = environment.environment_id(facts[0])
-    finals = _finals(store, request, environment_id)
+    environment_id = environment.environment_id(*facts)
+    store.tidy()
+    finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
@@ -54,20 +59,24 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         cluster = request.cluster
         session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
     if session is not None and session.dashboard_url:
-        console.print(f"Dashboard  {session.dashboard_url}", markup=False)
-    tally = _execute(
-        Driver(request, plan, started, _view(plan, console, stack), environment_id, finals), started
-    )
+        token = "asks for the token that `ray get-auth-token` prints"
+        console.print(f"Dashboard  {session.dashboard_url}  {token}", markup=False, soft_wrap=True)
+    signals = stack.enter_context(Signals())  # after Ray has set its own handlers
+    view = _view(plan, console, stack)
+    driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
+    tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
+    store.tidy()
     _table(request, plan, environment_id)
-    return 1 if any(tally.get(status) for status in FAILURES) else 0
+    return 1 if any(tally.get(status) for status in (*FAILURES, LOST)) else 0
 
 
 def _execute(driver: Driver, started: Run) -> Mapping[str, int]:
     try:
         tally = driver.execute()
     except BaseException as error:
-        started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        with contextlib.suppress(ResultsError):  # the disk that is full is told of already
+            started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     started.finish("finished")
     return tally
@@ -80,7 +89,7 @@ def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
 
 
 def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
-    """A row of facts for each node; the devices of the whole cluster stand in each."""
+    """Facts about each node."""
     if joined is not None:
         return sessions.survey(joined)
     return [sessions.here(request.devices)]
@@ -138,8 +147,9 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
             markup=False,
         )
     if missing:
-        least = plan.seconds * missing / len(plan.steps)
-        console.print(f"At least {duration(least)} to go.", markup=False)
+        share = missing / len(plan.steps)
+        least, most = plan.seconds * share, plan.longest_seconds * share
+        console.print(f"{duration(least)} to {duration(most)} to go.", markup=False)
     for reason in dict.fromkeys(plan.infeasible.values()):
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
 
@@ -169,6 +179,8 @@ def show_plan(request: Request) -> None:
     plan = make_plan(request, sessions.there_is(None, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))
+    seed, isolation = request.experiment.seed, request.cluster.isolation
+    console.print(f"In this order (seed {seed}), isolation {isolation}:", markup=False)
     for step in plan.steps:
         console.print(f"  {step.point.id}  {title(step)}", markup=False, soft_wrap=True)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from typing_extensions import override
+
+from raybench.engines import registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,14 +18,42 @@ if TYPE_CHECKING:
 PREPARE_S = 4.0
 """Time to start the workers of a point and to load a cached model, for the estimate only."""
 
+WINDOW = 16
+"""Steps that may be sorted by size when points share a node; the order of windows stays random."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One device that a worker can be given: the `number`-th of its kind on a node."""
+
+    kind: str
+    node: str
+    number: int
+    host: str = ""
+
+    @override
+    def __str__(self) -> str:
+        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
+        return f"{name} {self.number} of {self.host or self.node}"
+
 
 @dataclass(frozen=True)
 class Step:
-    """One trial of one point. `index` is the point's place in the plan, `trial` counts from 0."""
+    """One trial of one point.
+
+    Attributes:
+        index: the point's place in the plan.
+        trial: from 0.
+        number: the step's place in the plan.
+        purpose: "measure"; "fit" only asks whether the point fits, "prepare" only makes what the
+            node then has: neither leaves a row.
+    """
 
     point: Point
     index: int
     trial: int
+    number: int = 0
+    purpose: Literal["measure", "fit", "prepare"] = "measure"
 
 
 @dataclass(frozen=True)
@@ -32,31 +64,55 @@ class Plan:
         points: every point, in the order of the file.
         steps: trials of points that can run here.
         infeasible: why a point cannot run here, by its id.
+        side_by_side: devices that may be at work for different points at the same time.
     """
 
     points: tuple[Point, ...]
     steps: tuple[Step, ...]
     infeasible: Mapping[str, str]
+    side_by_side: int = 1
 
     @property
     def seconds(self) -> float:
         """Least time that the steps take: preparation, shortest warm-up, shortest window."""
-        return sum(
-            PREPARE_S + step.point.measure.warmup_min_s + step.point.measure.min_s
-            for step in self.steps
+        return self._lasting(
+            [s.point.measure.warmup_min_s + s.point.measure.min_s for s in self.steps]
         )
 
+    @property
+    def longest_seconds(self) -> float:
+        """The time with the longest warm-up and window, when nothing has to be built or retried."""
+        return self._lasting(
+            [s.point.measure.warmup_max_s + s.point.measure.max_s for s in self.steps]
+        )
 
-def plan(experiment: Experiment, points: Sequence[Point], devices: Mapping[str, int]) -> Plan:
+    def _lasting(self, streams_s: list[float]) -> float:
+        times = [PREPARE_S + stream_s for stream_s in streams_s]
+        if self.side_by_side == 1:
+            return sum(times)
+        shares = (s * step.point.workers for s, step in zip(times, self.steps, strict=True))
+        return max(sum(shares) / self.side_by_side, max(times, default=0.0))
+
+
+def plan(
+    experiment: Experiment,
+    points: Sequence[Point],
+    devices: Mapping[str, int],
+    isolation: str = "node",
+) -> Plan:
     """Order the trials of all points.
 
     Trials come in rounds: each round visits every point once, in a seeded order of its own, so
-    that a drift of the surroundings does not fall on one factor (`order: interleaved`).
+    that a drift of the surroundings does not fall on one factor (`order: interleaved`). In the
+    first round the batches of a series come from small to large, so that memory that runs out
+    ends the series. Where points share a node (`isolation: gpu`) neighbours in the order are
+    sorted by size, so that the devices are packed.
 
     Args:
         experiment: gives trials, order and seed.
         points: from `expand`.
         devices: number of devices of each kind.
+        isolation: cluster, node or gpu.
     """
     infeasible = {
         point.id: _shortage(point, devices)
@@ -69,8 +125,75 @@ def plan(experiment: Experiment, points: Sequence[Point], devices: Mapping[str, 
         visit = list(indices)
         if experiment.order == "interleaved":
             random.Random(f"{experiment.seed}/{trial}").shuffle(visit)
-        steps += [Step(points[i], i, trial) for i in visit]
-    return Plan(tuple(points), tuple(steps), infeasible)
+            if isolation == "gpu":
+                visit = _there_and_back(points, visit)
+            if trial == 0:
+                visit = _small_batches_first(points, visit)
+        steps += [Step(points[i], i, trial, len(steps) + k) for k, i in enumerate(visit)]
+    side_by_side = max(devices.values(), default=1) if isolation == "gpu" else 1
+    return Plan(tuple(points), tuple(steps), infeasible, side_by_side)
+
+
+def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """A step on one device for each graph that several steps share, and on GPUs for each plan.
+
+    They run before anything is measured, all devices at work: a graph that is quantised or a plan
+    that is built beside a measurement would disturb it, and one after another they take longer.
+    """
+    shared: dict[Any, Step] = {}
+    for step in steps:
+        point = step.point
+        if not registry.get(point.engine).reads_graph:
+            continue
+        plan_of = (point.batch_size, point.inflight) if point.device == "gpu" else None
+        key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
+        alone = replace(point, workers=1, largest=False)
+        shared.setdefault(key, replace(step, point=alone, purpose="prepare"))
+    return tuple(shared.values())
+
+
+def standing(plan: Plan, finals: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+    """Those of the statuses found by (point_id, trial) that still stand.
+
+    What was infeasible because devices were missing or because a smaller batch ran out of memory
+    is so no longer when the devices are back, or the smaller batch is to be measured again.
+    """
+    full: dict[str, int] = {}
+    for step in plan.steps:
+        point = step.point
+        if finals.get((point.id, step.trial)) == "out_of_memory" and not point.largest:
+            full[point.series] = min(point.batch_size, full.get(point.series, point.batch_size))
+    can_run = {
+        (step.point.id, step.trial)
+        for step in plan.steps
+        if step.point.batch_size <= full.get(step.point.series, step.point.batch_size)
+    }
+    return {
+        key: status
+        for key, status in finals.items()
+        if status != "infeasible" or key not in can_run
+    }
+
+
+def _there_and_back(points: Sequence[Point], visit: list[int]) -> list[int]:
+    """Sort windows of the order by size, large to small and small to large in turn.
+
+    Equal sizes then meet at the borders, so that few devices wait for a gang to end.
+    """
+    ordered: list[int] = []
+    for k in range(0, len(visit), WINDOW):
+        window = visit[k : k + WINDOW]
+        window.sort(key=lambda i: points[i].workers, reverse=k // WINDOW % 2 == 0)
+        ordered += window
+    return ordered
+
+
+def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]:
+    """The same order of series, each with its batches from small to large in its places."""
+    waiting: dict[str, list[int]] = {}
+    for i in sorted(visit, key=lambda i: (points[i].largest, points[i].batch_size), reverse=True):
+        waiting.setdefault(points[i].series, []).append(i)
+    return [waiting[points[i].series].pop() for i in visit]
 
 
 def _shortage(point: Point, devices: Mapping[str, int]) -> str:

@@ -38,6 +38,9 @@ FIDELITY_ITEMS = 8
 LAYER_BATCHES = 20
 """Batches behind each layer's median time."""
 
+MEMORY_SHARE = 0.9
+"""Part of a node's memory that all workers together may map."""
+
 PROBE_S = 0.1
 """How long a loaded engine is tried out to learn the time of a batch, which only sets how long
 blocks must be: it matters where a batch takes that long, and then one tells."""
@@ -140,7 +143,7 @@ class Worker:
         """Where this process runs and what it was given."""
         return Place(platform.node(), os.getpid(), os.nice(0))
 
-    def prepare(self, point: Point, rank: int, seat: int, seed: int) -> Prepared:
+    def prepare(self, point: Point, rank: int, seat: int, seed: int, sharers: int = 1) -> Prepared:
         """Take the device, make the model, load the engine, run its first batches. Untimed.
 
         Args:
@@ -148,6 +151,8 @@ class Worker:
             rank: of this worker among those of the point.
             seat: of this worker among those on this node; picks the core.
             seed: of the synthetic batches.
+            sharers: workers that share the memory of this node; a core's worker without a limit of
+                its own gets its part, so that a batch too large ends the worker and not the node.
         """
         self._point = point
         self._device = device = self._take_device(point.device, seat)
@@ -166,8 +171,9 @@ class Worker:
             seed + rank,
             {**model.ranges, **point.model_settings.ranges},
         )
-        if device.kind == "cpu" and point.memory_limit_bytes is not None:
-            devices.limit_memory(point.memory_limit_bytes)
+        if device.kind == "cpu":
+            share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
+            devices.limit_memory(point.memory_limit_bytes or share)
         self._engine = engine_class.load(
             Load(
                 model=model,

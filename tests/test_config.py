@@ -33,6 +33,12 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
     assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
 
 
+@pytest.mark.parametrize(("written", "value"), [("max", ("max",)), ("8", (8,)), ("[4,8]", (4, 8))])
+def test_a_word_takes_the_place_of_the_files_list(written, value):
+    made = composed("experiment=batch_size", f"batch_size={written}").experiment
+    assert made.grids[0]["batch_size"] == value
+
+
 def test_an_axis_word_sets_every_grid_of_a_union():
     grids = composed("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
     assert all(
@@ -66,7 +72,10 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
         (["experiment=scaling", "precision=int9"], "Unknown precision 'int9'.*'int8'"),
         (["experiment=scaling", "preset=quik"], "Unknown preset 'quik'.*'quick'"),
         (["experiment=scaling", "batch_size=eight"], "batch_size takes whole numbers.*'eight'"),
-        (["experiment=scaling", "batch_size=0"], "batch_size takes whole numbers from 1, not 0"),
+        (
+            ["experiment=scaling", "batch_size=0"],
+            "batch_size takes whole numbers from 1 or max, not 0",
+        ),
         (["experiment=scaling", "batch_size=[]"], "batch_size is empty"),
         (["experiment=scaling", "transfers=maybe"], "transfers takes on or off, not 'maybe'"),
         (["experiment=scaling", "trials=0"], "trials takes a whole number from 1"),
@@ -107,3 +116,14 @@ def test_a_file_without_a_model_is_asked_for_one(tmp_path):
 )
 def test_sizes_are_read_with_their_units(text, size):
     assert parse_bytes("key", text) == size
+
+
+def test_a_file_that_asks_for_code_to_run_is_refused_and_runs_none(tmp_path):
+    mark = tmp_path / "ran"
+    file = tmp_path / "evil.yaml"
+    file.write_text(f"# Evil?\ngrid:\n  model: !!python/object/apply:os.system ['touch {mark}']\n")
+    with pytest.raises(ConfigError, match="not readable YAML"):
+        composed(f"experiment={file}")
+    with pytest.raises(ConfigError):
+        composed("experiment=smoke", f"model=!!python/object/apply:os.system ['touch {mark}']")
+    assert not mark.exists()

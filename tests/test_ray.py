@@ -1,10 +1,15 @@
+import contextlib
 import os
 import signal
+import threading
+import time
 
+import psutil
 import pytest
 
 import raybench
 from raybench.cluster.pool import gather
+from raybench.cluster.seats import hold
 from raybench.cluster.session import there_is
 from raybench.config import compose
 from raybench.driver import make_plan
@@ -98,11 +103,117 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
         lambda settings: dict(cluster.devices),
     )
     point = make_plan(request, "").points[0]
-    with gather(point, "test/killed", 30) as pool:
-        pool.prepare(0, 30)
+    with hold(cluster.nodes, {"gpu": 1}, 30) as seats:
+        pool = gather(seats, seats.held, point, "test/killed", "", 30)
+        pool.prepare(0, 30, {seats.held[0].node: 1})
         os.kill(pool.members[0].place.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="ended in phase"):
+        began = time.monotonic()
+        with pytest.raises(WorkerDied, match="ended in phase") as caught:
             pool.clocks()
+        assert caught.value.ranks == (0,)
+        assert time.monotonic() - began < 1.0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measure, quick, number):
+    def strike():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not struck:
+            time.sleep(0.5)
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "BenchWorker" in process.name():
+                        process.send_signal(number)
+                        struck.append(process.pid)
+                        return
+
+    struck: list[int] = []
+    thread = threading.Thread(target=strike, daemon=True)
+    thread.start()
+    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=2", *quick)
+    code, folder = measure(*words, "measure.min_s=1.5", "measure.max_s=2")
+    thread.join(60)
+    (row,) = raybench.load(folder).to_pylist()
+    assert struck
+    assert code == 0
+    assert (row["status"], row["attempts"]) == ("ok", 2)
+
+
+def test_an_embedded_cluster_listens_on_loopback_only(cluster):
+    listening = [
+        connection.laddr.ip
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, quick):
+    began = time.monotonic()
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,2]",
+        "engine.hang_at_s=0.5", "cluster.stall_timeout_s=1", "cluster.retries=1", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 1
+    assert [(row["status"], row["attempts"]) for row in rows] == [("timeout", 2)] * 2
+    assert time.monotonic() - began < 60
+
+
+def test_a_preparation_that_does_not_end_is_cut_off_at_its_deadline(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",
+        "engine.load_s=60", "cluster.prepare_timeout_s=1", "cluster.retries=0", *quick,
+    )  # fmt: skip
+    (row,) = raybench.load(folder).to_pylist()
+    assert code == 1
+    assert (row["status"], row["attempts"]) == ("timeout", 1)
+    assert "Phase 'prepare' did not end within 1 s" in row["reason"]
+    assert row["wall_s"] < 30
+
+
+def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_tried(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
+        "grid.workers=[1,2]", "batch_size=[256,4096,8192]", "cluster.isolation=gpu", *quick,
+    )  # fmt: skip
+    rows = {(row["workers"], row["batch_size"]): row for row in raybench.load(folder).to_pylist()}
+    assert code == 0
+    assert len(rows) == 6
+    assert rows[1, 256]["status"] == rows[2, 256]["status"] == "ok"
+    assert rows[1, 4096]["status"] == "out_of_memory"
+    # one that is already running beside it is tried all the same
+    known = ("out_of_memory", "infeasible")
+    assert rows[1, 8192]["status"] in known
+    assert rows[2, 8192]["status"] in known
+
+
+def test_graphs_are_prepared_before_points_are_measured_side_by_side(
+    measure, quick, two_inputs, capsys
+):
+    code, folder = measure(
+        "experiment=smoke", f"model={two_inputs}", "device=cpu", "batch_size=4",
+        "precision=[fp32,int8]", "model.shapes.sequence=16", "cluster.isolation=gpu", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    begun = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
+    assert ["] prepare " in line for line in begun] == [True, True, False, False]
+
+
+def test_the_largest_batch_that_fits_is_found_and_measured(measure, quick):
+    code, folder = measure(
+        "experiment=scaling", "engine=simulated", "model=alexnet", "grid.workers=1",
+        "batch_size=max", "engine.item_mib=1024", "engine.memory_gib=5", *quick,
+    )  # fmt: skip
+    rows = raybench.load(folder).to_pylist()
+    assert code == 0
+    (row,) = rows
+    assert (row["status"], row["batch_size"]) == ("ok", 5)
+    assert "batch_size=6 does not fit: Out of memory at stage 'load'" in row["notes"][0]
 
 
 def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs):

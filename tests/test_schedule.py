@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from raybench.config import compose
 from raybench.experiment import expand
-from raybench.schedule import plan
+from raybench.schedule import plan, preparations, standing
 
 DEVICES = {"gpu": 4, "cpu": 2}
 
@@ -36,3 +36,35 @@ def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_step(
     found = plan(experiment, points, DEVICES)
     assert {s.point.workers for s in found.steps} == {1}
     assert all("needs 8 GPUs and the cluster has 4" in why for why in found.infeasible.values())
+
+
+def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
+    experiment, points = made("model=alexnet", "workers=[1,8]", "batch_size=[1,2,4]")
+    found = plan(experiment, points, DEVICES)
+    small = {point.batch_size: point.id for point in points if point.workers == 1}
+    wide = {point.batch_size: point.id for point in points if point.workers == 8}
+    finals = {
+        (small[1], 0): "ok",
+        (small[2], 0): "out_of_memory",
+        (small[4], 0): "infeasible",  # by the row above
+        (wide[1], 0): "infeasible",  # by the devices there are
+    }
+    assert standing(found, finals) == finals
+    del finals[small[2], 0]
+    assert standing(found, finals) == {(small[1], 0): "ok", (wide[1], 0): "infeasible"}
+
+
+def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
+    def shared(device, engine):
+        words = ["experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
+        words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=1"]
+        request = compose(words, lambda settings: DEVICES)
+        points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+        return preparations(plan(request.experiment, points, DEVICES).steps)
+
+    on_cores = shared("cpu", "openvino")
+    made = {(step.point.model, step.point.precision) for step in on_cores}
+    assert len(made) == len(on_cores) == 4
+    assert all(step.purpose == "prepare" and step.point.workers == 1 for step in on_cores)
+    assert len(shared("gpu", "onnxruntime")) == 8
+    assert shared("gpu", "simulated") == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,17 +17,20 @@ from raybench.errors import (
     PhaseTimeout,
     PointError,
     RaybenchError,
+    Refused,
     WorkerDied,
 )
 from raybench.measure import clock
 from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from raybench.cluster.seats import Seats
     from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.clock import Clock
+    from raybench.schedule import Seat
 
 PINGS = 20
 """Round trips for a clock's offset; the shortest counts."""
@@ -50,59 +52,42 @@ class Member:
     seat: int
 
 
-@contextlib.contextmanager
-def gather(point: Point, label: str, timeout_s: float) -> Iterator[Pool]:
-    """Fresh worker processes for a point, each on a device of its own; ended at the end.
+def gather(
+    seats: Seats,
+    taken: Sequence[Seat],
+    point: Point,
+    label: str,
+    purpose: str,
+    timeout_s: float,
+) -> Pool:
+    """Workers for a point, each on a seat of its own, rank by rank.
 
     Args:
-        point: says how many workers and what kind of device.
+        seats: that the run holds.
+        taken: for this point.
+        point: says what they will measure.
         label: of the point and trial, for Ray's dashboard.
-        timeout_s: longest wait for the devices.
+        purpose: workers that were kept for the same purpose are taken again.
+        timeout_s: longest wait for their processes to start.
 
     Raises:
-        PhaseTimeout: when the devices do not become free in time.
+        PhaseTimeout: when they do not start in time.
         WorkerDied: when a worker's process does not come up.
     """
-    import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-
-    bundle = {"GPU": 1} if point.device == "gpu" else {"CPU": 1}
-    group = placement_group([bundle] * point.workers, strategy="PACK")
-    actors: list[Any] = []
-    try:
-        if not group.wait(timeout_s):
-            raise PhaseTimeout(
-                f"{point.workers} {point.device} devices did not become free in {timeout_s:.0f} s. "
-                "End the other work on the cluster, or raise cluster.start_timeout_s."
-            )
-        actors += [_actor(group, rank, point, label) for rank in range(point.workers)]
-        yield Pool(_seated(actors), point, label)
-    finally:
-        for actor in actors:
-            ray.kill(actor)
-        remove_placement_group(group)
-
-
-def _actor(group: Any, rank: int, point: Point, label: str) -> Any:
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    gpu = point.device == "gpu"
-    return (
-        _actor_class()
-        .options(
-            name=f"{label}/worker-{rank}-{time.monotonic_ns()}",
-            num_gpus=1 if gpu else 0,
-            num_cpus=0 if gpu else 1,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                group, placement_group_bundle_index=rank
-            ),
-        )
-        .remote(f"{label} worker {rank}")
-    )
+    sitting = [
+        seats.take(seat, f"{label} worker {rank}", purpose) for rank, seat in enumerate(taken)
+    ]
+    actors = [actor for actor, _ in sitting]
+    places = _get([actor.place.remote() for actor in actors], timeout_s, "start")
+    members = [
+        Member(actor, seat.node, place, seat.number)
+        for actor, place, seat in zip(actors, places, taken, strict=True)
+    ]
+    return Pool(members, point, label, all(fresh for _, fresh in sitting))
 
 
 @lru_cache(maxsize=1)
-def _actor_class() -> Any:
+def actor_class() -> Any:
     """The Worker as an actor: `look` and `halt` run on a thread beside the stream.
 
     Ray never restarts it and never repeats a call: a trial that was cut off is no trial.
@@ -120,39 +105,34 @@ def _actor_class() -> Any:
         def halt(self) -> None:
             super().halt()
 
-        def node_id(self) -> str:
-            return str(ray.get_runtime_context().get_node_id())
-
     options = {"concurrency_groups": {"watch": 1}, "max_restarts": 0, "max_task_retries": 0}
     return ray.remote(**options)(BenchWorker)
-
-
-def _seated(actors: list[Any]) -> list[Member]:
-    places = _get([actor.place.remote() for actor in actors], CALL_S, "start")
-    nodes = _get([actor.node_id.remote() for actor in actors], CALL_S, "start")
-    seats: Counter[str] = Counter()
-    members = []
-    for actor, place, node in zip(actors, places, nodes, strict=True):
-        members.append(Member(actor, node, place, seats[node]))
-        seats[node] += 1
-    return members
 
 
 class Pool:
     """A running gang. Any method raises PointError when a member fails; then the gang is lost."""
 
-    def __init__(self, members: list[Member], point: Point, label: str) -> None:
+    def __init__(self, members: list[Member], point: Point, label: str, fresh: bool) -> None:
         self.members = members
         self.point = point
+        self.fresh = fresh
+        """Whether every worker's process is new."""
+        self._done = [(0, time.monotonic())] * len(members)
         self._label = label
         self._streams: list[Any] = []
         self._known = [0] * len(members)
 
-    def prepare(self, seed: int, timeout_s: float) -> list[Prepared]:
-        """Let every worker make ready, at the same time; worker 0 first in the list."""
+    def prepare(self, seed: int, timeout_s: float, sharers: Mapping[str, int]) -> list[Prepared]:
+        """Let every worker make ready, at the same time; worker 0 first in the list.
+
+        Args:
+            seed: of the synthetic batches.
+            timeout_s: longest time that it may take.
+            sharers: how many workers share the memory of a node, by its id.
+        """
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
-                self.point, rank, member.seat, seed
+                self.point, rank, member.seat, seed, sharers[member.node_id]
             )
             for rank, member in enumerate(self.members)
         ]
@@ -160,7 +140,7 @@ class Pool:
 
     def clocks(self) -> list[Clock]:
         """Each worker's clock against the driver's, by the shortest of some round trips."""
-        return [_clock(member.actor) for member in self.members]
+        return [_clock(member.actor, rank) for rank, member in enumerate(self.members)]
 
     def start(self, clocks: Sequence[Clock], longest_s: float, block_ns: int, expected: int) -> int:
         """Order all streams to begin at one instant; returns it by the driver's clock.
@@ -173,6 +153,7 @@ class Pool:
         """
         lead = max(LEAD_NS, 20 * max(each.round_trip_ns for each in clocks))
         start_ns = time.perf_counter_ns() + lead
+        self._done = [(0, time.monotonic() + lead / 1e9)] * len(self.members)
         for member, each in zip(self.members, clocks, strict=True):
             local = start_ns + each.offset_ns
             self._streams.append(
@@ -188,18 +169,40 @@ class Pool:
 
         ended, _ = ray.wait(self._streams, num_returns=1, timeout=seconds)
         if ended:
-            _get(ended, CALL_S, "measure")
+            rank = self._streams.index(ended[0])
+            _translated(lambda: ray.get(ended), "measure", (rank,))
         return bool(ended)
 
-    def look(self) -> list[Look]:
-        """What each worker has done since the look before, in whole blocks."""
+    def look(self, stall_s: float) -> list[Look]:
+        """What each worker has done since the look before, in whole blocks.
+
+        Raises:
+            PhaseTimeout: naming the workers that have not completed a batch for `stall_s`.
+        """
         calls = [
             member.actor.look.remote(known)
             for member, known in zip(self.members, self._known, strict=True)
         ]
-        looks: list[Look] = _get(calls, CALL_S, "measure")
+        looks: list[Look] = _get(calls, stall_s, "measure")
         self._known = [k + len(look.edges) for k, look in zip(self._known, looks, strict=True)]
+        self._refuse_stalled(looks, stall_s)
         return looks
+
+    def _refuse_stalled(self, looks: list[Look], stall_s: float) -> None:
+        now = time.monotonic()
+        self._done = [
+            before if look.done == before[0] else (look.done, now)
+            for before, look in zip(self._done, looks, strict=True)
+        ]
+        stalled = [rank for rank, (_, since) in enumerate(self._done) if now - since > stall_s]
+        if stalled:
+            raise _struck(
+                PhaseTimeout(
+                    f"No batch was completed for {stall_s:.0f} s on {len(stalled)} workers, which "
+                    "were ended. Look for a hang, or raise cluster.stall_timeout_s."
+                ),
+                stalled,
+            )
 
     def finish(self) -> list[Measurement]:
         """Halt every stream and bring in what was measured."""
@@ -219,56 +222,100 @@ class Pool:
             _get([member.actor.close.remote() for member in self.members], CALL_S, "close")
 
 
-def _clock(actor: Any) -> Clock:
+def _clock(actor: Any, rank: int) -> Clock:
     pings = []
     for _ in range(PINGS):
         sent = time.perf_counter_ns()
-        theirs = _get([actor.clock_ns.remote()], CALL_S, "start")[0]
+        theirs = _get([actor.clock_ns.remote()], CALL_S, "start", (rank,))[0]
         pings.append((sent, theirs, time.perf_counter_ns()))
     return clock.best(pings)
 
 
-def _get(calls: list[Any], timeout_s: float, phase: str) -> list[Any]:
-    """Results of all calls in order; the first failure among them as a PointError."""
+def _get(
+    calls: list[Any], timeout_s: float, phase: str, ranks: Sequence[int] | None = None
+) -> list[Any]:
+    """Results of all calls in order; the first failure among them as a PointError with its ranks.
+
+    `ranks` are the workers called; by default one call a worker.
+    """
     import ray
 
+    rank_of = dict(zip(calls, ranks if ranks is not None else range(len(calls)), strict=True))
     deadline = time.monotonic() + timeout_s
     waiting = list(calls)
     while waiting:
         left = max(deadline - time.monotonic(), 0.0)
         ready, waiting = ray.wait(waiting, num_returns=1, timeout=left)
         if not ready:
-            raise PhaseTimeout(
-                f"Phase {phase!r} did not end within {timeout_s:.0f} s on {len(waiting)} workers, "
-                "which were ended. Look for a hang, or allow more time."
+            raise _struck(
+                PhaseTimeout(
+                    f"Phase {phase!r} did not end within {timeout_s:.0f} s on {len(waiting)} "
+                    "workers, which were ended. Look for a hang, or allow more time."
+                ),
+                [rank_of[call] for call in waiting],
             )
-        _translated(lambda refs=ready: ray.get(refs), phase)  # type: ignore[misc]
+        _translated(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
     return _translated(lambda: list(ray.get(calls)), phase)
 
 
-def _translated(call: Callable[[], T], phase: str) -> T:
-    """Run a call of Ray; turn what it raises into the project's own errors."""
-    import ray.exceptions as rx
+def _struck(error: PointError, ranks: Sequence[int]) -> PointError:
+    error.ranks = tuple(ranks)
+    return error
 
+
+def _translated(call: Callable[[], T], phase: str, ranks: Sequence[int] = ()) -> T:
+    """Run a call of Ray; turn what it raises into the project's own errors."""
     try:
         return call()
-    except rx.RayTaskError as error:
+    except Exception as error:
+        own = failure_of(error, phase)
+        if own is None:
+            raise
+        raise _struck(own, ranks) from error
+
+
+def failure_of(error: Exception, phase: str) -> PointError | None:
+    """The project's own error for one of Ray's; None for a bug."""
+    import ray.exceptions as rx
+
+    if isinstance(error, rx.RayTaskError):
         cause = error.cause
+        if isinstance(cause, PointError):
+            return cause
         if isinstance(cause, RaybenchError):
-            raise cause from None
+            return Refused(str(cause))
         if isinstance(cause, MemoryError):
-            raise OutOfMemory(phase, None, str(cause) or "MemoryError") from None
-        raise EngineFailure(
+            return OutOfMemory(phase, None, str(cause) or "MemoryError")
+        return EngineFailure(
             f"A worker raised {type(cause).__name__} in phase {phase!r}: {_last_line(cause)}"
-        ) from error
-    except rx.OutOfMemoryError as error:
-        raise OutOfMemory(phase, None, "Ray ended the worker to save the node") from error
-    except rx.NodeDiedError as error:
-        raise NodeDied(f"A node went away in phase {phase!r}. Look at that machine.") from error
-    except (rx.ActorDiedError, rx.ActorUnavailableError) as error:
-        raise WorkerDied(
-            f"A worker's process ended in phase {phase!r}: {_last_line(error)}"
-        ) from error
+        )
+    if isinstance(error, rx.OutOfMemoryError):
+        return OutOfMemory(phase, None, "Ray ended the worker to save the node")
+    if isinstance(error, rx.NodeDiedError):
+        return NodeDied(f"A node went away in phase {phase!r}. Look at that machine.")
+    if isinstance(error, (rx.ActorDiedError, rx.ActorUnavailableError, rx.TaskCancelledError)):
+        died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_last_line(error)}")
+        died.vague = isinstance(error, rx.ActorUnavailableError)
+        return died
+    return None
+
+
+def lost_nodes(nodes: Sequence[str], wait_s: float) -> list[str]:
+    """Those of the nodes that Ray holds for dead; asks until one is, or `wait_s` is over.
+
+    Ray breaks a call to a lost node within seconds and calls the node dead only later.
+    """
+    import ray
+
+    deadline = time.monotonic() + wait_s
+    while True:
+        lost: list[str] = []
+        with contextlib.suppress(Exception):  # the cluster itself may be going
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            lost = [node for node in nodes if node not in alive]
+        if lost or time.monotonic() > deadline:
+            return lost
+        time.sleep(0.25)
 
 
 def _last_line(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +83,17 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     Raises:
         ClusterError: when there is no cluster at the address, within a few seconds.
     """
+    if address is None:
+        # Ray then keeps to the loopback address, as it does on systems where it makes no clusters;
+        # it turns any other way to ask for that (_node_ip_address) into the machine's own address.
+        # Read when Ray is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # the first failure of a gang is a row; Ray would print those of its other workers
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
@@ -165,7 +171,7 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
 
 
 def survey(session: Session) -> list[dict[str, Any]]:
-    """Facts about every node, gathered there; the devices of the whole cluster stand in each."""
+    """Facts about every node, gathered there."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -177,12 +183,8 @@ def survey(session: Session) -> list[dict[str, Any]]:
         for n in session.nodes
     ]
     found: list[dict[str, Any]] = ray.get(calls, timeout=60)
-    held: Counter[str] = Counter()
-    for facts in found:
-        held.update(facts["devices"])
     return [
-        {**facts, "devices": dict(held), "node_id": node.node_id}
-        for facts, node in zip(found, session.nodes, strict=True)
+        {**facts, "node_id": node.node_id} for facts, node in zip(found, session.nodes, strict=True)
     ]
 
 

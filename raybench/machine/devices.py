@@ -170,6 +170,22 @@ def share(cpus: Sequence[int], place: int, sharers: int) -> tuple[int, ...]:
     return ()
 
 
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+"""Where the kernel tells a container's limit, version 2 and version 1."""
+
+
+def memory_bytes() -> int:
+    """What all processes here may use: the machine's memory, or its container's part of it."""
+    held = int(psutil.virtual_memory().total)
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+            return min(held, int(path.read_text(encoding="ascii")))
+    return held
+
+
 def limit_memory(limit_bytes: int) -> None:
     """Let this process map no more than so many bytes beyond what it holds now (RLIMIT_AS)."""
     held = int(psutil.Process().memory_info().vms)

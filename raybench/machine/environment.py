@@ -73,14 +73,25 @@ def snapshot() -> dict[str, Any]:
     return facts
 
 
-def environment_id(facts: Mapping[str, Any]) -> str:
+def environment_id(*nodes: Mapping[str, Any]) -> str:
     """20 hex digits over the facts of `SAME`; all others may differ, and missing ones are None.
 
-    `devices` is the caller's: how many of each product name the whole cluster offers, as
-    `{"NVIDIA H200": 8}`. Not what one point uses, else no two sizes of a series compare.
+    Kinds of nodes count, not how many there are of a kind: a cluster that lost a node, or got one
+    more, goes on with the same rows. `devices` is the caller's: how many of each product name the
+    node offers, as `{"NVIDIA H200": 8}`.
     """
-    same = {name: facts.get(name) for name in SAME}
-    text = json.dumps(same, sort_keys=True, separators=(",", ":"), default=str)
+    kinds = sorted(
+        {
+            json.dumps(
+                {name: facts.get(name) for name in SAME},
+                sort_keys=True,
+                separators=(",", ":"),
+                default=str,
+            )
+            for facts in nodes
+        }
+    )
+    text = kinds[0] if len(kinds) == 1 else f"[{','.join(kinds)}]"
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

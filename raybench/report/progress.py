@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.live import Live
@@ -30,18 +31,27 @@ class View(Protocol):
         """Step `number` of the plan begins."""
         ...
 
-    def phase(self, name: str) -> None:
-        """The step enters a phase: start, prepare, warm-up, measure."""
+    def phase(self, number: int, name: str) -> None:
+        """Step `number` enters a phase: start, prepare, warm-up, measure."""
         ...
 
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width."""
         ...
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
         """A row was written."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that the user should know: a retry, a device that is used no more."""
         ...
 
 
@@ -50,8 +60,9 @@ def title(step: Step) -> str:
     point = step.point
     unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
     trial = f" trial {step.trial + 1}" if step.trial else ""
+    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[step.purpose]
     return (
-        f"{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
+        f"{purpose}{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
         f" ({point.engine}){trial}"
     )
 
@@ -86,7 +97,6 @@ class Lines:
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
         self._steps = len(plan.steps)
-        self._number = 0
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -97,35 +107,42 @@ class Lines:
 
     def step(self, number: int, step: Step) -> None:
         """Announce the step."""
-        self._number = number + 1
-        self._print(f"[{self._number}/{self._steps}] {title(step)} ...")
+        self._print(f"[{number + 1}/{self._steps}] {title(step)} ...")
 
-    def phase(self, name: str) -> None:
+    def phase(self, number: int, name: str) -> None:
         """Phases are for the live view."""
 
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """Running rates are for the live view."""
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
         """Say how it ended."""
-        place = f"[{self._number}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
+        place = f"[{number + 1}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
         name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
         self._print(f"{place} {name}: {ending(row)}")
 
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._print(text)
+
 
 class LiveLine(Lines):
-    """The lines of finished steps, and below them one that moves: phase, rate, time left."""
+    """The lines of finished steps, and below them what moves: phase, rate, time left."""
 
     def __init__(self, plan: Plan, console: Console) -> None:
         super().__init__(plan, console)
-        self._plan = plan
         self._live = Live(console=console, refresh_per_second=2, transient=True)
-        self._title = ""
-        self._phase = ""
+        self._running: dict[int, _Shown] = {}
+        self._missing = len(plan.steps)
         self._left_s = plan.seconds
-        self._began = time.monotonic()
+        self._began = self._estimated = time.monotonic()
         self._finished = 0
 
     def __enter__(self) -> LiveLine:
@@ -136,44 +153,76 @@ class LiveLine(Lines):
         self._live.stop()
 
     @override
-    def step(self, number: int, step: Step) -> None:
-        """Show the step and the time that is left at the pace so far."""
-        self._number, self._title = number + 1, title(step)
-        left = len(self._plan.steps) - number
-        if self._finished:
-            self._left_s = (time.monotonic() - self._began) / self._finished * left
-        self._began_step = time.monotonic()
-        self._show("")
+    def skipped(self, number: int, step: Step, status: str) -> None:
+        """Say that the row is there; it takes no time."""
+        self._missing -= 1
+        super().skipped(number, step, status)
 
     @override
-    def phase(self, name: str) -> None:
+    def step(self, number: int, step: Step) -> None:
+        """Show the step."""
+        self._running[number] = _Shown(title(step))
+        self._show()
+
+    @override
+    def phase(self, number: int, name: str) -> None:
         """Show the phase."""
-        self._phase = name
-        self._show("")
+        self._running[number].phase, self._running[number].detail = name, ""
+        self._show()
 
     @override
     def look(
-        self, gone_s: float, most_s: float, items_per_s: float | None, relative: float | None
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
     ) -> None:
         """Show the running rate and how far its interval has come."""
         rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
         known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
-        self._show(f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}")
+        self._running[number].detail = f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}"
+        self._show()
 
     @override
-    def row(self, row: Mapping[str, Any]) -> None:
-        """Leave a line for the finished step."""
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
+        """Leave a line for the finished step; reckon the time that is left at the pace so far."""
+        self._running.pop(number, None)
         if row["status"] != "infeasible":
             self._finished += 1
-        super().row(row)
+            self._missing -= 1
+            self._estimated = time.monotonic()
+            self._left_s = (self._estimated - self._began) / self._finished * self._missing
+        super().row(number, row)
 
-    def _show(self, detail: str) -> None:
-        left = max(self._left_s - (time.monotonic() - self._began_step), 0)
-        lines = (
-            f"[{self._number}/{self._steps}] {self._title}",
-            f"      {self._phase} {detail}  (about {duration(left)} left)",
-        )
-        text = Text("\n".join(lines), style="cyan", overflow="ellipsis", no_wrap=True)
-        self._live.update(text)
+    def _show(self) -> None:
+        self._live.update(self.shown())
 
-    _began_step = 0.0
+    def shown(self) -> Text:
+        """What moves, as it stands: two lines for each step that runs."""
+        left = max(self._left_s - (time.monotonic() - self._estimated), 0)
+        lines = [
+            line
+            for number, shown in sorted(self._running.items())
+            for line in (
+                f"[{number + 1}/{self._steps}] {shown.title}",
+                f"      {shown.phase} {shown.detail}",
+            )
+        ]
+        if lines:
+            lines[-1] += f"  (about {duration(left)} left)"
+        return Text("\n".join(lines[-SHOWN:]), style="cyan", overflow="ellipsis", no_wrap=True)
+
+
+SHOWN = 16
+"""Lines that may move; points beyond that are at work unseen."""
+
+
+@dataclass
+class _Shown:
+    """What is shown of a step that runs."""
+
+    title: str
+    phase: str = ""
+    detail: str = ""

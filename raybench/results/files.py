@@ -50,6 +50,10 @@ class Files:
         with pq.ParquetFile(self.path(name), memory_map=True) as file:
             return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
+    def count(self, name: str) -> int:
+        """Rows of a Parquet file; raises as `read_table`."""
+        return int(pq.read_metadata(self.path(name)).num_rows)
+
     def listing(self, folder: str) -> dict[str, int]:
         """Parquet files at any depth below a folder: name without suffix -> change time in ns."""
         found: dict[str, int] = {}
@@ -89,14 +93,15 @@ class Files:
                 os.fsync(file.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)
-        except OSError as error:
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            if not isinstance(error, OSError):
+                raise
             raise ResultsError(
                 f"Results file {str(path)!r} cannot be written: {error.strerror or error}. "
                 "Free space or rights there, or choose another folder with results.dir=PATH."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
     def check_format(self) -> bool:
         """Whether the folder says that it is raybench's; raises ResultsError if a newer one's."""

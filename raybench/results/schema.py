@@ -71,6 +71,7 @@ slo_ms                 float64   ms       open loop: bound on the latency
 status                 string    -        closed list, see STATUSES
 reason                 string    -        one sentence with what to do; null when ok
 attempts               int16     -        tries until this status
+fresh_processes        bool      -        every worker's process was new for this trial
 verdict                string    -        stable, unverified or unstable; null unless ok
 flags                  strings   -        what the measurement tells against itself
 advice                 string    -        what would make the row better

@@ -14,11 +14,13 @@ join it with the column of that name in the file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -31,7 +33,7 @@ import raybench
 from raybench.errors import ResultsError
 from raybench.experiment import METHOD_VERSION
 from raybench.results.files import FORMAT_FILE, FORMAT_VERSION, Files
-from raybench.results.load import encode, read
+from raybench.results.load import compact, encode, read, uncompacted
 from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
 
 Row: TypeAlias = Mapping[str, Any]
@@ -40,6 +42,10 @@ Rows: TypeAlias = Mapping[str, Any] | Sequence[Row]
 Key: TypeAlias = tuple[str, int, str | None]
 """(point_id, trial, environment_id): what is not measured twice."""
 
+REFUGES = ("/dev/shm", "~")
+"""Where rows go that their folder and the one for temporary files cannot take."""
+MANY_FILES = 256
+"""From so many files on that are not in the compact one, a new one is worth its time."""
 STATES = ("running", "finished", "interrupted", "failed")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -69,6 +75,12 @@ class Store:
     def start_run(self, manifest: Mapping[str, Any]) -> Run:
         """A new run, with its manifest on disk."""
         return Run(self.files, ulid(), manifest)
+
+    def tidy(self) -> None:
+        """Gather the rows that resuming and tables read, once there are many files."""
+        if uncompacted(self.files, "trials") > MANY_FILES:
+            with contextlib.suppress(ResultsError):  # a full disk is told of by what needs it
+                compact(self.files.root, ("trials", "workers", "environment"))
 
     def finals(self) -> dict[Key, tuple[str, str | None]]:
         """(status, verdict) of every trial that need not run again; the newest final row counts."""
@@ -101,6 +113,7 @@ class Run:
             "method_version": METHOD_VERSION,
             **manifest,
         }
+        self._refuge: Files | None = None
         self._write_manifest()
 
     def write_point(
@@ -122,7 +135,8 @@ class Run:
         Raises:
             TypeError: a column that the schema lacks, or a value of another type.
             ValueError: a status or verdict that is not in its list, or columns of unequal length.
-            ResultsError: the folder cannot be written any more.
+            ResultsError: the folder cannot be written any more. The rows, and all that are given
+                from then on, go to a folder of their own elsewhere; the message tells which.
         """
         if not _FILE_NAME.fullmatch(point_id) or trial < 0:
             raise ValueError(f"Point {point_id!r}, trial {trial!r} cannot name a file.")
@@ -143,10 +157,28 @@ class Run:
             "workers": build("workers", workers, fixed),
             "trials": build("trials", [{"method_version": METHOD_VERSION, **trials}], fixed),
         }
-        for table, rows in tables.items():
-            if rows.num_rows:
-                name = f"{table}/{self.id}/{point_id}-t{trial}.parquet"
-                self._files.write(name, encode(rows))
+        self._write_all(
+            {
+                f"{table}/{self.id}/{point_id}-t{trial}.parquet": encode(rows)
+                for table, rows in tables.items()
+                if rows.num_rows
+            }
+        )
+
+    def _write_all(self, contents: Mapping[str, bytes]) -> None:
+        """Write files in order; to the refuge when the folder has failed."""
+        if self._refuge is not None:
+            _write_each(self._refuge, contents)
+            return
+        try:
+            _write_each(self._files, contents)
+        except ResultsError as error:
+            self._refuge = _flee(contents)
+            where = "could not be kept elsewhere either."
+            if self._refuge is not None:
+                folder = self._refuge.root
+                where = f"are kept; bring them back with: cp -r {folder}/. {self._files.root}/"
+            raise ResultsError(f"{error} Rows just measured {where}") from error
 
     def write_environment(self, rows: Sequence[Row]) -> None:
         """Write what the measurements ran on, a row for each node and device.
@@ -172,6 +204,25 @@ class Run:
 
     def _write_manifest(self) -> None:
         self._files.write(f"runs/{self.id}/manifest.json", _json(self._manifest))
+
+
+def _write_each(files: Files, contents: Mapping[str, bytes]) -> None:
+    for name, data in contents.items():
+        files.write(name, data)
+
+
+def _flee(contents: Mapping[str, bytes]) -> Files | None:
+    """Write to the first place that takes it; None when there is none."""
+    for parent in (tempfile.gettempdir(), *REFUGES):
+        try:
+            refuge = Files(
+                tempfile.mkdtemp(prefix="raybench-rescued-", dir=os.path.expanduser(parent))
+            )
+            _write_each(refuge, contents)
+        except (OSError, ResultsError):
+            continue
+        return refuge
+    return None
 
 
 def build(table: str, rows: Rows, fixed: Row) -> pa.Table:

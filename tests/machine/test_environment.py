@@ -118,6 +118,13 @@ def test_each_fact_that_must_be_equal_counts(name):
     assert environment_id({**FACTS, name: value}) != environment_id(FACTS)
 
 
+def test_kinds_of_nodes_count_and_not_their_number():
+    other = {**FACTS, "devices": {"NVIDIA H200": 4}}
+    assert environment_id(FACTS, FACTS) == environment_id(FACTS)
+    assert environment_id(FACTS, other, FACTS) == environment_id(other, FACTS)
+    assert environment_id(FACTS, other) not in (environment_id(FACTS), environment_id(other))
+
+
 def test_unknown_is_missing_and_devices_have_no_order():
     assert environment_id({**FACTS, "container_digest": None}) == environment_id(FACTS)
     two = {"NVIDIA H200": 8, "NVIDIA A100": 2}

@@ -1,6 +1,11 @@
-import pytest
+import io
 
-from raybench.report.progress import duration, ending
+import pytest
+from rich.console import Console
+
+from raybench.experiment import MeasureSettings, ModelSettings, Point
+from raybench.report.progress import LiveLine, duration, ending
+from raybench.schedule import Plan, Step
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
 
@@ -25,3 +30,34 @@ def test_a_row_without_a_number_says_why():
 )
 def test_times_are_written_for_people(seconds, words):
     assert duration(seconds) == words
+
+
+def test_points_that_run_side_by_side_move_on_lines_of_their_own():
+    steps = tuple(
+        Step(
+            Point("lenet5", "z", ModelSettings(), "fp32", size, 1, "simulated", (), 1, True, "gpu",
+                  None, MeasureSettings(), "quick"),
+            index, 0, index,
+        )
+        for index, size in enumerate((1, 2))
+    )  # fmt: skip
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100)
+    with LiveLine(Plan((), steps, {}, 2), console) as view:
+        for step in steps:
+            view.step(step.number, step)
+        view.phase(0, "measure")
+        view.look(0, 3.0, 9.0, 120.0, 0.02)
+        view.phase(1, "prepare")
+        shown = str(view.shown())
+        view.note("From now on without: GPU 3.")
+        view.row(0, {**OK, "verdict": "stable", "model": "lenet5", "precision": "fp32",
+                     "batch_size": 1, "workers": 1})  # fmt: skip
+        left = str(view.shown())
+    assert (
+        "batch 1 on 1 GPU (simulated)\n      measure 3 of at most 9 s  120 items/s ± 2.0 %" in shown
+    )
+    assert "batch 2 on 1 GPU (simulated)\n      prepare" in shown
+    assert "batch 1" not in left
+    assert "batch 2" in left
+    assert "without: GPU 3." in screen.getvalue()

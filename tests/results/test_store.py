@@ -189,6 +189,49 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(store, root, write
     assert not [path for path in root.rglob("*") if path.name.startswith(".tmp")]
 
 
+def test_rows_that_find_no_room_are_kept_elsewhere_and_the_message_says_how_to_bring_them_back(
+    store, root, write, monkeypatch, tmp_path
+):
+    run = store.start_run({})
+    write(run, "early")
+    replace = Path.replace
+
+    def full(self, target):
+        if root in target.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(ResultsError, match=r"No space left on device.*cp -r") as caught:
+            write(run, "late")
+        write(run, "later")  # what else was measured is not lost either
+    assert raybench.load(root)["point_id"].to_pylist() == ["early"]
+    (refuge,) = tmp_path.glob("raybench-rescued-*")
+    command = str(caught.value).partition("cp -r ")[2]
+    assert command == f"{refuge}/. {root}/"
+    os.system(f"cp -r {command}")
+    assert sorted(raybench.load(root)["point_id"].to_pylist()) == ["early", "late", "later"]
+
+
+def test_a_folder_of_many_files_is_compacted_and_says_the_same(store, root, write, monkeypatch):
+    monkeypatch.setattr("raybench.results.store.MANY_FILES", 3)
+    run = store.start_run({})
+    for name in ("a", "b", "c"):
+        write(run, name)
+    store.tidy()
+    assert not (root / "compact").exists()
+    write(run, "d")
+    store.tidy()
+    assert (root / "compact" / "trials.parquet").exists()
+    changed = (root / "compact" / "trials.parquet").stat().st_mtime_ns
+    write(run, "e")
+    store.tidy()
+    assert (root / "compact" / "trials.parquet").stat().st_mtime_ns == changed
+    assert sorted(key[0] for key in store.finals()) == ["a", "b", "c", "d", "e"]
+
+
 def test_a_disk_that_cannot_flush_a_folder_will_do(store, root, write, monkeypatch):
     def fsync(handle):
         if os.path.isdir(f"/proc/self/fd/{handle}"):

@@ -1,0 +1,346 @@
+"""Does a grid survive? Workers, nodes and the driver are killed while it runs, at seeded times.
+
+A grid of simulated points runs as a user would run it, with faults from outside: SIGKILL of workers
+(kill), SIGSTOP of workers (hang), SIGKILL of a raylet (node), SIGKILL of the driver, which is then
+started again with the same command (driver). The largest batches do not fit in the memory of the
+simulated device. Afterwards every point must have exactly one final row with the status that it has
+without faults, no process may be left, and the wall time may be at most 1.5 times that of the run
+without faults plus the times in which faults are to be noticed. The last line is one JSON document.
+
+    python benchmarks/chaos.py [--seeds 20] [--points 120] [--cluster embedded|nodes|both]
+
+"embedded": raybench starts Ray with 8 told devices. "nodes": it attaches to a cluster of 3 nodes on
+this machine, with 4, 2 and 2 told devices. Exit code 1 when something does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import raybench
+from raybench.results.schema import FINAL
+
+MARK = "RAYBENCH_CHAOS"
+"""A variable that every process of a run inherits, to find what is left."""
+STALL_S, PREPARE_S, START_S = 3.0, 10.0, 40.0
+"""Deadlines of the phases in which a worker can hang."""
+TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
+"""Status in the line that the driver prints when it has noticed a fault."""
+FAULTS = {
+    "embedded": ("kill", "kill", "kill", "hang", "hang", "driver"),
+    "nodes": ("kill", "kill", "hang", "hang", "node", "driver"),
+}
+SLOWER = 1.5
+SHORT_S = 8.0
+"""The span of the faults where the time of a run without them is not known."""
+TOLD = re.compile(r"^\[\d+\] (\w+), tried again", re.MULTILINE)
+AGENTS_S = 120.0
+"""Ray's own agents outlive a raylet that was killed by up to so long; they hold no device."""
+FITS = 8
+"""The largest batch that fits; the grid holds two larger ones."""
+
+
+@dataclass
+class Case:
+    """One run of the grid, with what was done to it and what came of it."""
+
+    cluster: str
+    seed: int | None
+    done: Counter[str] = field(default_factory=Counter)
+    wall_s: float = 0.0
+    starts_s: list[float] = field(default_factory=list)
+    noticed: list[tuple[str, float]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def allowed_s(self) -> float:
+        """What the faults may cost beyond the factor: to be noticed, and to start the driver again."""
+        return sum(seconds for _, seconds in self.noticed) + sum(self.starts_s[1:])
+
+
+def main() -> int:
+    """Run without faults, then with those of every seed; print a line each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--points", type=int, default=120)
+    parser.add_argument("--cluster", choices=("embedded", "nodes", "both"), default="both")
+    parser.add_argument(
+        "--no-calm", action="store_true", help="without the run without faults: time is not judged"
+    )
+    options = parser.parse_args()
+    kinds = ("embedded", "nodes") if options.cluster == "both" else (options.cluster,)
+    cases: list[Case] = []
+    for kind in kinds:
+        calm = None if options.no_calm else _case(kind, None, options.points, 0.0)
+        span_s = SHORT_S
+        if calm is not None:
+            span_s = calm.wall_s - calm.starts_s[0]
+            cases.append(calm)
+            print(_line(calm, None), flush=True)
+        for seed in range(options.first, options.first + options.seeds):
+            case = _case(kind, seed, options.points, span_s)
+            if calm is not None and case.wall_s > SLOWER * calm.wall_s + case.allowed_s:
+                case.wrong.append("took too long")
+            cases.append(case)
+            print(_line(case, calm), flush=True)
+    wrong = sum(bool(case.wrong) for case in cases)
+    print(f"{len(cases)} runs, {wrong} of them wrong")
+    print(
+        json.dumps(
+            {"benchmark": "chaos", "points": options.points, "runs": list(map(_facts, cases))}
+        )
+    )
+    return 1 if wrong else 0
+
+
+def _line(case: Case, calm: Case | None) -> str:
+    who = "no faults" if case.seed is None else f"seed {case.seed:>2}"
+    done = " ".join(f"{kind} {n}" for kind, n in sorted(case.done.items()))
+    limit = "" if calm is None else f" (limit {SLOWER * calm.wall_s + case.allowed_s:.0f} s)"
+    told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in case.noticed)
+    state = "; ".join(case.wrong) or "holds"
+    return (
+        f"{case.cluster:<9} {who:<9} {case.wall_s:6.1f} s{limit}  {done}; noticed: {told}; {state}"
+    )
+
+
+def _facts(case: Case) -> dict[str, Any]:
+    return {
+        "cluster": case.cluster,
+        "seed": case.seed,
+        "faults": dict(case.done),
+        "wall_s": round(case.wall_s, 1),
+        "allowed_s": round(case.allowed_s, 1),
+        "noticed_s": [(kind, round(seconds, 2)) for kind, seconds in case.noticed],
+        "wrong": case.wrong,
+    }
+
+
+# ---------------------------------------------------------------- one run
+
+
+def words(points: int, folder: Path) -> list[str]:
+    """The command: about so many points of 1, 2 and 4 devices, the largest two batches too large."""
+    models = ["alexnet", "googlenet"] if points >= 60 else ["alexnet"]
+    inflight = max(points // 60, 1)
+    batches = max(points // (3 * len(models) * inflight), 3)
+    return [
+        "experiment=scaling", "engine=simulated", f"model=[{','.join(models)}]", "workers=[1,2,4]",
+        f"batch_size={list(range(FITS + 3 - batches, FITS + 3))}".replace(" ", ""),
+        f"inflight={list(range(1, inflight + 1))}".replace(" ", ""),
+        "engine.overhead_ms=8", "engine.item_us=100", "engine.item_mib=1024",
+        f"engine.memory_gib={FITS}", "preset=quick", "measure.block_s=0.05",
+        "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.3", "measure.min_s=0.3",
+        "measure.max_s=0.5", "measure.look_s=0.15", "measure.looks_in_a_row=1", "cluster.isolation=gpu",
+        "cluster.processes=kept", "cluster.retries=5", f"cluster.stall_timeout_s={STALL_S}",
+        f"cluster.prepare_timeout_s={PREPARE_S}", f"cluster.start_timeout_s={START_S}",
+        f"results.dir={folder}",
+    ]  # fmt: skip
+
+
+def _case(kind: str, seed: int | None, points: int, span_s: float) -> Case:
+    case = Case(kind, seed)
+    mark = secrets.token_hex(8)
+    env = {**os.environ, MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark * 4}
+    faults = _faults(kind, seed, span_s)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        results = Path(folder) / "results"
+        command = [sys.executable, "-m", "raybench", *words(points, results)]
+        if kind == "nodes":
+            address = stack.enter_context(_three_nodes(env))
+            command += [f"cluster.address={address}"]
+        else:
+            command += ["cluster.gpus=8", "cluster.cpus=1", "cluster.dashboard=false"]
+        began = time.monotonic()
+        _drive(case, command, env, Path(folder) / "log", faults, random.Random(seed))
+        case.wall_s = time.monotonic() - began
+        _judge(case, results, len(_planned(command)))
+        if case.wrong:
+            print(Path(folder, "log").read_text()[-4000:])
+    left = _left(mark, AGENTS_S)
+    if left:
+        case.wrong.append(f"{len(left)} processes left: {sorted({p.name() for p in left})}")
+    return case
+
+
+def _planned(command: list[str]) -> list[str]:
+    """The points of the command, as `raybench plan` names them."""
+    words = [word for word in command[3:] if not word.startswith("cluster.address")]
+    plan = [*command[:3], "plan", *words, "cluster.gpus=8"]
+    found = subprocess.run(plan, capture_output=True, text=True, check=True)
+    return re.findall(r"^  ([0-9a-f]{20})  ", found.stdout, re.MULTILINE)
+
+
+def _faults(kind: str, seed: int | None, span_s: float) -> list[tuple[float, str]]:
+    """Seconds after the first point began, and what is to happen then."""
+    if seed is None:
+        return []
+    chance = random.Random(f"{kind}/{seed}")
+    return sorted((chance.uniform(0.05, 0.85) * span_s, fault) for fault in FAULTS[kind])
+
+
+def _drive(
+    case: Case,
+    command: list[str],
+    env: dict[str, str],
+    log: Path,
+    faults: list[tuple[float, str]],
+    chance: random.Random,
+) -> None:
+    """Let the driver run to its end, start it again when it was killed, do what is due."""
+    gone_s, told = 0.0, 0
+    waiting = list(faults)
+    while True:
+        with log.open("a") as out:
+            out.write("---- start\n")
+            out.flush()
+            driver = subprocess.Popen(
+                command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            started = time.monotonic()
+            while driver.poll() is None and "] " not in log.read_text().rpartition("---- start")[2]:
+                time.sleep(0.05)
+        with contextlib.ExitStack() as stack:
+            stack.callback(driver.kill)
+            case.starts_s.append(time.monotonic() - started)
+            at_work = time.monotonic()
+            killed, pending = False, dict[str, float]()
+            while driver.poll() is None:
+                if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
+                    fault = waiting.pop(0)[1]
+                    case.done[fault] += _do(fault, driver, env[MARK], chance)
+                    killed = fault == "driver"
+                    pending[fault] = time.monotonic()
+                    told = len(log.read_text())
+                for status in TOLD.findall(log.read_text()[told:] if pending else ""):
+                    if TOLD_AS.get(status) in pending:
+                        kind = TOLD_AS[status]
+                        case.noticed.append((kind, time.monotonic() - pending.pop(kind)))
+                time.sleep(0.02)
+            gone_s += time.monotonic() - at_work
+            if not killed:
+                if driver.returncode:
+                    case.wrong.append(f"exit code {driver.returncode}")
+                return
+
+
+def _do(fault: str, driver: subprocess.Popen[bytes], mark: str, chance: random.Random) -> bool:
+    """Do it; False when there is nobody to do it to."""
+    if fault == "driver":
+        driver.kill()
+        driver.wait()
+        return True
+    if fault == "node":
+        raylets = [p for p in _marked(mark) if p.name() == "raylet" and _gpus(p) == 2]
+        victims = raylets
+    else:
+        victims = [p for p in _marked(mark) if "ray::" in _title(p) and "Worker" in _title(p)]
+    with contextlib.suppress(psutil.Error, IndexError):
+        chance.choice(victims).send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
+        return True
+    return False
+
+
+def _gpus(raylet: psutil.Process) -> int:
+    found = [word for word in raylet.cmdline() if word.startswith("--static_resource_list")]
+    parts = found[0].partition("=")[2].split(",") if found else []
+    return int(float(parts[parts.index("GPU") + 1])) if "GPU" in parts else 0
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _left(mark: str, patience_s: float) -> list[psutil.Process]:
+    """Processes that are still there after so long; workers may stay for a few seconds only."""
+    deadline = time.monotonic() + patience_s
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return left
+
+
+def _judge(case: Case, results: Path, points: int) -> None:
+    """Exactly one final row a point, with the right status."""
+    rows = raybench.load(results).to_pylist()
+    final = [row for row in rows if row["status"] in FINAL]
+    count = Counter((row["point_id"], row["trial"], row["environment_id"]) for row in final)
+    if len(count) != points:
+        case.wrong.append(f"{len(count)} points with a final row, not {points}")
+    doubled = sum(n > 1 for n in count.values())
+    if doubled:
+        case.wrong.append(f"{doubled} points with more than one")
+    for row in final:
+        right = ("ok",) if row["batch_size"] <= FITS else ("out_of_memory", "infeasible")
+        if row["status"] not in right:
+            case.wrong.append(f"batch {row['batch_size']} is {row['status']}: {row['reason']}")
+
+
+# ---------------------------------------------------------------- three nodes
+
+
+@contextlib.contextmanager
+def _three_nodes(env: dict[str, str]) -> Any:
+    """A Ray cluster of 4, 2 and 2 told devices in processes of its own; gives its address."""
+    program = """
+import sys, ray
+from ray.cluster_utils import Cluster
+common = dict(object_store_memory=80_000_000, include_dashboard=False)
+cluster = Cluster(initialize_head=True, head_node_args=dict(
+    num_cpus=1, num_gpus=4, _system_config={"worker_niceness": 0}, **common))
+for _ in range(2):
+    cluster.add_node(num_cpus=1, num_gpus=2, **common)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+    host = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**env, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert host.stdout is not None
+    for line in host.stdout:
+        if line.startswith("address"):
+            break
+    else:
+        raise SystemExit("The cluster of three nodes did not start.")
+    try:
+        yield line.split()[1]
+    finally:
+        host.communicate()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+"""How well are devices packed, and what does the driver itself cost?
+
+500 points of 1, 2, 4 and 8 devices go through the real plan and agenda on 8 devices with isolation
+gpu, in virtual time: a point takes the time that it would, only that nobody waits for it. The lower
+bound is the larger of the longest point and all device-seconds over 8. The driver's own time is
+what plan, agenda and the rows that it writes (trials, workers and 20 blocks a worker, flushed to
+this disk) take of the clock; rows_cpu is the part that is not waiting for the disk. The last line is one JSON document.
+
+    python benchmarks/makespan.py [--points 500] [--seeds 20] [--dir FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import random
+import statistics
+import tempfile
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from raybench.agenda import Agenda
+from raybench.config import compose
+from raybench.experiment import expand
+from raybench.results.store import Store
+from raybench.schedule import Seat, plan
+
+if TYPE_CHECKING:
+    from raybench.agenda import Start
+    from raybench.experiment import Experiment, Point
+    from raybench.results.store import Run
+
+DEVICES = 8
+SIZES = (1, 2, 4, 8)
+BLOCKS = 20
+
+
+def main() -> None:
+    """Pack the grid once a seed; print the worst."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--dir", default=None, help="where rows are written; a temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        store = Store(folder)
+        found = [_pack(options.points, seed, store.start_run({})) for seed in range(options.seeds)]
+    ratios = [one["over_bound"] for one in found]
+    print(f"{options.points} points of {SIZES} devices on {DEVICES}, {options.seeds} orders")
+    print(
+        f"makespan over lower bound: median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}"
+    )
+    for part in ("plan_ms", "agenda_ms", "rows_ms", "rows_cpu_ms"):
+        times = [one[part] for one in found]
+        print(f"{part} a point: median {statistics.median(times):.2f}, worst {max(times):.2f}")
+    print(json.dumps({"benchmark": "makespan", "points": options.points, "runs": found}))
+
+
+def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
+    began = time.perf_counter()
+    experiment, grid = _grid(points, seed)
+    steps = plan(experiment, grid, {"gpu": DEVICES}, "gpu").steps
+    planned_s = time.perf_counter() - began
+    chance = random.Random(seed)
+    # preparation and warm-up vary, as does the time until the interval is narrow enough
+    lasting_s = {step.number: chance.uniform(8.0, 24.0) for step in steps}
+    work = sum(lasting_s[step.number] * step.point.workers for step in steps) / DEVICES
+    seats = [Seat("gpu", "node", number) for number in range(DEVICES)]
+    agenda = Agenda(steps, seats, "gpu", 1)
+    ending: list[tuple[float, int, Start]] = []
+    now = agenda_s = rows_s = cpu_s = 0.0
+    while True:
+        began = time.perf_counter()
+        while (start := agenda.next()) is not None:
+            heapq.heappush(ending, (now + lasting_s[start.step.number], start.step.number, start))
+        if not ending:
+            break
+        now, _, start = heapq.heappop(ending)
+        settled = agenda.end(start, None)
+        agenda_s += time.perf_counter() - began
+        began, used = time.perf_counter(), time.process_time()
+        for entry in settled:
+            _write(run, entry.step.point)
+        rows_s += time.perf_counter() - began
+        cpu_s += time.process_time() - used
+    per_point_ms = 1e3 / len(steps)
+    return {
+        "seed": seed,
+        "over_bound": now / max(work, max(lasting_s.values())),
+        "plan_ms": planned_s * per_point_ms,
+        "agenda_ms": agenda_s * per_point_ms,
+        "rows_ms": rows_s * per_point_ms,
+        "rows_cpu_ms": cpu_s * per_point_ms,
+    }
+
+
+def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
+    """So many points: every size with as many batches as it takes."""
+    batches = list(range(1, points // len(SIZES) + 1))
+    words = [
+        "experiment=scaling", "engine=simulated", "model=alexnet", f"seed={seed}", "device=gpu",
+        f"workers={list(SIZES)}".replace(" ", ""), f"batch_size={batches}".replace(" ", ""),
+        "trials=1",
+    ]  # fmt: skip
+    experiment = compose(words, lambda settings: {"gpu": DEVICES}).experiment
+    return experiment, expand(experiment, {"gpu": DEVICES}, {"alexnet": "a"})
+
+
+def _write(run: Run, point: Point) -> None:
+    trial = {
+        "environment_id": "e",
+        "status": "ok",
+        "verdict": "stable",
+        "started_at": datetime.now(timezone.utc),
+        "items_per_s": 1.0,
+    }
+    workers = [{"worker": rank} for rank in range(point.workers)]
+    blocks = [
+        {"worker": rank, "block": block, "phase": "measure", "items": 80}
+        for rank in range(point.workers)
+        for block in range(BLOCKS)
+    ]
+    run.write_point(point.id, 0, trials=trial, workers=workers, blocks=blocks)
+
+
+if __name__ == "__main__":
+    main()

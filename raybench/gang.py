@@ -1,0 +1,216 @@
+"""Gang: the life of one step: gather its workers, prepare, stream, watch, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raybench import row as rows
+from raybench.cluster import pool as pools
+from raybench.errors import PointError, Refused
+from raybench.measure import hardware, rules
+from raybench.measure.clock import watched
+from raybench.measure.summary import Summary, summarise
+from raybench.measure.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.agenda import Start
+    from raybench.cluster.pool import Pool
+    from raybench.cluster.seats import Seats
+    from raybench.config import Request
+    from raybench.engines.base import Layer
+    from raybench.experiment import Experiment
+    from raybench.measure.clock import Clock
+    from raybench.measure.rules import Limits
+    from raybench.measure.stream import Trace
+    from raybench.report.progress import View
+    from raybench.schedule import Step
+    from raybench.statistics import Floats
+    from raybench.worker import Prepared
+
+LOOK_S = 0.5
+"""Usual time between two looks."""
+SOON_S = 0.05
+"""Time to the next look when the block that a rule waits for is about to end."""
+SLACK_S = 120.0
+"""How far past its longest time a stream may go before its own backstop ends it."""
+STALL_BATCHES = 20.0
+"""A worker may take so many times a batch's usual time before it counts as hung."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """One trial's streams, ended: when they began, what they saw, how the rules went."""
+
+    start_ns: int
+    traces: Sequence[Trace]
+    summary: Summary
+    warm: rules.WarmUp
+    stop: rules.Stop
+
+
+@dataclass(frozen=True)
+class Gang:
+    """Measures one step on the seats that it was given; a failure is a PointError."""
+
+    request: Request
+    view: View
+    seats: Seats
+    start: Start
+
+    def measure(self) -> rows.Tables:
+        """All rows of the step; none when it is not to be measured."""
+        step, cluster = self.start.step, self.request.cluster
+        experiment = self.request.experiment
+        kept = f"{step.trial}/{step.point.engine}" if cluster.processes == "kept" else ""
+        try:
+            self._phase("start")
+            label = _label(experiment, step)
+            pool = pools.gather(
+                self.seats,
+                self.start.seats,
+                step.point,
+                label,
+                kept or "never",
+                cluster.start_timeout_s,
+            )
+            self._phase("prepare")
+            prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
+            if step.purpose != "measure":
+                return rows.Tables({})
+            limits = rules.limits(step.point.measure, max(p.batch_s for p in prepared))
+            before = pool.clocks()
+            streamed = self._stream(pool, prepared, before, limits)
+            gang = rows.Gang(pool.members, prepared, watched(before, pool.clocks()))
+            layers = self._layers(pool)
+            pool.release()
+            if kept:
+                for seat in self.start.seats:
+                    self.seats.keep(seat, kept)
+        except BaseException:
+            kept = ""
+            raise
+        finally:
+            if not kept or step.purpose != "measure":
+                self.seats.clear(self.start.seats)
+        return rows.Tables(
+            trial={
+                **rows.loaded(gang),
+                **rows.measured(gang, streamed.summary),
+                **_judged(streamed, limits, experiment.trials, gang),
+                "fresh_processes": pool.fresh,
+            },
+            workers=rows.workers(gang, streamed.summary),
+            blocks=rows.blocks(streamed.summary, streamed.start_ns),
+            samples=rows.samples(streamed.traces) if self.request.results.samples == "all" else (),
+            layers=rows.layers(layers),
+        )
+
+    def _sharers(self) -> Counter[str]:
+        """How many workers share the memory of a node: those of other points count as well."""
+        alone = self.request.cluster.isolation != "gpu"
+        return Counter(seat.node for seat in (self.start.seats if alone else self.seats.held))
+
+    def _phase(self, name: str) -> None:
+        self.view.phase(self.start.step.number, name)
+
+    def _layers(self, pool: Pool) -> tuple[Layer, ...]:
+        """Each layer's time when asked for; a profile that fails takes nothing from the row."""
+        if not self.request.results.layers:
+            return ()
+        self._phase("layers")
+        with contextlib.suppress(PointError):
+            return pool.layers(self.request.cluster.prepare_timeout_s)
+        return ()
+
+    def _stream(
+        self, pool: Pool, prepared: Sequence[Prepared], clocks: Sequence[Clock], limits: Limits
+    ) -> Streamed:
+        """Let all workers stream; look on, and halt them when the rules say so."""
+        settings = limits.settings
+        batch_s = min(each.batch_s for each in prepared)
+        longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
+        expected = int(longest_s / batch_s) if batch_s > 0 else 0
+        block_ns = int(limits.block_s * 1e9)
+        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns, expected)
+        slowest_s = max(each.batch_s for each in prepared)
+        stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * slowest_s)
+        watch = Watch(len(pool.members), pool.point.batch_size)
+        warm, stop = rules.WarmUp("not_yet"), rules.Stop()
+        while stop.state == "measuring":
+            left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
+            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
+                break
+            for rank, seen in enumerate(pool.look(stall_s)):
+                watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
+            rates = watch.rates
+            if warm.w0 is None:
+                warm = rules.warm_up(rates, limits, watch.temperatures_c)
+            if warm.w0 is not None:
+                stop = rules.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
+            self._tell(rates, warm, stop, limits)
+        measured = pool.finish()
+        traces = [measurement.trace for measurement in measured]
+        if warm.w0 is None or stop.last is None:
+            raise Refused(
+                "The streams ended before the warm-up and one look were over: batches are too slow "
+                "for this preset. Use a smaller batch_size or a longer measure.max_s."
+            )
+        summary = summarise(traces, warm.w0, stop.last.blocks, block_ns, settings.block_min_batches)
+        summary = hardware.with_hardware(summary, traces, [each.readings for each in measured])
+        return Streamed(start_ns, traces, summary, warm, stop)
+
+    def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
+        """Show the running rate, its precision and how long this can still take."""
+        blocks = rates.shape[1]
+        if warm.w0 is None:
+            self._phase("warm-up")
+            mean = float(rates.sum(axis=0)[-4:].mean()) if blocks else None
+            self.view.look(
+                self.start.step.number,
+                blocks * limits.span_s,
+                limits.warmup_max * limits.span_s,
+                mean,
+                None,
+            )
+            return
+        self._phase("measure")
+        window = rates.sum(axis=0)[warm.w0 :]
+        if len(window):
+            relative = stop.last.interval.relative if stop.last else None
+            longest_s = limits.measure_max * limits.span_s
+            self.view.look(
+                self.start.step.number,
+                len(window) * limits.span_s,
+                longest_s,
+                float(window.mean()),
+                relative,
+            )
+
+
+def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) -> dict[str, Any]:
+    """What the rules make of a trial, as columns of `trials`."""
+    assert streamed.stop.last is not None
+    columns = {**rows.loaded(gang), **streamed.summary.trial}
+    kind = gang.prepared[0].device.kind
+    evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
+    raised = rules.flags(evidence)
+    return {
+        "verdict": rules.verdict(raised, limits.settings.verdict_best),
+        "flags": list(raised),
+        "advice": rules.advice(raised, evidence, limits),
+        "warmup_converged": streamed.warm.state == "agreed",
+        "looks": streamed.stop.looks,
+    }
+
+
+def _label(experiment: Experiment, step: Step) -> str:
+    """Name of a step in Ray's dashboard."""
+    point = step.point
+    model = point.model.rsplit("/", 1)[-1]
+    return f"{experiment.name}/{model}/{point.precision}/b{point.batch_size}/w{point.workers}/t{step.trial}"

@@ -1,0 +1,137 @@
+from test_schedule import made
+
+from raybench.agenda import Agenda, pick
+from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
+from raybench.schedule import Seat, plan
+
+SEATS = [Seat("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
+
+
+def agenda(*words, isolation="gpu", retries=1):
+    experiment, points = made("model=alexnet", "trials=1", *words)
+    steps = plan(experiment, points, {"gpu": 4}, isolation).steps
+    return Agenda(steps, SEATS, isolation, retries)
+
+
+def started(made):
+    found = []
+    while (start := made.next()) is not None:
+        found.append(start)
+    return found
+
+
+def failure(kind, *ranks):
+    error = kind("broken")
+    error.ranks = ranks
+    return error
+
+
+def test_isolation_says_how_many_points_run_at_once():
+    words = ("workers=1", "batch_size=[1,2,4,8,16]")
+    assert len(started(agenda(*words, isolation="cluster"))) == 1
+    by_node = started(agenda(*words, isolation="node"))
+    assert len({start.seats[0].node for start in by_node}) == len(by_node) == 2
+    by_device = started(agenda(*words, isolation="gpu"))
+    assert len({start.seats[0] for start in by_device}) == len(by_device) == 4
+
+
+def test_a_failure_is_tried_again_elsewhere_and_an_outcome_is_not():
+    tried = agenda("workers=1")
+    (first,) = started(tried)
+    assert tried.end(first, failure(WorkerDied, 0)) == []
+    (second,) = started(tried)
+    assert second.attempt == 2
+    assert second.seats != first.seats
+    (settled,) = tried.end(second, failure(WorkerDied, 0))
+    assert settled.attempts == 2
+    other = agenda("workers=1")
+    (start,) = started(other)
+    (settled,) = other.end(start, Unsupported("no"))
+    assert settled.attempts == 1
+
+
+def test_a_device_that_fails_twice_where_others_do_not_is_set_aside_and_named():
+    made = agenda("workers=[1,4]", "batch_size=[1,2,4,8,16,32]", isolation="cluster")
+    bad, settled = SEATS[0], []
+    for _ in range(40):
+        (start,) = started(made) or (None,)
+        if start is None:
+            break
+        struck = start.seats.index(bad) if bad in start.seats and len(start.seats) == 1 else None
+        error = None if struck is None else failure(WorkerDied, struck)
+        settled += made.end(start, error)
+    assert len(settled) == 12
+    assert len({(s.step.point.id, s.step.trial) for s in settled}) == 12
+    refused = [s for s in settled if s.error is not None]
+    assert all(s.step.point.workers == 4 and str(bad) in str(s.error) for s in refused)
+
+
+def test_a_lost_node_takes_its_seats_and_what_no_longer_fits_says_so():
+    made = agenda("workers=[2,4]", isolation="cluster", retries=1)
+    settled = []
+    (start,) = started(made)
+    settled += made.end(start, failure(NodeDied, len(start.seats) - 1))
+    while more := started(made):
+        settled += made.end(more[0], None)
+    found = {s.step.point.workers: s.error for s in settled}
+    assert found[2] is None
+    assert found[4].status == "infeasible"
+    assert found[4].lost
+    assert "went away" in str(found[4])
+
+
+def test_larger_batches_of_a_series_are_not_tried_after_one_ran_out_of_memory():
+    made = agenda("workers=1", "batch_size=[1,2,4,8]", isolation="cluster")
+    settled = []
+    while more := started(made):
+        size = more[0].step.point.batch_size
+        settled += made.end(more[0], OutOfMemory("load", None, "full") if size >= 4 else None)
+    found = {s.step.point.batch_size: s.error and s.error.status for s in settled}
+    assert found == {1: None, 2: None, 4: "out_of_memory", 8: "infeasible"}
+
+
+def test_the_largest_batch_is_found_for_every_trial_and_searched_once():
+    made = agenda("workers=1", "batch_size=max", "trials=2", isolation="gpu")
+    settled, probes = [], 0
+    while more := started(made):
+        start = more[0]
+        probes += start.step.purpose == "fit"
+        full = start.step.purpose == "fit" and start.step.point.batch_size > 11
+        settled += made.end(start, OutOfMemory("load", None, "full") if full else None)
+        for other in more[1:]:
+            settled += made.end(other, None)
+    measured = [s.step for s in settled if s.error is None]
+    assert [(s.point.batch_size, s.trial) for s in measured] == [(11, 0), (11, 1)]
+    assert len({s.point.id for s in measured}) == 1
+    assert probes < 10
+
+
+def test_a_gang_sits_on_as_few_nodes_as_possible():
+    free = [SEATS[0], SEATS[2], SEATS[3]]
+    assert {seat.node for seat in pick(free, 2)} == {"b"}
+    assert pick(free, 1) == (SEATS[0],)
+    assert pick(free, 4) is None
+    assert len(pick(SEATS, 3)) == 3
+
+
+def test_a_search_says_what_did_not_fit_and_leaves_the_same_batch_of_the_grid_alone():
+    made = agenda("workers=1", "batch_size=[4,max]", isolation="cluster")
+    settled = []
+    while more := started(made):
+        step = more[0].step
+        full = step.purpose == "fit" and step.point.batch_size > 6
+        settled += made.end(more[0], OutOfMemory("load", 7, "full") if full else None)
+    found = {s.step.point.largest: s for s in settled}
+    assert len(settled) == 2
+    assert found[False].attempts == found[True].attempts == 1
+    assert found[True].step.point.batch_size == 6
+    assert found[True].note.startswith("batch_size=7 does not fit: Out of memory at stage 'load'")
+    assert found[False].note is None
+
+
+def test_a_search_whose_devices_go_away_ends_as_infeasible():
+    made = agenda("workers=4", "batch_size=max", isolation="cluster")
+    (probe,) = started(made)
+    settled = made.end(probe, failure(NodeDied, 3))
+    assert [s.error.status for s in settled] == ["infeasible"]
+    assert started(made) == []

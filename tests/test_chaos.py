@@ -1,0 +1,67 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+import raybench
+
+CHAOS = Path(__file__).parent.parent / "benchmarks" / "chaos.py"
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.mark.parametrize("cluster", ["embedded", "nodes"])
+def test_a_grid_survives_a_short_run_of_faults(cluster):
+    """The program that measures this, with one seed and few points; judged on rows, not on time."""
+    found = subprocess.run(
+        [sys.executable, str(CHAOS), "--cluster", cluster, "--seeds", "1", "--points", "20",
+         "--no-calm"],
+        capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-3000:]
+    (run,) = json.loads(found.stdout.splitlines()[-1])["runs"]
+    assert run["faults"]["driver"] == 1
+    assert sum(run["faults"].values()) >= 3
+
+
+def test_two_drivers_on_one_folder_do_no_harm(tmp_path, quick):
+    folder = tmp_path / "results"
+    command = [sys.executable, "-m", "raybench", "experiment=scaling", "model=alexnet",
+               "engine=simulated", "grid.workers=1", "batch_size=[1,2]", "cluster.gpus=1",
+               "cluster.cpus=1", *quick, f"results.dir={folder}"]  # fmt: skip
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    rows = raybench.load(folder).to_pylist()
+    assert {(row["point_id"], row["status"]) for row in rows} == {
+        (row["point_id"], "ok") for row in rows
+    }
+    assert len({row["point_id"] for row in rows}) == 2
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert again.stdout.count("kept (ok)") == 2
+    assert "Dashboard" not in again.stdout  # nothing was started
+
+
+def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
+    folder = tmp_path / "results"
+    words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",
+             "batch_size=[1,2]", "cluster.gpus=1", "cluster.cpus=1", *quick,
+             "measure.min_s=3", "measure.max_s=3", f"results.dir={folder}"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "raybench", *words], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert any(line.startswith("[2/2]") for line in process.stdout)
+    started = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
+    assert process.wait(60) == 130
+    rows = raybench.load(folder).to_pylist()
+    assert sorted(row["status"] for row in rows) == ["interrupted", "ok"]
+    _, left = psutil.wait_procs(started, timeout=30)
+    assert not left

@@ -1,0 +1,34 @@
+import pytest
+import ray.exceptions as rx
+
+from raybench.cluster.pool import failure_of
+from raybench.errors import ConfigError, OutOfMemory, Unsupported
+
+
+def raised(cause):
+    return rx.RayTaskError("prepare", "Traceback", cause).as_instanceof_cause()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retried"),
+    [
+        (rx.ActorDiedError(), "worker_died", True),
+        (rx.ActorUnavailableError("Socket closed", None), "worker_died", True),
+        (rx.NodeDiedError("gone"), "node_died", True),
+        (rx.OutOfMemoryError("Task was killed due to the node running low on memory"),
+         "out_of_memory", False),
+        (raised(MemoryError()), "out_of_memory", False),
+        (raised(OutOfMemory("load", 5, "full")), "out_of_memory", False),
+        (raised(Unsupported("no")), "unsupported", False),
+        (raised(ConfigError("The cache cannot be written.")), "failed", False),
+        (raised(ValueError("odd")), "failed", True),
+    ],
+)  # fmt: skip
+def test_whatever_ray_raises_has_a_status_and_says_whether_to_try_again(error, status, retried):
+    found = failure_of(error, "prepare")
+    assert (found.status, found.retried) == (status, retried)
+    assert str(found)
+
+
+def test_a_bug_is_not_taken_for_a_failure():
+    assert failure_of(KeyError("mine"), "prepare") is None
