@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from raybench.cluster.pool import Clock, Member
+    from raybench.cluster.pool import Member
     from raybench.engines.base import Layer
     from raybench.errors import PointError
     from raybench.experiment import Experiment, Point
+    from raybench.measure.clock import Watched
     from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
     from raybench.schedule import Step
@@ -27,11 +28,11 @@ Columns = dict[str, Any]
 
 @dataclass(frozen=True)
 class Gang:
-    """Who measured: members of the pool, what they prepared, how their clocks stood."""
+    """Who measured: members of the pool, what they prepared, how their clocks went."""
 
     members: Sequence[Member]
     prepared: Sequence[Prepared]
-    clocks: Sequence[Clock]
+    clocks: Sequence[Watched]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def loaded(gang: Gang) -> Columns:
         "notes": sorted({note for p in gang.prepared for note in p.engine.notes}),
         "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
         "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
-        "clock_bound_us": max(clock.round_trip_ns for clock in gang.clocks) / 2e3,
+        "clock_bound_us": max(clock.bound_ns for clock in gang.clocks) / 1e3,
+        "clock_skew": max(clock.skew for clock in gang.clocks),
         "harness_us_per_batch": max(prepared.harness_us for prepared in gang.prepared),
     }
 
@@ -169,9 +171,11 @@ def workers(gang: Gang, summary: Summary) -> list[Columns]:
                 "env_allowlist": prepared.variables,
                 "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.engine.notes),
-                "clock_offset_us": clock.offset_ns / 1e3,
-                "clock_rtt_us": clock.round_trip_ns / 1e3,
-                "clock_bound_us": clock.round_trip_ns / 2e3,
+                "clock_offset_us": clock.before.offset_ns / 1e3,
+                "clock_offset_end_us": clock.after.offset_ns / 1e3,
+                "clock_rtt_us": clock.before.round_trip_ns / 1e3,
+                "clock_bound_us": clock.bound_ns / 1e3,
+                "clock_skew": clock.skew,
             }
         )
     return rows

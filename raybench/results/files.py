@@ -22,6 +22,9 @@ FORMAT_FILE = "raybench.json"
 FORMAT_VERSION = 1
 """Version of the layout of the folder; the schema of the rows has its own."""
 
+_MANY = 10_000
+"""Rows of a file from which threads pay."""
+
 
 class Files:
     """A results folder on a local or mounted disk."""
@@ -45,7 +48,7 @@ class Files:
         # one file at a time, ParquetFile, no threads: for one-row files 2 to 4 times as fast as
         # a dataset, pq.read_table or a pool (benchmarked at 2000 files)
         with pq.ParquetFile(self.path(name), memory_map=True) as file:
-            return file.read(columns=columns, use_threads=False)
+            return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     def count(self, name: str) -> int:
         """Rows of a Parquet file; raises as `read_table`."""
