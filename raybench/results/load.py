@@ -103,7 +103,7 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     united, parts = [], []
     target = _target(table, wanted)
     if compacted is not None:
-        kept = (known & listing.keys()) - set(fresh) if listing else known
+        kept = (known & listing.keys()) - set(fresh)
         if kept != known:
             names = pa.array(list(kept), pa.string())
             compacted = compacted.filter(pc.is_in(_names(compacted), names))
