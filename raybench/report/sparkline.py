@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from raybench.analysis.evidence import Floats, Trace
 
 WIDTH, HEIGHT = 220, 26
-_POINTS = 48
+_POINTS = 36
 """Most points of a line, over all trials: a page of 500 points has a thousand of them."""
 
 
@@ -43,11 +43,13 @@ def sparkline(traces: Sequence[Trace], field: str, title: str, css: str = "") ->
         xs = left + room * x
         ys = HEIGHT - 2 - (HEIGHT - 4) * (y - low) / (high - low)
         if split > 0:
-            grounds.append(f'<rect x="{left:.0f}" width="{room * split:.0f}" height="{HEIGHT}"/>')
-        lines.append(f'<path{css and f" class={chr(34)}{css}{chr(34)}"} d="{_path(xs, ys)}"/>')
+            grounds.append(f"M{left:.0f} 0h{room * split:.0f}v{HEIGHT}H{left:.0f}z")
+        lines.append(_path(xs, ys))
+    tint = f' class="{css}"' if css else ""
+    ground = f'<path class="w" d="{"".join(grounds)}"/>' if grounds else ""
     return (
-        f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{title}">{"".join(grounds)}{"".join(lines)}</svg>'
+        f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">'
+        f'{ground}<path{tint} d="{"".join(lines)}"/></svg>'
     )
 
 

@@ -44,10 +44,11 @@ def figure(
         len(ratios), 1, height_in=1.0 if gauges else 2.0, height_ratios=ratios, sharex=True
     )
     tints = style.tints(f"trial {trace.trial + 1}" for trace in some)
+    dotted = sum(len(trace.t_s) for trace in some) <= _MOST_DOTS
     pattern = grammar.DASHES if "simulated" in marks else "-"
     for row, field in enumerate(("items_per_s", *gauges)):
         for trace, tint in zip(some, tints.values(), strict=True):
-            _line(axes[row][0], trace.t_s, getattr(trace, field), tint, pattern)
+            _line(axes[row][0], trace.t_s, getattr(trace, field), tint, pattern, dotted)
     _dress([row[0] for row in axes], some, gauges)
     grammar.key(canvas, tints if len(tints) > 1 else {}, ())
     axes[0][0].set_title(
@@ -63,11 +64,13 @@ def figure(
     return finish(canvas, f"evidence-{number}", f"Evidence: {name}", text)
 
 
-def _line(axis: Any, seconds: Floats, values: Floats | None, tint: str, pattern: Any) -> None:
+def _line(
+    axis: Any, seconds: Floats, values: Floats | None, tint: str, pattern: Any, dotted: bool
+) -> None:
     if values is None:
         return
     axis.plot(seconds, values, color=tint, linewidth=1.1, linestyle=pattern, zorder=3)
-    if len(values) <= _MOST_DOTS:
+    if dotted:
         axis.plot(seconds, values, color=tint, linestyle="none", marker=".", markersize=3,
                   zorder=3)  # fmt: skip
 
