@@ -73,15 +73,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, Any]:
     """The request, and the session when it had to be joined to learn what there is."""
-    from raybench.cluster import session
+    from raybench.cluster import preflight, session
     from raybench.config import compose
 
     joined: list[Any] = []
 
     def devices(cluster: ClusterSettings) -> Mapping[str, int]:
-        if cluster.address is None:
+        address = preflight.wanted(cluster.address)
+        if address is None:
             return session.local_devices(cluster.gpus, cluster.cpus)
-        joined.append(stack.enter_context(session.connect(cluster.address, {}, False)))
+        joined.append(stack.enter_context(session.connect(address, {}, False)))
         return dict(joined[0].devices)
 
     request = compose(words, devices)

@@ -41,7 +41,8 @@ class ClusterSettings:
     """Where Ray runs.
 
     Attributes:
-        address: None starts Ray on this machine; "auto" or "host:port" attaches.
+        address: "local" starts Ray on this machine; "auto" or "host:port" attaches to a cluster;
+            None does what RAY_ADDRESS says, else starts Ray.
         gpus: GPUs that the embedded cluster is told to have; None asks the driver.
         cpus: CPU cores offered as devices by the embedded cluster; None offers all.
         dashboard: whether the embedded cluster runs Ray's dashboard.

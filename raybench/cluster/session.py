@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import raybench
+from raybench.cluster import preflight
 from raybench.errors import ClusterError
 from raybench.machine import devices, environment, nvml
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 NAMESPACE = "raybench"
 OBJECT_STORE_BYTES = 256 << 20
 """Traces and reports pass through it, never batches."""
-PROBE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,12 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     """Start Ray here, or attach to a cluster; disconnect at the end.
 
     Args:
-        address: None starts Ray; "auto" or "host:port" attaches.
+        address: None starts Ray; "auto" or "host:port" attaches, after a preflight.
         told: devices that an embedded cluster is to have.
         dashboard: whether an embedded cluster runs Ray's dashboard.
 
     Raises:
-        ClusterError: when there is no cluster at the address, within a few seconds.
+        ClusterError: when the cluster at the address cannot be joined, within a few seconds.
     """
     if address is None:
         # Ray then keeps to the loopback address, as it does on systems where it makes no clusters;
@@ -120,38 +121,22 @@ def _embed(ray: Any, told: Mapping[str, int], dashboard: bool) -> Any:
 
 
 def _attach(ray: Any, address: str) -> Any:
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"cluster.address={address!r} is a Ray Client address, whose calls take a detour. "
-            "Use host:port of the head node, or run this command inside ray job submit."
-        )
-    if address != "auto":
-        _probe(address)
+    gate = preflight.check(address)
     try:
         return ray.init(
-            address=address, log_to_driver=False, logging_level="error", namespace=NAMESPACE
+            address=gate.address,
+            _node_ip_address=gate.here,
+            log_to_driver=False,
+            logging_level="error",
+            namespace=NAMESPACE,
+            # nodes that lack this package, or hold another version of it, get this one
+            runtime_env={"py_modules": [raybench]},
         )
     except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())[:300]
         raise ClusterError(
             f"No Ray cluster could be joined at cluster.address={address!r}: {words}. "
-            "Check the address, the token (RAY_AUTH_TOKEN) and that Ray and Python are the same there."
-        ) from error
-
-
-def _probe(address: str) -> None:
-    """Refuse a dead address in seconds; Ray itself takes 40 and then exits the process."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ClusterError(
-            f"cluster.address={address!r} is not host:port. Write for example 10.0.0.1:6379."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"Nothing answers at cluster.address={address!r}: {error}. "
-            "Start a head node there with ray start --head, or correct the address."
+            "Look into the head node's log, /tmp/ray/session_latest/logs/gcs_server.out."
         ) from error
 
 
