@@ -82,7 +82,8 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
         address = preflight.wanted(cluster.address)
         if address is None:
             return session.local_devices(cluster.gpus, cluster.cpus)
-        joined.append(stack.enter_context(session.connect(address, {}, False)))
+        cluster_joined = stack.enter_context(session.connect(address, {}, False))
+        joined.append(cluster_joined.selected(cluster.select))
         return dict(joined[0].devices)
 
     request = compose(words, devices)
@@ -101,8 +102,8 @@ def _plan(words: list[str]) -> int:
     from raybench import run
 
     with contextlib.ExitStack() as stack:
-        request, _ = _compose(words, stack)
-        run.show_plan(request)
+        request, session = _compose(words, stack)
+        run.show_plan(request, session)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench import row as rows
@@ -80,6 +80,7 @@ class Gang:
             gang = rows.Gang(pool.members, prepared, pool.clocks())
             limits = rules.limits(step.point.measure, max(p.batch_s for p in prepared))
             streamed = self._stream(pool, gang, limits)
+            gang = replace(gang, clocks_after=pool.clocks())
             layers = self._layers(pool)
             pool.release()
             if kept:
@@ -189,6 +190,7 @@ def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) ->
     columns = {**rows.loaded(gang), **streamed.summary.trial}
     kind = gang.prepared[0].device.kind
     evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
+    evidence = replace(evidence, others=gang.flags(streamed.summary.trial["window_s"]))
     raised = rules.flags(evidence)
     return {
         "verdict": rules.verdict(raised, limits.settings.verdict_best),

@@ -24,14 +24,36 @@ if TYPE_CHECKING:
 
 Columns = dict[str, Any]
 
+CLOCK_RATE = 5e-4
+"""Chosen here: a clock that runs so much faster or slower biases its worker's rate by a tenth of
+the usual target. NTP never corrects a clock faster than by this (500 ppm)."""
+
 
 @dataclass(frozen=True)
 class Gang:
-    """Who measured: members of the pool, what they prepared, how their clocks stood."""
+    """Who measured: members of the pool, what they prepared, how their clocks stood.
+
+    Attributes:
+        clocks_after: how they stood when the streams had ended; empty when that was not asked.
+    """
 
     members: Sequence[Member]
     prepared: Sequence[Prepared]
     clocks: Sequence[Clock]
+    clocks_after: Sequence[Clock] = ()
+
+    def flags(self, window_s: float) -> tuple[str, ...]:
+        """What the workers' software and clocks say against a window of that length."""
+        kinds = {(p.device.name, tuple(sorted(p.software.items()))) for p in self.prepared}
+        rate = max(map(_least_shift_s, self.clocks, self.clocks_after), default=0.0) / window_s
+        raised = {"uneven": len(kinds) > 1, "clock_skew": rate > CLOCK_RATE}
+        return tuple(name for name, up in raised.items() if up)
+
+
+def _least_shift_s(before: Clock, after: Clock) -> float:
+    """How far a clock moved against the driver's, at least: both offsets have their own error."""
+    error_ns = (before.round_trip_ns + after.round_trip_ns) / 2
+    return max(abs(after.offset_ns - before.offset_ns) - error_ns, 0.0) / 1e9
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
-from raybench.driver import LOST, Driver, make_plan
-from raybench.errors import ResultsError
+from raybench.driver import LOST, Driver, check_engines, make_plan
+from raybench.errors import ClusterError, ResultsError
 from raybench.machine import environment
 from raybench.report.progress import Lines, LiveLine, View, duration, title
 from raybench.report.table import print_table
@@ -45,12 +45,21 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
     facts = _facts(request, joined)
-    environment_id = environment.environment_id(*facts)
+    check_engines(request.experiment, facts)
+    differences = sessions.differences(facts)
+    if differences and request.cluster.uniform == "require":
+        raise ClusterError(
+            f"The nodes differ ({'. '.join(differences)}). Make them equal, leave some out with "
+            "cluster.select, or measure all the same with cluster.uniform=warn."
+        )
+    environment_id = environment.environment_id(*sessions.measuring(facts))
     store.tidy()
     finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
+    if joined is not None and joined.attached:
+        _announce_nodes(console, joined, differences)
     started = store.start_run(_manifest(request, plan))
     started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     session = joined
@@ -94,9 +103,13 @@ def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     return [sessions.here(request.devices)]
 
 
+_OF_RUN = ("devices", "gpus", "offers", "missing")
+"""Facts that decide and are not stored as they are."""
+
+
 def _stored(facts: Mapping[str, Any], environment_id: str) -> list[dict[str, Any]]:
     """Facts of a node as rows of `environment`: one for each GPU, or one for a node without."""
-    row = {name: value for name, value in facts.items() if name not in ("devices", "gpus")}
+    row = {name: value for name, value in facts.items() if name not in _OF_RUN}
     row |= {"device": ", ".join(facts["devices"]), "environment_id": environment_id}
     return [{**row, **gpu} for gpu in facts["gpus"]] or [row]
 
@@ -132,7 +145,7 @@ def _manifest(request: Request, plan: Plan) -> dict[str, Any]:
 
 def _announce(console: Console, request: Request, plan: Plan, missing: int) -> None:
     experiment = request.experiment
-    held = ", ".join(f"{n} {kind}" for kind, n in request.devices.items() if n)
+    held = ", ".join(f"{n} {kind}" for kind, n in request.devices.items() if n and "/" not in kind)
     console.print(f"{experiment.name}: {experiment.question}", markup=False, soft_wrap=True)
     console.print(
         f"{len(plan.points)} points, {experiment.trials} trial(s) each, preset {experiment.preset}, "
@@ -153,6 +166,13 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
 
 
+def _announce_nodes(console: Console, joined: Session, differences: list[str]) -> None:
+    for node in joined.nodes:
+        console.print(f"Node {node.hostname}: {sessions.offers(node)}", markup=False)
+    for line in differences:
+        console.print(f"Nodes differ in {line}", markup=False, soft_wrap=True)
+
+
 def _table(request: Request, plan: Plan, environment_id: str) -> None:
     ids = [point.id for point in plan.points]
     rows = select(load(request.results.dir), ids, environment_id)
@@ -166,9 +186,11 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
     print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
 
 
-def show_plan(request: Request) -> None:
+def show_plan(request: Request, joined: Session | None) -> None:
     """Print the points and the least time that they take; start nothing."""
-    plan = make_plan(request, sessions.there_is(None, request.devices))
+    if joined is None:
+        check_engines(request.experiment, [sessions.here(request.devices)])
+    plan = make_plan(request, sessions.there_is(joined, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))
     seed, isolation = request.experiment.seed, request.cluster.isolation

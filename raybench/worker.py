@@ -63,6 +63,7 @@ class Prepared:
     """What preparing a worker taught.
 
     Attributes:
+        software: versions of libraries and driver on this node, by column of `environment`.
         batch_s: median time of a batch in a short try; seconds.
         first_infer_ms: time of the very first batch.
         fidelity: of the first outputs to fp32; None where not computed.
@@ -81,6 +82,7 @@ class Prepared:
     input_shape: str
     affinity: str
     variables: dict[str, str]
+    software: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Worker:
                 its own gets its part, so that a batch too large ends the worker and not the node.
         """
         self._point = point
-        self._device = device = self._take_device(point.device, seat)
+        self._device = device = self._take_device(point.device, seat, point.accelerator)
         self._gpu = nvml.Telemetry(device.uuid)
         engine_class = registry.get(point.engine)
         reason = engine_class.unavailable()
@@ -199,9 +201,10 @@ class Worker:
             input_shape=_shapes(model, point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
+            software=_software(device),
         )
 
-    def _take_device(self, kind: str, seat: int) -> Device:
+    def _take_device(self, kind: str, seat: int, told: str) -> Device:
         devices.pin(self._allowed)  # a process that was kept is pinned to its last device
         if kind == "cpu":
             mine = devices.cores()[seat]
@@ -209,7 +212,7 @@ class Worker:
             return devices.core(mine)
         # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        device = devices.gpu(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0])
+        device = devices.gpu(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0], told)
         if device.cpus:
             devices.pin(list(device.cpus))
         return device
@@ -318,6 +321,11 @@ class Worker:
         """Free the engine."""
         if self._engine is not None:
             self._engine.close()
+
+
+def _software(device: Device) -> dict[str, str | None]:
+    driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
+    return {**environment.software(), "driver_version": driver}
 
 
 def _shapes(model: Model, batch_size: int) -> str:

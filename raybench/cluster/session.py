@@ -5,29 +5,42 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import raybench
 from raybench.cluster import preflight
+from raybench.engines import registry
 from raybench.errors import ClusterError
 from raybench.machine import devices, environment, nvml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 NAMESPACE = "raybench"
+SURVEY_S = 60.0
+"""Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
 OBJECT_STORE_BYTES = 256 << 20
 """Traces and reports pass through it, never batches."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cluster and its devices, as Ray counts them."""
+    """One machine of the cluster and its devices, as Ray counts them.
+
+    Attributes:
+        devices: number of each kind, gpu and cpu.
+        accelerator: type of its GPUs by its labels or resources; None where the cluster is silent.
+        labels: of the node, Ray's own among them.
+    """
 
     node_id: str
     hostname: str
     devices: Mapping[str, int]
+    accelerator: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,25 +50,54 @@ class Session:
     Attributes:
         nodes: alive ones.
         dashboard_url: with scheme; None when there is no dashboard.
+        attached: it ran before, and will run on.
     """
 
     nodes: tuple[Node, ...]
     dashboard_url: str | None
+    attached: bool = False
 
     @property
     def devices(self) -> dict[str, int]:
-        """Number of devices of each kind in the whole cluster."""
-        return {kind: sum(n.devices.get(kind, 0) for n in self.nodes) for kind in ("gpu", "cpu")}
+        """Number of devices of each kind, and of each type of GPU as "gpu/H100"."""
+        found = Counter({"gpu": 0, "cpu": 0})
+        for node in self.nodes:
+            found.update(node.devices)
+            if node.accelerator and node.devices.get("gpu", 0):
+                found[f"gpu/{node.accelerator}"] += node.devices["gpu"]
+        return dict(found)
+
+    def selected(self, labels: Mapping[str, str]) -> Session:
+        """The cluster with only the nodes that have these labels.
+
+        Raises:
+            ClusterError: when no node has them, with the labels that there are.
+        """
+        kept = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
+        if not kept:
+            own = {
+                f"{name}={value}"
+                for node in self.nodes
+                for name, value in node.labels.items()
+                if name != "ray.io/node-id"
+            }
+            raise ClusterError(
+                f"No node has the labels of cluster.select={dict(labels)}. "
+                f"There are: {', '.join(sorted(own)) or 'none'}."
+            )
+        return replace(self, nodes=kept)
 
 
 def there_is(joined: Session | None, counted: Mapping[str, int]) -> str:
     """What there is, host by host, for a refusal; `counted` is this machine's, when not joined."""
     nodes = joined.nodes if joined else (Node("", socket.gethostname(), counted),)
-    return "; ".join(
-        f"{node.hostname} has {node.devices.get('gpu', 0)} GPUs and "
-        f"{node.devices.get('cpu', 0)} CPU cores"
-        for node in nodes
-    )
+    return "; ".join(f"{node.hostname} has {offers(node)}" for node in nodes)
+
+
+def offers(node: Node) -> str:
+    """A node's devices in words."""
+    of = f" of type {node.accelerator}" if node.accelerator else ""
+    return f"{node.devices.get('gpu', 0)} GPUs{of} and {node.devices.get('cpu', 0)} CPU cores"
 
 
 def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
@@ -98,7 +140,7 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
-        yield Session(_nodes(ray), f"http://{url}" if url else None)
+        yield Session(_nodes(ray), f"http://{url}" if url else None, address is not None)
     finally:
         ray.shutdown()
 
@@ -130,7 +172,7 @@ def _attach(ray: Any, address: str) -> Any:
             logging_level="error",
             namespace=NAMESPACE,
             # nodes that lack this package, or hold another version of it, get this one
-            runtime_env={"py_modules": [raybench]},
+            runtime_env={"py_modules": [str(Path(raybench.__file__).parent)]},
         )
     except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())[:300]
@@ -149,39 +191,100 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
                 "gpu": int(node["Resources"].get("GPU", 0)),
                 "cpu": int(node["Resources"].get("CPU", 0)),
             },
+            _accelerator(node),
+            dict(node.get("Labels") or {}),
         )
         for node in ray.nodes()
         if node["Alive"]
     )
 
 
+def _accelerator(node: Mapping[str, Any]) -> str | None:
+    """By the label that Ray or an administrator gave, else by Ray's resource of that name."""
+    label = (node.get("Labels") or {}).get("ray.io/accelerator-type")
+    prefix = "accelerator_type:"
+    told = (name.removeprefix(prefix) for name in node["Resources"] if name.startswith(prefix))
+    return label or next(told, None)
+
+
+# ---------------------------------------------------------------- facts about nodes
+
+
 def survey(session: Session) -> list[dict[str, Any]]:
-    """Facts about every node, gathered there."""
+    """Facts about every node, gathered there; see `here`.
+
+    Raises:
+        ClusterError: naming a node that cannot run raybench, and why.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0)(here)
+    look = ray.remote(num_cpus=0, max_retries=0)(here)
     calls = [
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n.node_id, False)).remote(
-            dict(n.devices)
-        )
-        for n in session.nodes
+        look.options(
+            name=f"survey {node.hostname}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
+        ).remote(dict(node.devices), node.accelerator)
+        for node in session.nodes
     ]
-    found: list[dict[str, Any]] = ray.get(calls, timeout=60)
     return [
-        {**facts, "node_id": node.node_id} for facts, node in zip(found, session.nodes, strict=True)
+        {**_told(node, call), "node_id": node.node_id}
+        for node, call in zip(session.nodes, calls, strict=True)
     ]
 
 
-def here(counted: Mapping[str, int]) -> dict[str, Any]:
-    """Facts about this machine, with so many devices of each kind, by product name.
+def _told(node: Node, call: Any) -> dict[str, Any]:
+    import ray
 
-    `gpus` holds what the driver tells of each GPU; the driver's own facts are the machine's too.
+    try:
+        facts: dict[str, Any] = ray.get(call, timeout=SURVEY_S)
+    except Exception as error:
+        last = [line for line in str(error).splitlines() if line.strip()][-1:]
+        raise ClusterError(
+            f"Node {node.hostname} cannot run raybench: {' '.join(last).strip()[:300]}. "
+            "Install raybench's requirements there (pip install raybench), or leave the node out "
+            "with cluster.select."
+        ) from error
+    return facts
+
+
+def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str, Any]:
+    """Facts about this machine, with so many devices of each kind.
+
+    `devices` counts them by product name and `offers` by kind; `gpus` holds what the driver tells
+    of each GPU; the driver's own facts are the machine's too. `missing` says why an engine cannot
+    run here, None where it can.
     """
     held = {devices.cpu_name(): counted.get("cpu", 0)}
     gpus = nvml.inventory()
     if counted.get("gpu", 0):
-        held[gpus[0].name if gpus else devices.TOLD_GPU] = counted["gpu"]
+        held[gpus[0].name if gpus else devices.told_gpu(accelerator)] = counted["gpu"]
     told = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in gpus]
     driver = {name: told[0].get(name) for name in environment.DRIVER} if told else {}
-    return {**environment.snapshot(), **driver, "devices": held, "gpus": told}
+    return {
+        **environment.snapshot(),
+        **driver,
+        "devices": held,
+        "offers": dict(counted),
+        "gpus": told,
+        "missing": {name: registry.get(name).unavailable() for name in registry.names()},
+    }
+
+
+def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The facts about nodes that offer devices; about all where none does."""
+    return [node for node in facts if any(node["offers"].values())] or list(facts)
+
+
+def differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Versions in which nodes that offer devices differ, each in a line."""
+    lines = []
+    for name in (*environment.software(), *environment.DRIVER, "kernel"):
+        by_value: dict[str, list[str]] = {}
+        for node in measuring(facts):
+            value = str(node.get(name) or "none")
+            by_value.setdefault(value, []).append(str(node.get("hostname")))
+        if len(by_value) > 1:
+            told = (f"{value} on {', '.join(hosts)}" for value, hosts in sorted(by_value.items()))
+            lines.append(f"{name.removesuffix('_version')}: {'; '.join(told)}")
+    return lines

@@ -67,7 +67,7 @@ _TROUBLE = (
 def snapshot() -> dict[str, Any]:
     """The host's part of a row of the `environment` table, by column name."""
     facts: dict[str, Any] = {name: _known(probe) for name, probe in _PROBES.items()}
-    facts |= {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
+    facts |= software()
     facts |= _known(_checkout) or {"raybench_git_sha": None, "git_dirty": None}
     return facts
 
@@ -92,6 +92,13 @@ def environment_id(*nodes: Mapping[str, Any]) -> str:
     )
     text = kinds[0] if len(kinds) == 1 else f"[{','.join(kinds)}]"
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def software() -> dict[str, str | None]:
+    """Versions that bear on a number, by column of the `environment` table."""
+    facts = {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
+    own = {"python_version": platform.python_version(), "raybench_version": raybench.__version__}
+    return facts | own
 
 
 def _known(probe: Callable[[], T]) -> T | None:
@@ -202,8 +209,6 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "smt": lambda: _read("/sys/devices/system/cpu/smt/active") == "1",
     "ram_gib": lambda: round(psutil.virtual_memory().total / 2**30, 2),
     "numa_nodes": _numa_nodes,
-    "python_version": platform.python_version,
-    "raybench_version": lambda: raybench.__version__,
     "pip_freeze_sha256": _pip_freeze_sha256,
     "cloud_provider": _cloud_provider,
     "instance_type": _instance_type,

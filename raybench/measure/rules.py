@@ -353,6 +353,9 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "clock_low": Flag("information", "The mean clock was below 75 % of the highest."),
         "clock_varied": Flag("information", "The clock moved during the window."),
         "steal": Flag("information", "Other virtual machines took over 1 % of the workers' cores."),
+        "uneven": Flag(
+            "information", "Workers differ in their devices or in versions of libraries or drivers."
+        ),
         "lowered_priority": Flag("information", "The workers yield to other processes (niceness)."),
         "temp_rising": Flag("information", "The device was still warming when measuring began."),
         "imbalance": Flag("information", "The fastest worker beat the slowest by more than 5 %."),

@@ -267,7 +267,7 @@ def test_the_list_of_flags_is_closed():
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
-            *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal"),
+            *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal", "uneven"),
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error"),
             *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),

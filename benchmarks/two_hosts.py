@@ -1,0 +1,222 @@
+"""raybench on two hosts, from the first word to a cut cable; prints what it found, step by step.
+
+Runs as root on one machine: see hosts.py. Every step is a promise of docs/clusters.md; the first
+one that does not hold ends the script with its output and exit code 1.
+
+    python benchmarks/two_hosts.py [step ...]
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hosts import HEAD, OTHER, Hosts, missing, two_hosts
+
+import raybench
+
+QUICK = ("preset=quick", "measure.min_s=3", "measure.max_s=5", "measure.look_s=1")
+SIMULATED = ("experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet")
+
+
+class Scene:
+    """Two running hosts, and a results folder for each step."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+
+    def folder(self, step: str) -> str:
+        """Where a step's rows go."""
+        return str(self.hosts.folder / "results" / step)
+
+    def run(self, host: str, step: str, *words: str, code: int = 0, **variables: str) -> str:
+        """Run raybench on a host; its output. Fails with it when the exit code is another."""
+        began = time.monotonic()
+        done = self.hosts.run(
+            host,
+            "python",
+            "-m",
+            "raybench",
+            *words,
+            f"results.dir={self.folder(step)}",
+            **variables,
+        )
+        said = done.stdout + done.stderr
+        expect(done.returncode == code, f"exit code {done.returncode} instead of {code}\n{said}")
+        print(f"    {time.monotonic() - began:5.1f} s  raybench {' '.join(words)} on {host}")
+        return said
+
+    def rows(self, step: str, table: str = "trials") -> list[dict[str, Any]]:
+        """The rows that a step left."""
+        rows: list[dict[str, Any]] = raybench.load(self.folder(step), table).to_pylist()
+        return rows
+
+
+def expect(true: bool, otherwise: str) -> None:
+    """End the script unless a promise holds."""
+    if not true:
+        raise SystemExit(f"    does not hold: {otherwise}")
+
+
+def gpus(scene: Scene) -> None:
+    """Told GPUs of both hosts: one gang over both, in one window."""
+    scene.run("a", "gpus", *SIMULATED, f"cluster.address={scene.hosts.address}", *QUICK)
+    rows = {row["workers"]: row for row in scene.rows("gpus")}
+    expect(sorted(rows) == [1, 2, 4], f"workers {sorted(rows)}")
+    expect(rows[4]["n_nodes"] == 2, f"{rows[4]['n_nodes']} nodes")
+    workers = [w for w in scene.rows("gpus", "workers") if w["point_id"] == rows[4]["point_id"]]
+    hosts = {worker["hostname"] for worker in workers}
+    expect(hosts == {"host-a", "host-b"}, f"hosts {hosts}")
+    found = {row["hostname"]: row["raybench_version"] for row in scene.rows("gpus", "environment")}
+    expect(found == dict.fromkeys(hosts, raybench.__version__), f"versions {found}")
+    blocks = [b for b in scene.rows("gpus", "blocks") if b["point_id"] == rows[4]["point_id"]]
+    starts = [
+        min(b["t_start_ns"] for b in blocks if b["worker"] == worker["worker"])
+        for worker in workers
+    ]
+    skew_ms = (max(starts) - min(starts)) / 1e6
+    bound_us = max(worker["clock_bound_us"] for worker in workers)
+    speedup = rows[4]["items_per_s"] / rows[1]["items_per_s"]
+    print(
+        f"    4 workers on 2 hosts: {speedup:.2f} x one; first blocks begin {skew_ms:.2f} ms apart;"
+    )
+    print(
+        f"    clock offsets {[round(w['clock_offset_us']) for w in workers]} us, +- {bound_us:.0f}"
+    )
+    expect("clock_skew" not in rows[4]["flags"], "clock_skew on one machine's clock")
+
+
+def cores(scene: Scene) -> None:
+    """OpenVINO on a core of each host; the second builds its graph itself."""
+    words = ("experiment=scaling", "engine=openvino", "model=alexnet", "batch_size=1")
+    scene.run("a", "cores", *words, f"cluster.address={scene.hosts.address}", *QUICK)
+    rows = {row["workers"]: row for row in scene.rows("cores")}
+    expect(rows[2]["status"] == "ok" and rows[2]["n_nodes"] == 2, f"{rows[2]}")
+    print(f"    {rows[1]['items_per_s']:.0f} items/s on one, {rows[2]['items_per_s']:.0f} on two")
+
+
+def spread(scene: Scene) -> None:
+    """Two workers fill one host when packed, and sit on two when spread."""
+    for placement, nodes in (("pack", 1), ("spread", 2)):
+        scene.run(
+            "a", placement, *SIMULATED, "grid.workers=2", f"cluster.placement={placement}",
+            f"cluster.address={scene.hosts.address}", *QUICK,
+        )  # fmt: skip
+        (row,) = scene.rows(placement)
+        expect(row["n_nodes"] == nodes, f"{placement} took {row['n_nodes']} nodes")
+
+
+def generations(scene: Scene) -> None:
+    """Two types of GPU by label: a series of each."""
+    scene.run(
+        "a", "generations", "experiment=generations", *SIMULATED[1:],
+        f"cluster.address={scene.hosts.address}", *QUICK,
+    )  # fmt: skip
+    found = {(row["device"], row["precision"]) for row in scene.rows("generations")}
+    expected = {(f"told {name}", p) for name in ("A100", "H100") for p in ("fp32", "int8")}
+    expect(found == expected, f"{found}")
+    hosts = {(w["device"], w["hostname"]) for w in scene.rows("generations", "workers")}
+    expect(hosts == {("told A100", "host-a"), ("told H100", "host-b")}, f"{hosts}")
+
+
+def refusals(scene: Scene) -> None:
+    """What cannot be is said in one sentence within 5 s."""
+    for words in (
+        (f"cluster.address={HEAD}:6380",),
+        (f"cluster.address={scene.hosts.address}", "accelerator=B200"),
+        (f"cluster.address={scene.hosts.address}", "cluster.select={rack: r9}"),
+        (f"cluster.address={scene.hosts.address}", "grid.workers=9"),
+        (f"cluster.address=ray://{HEAD}:10001",),
+    ):
+        began = time.monotonic()
+        said = scene.run("a", "refused", *SIMULATED, *words, code=2)
+        took = time.monotonic() - began
+        expect(len(said.splitlines()) == 1 and took < 5, f"{took:.1f} s: {said}")
+        print(f"           {said.strip()}")
+
+
+def other_host(scene: Scene) -> None:
+    """The driver may run on the second host, from a copy of the source."""
+    source = scene.hosts.folder / "b" / "source"
+    scene.run("b", "other", *SIMULATED, "grid.workers=4", "cluster.address=auto", *QUICK,
+              PYTHONPATH=str(source), RAY_ADDRESS=scene.hosts.address)  # fmt: skip
+    (row,) = scene.rows("other")
+    expect(row["status"] == "ok" and row["n_nodes"] == 2, f"{row}")
+
+
+def job(scene: Scene) -> None:
+    """The same through ray job submit, with the address left to Ray."""
+    began = time.monotonic()
+    done = scene.hosts.run(
+        "a", "ray", "job", "submit", f"--address=http://{HEAD}:8265", "--",
+        str(Path(sys.executable)), "-m", "raybench", *SIMULATED, "grid.workers=4", *QUICK,
+        f"results.dir={scene.folder('job')}",
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    expect(done.returncode == 0, said)
+    print(f"    {time.monotonic() - began:5.1f} s  ray job submit")
+    (row,) = scene.rows("job")
+    expect(row["n_nodes"] == 2, f"{row}")
+
+
+def cut(scene: Scene) -> None:
+    """The cable is cut in the middle of a point: the grid ends and says what is missing."""
+    words = (*SIMULATED, "grid.workers=[1,4]", "preset=quick", "measure.min_s=20",
+             "measure.max_s=30", "order=grid", "cluster.isolation=cluster")  # fmt: skip
+    run = subprocess.Popen(
+        scene.hosts.raybench(
+            "a", *words, f"cluster.address={scene.hosts.address}", f"results.dir={scene.folder('cut')}"
+        ),
+        env=scene.hosts.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert run.stdout is not None
+    said = []
+    for line in run.stdout:
+        said.append(line)
+        if "on 4 GPUs" in line:
+            break
+    time.sleep(10)  # into the stream
+    scene.hosts.cable("down")
+    began = time.monotonic()
+    said += run.stdout.readlines()
+    code = run.wait()
+    print(f"    {time.monotonic() - began:5.1f} s  from the cut to the end, exit code {code}")
+    rows = {row["workers"]: row for row in scene.rows("cut")}
+    for workers, row in rows.items():
+        print(f"    {workers} workers: {row['status']}: {row['reason']}")
+    lost = rows[4]["status"]
+    expect(rows[1]["status"] == "ok", "".join(said))
+    expect(lost in ("node_died", "infeasible"), "".join(said))
+    expect(code == (1 if lost == "node_died" else 0), "".join(said))
+
+
+STEPS = (gpus, cores, spread, generations, refusals, other_host, job, cut)
+
+
+def main() -> int:
+    """Run the steps that were named, or all; 77 when this machine cannot have two hosts."""
+    reason = missing()
+    if reason is not None:
+        print(f"skipped: {reason}")
+        return 77
+    chosen = [step for step in STEPS if not sys.argv[1:] or step.__name__ in sys.argv[1:]]
+    began = time.monotonic()
+    with two_hosts() as hosts:
+        label = "ray.io/accelerator-type"
+        hosts.start(
+            "a", "--num-gpus=2", f"--labels={label}=A100,rack=r1", "--dashboard-host=0.0.0.0"
+        )
+        hosts.start("b", "--num-gpus=2", f"--labels={label}=H100,rack=r2")
+        print(f"hosts {HEAD} and {OTHER} up in {time.monotonic() - began:.1f} s", flush=True)
+        for step in chosen:
+            print(f"{step.__name__}: {(step.__doc__ or '').strip()}", flush=True)
+            step(Scene(hosts))
+    print(f"all hold, {time.monotonic() - began:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
