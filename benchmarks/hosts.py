@@ -124,7 +124,7 @@ class Hosts:
             timeout=timeout_s,
         )
 
-    def start(self, host: str, *words: str) -> None:
+    def start(self, host: str, *words: str, **variables: str) -> None:
         """Start Ray on the host: the head on `a`, a node of it on `b`."""
         where = (
             [f"--address={self.address}", f"--node-ip-address={OTHER}"]
@@ -134,7 +134,7 @@ class Hosts:
         )  # fmt: skip
         done = self.run(
             host, "ray", "start", *where, "--num-cpus=1", "--object-store-memory=80000000",
-            "--disable-usage-stats", *words, timeout_s=120,
+            "--disable-usage-stats", *words, timeout_s=120, **variables,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"ray start on host {host} failed: {done.stdout}{done.stderr}")

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
+from raybench.cluster.monitor import Monitor
 from raybench.driver import LOST, Driver, check_engines, make_plan
 from raybench.errors import ClusterError, ResultsError
 from raybench.machine import environment
-from raybench.report.progress import Lines, LiveLine, View, duration, title
+from raybench.report.progress import Lines, LiveLine, Several, View, duration, title
 from raybench.report.table import print_table
 from raybench.results.load import load, select
 from raybench.results.schema import FAILURES
@@ -71,6 +72,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         console.print(f"Dashboard  {session.dashboard_url}  {token}", markup=False, soft_wrap=True)
     signals = stack.enter_context(Signals())  # after Ray has set its own handlers
     view = _view(plan, console, stack)
+    if session is not None and (session.attached or session.dashboard_url):
+        view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table

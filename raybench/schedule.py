@@ -41,10 +41,15 @@ class Seat:
         """Whether it is a device such as `Point.wants`."""
         return wants in (self.kind, f"{self.kind}/{self.accelerator}")
 
+    @property
+    def device(self) -> str:
+        """What it is on its node: "GPU 0", "core 1"."""
+        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
+        return f"{name} {self.number}"
+
     @override
     def __str__(self) -> str:
-        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
-        return f"{name} {self.number} of {self.host or self.node}"
+        return f"{self.device} of {self.host or self.node}"
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,8 @@ def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
         point = step.point
         if not registry.get(point.engine).reads_graph:
             continue
-        plan_of = (point.batch_size, point.inflight) if point.device == "gpu" else None
+        gpu = (point.batch_size, point.inflight, point.accelerator)
+        plan_of = gpu if point.device == "gpu" else None
         key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
         alone = replace(point, workers=1, largest=False)
         shared.setdefault(key, replace(step, point=alone, purpose="prepare"))

@@ -95,12 +95,18 @@ class Look:
         edges: int64, shape (k + 1,): index of the batch at each edge.
         temp_c: float64, shape (k + 1,): of the GPU at each edge; NaN where unknown and for a core,
             whose sensors jump by more than it warms up.
+        latency_ms: median of the batches since the look before; None without one.
+        power_w: of the GPU, last reading; None where unknown.
+        now_c: of the GPU, last reading; None where unknown.
     """
 
     done: int
     edges: NDArray[np.int64]
     edge_ns: NDArray[np.int64]
     temp_c: NDArray[np.float64]
+    latency_ms: float | None = None
+    power_w: float | None = None
+    now_c: float | None = None
 
 
 @dataclass(frozen=True)
@@ -300,11 +306,16 @@ class Worker:
         self._cut.edges += [first + int(edge) for edge in fresh.edges[skip:]]
         self._cut.edge_ns += [int(ns) - self._start_ns for ns in fresh.edge_ns[skip:]]
         edge_ns = np.array(self._cut.edge_ns[known:], np.int64)
+        latencies_ns = stream.latencies_since(first)
+        last = self._gpu.samples[-1] if self._gpu.samples else None
         return Look(
             stream.done,
             np.array(self._cut.edges[known:], np.int64),
             edge_ns,
             nvml.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
+            float(np.median(latencies_ns)) / 1e6 if len(latencies_ns) else None,
+            last.power_w if last else None,
+            last.temp_c if last else None,
         )
 
     def halt(self) -> None:
