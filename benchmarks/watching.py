@@ -31,8 +31,9 @@ sys.modules[__name__] = FakeNvml()
 """A pynvml that tells of GPUs that are not there."""
 PROMETHEUS = 9090
 DASHBOARD = 8265
-PAGES = ("actors", "jobs")
-PATIENCE_S = 40.0
+PAGES = {"jobs/01000000": 1900, "actors": 800, "jobs": 800}
+"""Height of each picture."""
+PATIENCE_S = 60.0
 
 
 def fake_readings(hosts: Hosts) -> str:
@@ -46,7 +47,9 @@ def fake_readings(hosts: Hosts) -> str:
 
 def ask(hosts: Hosts, url: str) -> Any:
     """JSON from a server on the head's host."""
-    words = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1]).read().decode())"
+    words = (
+        "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1]).read().decode())"
+    )
     done = hosts.run("a", "python", "-c", words, url, timeout_s=30)
     return json.loads(done.stdout) if done.returncode == 0 else None
 
@@ -70,12 +73,12 @@ def answered(hosts: Hosts) -> dict[str, int]:
     return found
 
 
-def photograph(hosts: Hosts, page: str, folder: Path) -> Path:
+def photograph(hosts: Hosts, page: str, height: int, folder: Path) -> Path:
     """A page of the dashboard as a picture."""
     picture = folder / f"{page.replace('/', '-')}.png"
     hosts.run(
         "a", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-        "--window-size=1800,1000", "--timeout=15000", "--virtual-time-budget=15000",
+        f"--window-size=1800,{height}", "--timeout=15000", "--virtual-time-budget=15000",
         f"--screenshot={picture}", f"http://{HEAD}:{DASHBOARD}/#/{page}", timeout_s=120,
     )  # fmt: skip
     return picture
@@ -95,17 +98,19 @@ def main() -> int:
         readings = fake_readings(hosts)
         hosts.start("a", "--num-gpus=1", "--dashboard-host=0.0.0.0", PYTHONPATH=readings)
         hosts.start("b", "--num-gpus=1", PYTHONPATH=readings)
-        with open(folder / "prometheus.log", "w") as log:
-            subprocess.Popen(
-                hosts.command("a", "prometheus", f"--config.file={hosts.folder}/a/prometheus.yml",
-                              f"--storage.tsdb.path={hosts.folder}/tsdb",
-                              f"--web.listen-address=127.0.0.1:{PROMETHEUS}"),
-                stdout=log, stderr=log,
-            ) if shutil.copy(ROOT / "deploy" / "prometheus.yml", hosts.folder / "a") else None  # fmt: skip
+        shutil.copy(ROOT / "deploy" / "prometheus.yml", hosts.folder / "a")
+        subprocess.Popen(
+            hosts.command(
+                "a", "prometheus", f"--config.file={hosts.folder}/a/prometheus.yml",
+                f"--storage.tsdb.path={hosts.folder}/tsdb",
+                f"--web.listen-address=127.0.0.1:{PROMETHEUS}",
+            ),
+            stderr=(folder / "prometheus.log").open("w"),
+        )  # fmt: skip
         run = subprocess.Popen(
             hosts.raybench("a", "experiment=scaling", "engine=simulated", "engine.profile=p40",
-                           "model=alexnet", "grid.workers=[1,2]", "preset=quick", "order=grid",
-                           "measure.min_s=60", "measure.max_s=90", "cluster.isolation=cluster",
+                           "model=alexnet", "grid.workers=2", "preset=quick",
+                           "measure.min_s=20", "measure.max_s=150", "measure.target=0.00001", "cluster.isolation=cluster",
                            f"cluster.address={hosts.address}",
                            f"results.dir={hosts.folder}/results"),
             env=hosts.variables | {"PYTHONPATH": f"{ROOT}:{readings}"},
@@ -124,12 +129,8 @@ def main() -> int:
             time.sleep(2)
         for title, series in found.items():
             print(f"{series:3} series  {title}")
-        for page in PAGES:
-            print(f"picture     {photograph(hosts, page, folder)}")
-        jobs = ask(hosts, f"http://{HEAD}:{DASHBOARD}/api/jobs/") or []
-        for job in jobs:
-            if job.get("status") == "RUNNING":
-                print(f"picture     {photograph(hosts, 'jobs/' + job['job_id'], folder)}")
+        for page, height in PAGES.items():
+            print(f"picture     {photograph(hosts, page, height, folder)}")
         run.terminate()
     return 0 if all(found.values()) else 1
 

@@ -198,7 +198,7 @@ class Agenda:
             settled = self._end_probe(start, error)
         elif isinstance(error, OutOfMemory):
             settled = self._end_unfit(start, error)
-        elif self._again(start, error):
+        elif self._again(start, error) and self._hopeless(self._origin(start.step)) is None:
             self._waiting.insert(0, self._origin(start.step))
             settled = []
         else:

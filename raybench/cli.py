@@ -27,7 +27,7 @@ verbs
   run       measure an experiment (this is the default verb)
   plan      show its points and the least time they take; starts nothing
   list      experiments, models, engines and presets
-  doctor    what this machine can do, engine by engine, and what is missing
+  doctor    what this machine, or the cluster at cluster.address, can do and what is in the way
   show DIR  the table of a results folder
 
 examples

@@ -57,7 +57,7 @@ class Monitor:
             "raybench_trials", "trials that ended, by status", tag_keys=("experiment", "status")
         )
         self._rows.set_default_tags({"experiment": experiment})
-        self._planned.set(steps)
+        self._steps = steps
         self._points: dict[int, str] = {}
         self._devices: dict[int, set[tuple[str, str]]] = {}
 
@@ -87,7 +87,8 @@ class Monitor:
         relative: float | None,
         pulses: Sequence[Pulse] = (),
     ) -> None:
-        """The driver has looked."""
+        """The driver has looked. Ray forgets a gauge that is not set again."""
+        self._planned.set(self._steps)
         if items_per_s is not None:
             self._rate.set(items_per_s, tags=self._point(number))
         if relative is not None:

@@ -14,7 +14,7 @@ import raybench
 from raybench.cluster import preflight
 from raybench.engines import registry
 from raybench.errors import ClusterError
-from raybench.machine import devices, environment, nvml
+from raybench.machine import devices, environment, hindrance, nvml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -253,7 +253,7 @@ def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str
 
     `devices` counts them by product name and `offers` by kind; `gpus` holds what the driver tells
     of each GPU; the driver's own facts are the machine's too. `missing` says why an engine cannot
-    run here, None where it can.
+    run here, None where it can; `hindrances` what is in the way of a fair measurement.
     """
     held = {devices.cpu_name(): counted.get("cpu", 0)}
     gpus = nvml.inventory()
@@ -267,8 +267,22 @@ def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str
         "devices": held,
         "offers": dict(counted),
         "gpus": told,
+        "hindrances": hindrance.hindrances(told),
         "missing": {name: registry.get(name).unavailable() for name in registry.names()},
     }
+
+
+def taken(session: Session) -> list[str]:
+    """Devices that other work on the cluster holds, each kind in a line."""
+    import ray
+
+    free = ray.available_resources()
+    lines = []
+    for kind, name in (("gpu", "GPUs"), ("cpu", "CPU cores")):
+        held = session.devices[kind] - int(free.get(kind.upper(), 0))
+        if held > 0:
+            lines.append(f"{held} of {session.devices[kind]} {name} are held by other work on Ray")
+    return lines
 
 
 def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
