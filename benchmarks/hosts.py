@@ -56,7 +56,12 @@ class Hosts:
         self.address = f"{HEAD}:{PORT}"
         self.variables = {
             name: value for name, value in os.environ.items() if not name.startswith("RAY_")
-        } | {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+        } | {
+            "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled",
+        }
         self._net = {"a": f"rb{os.getpid()}a", "b": f"rb{os.getpid()}b"}
         self._cores = dict(zip("ab", sorted(os.sched_getaffinity(0)), strict=False))
         self._homes: dict[str, subprocess.Popen[bytes]] = {}

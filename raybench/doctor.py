@@ -37,7 +37,7 @@ def examine(words: list[str]) -> int:
     if address is None:
         return _of_machine(console)
     with sessions.connect(address, {}, False) as session:
-        return _of_cluster(console, session, sessions.survey(session))
+        return of_cluster(console, session, sessions.survey(session))
 
 
 def _address(words: list[str]) -> str | None:
@@ -86,9 +86,10 @@ def _of_machine(console: Console) -> int:
 # ---------------------------------------------------------------- a cluster
 
 
-def _of_cluster(
+def of_cluster(
     console: Console, session: sessions.Session, facts: Sequence[Mapping[str, Any]]
 ) -> int:
+    """Print what `facts`, from `survey`, say of a cluster's nodes; 0 when one can measure."""
     console.print(_table(session, facts))
     for line in sessions.differences(facts):
         console.print(f"differ   {line}", markup=False, soft_wrap=True)
