@@ -97,8 +97,7 @@ def environment_id(*nodes: Mapping[str, Any]) -> str:
 def software() -> dict[str, str | None]:
     """Versions that bear on a number, by column of the `environment` table."""
     facts = {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
-    own = {"python_version": platform.python_version(), "raybench_version": raybench.__version__}
-    return facts | own
+    return facts | {name: _known(_PROBES[name]) for name in ("python_version", "raybench_version")}
 
 
 def _known(probe: Callable[[], T]) -> T | None:
@@ -209,6 +208,8 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "smt": lambda: _read("/sys/devices/system/cpu/smt/active") == "1",
     "ram_gib": lambda: round(psutil.virtual_memory().total / 2**30, 2),
     "numa_nodes": _numa_nodes,
+    "python_version": platform.python_version,
+    "raybench_version": lambda: raybench.__version__,
     "pip_freeze_sha256": _pip_freeze_sha256,
     "cloud_provider": _cloud_provider,
     "instance_type": _instance_type,
