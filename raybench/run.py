@@ -68,8 +68,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         cluster = request.cluster
         session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
     if session is not None and session.dashboard_url:
-        token = "asks for the token that `ray get-auth-token` prints"
-        console.print(f"Dashboard  {session.dashboard_url}  {token}", markup=False, soft_wrap=True)
+        token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
+        console.print(f"Dashboard  {session.dashboard_url}{token}", markup=False, soft_wrap=True)
     signals = stack.enter_context(Signals())  # after Ray has set its own handlers
     view = _view(plan, console, stack)
     if session is not None and (session.attached or session.dashboard_url):

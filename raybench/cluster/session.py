@@ -51,11 +51,13 @@ class Session:
         nodes: alive ones.
         dashboard_url: with scheme; None when there is no dashboard.
         attached: it ran before, and will run on.
+        asks_for_token: of whoever opens the dashboard.
     """
 
     nodes: tuple[Node, ...]
     dashboard_url: str | None
     attached: bool = False
+    asks_for_token: bool = False
 
     @property
     def devices(self) -> dict[str, int]:
@@ -140,7 +142,8 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
-        yield Session(_nodes(ray), f"http://{url}" if url else None, address is not None)
+        token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
+        yield Session(_nodes(ray), f"http://{url}" if url else None, address is not None, token)
     finally:
         ray.shutdown()
 
