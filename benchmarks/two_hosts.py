@@ -13,9 +13,13 @@ import sys
 import time
 from typing import Any
 
+import onnx
 from hosts import HEAD, OTHER, ROOT, Hosts, missing, two_hosts
 
 import raybench
+
+sys.path.append(str(ROOT / "tests" / "models"))
+from tiny_graphs import tiny_conv
 
 QUICK = ("preset=quick", "measure.min_s=3", "measure.max_s=5", "measure.look_s=1")
 SIMULATED = ("experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet")
@@ -101,6 +105,24 @@ def cores(scene: Scene) -> None:
     rows = {row["workers"]: row for row in scene.rows("cores")}
     expect(rows[2]["status"] == "ok" and rows[2]["n_nodes"] == 2, f"{rows[2]}")
     print(f"    {rows[1]['items_per_s']:.0f} items/s on one, {rows[2]['items_per_s']:.0f} on two")
+
+
+def own_model(scene: Scene) -> None:
+    """A model of the user's own, whose file only the first host has."""
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    path = folder / "two_hosts.onnx"
+    onnx.save(tiny_conv(), path)
+    words = (
+        "experiment=smoke",
+        f"model={path}",
+        "engine=onnxruntime",
+        "workers=2",
+        "batch_size=64",
+    )
+    scene.run("a", "own", *words, f"cluster.address={scene.hosts.address}", *QUICK)
+    (row,) = scene.rows("own")
+    expect(row["status"] == "ok" and row["n_nodes"] == 2, f"{row}")
 
 
 def spread(scene: Scene) -> None:
@@ -199,7 +221,7 @@ def cut(scene: Scene) -> None:
     expect(code == 1, "".join(said))
 
 
-STEPS = (gpus, gang_of_both, cores, spread, generations, refusals, other_host, job, cut)
+STEPS = (gpus, gang_of_both, cores, own_model, spread, generations, refusals, other_host, job, cut)
 
 
 def main() -> int:

@@ -80,6 +80,11 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
 
     def devices(cluster: ClusterSettings) -> Mapping[str, int]:
         address = preflight.wanted(cluster.address)
+        if address is None and cluster.select:
+            raise ConfigError(
+                "cluster.select chooses among the nodes of a cluster, and Ray is started on this "
+                "machine. Leave it out, or give cluster.address."
+            )
         if address is None:
             return session.local_devices(cluster.gpus, cluster.cpus)
         cluster_joined = stack.enter_context(session.connect(address, {}, False))

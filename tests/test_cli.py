@@ -30,6 +30,7 @@ def test_help_answers_in_under_half_a_second():
         (["experiment=scaling", "cluster.address=127.0.0.1:1"], "Nothing answers at"),
         (["experiment=scaling", "cluster.address=here"], "is not host:port"),
         (["list", "enginse"], "Did you mean 'engines'"),
+        (["experiment=smoke", "cluster.select={rack: r1}"], "Leave it out"),
         (["doctor", "please"], "takes no words but cluster.address"),
         (["show"], "takes one results folder"),
         (["show", "no/such/folder"], "no/such/folder"),
