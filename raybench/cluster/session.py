@@ -197,7 +197,7 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
             _accelerator(node),
             dict(node.get("Labels") or {}),
         )
-        for node in ray.nodes()
+        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeManagerHostname"]))
         if node["Alive"]
     )
 
