@@ -89,7 +89,10 @@ class Hosts:
         """A process that keeps a host's namespaces: a name, a /tmp/ray, and on b no source."""
         for name in ("ray", "venv", "source"):
             (self.folder / host / name).mkdir(parents=True, exist_ok=True)
+        names = self.folder / host / "names"
+        names.write_text(f"127.0.0.1 localhost\n{HEAD} host-a\n{OTHER} host-b\n")
         words = [f"hostname host-{host}", "mkdir -p /tmp/ray"]
+        words.append(f"mount --bind {names} /etc/hosts")
         words.append(f"mount --bind {self.folder}/{host}/ray /tmp/ray")
         if host == "b":
             venv = PYTHON.parent.parent
@@ -116,6 +119,10 @@ class Hosts:
         home = str(self._homes[host].pid)
         inside = ["nsenter", "-t", home, "-m", "-n", "-u", "--wd=/"]
         return [*inside, "taskset", "-c", str(self._cores[host]), program, *words[1:]]
+
+    def process(self, host: str) -> int:
+        """Id of a process in the host's namespaces."""
+        return self._homes[host].pid
 
     def run(
         self, host: str, *words: str, timeout_s: float = 300, **variables: str

@@ -11,15 +11,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
-from hosts import HEAD, OTHER, ROOT, Hosts, missing, two_hosts
+from hosts import HEAD, ROOT, Hosts, missing, two_hosts
 
 import raybench
 
 sys.path.append(str(ROOT / "tests" / "models"))
 from tiny_graphs import tiny_conv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 QUICK = ("preset=quick", "measure.min_s=3", "measure.max_s=5", "measure.look_s=1")
 SIMULATED = ("experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet")
@@ -221,6 +224,44 @@ def cut(scene: Scene) -> None:
     expect(code == 1, "".join(said))
 
 
+SRUN = """#!/usr/bin/env bash
+# srun for two hosts: --nodelist=N runs on N, --exclude=N on the other
+host=host-b
+while [[ $1 == --* ]]; do
+  case $1 in
+    --nodelist=*) host=${1#*=} ;;
+    --exclude=host-b) host=host-a ;;
+  esac
+  shift
+done
+declare -A home=([host-a]=%d [host-b]=%d)
+exec nsenter -t "${home[$host]}" -m -n -u --wd=/ "$@"
+"""
+SCONTROL = "#!/bin/sh\necho host-a\necho host-b\n"
+
+
+def slurm(scene: Scene) -> None:
+    """The script for Slurm, with a srun that knows the two hosts; it brings up Ray itself."""
+    hosts = scene.hosts
+    tools = hosts.folder / "slurm"
+    tools.mkdir()
+    (tools / "srun").write_text(SRUN % (hosts.process("a"), hosts.process("b")))
+    (tools / "scontrol").write_text(SCONTROL)
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    began = time.monotonic()
+    done = hosts.run(
+        "a", "bash", str(ROOT / "deploy" / "slurm.sbatch"), *SIMULATED, "grid.workers=4", *QUICK,
+        f"results.dir={scene.folder('slurm')}", timeout_s=400,
+        PATH=f"{tools}:{hosts.variables['PATH']}", SLURM_JOB_NODELIST="host-[a-b]",
+        SLURM_JOB_NUM_NODES="2", SLURM_CPUS_PER_TASK="1", SLURM_GPUS_ON_NODE="2",
+    )  # fmt: skip
+    expect(done.returncode == 0, done.stdout + done.stderr)
+    (row,) = scene.rows("slurm")
+    expect(row["status"] == "ok" and row["n_nodes"] == 2, f"{row}")
+    print(f"    {time.monotonic() - began:5.1f} s  deploy/slurm.sbatch")
+
+
 STEPS = (gpus, gang_of_both, cores, own_model, spread, generations, refusals, other_host, job, cut)
 
 
@@ -230,20 +271,28 @@ def main() -> int:
     if reason is not None:
         print(f"skipped: {reason}")
         return 77
-    chosen = [step for step in STEPS if not sys.argv[1:] or step.__name__ in sys.argv[1:]]
+    named = sys.argv[1:]
     began = time.monotonic()
-    with two_hosts() as hosts:
-        label = "ray.io/accelerator-type"
-        hosts.start(
-            "a", "--num-gpus=2", f"--labels={label}=A100,rack=r1", "--dashboard-host=0.0.0.0"
-        )
-        hosts.start("b", "--num-gpus=2", f"--labels={label}=H100,rack=r2")
-        print(f"hosts {HEAD} and {OTHER} up in {time.monotonic() - began:.1f} s", flush=True)
-        for step in chosen:
-            print(f"{step.__name__}: {(step.__doc__ or '').strip()}", flush=True)
-            step(Scene(hosts))
+    if not named or "slurm" in named:
+        with two_hosts() as hosts:
+            show(slurm, hosts)
+    chosen = [step for step in STEPS if not named or step.__name__ in named]
+    if chosen:
+        with two_hosts() as hosts:
+            label = "ray.io/accelerator-type"
+            labels = f"--labels={label}=A100,rack=r1", f"--labels={label}=H100,rack=r2"
+            hosts.start("a", "--num-gpus=2", labels[0], "--dashboard-host=0.0.0.0")
+            hosts.start("b", "--num-gpus=2", labels[1])
+            for step in chosen:
+                show(step, hosts)
     print(f"all hold, {time.monotonic() - began:.0f} s")
     return 0
+
+
+def show(step: Callable[[Scene], None], hosts: Hosts) -> None:
+    """Say what a step is about, and take it."""
+    print(f"{step.__name__}: {(step.__doc__ or '').strip()}", flush=True)
+    step(Scene(hosts))
 
 
 if __name__ == "__main__":
