@@ -252,7 +252,7 @@ def slurm(scene: Scene) -> None:
     began = time.monotonic()
     done = hosts.run(
         "a", "bash", str(ROOT / "deploy" / "slurm.sbatch"), *SIMULATED, "grid.workers=4", *QUICK,
-        f"results.dir={scene.folder('slurm')}", timeout_s=400,
+        f"results.dir={scene.folder('slurm')}", timeout_s=150,
         PATH=f"{tools}:{hosts.variables['PATH']}", SLURM_JOB_NODELIST="host-[a-b]",
         SLURM_JOB_NUM_NODES="2", SLURM_CPUS_PER_TASK="1", SLURM_GPUS_ON_NODE="2",
     )  # fmt: skip
