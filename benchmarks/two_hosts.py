@@ -210,11 +210,13 @@ def cut(scene: Scene) -> None:
             break
     time.sleep(10)  # into the stream
     scene.hosts.cable("down")
-    began = time.monotonic()
+    began, took = time.monotonic(), None
     for line in run.stdout:
         said.append(line)
-        if "node_died" in line:
-            print(f"    {time.monotonic() - began:5.1f} s  from the cut to the row")
+        if "node_died" in line and took is None:
+            took = time.monotonic() - began
+    expect(took is not None, "".join(said))
+    print(f"    {took:5.1f} s  from the cut to the row")
     code = run.wait()
     rows = {row["workers"]: row for row in scene.rows("cut")}
     for workers, row in rows.items():
