@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.errors import Infeasible, NodeDied, OutOfMemory, PhaseTimeout
+from raybench.schedule import named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,6 +85,7 @@ class Agenda:
         retries: how often a step that failed is tried again.
         unfit: points that are known to run out of memory, from earlier runs.
         busy: why fewer seats are held than the cluster has; None when all are.
+        placement: pack or spread, see `pick`.
     """
 
     def __init__(
@@ -94,7 +96,9 @@ class Agenda:
         retries: int,
         unfit: Iterable[Point] = (),
         busy: str | None = None,
+        placement: str = "pack",
     ) -> None:
+        self._placement = placement
         self._waiting = list(steps)
         self._seats = list(seats)
         self._free = set(self._seats)
@@ -172,14 +176,14 @@ class Agenda:
     def _choose(self, step: Step) -> tuple[Seat, ...] | None:
         point = step.point
         suspects = self._suspects.get(_key(step), set())
-        usable = [seat for seat in self._seats if seat.kind == point.device]
+        usable = [seat for seat in self._seats if seat.suits(point.wants)]
         if len(set(usable) - suspects) >= point.workers:
             usable = [seat for seat in usable if seat not in suspects]
         taken = {seat.node for start in self._running for seat in start.seats}
         if self._isolation == "gpu":
             taken = set()
         free = [seat for seat in usable if seat in self._free and seat.node not in taken]
-        return pick(free, point.workers)
+        return pick(free, point.workers, self._placement)
 
     # ------------------------------------------------------------ ending
 
@@ -194,7 +198,7 @@ class Agenda:
             settled = self._end_probe(start, error)
         elif isinstance(error, OutOfMemory):
             settled = self._end_unfit(start, error)
-        elif self._again(start, error):
+        elif self._again(start, error) and self._hopeless(self._origin(start.step)) is None:
             self._waiting.insert(0, self._origin(start.step))
             settled = []
         else:
@@ -302,30 +306,36 @@ class Agenda:
                 f"{point.batch_size} was not tried. Use a smaller batch_size or a device with "
                 "more memory."
             )
-        left = sum(seat.kind == point.device for seat in self._seats)
+        left = sum(seat.suits(point.wants) for seat in self._seats)
         if point.workers <= left:
             return None
         if self._busy is not None:
             return PhaseTimeout(self._busy)
-        what = {"gpu": "GPUs", "cpu": "CPU cores"}[point.device]
         error = Infeasible(
-            f"workers={point.workers} needs {point.workers} {what} and {left} are left: "
+            f"workers={point.workers} needs {point.workers} {named(point.wants)} and {left} are left: "
             f"{'; '.join(self._gone)}. Mend that; the same command then runs what is missing."
         )
         error.lost = True
         return error
 
 
-def pick(free: Sequence[Seat], workers: int) -> tuple[Seat, ...] | None:
-    """Seats for a gang on as few nodes as possible, in the order of nodes and numbers.
+def pick(free: Sequence[Seat], workers: int, placement: str = "pack") -> tuple[Seat, ...] | None:
+    """Seats for a gang, in the order of nodes and numbers; None when there are too few.
 
-    One node that holds all of them is best, the fullest of those; else the emptiest come first.
+    Args:
+        free: to choose from.
+        workers: how many.
+        placement: "pack" takes as few nodes as possible: one that holds all is best, the fullest
+            of those; else the emptiest come first. "spread" takes one of each node in turn.
     """
     nodes: dict[str, list[Seat]] = {}
     for seat in sorted(free, key=lambda seat: (seat.node, seat.number)):
         nodes.setdefault(seat.node, []).append(seat)
     if sum(map(len, nodes.values())) < workers:
         return None
+    if placement == "spread":
+        turns = sorted(free, key=lambda seat: (nodes[seat.node].index(seat), seat.node))
+        return tuple(sorted(turns[:workers], key=lambda seat: (seat.node, seat.number)))
     holding = [seats for seats in nodes.values() if len(seats) >= workers]
     if holding:
         return tuple(min(holding, key=len)[:workers])

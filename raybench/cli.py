@@ -29,7 +29,7 @@ verbs
   run       measure an experiment (this is the default verb)
   plan      show its points and the least time they take; starts nothing
   list      experiments, models, engines and presets
-  doctor    what this machine can do, engine by engine, and what is missing
+  doctor    what this machine, or the cluster at cluster.address, can do and what is in the way
   show DIR  the table of a results folder
   compare A B
             what became faster or slower, point by point; a gate for CI
@@ -83,15 +83,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, Any]:
     """The request, and the session when it had to be joined to learn what there is."""
-    from raybench.cluster import session
+    from raybench.cluster import preflight, session
     from raybench.config import compose
 
     joined: list[Any] = []
 
     def devices(cluster: ClusterSettings) -> Mapping[str, int]:
-        if cluster.address is None:
+        address = preflight.wanted(cluster.address)
+        if address is None and cluster.select:
+            raise ConfigError(
+                "cluster.select chooses among the nodes of a cluster, and Ray is started on this "
+                "machine. Leave it out, or give cluster.address."
+            )
+        if address is None:
             return session.local_devices(cluster.gpus, cluster.cpus)
-        joined.append(stack.enter_context(session.connect(cluster.address, {}, False)))
+        cluster_joined = stack.enter_context(session.connect(address, {}, False))
+        joined.append(cluster_joined.selected(cluster.select))
         return dict(joined[0].devices)
 
     request = compose(words, devices)
@@ -110,8 +117,8 @@ def _plan(words: list[str]) -> int:
     from raybench import run
 
     with contextlib.ExitStack() as stack:
-        request, _ = _compose(words, stack)
-        run.show_plan(request)
+        request, session = _compose(words, stack)
+        run.show_plan(request, session)
     return 0
 
 

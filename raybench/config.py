@@ -38,7 +38,8 @@ class ClusterSettings:
     """Where Ray runs.
 
     Attributes:
-        address: None starts Ray on this machine; "auto" or "host:port" attaches.
+        address: "local" starts Ray on this machine; "auto" or "host:port" attaches to a cluster;
+            None does what RAY_ADDRESS says, else starts Ray.
         gpus: GPUs that the embedded cluster is told to have; None asks the driver.
         cpus: CPU cores offered as devices by the embedded cluster; None offers all.
         dashboard: whether the embedded cluster runs Ray's dashboard.
@@ -47,6 +48,11 @@ class ClusterSettings:
         stall_timeout_s: a worker that completes no batch for so long counts as hung.
         isolation: which points may run at the same time: "cluster" one at a time, "node" never
             two on one node, "gpu" as many as there are devices for.
+        placement: "pack" puts the workers of a point on as few nodes as can be, "spread" on as
+            many.
+        select: labels that a node must have to be used, e.g. {pool: bench}.
+        uniform: what to do when nodes differ in the versions of libraries or drivers: "warn" says
+            so and flags the rows, "require" refuses to measure.
         retries: how often a point that failed is tried again, in fresh workers.
         processes: "fresh" starts workers for every point; "kept" lets them stay for the next
             point of the same round and engine. Trials of a point never share one.
@@ -60,6 +66,9 @@ class ClusterSettings:
     prepare_timeout_s: float = 1800.0
     stall_timeout_s: float = 30.0
     isolation: Literal["cluster", "node", "gpu"] = "node"
+    placement: Literal["pack", "spread"] = "pack"
+    select: dict[str, str] = field(default_factory=dict)
+    uniform: Literal["warn", "require"] = "warn"
     retries: int = 1
     processes: Literal["fresh", "kept"] = "fresh"
 
@@ -95,6 +104,7 @@ class AxesSpec:
     engine: Any = None
     inflight: Any = None
     transfers: Any = None
+    accelerator: Any = None
 
 
 @dataclass(frozen=True)

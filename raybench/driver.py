@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raybench import row as rows
 from raybench.agenda import Agenda
 from raybench.cluster import seats as devices
-from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable, Infeasible, Interrupted
 from raybench.experiment import expand
 from raybench.models import source
@@ -43,18 +42,13 @@ def make_plan(request: Request, there_is: str) -> Plan:
         there_is: the devices in words, for a refusal.
 
     Raises:
-        UsageError: an unknown or broken model, a missing engine library, or no point that can
-            run on these devices.
+        UsageError: an unknown or broken model, or no point that can run on these devices.
     """
     experiment = request.experiment
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
     for name in names:
         source.check(name, experiment.model)
     identities = {name: source.identity(name, experiment.model) for name in names}
-    for choice in experiment.engines.values():
-        reason = registry.get(choice.name).unavailable()
-        if reason is not None:
-            raise EngineUnavailable(reason)
     points = expand(experiment, request.devices, identities)
     made = plan(experiment, points, request.devices, request.cluster.isolation)
     if not made.steps:
@@ -63,6 +57,24 @@ def make_plan(request: Request, there_is: str) -> Plan:
             f"{there_is}."
         )
     return made
+
+
+def check_engines(experiment: Experiment, facts: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse engines that cannot run on a node that would have to run them.
+
+    Args:
+        experiment: with every engine settled.
+        facts: about each node, from `session.survey` or `session.here`.
+
+    Raises:
+        EngineUnavailable: naming node, library and way out.
+    """
+    for choice in experiment.engines.values():
+        for node in facts:
+            reason = node["missing"].get(choice.name)
+            if reason is not None and node["offers"].get(choice.device, 0):
+                where = f"On node {node['hostname']}: " if len(facts) > 1 else ""
+                raise EngineUnavailable(f"{where}{reason}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,9 @@ class Driver:
         if missing and self.session is not None:
             cluster = self.request.cluster
             wanted = _wanted(missing, self.session.devices, cluster.isolation)
-            with devices.hold(self.session.nodes, wanted, cluster.start_timeout_s) as seats:
+            with devices.hold(
+                self.session.nodes, wanted, cluster.start_timeout_s, cluster.placement
+            ) as seats:
                 self._prepare(missing, seats)
                 self._measure(missing, seats, tally)
         return tally
@@ -134,7 +148,13 @@ class Driver:
     def _measure(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
         cluster = self.request.cluster
         agenda = Agenda(
-            missing, seats.held, cluster.isolation, cluster.retries, self._unfit(), seats.busy
+            missing,
+            seats.held,
+            cluster.isolation,
+            cluster.retries,
+            self._unfit(),
+            seats.busy,
+            cluster.placement,
         )
         self._settle(agenda.hopeless(), None, tally)
         self._work(agenda, seats, tally)
@@ -232,7 +252,7 @@ def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict
     """Devices of each kind to hold: of those that steps use, as many as can be at work."""
     most: dict[str, int] = {}
     for step in steps:
-        kind = step.point.device
+        kind = step.point.wants
         most[kind] = max(most.get(kind, 0), step.point.workers)
     return most if isolation == "cluster" else {kind: there[kind] for kind in most}
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 METHOD_VERSION = 1
 """Rises when an estimator or the meaning of a stored number changes."""
 
-AXES = ("model", "precision", "batch_size", "workers", "engine", "inflight", "transfers")
+AXES = (
+    "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
+)  # fmt: skip
+ANY = "any"
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 
 
@@ -85,6 +88,7 @@ class Point:
         engine_options: (name, value) pairs of every option of the engine, sorted.
         memory_limit_bytes: the device is treated as no larger than this; None for all of it.
         largest: `batch_size` is whatever turns out to be the largest batch that fits.
+        accelerator: type of GPU that the cluster must give, as Ray names it; "any" takes what comes.
     """
 
     model: str
@@ -102,6 +106,12 @@ class Point:
     measure: MeasureSettings
     preset: str
     largest: bool = False
+    accelerator: str = ANY
+
+    @property
+    def wants(self) -> str:
+        """The devices that it takes, as a key of the counted ones: "cpu", "gpu" or "gpu/H100"."""
+        return self.device if self.accelerator == ANY else f"{self.device}/{self.accelerator}"
 
     @cached_property
     def id(self) -> str:
@@ -117,6 +127,8 @@ class Point:
         facts["method_version"] = METHOD_VERSION
         if facts.pop("largest"):  # which batch that is, the measurement tells
             facts["batch_size"] = "max"
+        if facts["accelerator"] == ANY:
+            del facts["accelerator"]
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -217,16 +229,30 @@ def _cells(
     experiment: Experiment, grid: Mapping[str, tuple[Any, ...]], devices: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     cells: list[dict[str, Any]] = []
-    others = [axis for axis in AXES if axis != "workers"]
+    others = [axis for axis in AXES if axis not in ("workers", "accelerator")]
     for values in itertools.product(*(grid[axis] for axis in others)):
         cell = dict(zip(others, values, strict=True))
         kind = experiment.engines[cell["engine"]].device
-        cells += [
-            {**cell, "workers": count, "device": kind}
-            for entry in grid["workers"]
-            for count in (worker_counts(devices.get(kind, 0)) if entry == "auto" else (entry,))
-        ]
+        for accelerator in _accelerators(kind, grid["accelerator"], devices):
+            held = devices.get(kind if accelerator == ANY else f"{kind}/{accelerator}", 0)
+            cells += [
+                {**cell, "workers": count, "device": kind, "accelerator": accelerator}
+                for entry in grid["workers"]
+                for count in ((worker_counts(held) or (1,)) if entry == "auto" else (entry,))
+            ]
     return cells
+
+
+def _accelerators(
+    kind: str, written: tuple[str, ...], devices: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Types of device that an axis means: `auto` is every type there is, where there are two."""
+    if kind != "gpu":
+        return (ANY,)
+    types = sorted(key.partition("/")[2] for key in devices if key.startswith(f"{kind}/"))
+    every = types if len(types) > 1 else [ANY]
+    found = (name for entry in written for name in (every if entry == "auto" else [entry]))
+    return tuple(dict.fromkeys(found))
 
 
 def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
@@ -252,6 +278,7 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         measure=experiment.measure,
         preset=experiment.preset,
         largest=largest,
+        accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
     )
 
 

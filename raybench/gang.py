@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench import row as rows
@@ -14,7 +14,7 @@ from raybench.errors import PointError, Refused
 from raybench.measure import hardware, rules
 from raybench.measure.clock import watched
 from raybench.measure.summary import Summary, summarise
-from raybench.measure.watch import Watch
+from raybench.measure.watch import Pulse, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from raybench.report.progress import View
     from raybench.schedule import Step
     from raybench.statistics import Floats
-    from raybench.worker import Prepared
+    from raybench.worker import Look, Prepared
 
+RECENT_BLOCKS = 4
+"""Blocks that a running rate is the mean of."""
 LOOK_S = 0.5
 """Usual time between two looks."""
 SOON_S = 0.05
@@ -146,14 +148,15 @@ class Gang:
             left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
             if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
                 break
-            for rank, seen in enumerate(pool.look(stall_s)):
+            looks = pool.look(stall_s)
+            for rank, seen in enumerate(looks):
                 watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = watch.rates
             if warm.w0 is None:
                 warm = rules.warm_up(rates, limits, watch.temperatures_c)
             if warm.w0 is not None:
                 stop = rules.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
-            self._tell(rates, warm, stop, limits)
+            self._tell(rates, warm, stop, limits, self._pulses(pool, rates, looks))
         measured = pool.finish()
         traces = [measurement.trace for measurement in measured]
         if warm.w0 is None or stop.last is None:
@@ -165,18 +168,42 @@ class Gang:
         summary = hardware.with_hardware(summary, traces, [each.readings for each in measured])
         return Streamed(start_ns, traces, summary, warm, stop)
 
-    def _tell(self, rates: Floats, warm: rules.WarmUp, stop: rules.Stop, limits: Limits) -> None:
+    def _pulses(self, pool: Pool, rates: Floats, looks: Sequence[Look]) -> list[Pulse]:
+        recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if rates.shape[1] else [None] * len(looks)
+        return [
+            Pulse(
+                member.place.hostname,
+                seat.device,
+                None if rate is None else float(rate),
+                look.latency_ms,
+                look.power_w,
+                look.now_c,
+            )
+            for member, seat, rate, look in zip(
+                pool.members, self.start.seats, recent, looks, strict=True
+            )
+        ]
+
+    def _tell(
+        self,
+        rates: Floats,
+        warm: rules.WarmUp,
+        stop: rules.Stop,
+        limits: Limits,
+        pulses: Sequence[Pulse],
+    ) -> None:
         """Show the running rate, its precision and how long this can still take."""
         blocks = rates.shape[1]
         if warm.w0 is None:
             self._phase("warm-up")
-            mean = float(rates.sum(axis=0)[-4:].mean()) if blocks else None
+            mean = float(rates.sum(axis=0)[-RECENT_BLOCKS:].mean()) if blocks else None
             self.view.look(
                 self.start.step.number,
                 blocks * limits.span_s,
                 limits.warmup_max * limits.span_s,
                 mean,
                 None,
+                pulses,
             )
             return
         self._phase("measure")
@@ -190,6 +217,7 @@ class Gang:
                 longest_s,
                 float(window.mean()),
                 relative,
+                pulses,
             )
 
 
@@ -199,6 +227,7 @@ def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) ->
     columns = {**rows.loaded(gang), **streamed.summary.trial}
     kind = gang.prepared[0].device.kind
     evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
+    evidence = replace(evidence, uneven=gang.uneven)
     raised = rules.flags(evidence)
     return {
         "verdict": rules.verdict(raised, limits.settings.verdict_best),

@@ -34,6 +34,12 @@ class Gang:
     prepared: Sequence[Prepared]
     clocks: Sequence[Watched]
 
+    @property
+    def uneven(self) -> bool:
+        """Whether the workers' devices or software differ."""
+        kinds = {(p.device.name, tuple(sorted(p.software.items()))) for p in self.prepared}
+        return len(kinds) > 1
+
 
 @dataclass(frozen=True)
 class Tables:

@@ -11,10 +11,11 @@ from rich.console import Console
 from raybench.analysis.repeats import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
-from raybench.driver import LOST, Driver, make_plan
-from raybench.errors import ResultsError
+from raybench.cluster.monitor import Monitor
+from raybench.driver import LOST, Driver, check_engines, make_plan
+from raybench.errors import ClusterError, ResultsError
 from raybench.machine import environment
-from raybench.report.progress import Lines, LiveLine, View, duration, title
+from raybench.report.progress import Lines, LiveLine, Several, View, duration, title
 from raybench.report.table import print_table
 from raybench.results.load import load, select
 from raybench.results.schema import FAILURES
@@ -46,12 +47,21 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     store = Store(request.results.dir)
     facts = _facts(request, joined)
-    environment_id = environment.environment_id(*facts)
+    check_engines(request.experiment, facts)
+    differences = sessions.differences(facts)
+    if differences and request.cluster.uniform == "require":
+        raise ClusterError(
+            f"The nodes differ ({'. '.join(differences)}). Make them equal, leave some out with "
+            "cluster.select, or measure all the same with cluster.uniform=warn."
+        )
+    environment_id = environment.environment_id(*sessions.measuring(facts))
     store.tidy()
     finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
     missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
+    if joined is not None and joined.attached:
+        _announce_nodes(console, joined, differences)
     started = store.start_run(_manifest(request, plan))
     started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     session = joined
@@ -59,10 +69,12 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         cluster = request.cluster
         session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
     if session is not None and session.dashboard_url:
-        token = "asks for the token that `ray get-auth-token` prints"
-        console.print(f"Dashboard  {session.dashboard_url}  {token}", markup=False, soft_wrap=True)
+        token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
+        console.print(f"Dashboard  {session.dashboard_url}{token}", markup=False, soft_wrap=True)
     signals = stack.enter_context(Signals())  # after Ray has set its own handlers
     view = _view(plan, console, stack)
+    if session is not None and (session.attached or session.dashboard_url):
+        view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
@@ -95,9 +107,13 @@ def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     return [sessions.here(request.devices)]
 
 
+_OF_RUN = ("devices", "gpus", "offers", "missing", "hindrances")
+"""Facts that decide and are not stored as they are."""
+
+
 def _stored(facts: Mapping[str, Any], environment_id: str) -> list[dict[str, Any]]:
     """Facts of a node as rows of `environment`: one for each GPU, or one for a node without."""
-    row = {name: value for name, value in facts.items() if name not in ("devices", "gpus")}
+    row = {name: value for name, value in facts.items() if name not in _OF_RUN}
     row |= {"device": ", ".join(facts["devices"]), "environment_id": environment_id}
     return [{**row, **gpu} for gpu in facts["gpus"]] or [row]
 
@@ -133,7 +149,7 @@ def _manifest(request: Request, plan: Plan) -> dict[str, Any]:
 
 def _announce(console: Console, request: Request, plan: Plan, missing: int) -> None:
     experiment = request.experiment
-    held = ", ".join(f"{n} {kind}" for kind, n in request.devices.items() if n)
+    held = ", ".join(f"{n} {kind}" for kind, n in request.devices.items() if n and "/" not in kind)
     console.print(f"{experiment.name}: {experiment.question}", markup=False, soft_wrap=True)
     console.print(
         f"{len(plan.points)} points, {experiment.trials} trial(s) each, preset {experiment.preset}, "
@@ -152,6 +168,13 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
         console.print(f"{duration(least)} to {duration(most)} to go.", markup=False)
     for reason in dict.fromkeys(plan.infeasible.values()):
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
+
+
+def _announce_nodes(console: Console, joined: Session, differences: list[str]) -> None:
+    for node in joined.nodes:
+        console.print(f"Node {node.hostname}: {sessions.offers(node)}", markup=False)
+    for line in differences:
+        console.print(f"Nodes differ in {line}", markup=False, soft_wrap=True)
 
 
 def _table(request: Request, plan: Plan, environment_id: str) -> None:
@@ -174,9 +197,11 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
     )
 
 
-def show_plan(request: Request) -> None:
+def show_plan(request: Request, joined: Session | None) -> None:
     """Print the points and the least time that they take; start nothing."""
-    plan = make_plan(request, sessions.there_is(None, request.devices))
+    if joined is None:
+        check_engines(request.experiment, [sessions.here(request.devices)])
+    plan = make_plan(request, sessions.there_is(joined, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))
     seed, isolation = request.experiment.seed, request.cluster.isolation

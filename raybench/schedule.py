@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from raybench.engines import registry
+from raybench.experiment import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,17 +25,31 @@ WINDOW = 16
 
 @dataclass(frozen=True)
 class Seat:
-    """One device that a worker can be given: the `number`-th of its kind on a node."""
+    """One device that a worker can be given: the `number`-th of its kind on a node.
+
+    Attributes:
+        accelerator: the type of its node's GPUs; "any" where the cluster does not tell.
+    """
 
     kind: str
     node: str
     number: int
     host: str = ""
+    accelerator: str = ANY
+
+    def suits(self, wants: str) -> bool:
+        """Whether it is a device such as `Point.wants`."""
+        return wants in (self.kind, f"{self.kind}/{self.accelerator}")
+
+    @property
+    def device(self) -> str:
+        """What it is on its node: "GPU 0", "core 1"."""
+        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
+        return f"{name} {self.number}"
 
     @override
     def __str__(self) -> str:
-        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
-        return f"{name} {self.number} of {self.host or self.node}"
+        return f"{self.device} of {self.host or self.node}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,7 @@ def plan(
     infeasible = {
         point.id: _shortage(point, devices)
         for point in points
-        if point.workers > devices.get(point.device, 0)
+        if point.workers > devices.get(point.wants, 0)
     }
     indices = [i for i, point in enumerate(points) if point.id not in infeasible]
     steps: list[Step] = []
@@ -145,7 +160,8 @@ def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
         point = step.point
         if not registry.get(point.engine).reads_graph:
             continue
-        plan_of = (point.batch_size, point.inflight) if point.device == "gpu" else None
+        gpu = (point.batch_size, point.inflight, point.accelerator)
+        plan_of = gpu if point.device == "gpu" else None
         key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
         alone = replace(point, workers=1, largest=False)
         shared.setdefault(key, replace(step, point=alone, purpose="prepare"))
@@ -197,8 +213,14 @@ def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]
 
 
 def _shortage(point: Point, devices: Mapping[str, int]) -> str:
-    what = {"gpu": "GPUs", "cpu": "CPU cores"}[point.device]
     return (
-        f"workers={point.workers} needs {point.workers} {what} and the cluster has "
-        f"{devices.get(point.device, 0)}. Use fewer workers or a larger cluster."
+        f"workers={point.workers} needs {point.workers} {named(point.wants)} and the cluster has "
+        f"{devices.get(point.wants, 0)}. Use fewer workers or a larger cluster."
     )
+
+
+def named(wants: str) -> str:
+    """Devices in words: "GPUs", "CPU cores", "GPUs of type H100"."""
+    kind, _, accelerator = wants.partition("/")
+    what = {"gpu": "GPUs", "cpu": "CPU cores"}[kind]
+    return f"{what} of type {accelerator}" if accelerator else what

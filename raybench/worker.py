@@ -64,6 +64,7 @@ class Prepared:
     """What preparing a worker taught.
 
     Attributes:
+        software: versions of libraries and driver on this node, by column of `environment`.
         batch_s: median time of a batch in a short try; seconds.
         first_infer_ms: time of the very first batch.
         fidelity: of the first outputs to fp32; None where not computed.
@@ -82,6 +83,7 @@ class Prepared:
     input_shape: str
     affinity: str
     variables: dict[str, str]
+    software: dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,18 @@ class Look:
         edges: int64, shape (k + 1,): index of the batch at each edge.
         temp_c: float64, shape (k + 1,): of the GPU at each edge; NaN where unknown and for a core,
             whose sensors jump by more than it warms up.
+        latency_ms: median of the batches since the look before; None without one.
+        power_w: of the GPU, last reading; None where unknown.
+        now_c: of the GPU, last reading; None where unknown.
     """
 
     done: int
     edges: NDArray[np.int64]
     edge_ns: NDArray[np.int64]
     temp_c: NDArray[np.float64]
+    latency_ms: float | None = None
+    power_w: float | None = None
+    now_c: float | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ class Worker:
                 its own gets its part, so that a batch too large ends the worker and not the node.
         """
         self._point = point
-        self._device = device = self._take_device(point.device, seat)
+        self._device = device = self._take_device(point.device, seat, point.accelerator)
         self._gpu = nvml.Telemetry(device.uuid)
         engine_class = registry.get(point.engine)
         reason = engine_class.unavailable()
@@ -200,9 +208,10 @@ class Worker:
             input_shape=_shapes(model, point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
+            software=_software(device),
         )
 
-    def _take_device(self, kind: str, seat: int) -> Device:
+    def _take_device(self, kind: str, seat: int, told: str) -> Device:
         devices.pin(self._allowed)  # a process that was kept is pinned to its last device
         if kind == "cpu":
             mine = devices.cores()[seat]
@@ -210,7 +219,7 @@ class Worker:
             return devices.core(mine)
         # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        device = devices.gpu(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0])
+        device = devices.gpu(os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0], told)
         if device.cpus:
             devices.pin(list(device.cpus))
         return device
@@ -298,11 +307,16 @@ class Worker:
         self._cut.edges += [first + int(edge) for edge in fresh.edges[skip:]]
         self._cut.edge_ns += [int(ns) - self._start_ns for ns in fresh.edge_ns[skip:]]
         edge_ns = np.array(self._cut.edge_ns[known:], np.int64)
+        latencies_ns = stream.latencies_since(first)
+        last = self._gpu.samples[-1] if self._gpu.samples else None
         return Look(
             stream.done,
             np.array(self._cut.edges[known:], np.int64),
             edge_ns,
             nvml.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
+            float(np.median(latencies_ns)) / 1e6 if len(latencies_ns) else None,
+            last.power_w if last else None,
+            last.temp_c if last else None,
         )
 
     def halt(self) -> None:
@@ -319,6 +333,11 @@ class Worker:
         """Free the engine."""
         if self._engine is not None:
             self._engine.close()
+
+
+def _software(device: Device) -> dict[str, str | None]:
+    driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
+    return {**environment.software(), "driver_version": driver}
 
 
 def _shapes(model: Model, batch_size: int) -> str:

@@ -135,3 +135,26 @@ def test_a_search_whose_devices_go_away_ends_as_infeasible():
     settled = made.end(probe, failure(NodeDied, 3))
     assert [s.error.status for s in settled] == ["infeasible"]
     assert started(made) == []
+
+
+def test_spread_takes_one_of_each_node_in_turn():
+    more = [*SEATS, Seat("gpu", "b", 2)]
+    assert [str(seat) for seat in pick(more, 2, "spread")] == ["GPU 0 of a", "GPU 0 of b"]
+    assert {seat.node for seat in pick(more, 3, "spread")} == {"a", "b"}
+    assert len(set(pick(more, 5, "spread"))) == 5
+    assert pick(more, 6, "spread") is None
+
+
+def test_a_point_takes_only_devices_of_its_type():
+    experiment, points = made("model=alexnet", "trials=1", "workers=2", "accelerator=[A100,H100]")
+    counted = {"gpu": 4, "gpu/A100": 2, "gpu/H100": 2}
+    seats = [
+        Seat("gpu", node, number, accelerator=kind)
+        for node, kind in (("a", "A100"), ("b", "H100"))
+        for number in (0, 1)
+    ]
+    agenda = Agenda(plan(experiment, points, counted, "gpu").steps, seats, "gpu", 1)
+    found = {start.step.point.accelerator: start.seats for start in started(agenda)}
+    assert found == {"A100": tuple(seats[:2]), "H100": tuple(seats[2:])}
+    agenda.end(agenda.running[0], failure(NodeDied, 0, 1))
+    assert started(agenda) == []  # the other type does not stand in for it

@@ -83,3 +83,27 @@ def test_ids_follow_what_bears_on_the_measurement_and_nothing_else():
     assert replace(point, model_identity="sha256:1").id != point.id
     assert replace(point, measure=replace(point.measure, min_s=3.0)).id != point.id
     assert len(point.id) == 20
+
+
+MIXED = {"gpu": 6, "cpu": 2, "gpu/A100": 2, "gpu/H100": 4}
+
+
+def test_auto_is_every_type_of_a_mixed_cluster_and_grows_over_its_own_devices():
+    found = points("accelerator=auto", "workers=auto", "model=alexnet", devices=MIXED)
+    counts = {(point.accelerator, point.workers) for point in found}
+    assert counts == {("A100", 1), ("A100", 2), ("H100", 1), ("H100", 2), ("H100", 4)}
+
+
+def test_auto_changes_nothing_where_there_is_one_type():
+    (point,) = points(
+        "accelerator=auto", "workers=1", "model=alexnet", devices={"gpu": 2, "gpu/A100": 2}
+    )
+    (same,) = points("workers=1", "model=alexnet", devices={"gpu": 2})
+    assert (point.accelerator, point.id) == ("any", same.id)
+    (named,) = points("accelerator=A100", "workers=1", "model=alexnet", devices={"gpu": 2})
+    assert named.id != same.id
+
+
+def test_cores_have_no_type_of_accelerator():
+    (point,) = points("accelerator=auto", "workers=1", "model=alexnet", "device=cpu", devices=MIXED)
+    assert point.accelerator == "any"

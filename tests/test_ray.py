@@ -1,17 +1,22 @@
 import contextlib
+import io
 import os
+import platform
 import signal
 import threading
 import time
 
 import psutil
 import pytest
+import ray
+from rich.console import Console
 
 import raybench
 from raybench.cluster.pool import gather
 from raybench.cluster.seats import hold
-from raybench.cluster.session import there_is
+from raybench.cluster.session import survey, there_is
 from raybench.config import compose
+from raybench.doctor import of_cluster
 from raybench.driver import make_plan
 from raybench.errors import ClusterError, WorkerDied
 
@@ -253,3 +258,13 @@ def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(me
     assert code == 0
     assert row["status"] == "out_of_memory"
     assert row["memory_limit_bytes"] == 300 * 2**20
+
+
+def test_doctor_prints_a_table_of_the_nodes_and_what_is_in_the_way(cluster):
+    console = Console(record=True, width=200, file=io.StringIO())
+    assert of_cluster(console, cluster, survey(cluster)) == 0
+    text = console.export_text()
+    assert platform.node() in text
+    assert "4 x told GPU" in text
+    assert "openvino, onnxruntime" in text or "onnxruntime, openvino" in text
+    assert ray.__version__ in text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import override
@@ -21,6 +21,7 @@ from raybench.errors import (
     WorkerDied,
 )
 from raybench.measure import clock
+from raybench.models import parcel as parcels
 from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
 if TYPE_CHECKING:
@@ -90,12 +91,34 @@ def gather(
 def actor_class() -> Any:
     """The Worker as an actor: `look` and `halt` run on a thread beside the stream.
 
-    Ray never restarts it and never repeats a call: a trial that was cut off is no trial.
+    Calls that come by the hundred leave no trace in Ray's dashboard, which keeps 10,000 of a job
+    and is to show what the workers do. Ray never restarts it and never repeats a call: a trial that was cut off is no trial.
     """
     import ray
 
     class BenchWorker(Worker):
-        @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+        @override
+        def prepare(
+            self,
+            point: Point,
+            rank: int,
+            seat: int,
+            seed: int,
+            sharers: int = 1,
+            parcel: Sequence[Any] = (),
+        ) -> Prepared:
+            for sent in parcel:
+                fetch = partial(ray.get, sent)
+                path = parcels.here(point.model, point.model_settings, point.model_identity, fetch)
+                point = replace(point, model=path)
+            return super().prepare(point, rank, seat, seed, sharers)
+
+        @ray.method(enable_task_events=False)  # type: ignore[untyped-decorator]
+        @override
+        def clock_ns(self) -> int:
+            return super().clock_ns()
+
+        @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
         @override
         def look(self, known: int) -> Look:
             return super().look(known)
@@ -105,8 +128,29 @@ def actor_class() -> Any:
         def halt(self) -> None:
             super().halt()
 
+    BenchWorker.__qualname__ = "BenchWorker"  # as the dashboard shows it
     options = {"concurrency_groups": {"watch": 1}, "max_restarts": 0, "max_task_retries": 0}
     return ray.remote(**options)(BenchWorker)
+
+
+def _parcel(point: Point) -> list[Any]:
+    """The model's files in the object store, in a list so that only who asks gets them.
+
+    Empty for models that need no files, and where Ray was started by this process on this machine.
+    """
+    import ray
+
+    context = ray.get_runtime_context()
+    if not parcels.travels(point.model) or not context.runtime_env.get("py_modules"):
+        return []
+    return [_sent(context.get_job_id(), point.model, point.model_identity)]
+
+
+@lru_cache(maxsize=16)
+def _sent(_job: str, name: str, _identity: str) -> Any:
+    import ray
+
+    return ray.put(parcels.pack(name))
 
 
 class Pool:
@@ -130,9 +174,10 @@ class Pool:
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
         """
+        parcel = _parcel(self.point)
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
-                self.point, rank, member.seat, seed, sharers[member.node_id]
+                self.point, rank, member.seat, seed, sharers[member.node_id], parcel
             )
             for rank, member in enumerate(self.members)
         ]

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import Interrupted
+from raybench.experiment import ANY
 from raybench.schedule import Seat
 
 if TYPE_CHECKING:
@@ -79,12 +80,16 @@ class Seats:
 
 
 @contextlib.contextmanager
-def hold(nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float) -> Iterator[Seats]:
-    """Hold devices, on as few nodes as possible; they are freed at the end.
+def hold(
+    nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float, placement: str = "pack"
+) -> Iterator[Seats]:
+    """Hold devices; they are freed at the end.
 
     Args:
         nodes: of the cluster.
-        wanted: devices of each kind; all that there are when there are fewer.
+        wanted: devices of each kind, as `Point.wants` has it; all that there are when there are
+            fewer.
+        placement: "pack" holds devices of as few nodes as possible, "spread" of as many.
         timeout_s: longest wait for devices that others use; those are then done without.
     """
     from ray.util.placement_group import placement_group
@@ -93,7 +98,7 @@ def hold(nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float) -
         seat: placement_group(
             [{seat.kind.upper(): 1}], bundle_label_selector=[{"ray.io/node-id": seat.node}]
         )
-        for seat in _chosen(nodes, wanted)
+        for seat in _chosen(nodes, wanted, placement)
     }
     seats = None
     try:
@@ -134,17 +139,20 @@ def _complaint(missing: int, timeout_s: float) -> str | None:
     )
 
 
-def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int]) -> list[Seat]:
-    chosen: list[Seat] = []
-    for kind, count in wanted.items():
-        largest = sorted(nodes, key=lambda node: node.devices.get(kind, 0), reverse=True)
+def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int], placement: str) -> list[Seat]:
+    chosen: dict[Seat, None] = {}
+    for wants, count in wanted.items():
         every = [
-            Seat(kind, node.node_id, number, node.hostname)
-            for node in largest
+            Seat(kind, node.node_id, number, node.hostname, node.accelerator or ANY)
+            for kind in ("gpu", "cpu")
+            for node in sorted(nodes, key=lambda node: node.devices.get(kind, 0), reverse=True)
             for number in range(node.devices.get(kind, 0))
         ]
-        chosen += every[:count]
-    return chosen
+        suited = [seat for seat in every if seat.suits(wants)]
+        if placement == "spread":
+            suited.sort(key=lambda seat: seat.number)
+        chosen |= dict.fromkeys(suited[:count])
+    return list(chosen)
 
 
 def _start(group: Any, kind: str, label: str) -> Any:

@@ -5,28 +5,42 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import raybench
+from raybench.cluster import preflight
+from raybench.engines import registry
 from raybench.errors import ClusterError
-from raybench.machine import devices, environment, nvml
+from raybench.machine import devices, environment, hindrance, nvml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 NAMESPACE = "raybench"
+SURVEY_S = 60.0
+"""Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
 OBJECT_STORE_BYTES = 256 << 20
 """Traces and reports pass through it, never batches."""
-PROBE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine of the cluster and its devices, as Ray counts them."""
+    """One machine of the cluster and its devices, as Ray counts them.
+
+    Attributes:
+        devices: number of each kind, gpu and cpu.
+        accelerator: type of its GPUs by its labels or resources; None where the cluster is silent.
+        labels: of the node, Ray's own among them.
+    """
 
     node_id: str
     hostname: str
     devices: Mapping[str, int]
+    accelerator: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,25 +50,56 @@ class Session:
     Attributes:
         nodes: alive ones.
         dashboard_url: with scheme; None when there is no dashboard.
+        attached: it ran before, and will run on.
+        asks_for_token: of whoever opens the dashboard.
     """
 
     nodes: tuple[Node, ...]
     dashboard_url: str | None
+    attached: bool = False
+    asks_for_token: bool = False
 
     @property
     def devices(self) -> dict[str, int]:
-        """Number of devices of each kind in the whole cluster."""
-        return {kind: sum(n.devices.get(kind, 0) for n in self.nodes) for kind in ("gpu", "cpu")}
+        """Number of devices of each kind, and of each type of GPU as "gpu/H100"."""
+        found = Counter({"gpu": 0, "cpu": 0})
+        for node in self.nodes:
+            found.update(node.devices)
+            if node.accelerator and node.devices.get("gpu", 0):
+                found[f"gpu/{node.accelerator}"] += node.devices["gpu"]
+        return dict(found)
+
+    def selected(self, labels: Mapping[str, str]) -> Session:
+        """The cluster with only the nodes that have these labels.
+
+        Raises:
+            ClusterError: when no node has them, with the labels that there are.
+        """
+        kept = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
+        if not kept:
+            own = {
+                f"{name}={value}"
+                for node in self.nodes
+                for name, value in node.labels.items()
+                if name != "ray.io/node-id"
+            }
+            raise ClusterError(
+                f"No node has the labels of cluster.select={dict(labels)}. "
+                f"There are: {', '.join(sorted(own)) or 'none'}."
+            )
+        return replace(self, nodes=kept)
 
 
 def there_is(joined: Session | None, counted: Mapping[str, int]) -> str:
     """What there is, host by host, for a refusal; `counted` is this machine's, when not joined."""
     nodes = joined.nodes if joined else (Node("", socket.gethostname(), counted),)
-    return "; ".join(
-        f"{node.hostname} has {node.devices.get('gpu', 0)} GPUs and "
-        f"{node.devices.get('cpu', 0)} CPU cores"
-        for node in nodes
-    )
+    return "; ".join(f"{node.hostname} has {offers(node)}" for node in nodes)
+
+
+def offers(node: Node) -> str:
+    """A node's devices in words."""
+    of = f" of type {node.accelerator}" if node.accelerator else ""
+    return f"{node.devices.get('gpu', 0)} GPUs{of} and {node.devices.get('cpu', 0)} CPU cores"
 
 
 def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
@@ -76,12 +121,12 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     """Start Ray here, or attach to a cluster; disconnect at the end.
 
     Args:
-        address: None starts Ray; "auto" or "host:port" attaches.
+        address: None starts Ray; "auto" or "host:port" attaches, after a preflight.
         told: devices that an embedded cluster is to have.
         dashboard: whether an embedded cluster runs Ray's dashboard.
 
     Raises:
-        ClusterError: when there is no cluster at the address, within a few seconds.
+        ClusterError: when the cluster at the address cannot be joined, within a few seconds.
     """
     if address is None:
         # Ray then keeps to the loopback address, as it does on systems where it makes no clusters;
@@ -97,7 +142,8 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
-        yield Session(_nodes(ray), f"http://{url}" if url else None)
+        token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
+        yield Session(_nodes(ray), f"http://{url}" if url else None, address is not None, token)
     finally:
         ray.shutdown()
 
@@ -120,38 +166,22 @@ def _embed(ray: Any, told: Mapping[str, int], dashboard: bool) -> Any:
 
 
 def _attach(ray: Any, address: str) -> Any:
-    if address.startswith("ray://"):
-        raise ClusterError(
-            f"cluster.address={address!r} is a Ray Client address, whose calls take a detour. "
-            "Use host:port of the head node, or run this command inside ray job submit."
-        )
-    if address != "auto":
-        _probe(address)
+    gate = preflight.check(address)
     try:
         return ray.init(
-            address=address, log_to_driver=False, logging_level="error", namespace=NAMESPACE
+            address=gate.address,
+            _node_ip_address=gate.here,
+            log_to_driver=False,
+            logging_level="error",
+            namespace=NAMESPACE,
+            # nodes that lack this package, or hold another version of it, get this one
+            runtime_env={"py_modules": [str(Path(raybench.__file__).parent)]},
         )
     except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())[:300]
         raise ClusterError(
             f"No Ray cluster could be joined at cluster.address={address!r}: {words}. "
-            "Check the address, the token (RAY_AUTH_TOKEN) and that Ray and Python are the same there."
-        ) from error
-
-
-def _probe(address: str) -> None:
-    """Refuse a dead address in seconds; Ray itself takes 40 and then exits the process."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdigit():
-        raise ClusterError(
-            f"cluster.address={address!r} is not host:port. Write for example 10.0.0.1:6379."
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
-    except OSError as error:
-        raise ClusterError(
-            f"Nothing answers at cluster.address={address!r}: {error}. "
-            "Start a head node there with ray start --head, or correct the address."
+            "Look into the head node's log, /tmp/ray/session_latest/logs/gcs_server.out."
         ) from error
 
 
@@ -164,39 +194,114 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
                 "gpu": int(node["Resources"].get("GPU", 0)),
                 "cpu": int(node["Resources"].get("CPU", 0)),
             },
+            _accelerator(node),
+            dict(node.get("Labels") or {}),
         )
-        for node in ray.nodes()
+        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeManagerHostname"]))
         if node["Alive"]
     )
 
 
+def _accelerator(node: Mapping[str, Any]) -> str | None:
+    """By the label that Ray or an administrator gave, else by Ray's resource of that name."""
+    label = (node.get("Labels") or {}).get("ray.io/accelerator-type")
+    prefix = "accelerator_type:"
+    told = (name.removeprefix(prefix) for name in node["Resources"] if name.startswith(prefix))
+    return label or next(told, None)
+
+
+# ---------------------------------------------------------------- facts about nodes
+
+
 def survey(session: Session) -> list[dict[str, Any]]:
-    """Facts about every node, gathered there."""
+    """Facts about every node, gathered there; see `here`.
+
+    Raises:
+        ClusterError: naming a node that cannot run raybench, and why.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0)(here)
+    look = ray.remote(num_cpus=0, max_retries=0)(here)
     calls = [
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n.node_id, False)).remote(
-            dict(n.devices)
-        )
-        for n in session.nodes
+        look.options(
+            name=f"survey {node.hostname}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
+        ).remote(dict(node.devices), node.accelerator)
+        for node in session.nodes
     ]
-    found: list[dict[str, Any]] = ray.get(calls, timeout=60)
     return [
-        {**facts, "node_id": node.node_id} for facts, node in zip(found, session.nodes, strict=True)
+        {**_told(node, call), "node_id": node.node_id}
+        for node, call in zip(session.nodes, calls, strict=True)
     ]
 
 
-def here(counted: Mapping[str, int]) -> dict[str, Any]:
-    """Facts about this machine, with so many devices of each kind, by product name.
+def _told(node: Node, call: Any) -> dict[str, Any]:
+    import ray
 
-    `gpus` holds what the driver tells of each GPU; the driver's own facts are the machine's too.
+    try:
+        facts: dict[str, Any] = ray.get(call, timeout=SURVEY_S)
+    except Exception as error:
+        last = [line for line in str(error).splitlines() if line.strip()][-1:]
+        raise ClusterError(
+            f"Node {node.hostname} cannot run raybench: {' '.join(last).strip()[:300]}. "
+            "Install raybench's requirements there (pip install raybench), or leave the node out "
+            "with cluster.select."
+        ) from error
+    return facts
+
+
+def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str, Any]:
+    """Facts about this machine, with so many devices of each kind.
+
+    `devices` counts them by product name and `offers` by kind; `gpus` holds what the driver tells
+    of each GPU; the driver's own facts are the machine's too. `missing` says why an engine cannot
+    run here, None where it can; `hindrances` what is in the way of a fair measurement.
     """
     held = {devices.cpu_name(): counted.get("cpu", 0)}
     gpus = nvml.inventory()
     if counted.get("gpu", 0):
-        held[gpus[0].name if gpus else devices.TOLD_GPU] = counted["gpu"]
+        held[gpus[0].name if gpus else devices.told_gpu(accelerator)] = counted["gpu"]
     told = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in gpus]
     driver = {name: told[0].get(name) for name in environment.DRIVER} if told else {}
-    return {**environment.snapshot(), **driver, "devices": held, "gpus": told}
+    return {
+        **environment.snapshot(),
+        **driver,
+        "devices": held,
+        "offers": dict(counted),
+        "gpus": told,
+        "hindrances": hindrance.hindrances(told),
+        "missing": {name: registry.get(name).unavailable() for name in registry.names()},
+    }
+
+
+def taken(session: Session) -> list[str]:
+    """Devices that other work on the cluster holds, each kind in a line."""
+    import ray
+
+    free = ray.available_resources()
+    lines = []
+    for kind, name in (("gpu", "GPUs"), ("cpu", "CPU cores")):
+        held = session.devices[kind] - int(free.get(kind.upper(), 0))
+        if held > 0:
+            lines.append(f"{held} of {session.devices[kind]} {name} are held by other work on Ray")
+    return lines
+
+
+def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The facts about nodes that offer devices; about all where none does."""
+    return [node for node in facts if any(node["offers"].values())] or list(facts)
+
+
+def differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Versions in which nodes that offer devices differ, each in a line."""
+    lines = []
+    for name in (*environment.software(), *environment.DRIVER, "kernel"):
+        by_value: dict[str, list[str]] = {}
+        for node in measuring(facts):
+            value = str(node.get(name) or "none")
+            by_value.setdefault(value, []).append(str(node.get("hostname")))
+        if len(by_value) > 1:
+            told = (f"{value} on {', '.join(hosts)}" for value, hosts in sorted(by_value.items()))
+            lines.append(f"{name.removesuffix('_version')}: {'; '.join(told)}")
+    return lines

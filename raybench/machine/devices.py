@@ -46,10 +46,6 @@ class Device:
     cpus: tuple[int, ...] = ()
 
 
-TOLD_GPU = "told GPU"
-"""The name of a GPU that nothing but the cluster's word stands for."""
-
-
 def cores() -> tuple[int, ...]:
     """One logical CPU for each physical core that this process may use, highest number first.
 
@@ -115,11 +111,21 @@ def gpu_count() -> int:
     return len(nvml.inventory())
 
 
-def gpu(visible: str) -> Device:
+def told_gpu(accelerator: str | None) -> str:
+    """The name of a GPU that nothing but the cluster's word stands for.
+
+    Args:
+        accelerator: its type, when the cluster tells of one; "any" or None when not.
+    """
+    return "told GPU" if accelerator in (None, "any") else f"told {accelerator}"
+
+
+def gpu(visible: str, accelerator: str | None = None) -> Device:
     """The GPU that this process sees as CUDA ordinal 0, told apart by its UUID where possible.
 
     Args:
         visible: the first entry of CUDA_VISIBLE_DEVICES: an index or a UUID.
+        accelerator: its type by the cluster's word, for a GPU that no driver confirms.
     """
     from raybench.machine import nvml
 
@@ -139,7 +145,7 @@ def gpu(visible: str) -> Device:
                 numa_node=entry.numa_node,
                 cpus=share(sorted(allowed), sharers.index(entry.uuid), len(sharers)),
             )
-    return Device("gpu", TOLD_GPU, 0, None, visible, told=True)
+    return Device("gpu", told_gpu(accelerator), 0, None, visible, told=True)
 
 
 FEWEST_CPUS = 2

@@ -68,7 +68,7 @@ _TROUBLE = (
 def snapshot() -> dict[str, Any]:
     """The host's part of a row of the `environment` table, by column name."""
     facts: dict[str, Any] = {name: _known(probe) for name, probe in _PROBES.items()}
-    facts |= {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
+    facts |= software()
     facts |= _known(_checkout) or {"raybench_git_sha": None, "git_dirty": None}
     return facts
 
@@ -93,6 +93,12 @@ def environment_id(*nodes: Mapping[str, Any]) -> str:
     )
     text = kinds[0] if len(kinds) == 1 else f"[{','.join(kinds)}]"
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def software() -> dict[str, str | None]:
+    """Versions that bear on a number, by column of the `environment` table."""
+    facts = {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
+    return facts | {name: _known(_PROBES[name]) for name in ("python_version", "raybench_version")}
 
 
 def _known(probe: Callable[[], T]) -> T | None:

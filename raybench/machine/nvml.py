@@ -7,6 +7,7 @@ container, on a MIG slice, on an older board): that figure is None and the other
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import time
 from dataclasses import dataclass
@@ -278,11 +279,38 @@ def environment(uuid: str) -> dict[str, Any]:
             "pcie_gen": ask("DeviceGetCurrPcieLinkGeneration", handle),
             "pcie_width": ask("DeviceGetCurrPcieLinkWidth", handle),
             "pcie_gen_max": ask("DeviceGetMaxPcieLinkGeneration", handle),
+            "topology_json": _topology(nvml, handle),
             "driver_version": _text(ask("SystemGetDriverVersion")),
             "cuda_driver_version": f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
         }
     finally:
         nvml.close()
+
+
+_PATHS = {0: "INT", 10: "PIX", 20: "PXB", 30: "PHB", 40: "NODE", 50: "SYS"}
+"""How far up two boards meet, as nvidia-smi topo says it: on one board, at one PCIe switch, several
+switches, a host bridge, within a NUMA node, across them."""
+_NVLINK, _OK = 2, 0
+_MOST_LINKS = 36
+
+
+def _topology(nvml: _Nvml, handle: Any) -> str | None:
+    """The way from a GPU to each other of its host, as JSON by UUID: "NV18", "PIX" ... "SYS".
+
+    None where there is no other, or the driver won't tell.
+    """
+    ways: dict[str, str | None] = {}
+    for index in range(nvml.ask("DeviceGetCount") or 0):
+        other = nvml.ask("DeviceGetHandleByIndex", index)
+        uuid = _text(nvml.ask("DeviceGetUUID", other))
+        if uuid is None or uuid == _text(nvml.ask("DeviceGetUUID", handle)):
+            continue
+        if nvml.ask("DeviceGetP2PStatus", handle, other, _NVLINK) == _OK:
+            links = (nvml.ask("DeviceGetNvLinkState", handle, k) for k in range(_MOST_LINKS))
+            ways[uuid] = f"NV{sum(state == 1 for state in links)}"
+        else:
+            ways[uuid] = _PATHS.get(nvml.ask("DeviceGetTopologyCommonAncestor", handle, other))
+    return json.dumps(ways, sort_keys=True) if any(ways.values()) else None
 
 
 def compute_processes(uuid: str) -> tuple[int, ...] | None:

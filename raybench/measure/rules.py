@@ -371,6 +371,9 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "clock_varied": Flag("information", "The clock moved during the window."),
         "node_load": Flag("information", "Others used over 10 % of all CPUs of a node."),
         "steal": Flag("information", "Other virtual machines took over 1 % of the workers' cores."),
+        "uneven": Flag(
+            "information", "Workers differ in their devices or in versions of libraries or drivers."
+        ),
         "lowered_priority": Flag("information", "The workers yield to other processes (niceness)."),
         "temp_rising": Flag("information", "The device was still warming when measuring began."),
         "imbalance": Flag("information", "The fastest worker beat the slowest by more than 5 %."),
@@ -428,6 +431,7 @@ class Evidence:
         copy_frac: median time of the slower copy of a batch over the median time to compute it.
         compute_cov: standard deviation of the device's compute time over its mean.
         harness_frac: time of the measuring loop over that of a batch.
+        uneven: the workers' devices or software differ.
     """
 
     warm: WarmUp
@@ -455,6 +459,7 @@ class Evidence:
     copy_frac: float | None = None
     compute_cov: float | None = None
     harness_frac: float | None = None
+    uneven: bool = False
 
 
 def evidence(
@@ -528,6 +533,7 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "node_load": _above(evidence.node_load_frac, NODE_LOAD),
         "clock_skew": _above(evidence.clock_skew, CLOCK_SKEW),
         "steal": _above(evidence.steal_frac, STEAL),
+        "uneven": evidence.uneven,
         "lowered_priority": _above(evidence.nice, 0),
         "clock_low": evidence.clock_frac is not None and evidence.clock_frac < CLOCK_LOW,
         "clock_varied": _above(evidence.clock_cv, CLOCK_VARIED),

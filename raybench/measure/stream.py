@@ -164,6 +164,11 @@ class Stream:
         """Completion stamps of batches `first`, `first`+1, ... that are in; int64, shape (m,)."""
         return self._column(2, first, self.done)
 
+    def latencies_since(self, first: int) -> NDArray[np.int64]:
+        """Submission to completion of the same batches, in ns; int64, shape (m,)."""
+        last = self.done
+        return self._column(2, first, last) - self._column(0, first, last)
+
     def _column(self, row: int, first: int, last: int) -> NDArray[np.int64]:
         pieces = []
         for index in range(first // CHUNK, -(-last // CHUNK)):

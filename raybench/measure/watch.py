@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """How one running worker is doing, as of the last look; None for what is not known.
+
+    Attributes:
+        host: where it runs.
+        device: in words, e.g. "GPU 0"; one worker at a time has it on that host.
+        items_per_s: over the last blocks.
+        latency_ms: median of the batches since the look before.
+        power_w: of the device, last reading.
+        temp_c: of the device, last reading.
+    """
+
+    host: str
+    device: str
+    items_per_s: float | None
+    latency_ms: float | None
+    power_w: float | None
+    temp_c: float | None
 
 
 class Watch:

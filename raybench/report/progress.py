@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.live import Live
@@ -13,10 +13,11 @@ from typing_extensions import override
 from raybench.report.table import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
+    from raybench.measure.watch import Pulse
     from raybench.schedule import Plan, Step
 
 
@@ -42,8 +43,12 @@ class View(Protocol):
         most_s: float,
         items_per_s: float | None,
         relative: float | None,
+        pulses: Sequence[Pulse] = (),
     ) -> None:
-        """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width."""
+        """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width.
+
+        `pulses` tell of each worker.
+        """
         ...
 
     def row(self, number: int, row: Mapping[str, Any]) -> None:
@@ -91,6 +96,83 @@ def ending(row: Mapping[str, Any]) -> str:
     return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
 
 
+NODES_SHOWN = 16
+"""Nodes that the live view has a line for."""
+
+
+def node_lines(pulses: Sequence[Pulse]) -> list[str]:
+    """A line for each node of a running point: its workers, their rate and how they feel."""
+    hosts: dict[str, list[Pulse]] = {}
+    for pulse in pulses:
+        hosts.setdefault(pulse.host, []).append(pulse)
+    width = max(map(len, hosts), default=0)
+    lines = [f"      {host:<{width}}  {_condition(mine)}" for host, mine in sorted(hosts.items())]
+    if len(lines) > NODES_SHOWN:
+        lines[NODES_SHOWN:] = [f"      and {len(lines) - NODES_SHOWN} more nodes"]
+    return lines
+
+
+def _condition(pulses: Sequence[Pulse]) -> str:
+    rates = [pulse.items_per_s for pulse in pulses if pulse.items_per_s is not None]
+    words = [f"{len(pulses)} x {pulses[0].device.split()[0]}"]
+    if rates:
+        words.append(f"{sum(rates):,.0f} items/s")
+    for name, unit, worst in (
+        ("latency_ms", "ms", max),
+        ("power_w", "W", sum),
+        ("temp_c", "°C", max),
+    ):
+        known = [value for pulse in pulses if (value := getattr(pulse, name)) is not None]
+        if known:
+            words.append(f"{worst(known):,.0f} {unit}")
+    return "  ".join(words)
+
+
+class Several:
+    """Tells many views what it is told."""
+
+    def __init__(self, *views: View) -> None:
+        self._views = views
+
+    def skipped(self, number: int, step: Step, status: str) -> None:
+        """To all."""
+        for view in self._views:
+            view.skipped(number, step, status)
+
+    def step(self, number: int, step: Step) -> None:
+        """To all."""
+        for view in self._views:
+            view.step(number, step)
+
+    def phase(self, number: int, name: str) -> None:
+        """To all."""
+        for view in self._views:
+            view.phase(number, name)
+
+    def look(
+        self,
+        number: int,
+        gone_s: float,
+        most_s: float,
+        items_per_s: float | None,
+        relative: float | None,
+        pulses: Sequence[Pulse] = (),
+    ) -> None:
+        """To all."""
+        for view in self._views:
+            view.look(number, gone_s, most_s, items_per_s, relative, pulses)
+
+    def row(self, number: int, row: Mapping[str, Any]) -> None:
+        """To all."""
+        for view in self._views:
+            view.row(number, row)
+
+    def note(self, text: str) -> None:
+        """To all."""
+        for view in self._views:
+            view.note(text)
+
+
 class Lines:
     """One line an event: for logs, pipes and batch systems. No control codes."""
 
@@ -119,6 +201,7 @@ class Lines:
         most_s: float,
         items_per_s: float | None,
         relative: float | None,
+        pulses: Sequence[Pulse] = (),
     ) -> None:
         """Running rates are for the live view."""
 
@@ -178,11 +261,14 @@ class LiveLine(Lines):
         most_s: float,
         items_per_s: float | None,
         relative: float | None,
+        pulses: Sequence[Pulse] = (),
     ) -> None:
         """Show the running rate and how far its interval has come."""
         rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
         known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
-        self._running[number].detail = f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}"
+        running = self._running[number]
+        running.detail = f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}"
+        running.nodes = node_lines(pulses) if len(pulses) > 1 else []
         self._show()
 
     @override
@@ -200,22 +286,21 @@ class LiveLine(Lines):
         self._live.update(self.shown())
 
     def shown(self) -> Text:
-        """What moves, as it stands: two lines for each step that runs."""
+        """What moves, as it stands: two lines for each step that runs, and one a node."""
         left = max(self._left_s - (time.monotonic() - self._estimated), 0)
-        lines = [
-            line
-            for number, shown in sorted(self._running.items())
-            for line in (
+        lines: list[str] = []
+        for number, shown in sorted(self._running.items()):
+            last = number == max(self._running)
+            lines += [
                 f"[{number + 1}/{self._steps}] {shown.title}",
-                f"      {shown.phase} {shown.detail}",
-            )
-        ]
-        if lines:
-            lines[-1] += f"  (about {duration(left)} left)"
+                f"      {shown.phase} {shown.detail}"
+                + (f"  (about {duration(left)} left)" if last else ""),
+                *shown.nodes,
+            ]
         return Text("\n".join(lines[-SHOWN:]), style="cyan", overflow="ellipsis", no_wrap=True)
 
 
-SHOWN = 16
+SHOWN = 24
 """Lines that may move; points beyond that are at work unseen."""
 
 
@@ -226,3 +311,4 @@ class _Shown:
     title: str
     phase: str = ""
     detail: str = ""
+    nodes: list[str] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raybench.errors import ConfigError, ResultsError, nearest
-from raybench.results.files import Files
+from raybench.results.files import Files, open_files
 from raybench.results.schema import SCHEMAS, TABLES
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
 
 _NEWEST = b"raybench.newest_ns"
@@ -41,14 +41,14 @@ def load(
     """
     if table not in TABLES:
         raise ResultsError(f"Table {table!r} does not exist. {nearest(table, TABLES)}")
-    files = Files(root)
+    files = open_files(root)
     _check(files)
     rows, skipped = read(files, table)
     if skipped:
         warnings.warn(_complaint(files, skipped), stacklevel=2)
     if not rows.num_rows and (table == "trials" or not read(files, "trials", ["trial"])[0]):
         raise ResultsError(
-            f"Results folder {str(files.root)!r} holds no finished trial. "
+            f"Results folder {files.root!r} holds no finished trial. "
             "Run an experiment into it with results.dir=PATH."
         )
     if runs is not None:
@@ -66,7 +66,7 @@ def compact(
     many files stay the truth: a run that is deleted there is gone. Only when the whole folder of a
     table is gone, its compact file stands alone. It may be deleted or made again at any time.
     """
-    files = Files(root)
+    files = open_files(root)
     _check(files)
     for table in tables:
         newest = max(files.listing(table).values(), default=0)
@@ -100,7 +100,7 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
         fresh = [name for name in fresh if name in committed]
-    united, parts = [], []
+    united = []
     target = _target(table, wanted)
     if compacted is not None:
         kept = (known & listing.keys()) - set(fresh)
@@ -108,13 +108,13 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
             names = pa.array(list(kept), pa.string())
             compacted = compacted.filter(pc.is_in(_names(compacted), names))
         united.append(compacted)
-    for name in fresh:
-        part = _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped)
-        if part is not None:
-            parts.append(part)
-        if len(parts) == TOGETHER:
-            united, parts = [*united, _unite(parts, target, skipped)], []
-    return _unite([*united, *parts], target, skipped), skipped
+    for begin in range(0, len(fresh), TOGETHER):
+        found = files.each(
+            lambda name: _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped),
+            fresh[begin : begin + TOGETHER],
+        )
+        united.append(_unite([part for part in found if part is not None], target, skipped))
+    return _unite(united, target, skipped), skipped
 
 
 def encode(rows: pa.Table) -> bytes:
@@ -138,15 +138,16 @@ def encode(rows: pa.Table) -> bytes:
 
 
 def _check(files: Files) -> None:
-    if not os.path.isdir(files.root):  # unlike Path.is_dir these two never raise
-        what = "is a file" if os.path.exists(files.root) else "does not exist"
+    kind = files.kind()
+    if kind != "folder":
+        what = "is a file" if kind == "file" else "does not exist"
         raise ResultsError(
-            f"Results folder {str(files.root)!r} {what}. "
+            f"Results folder {files.root!r} {what}. "
             "Give the folder that an experiment wrote, by default results/."
         )
-    if not files.check_format() and not files.path("trials").is_dir():
+    if not files.check_format() and files.kind("trials") != "folder":
         raise ResultsError(
-            f"Folder {str(files.root)!r} is not a results folder: it has no raybench.json. "
+            f"Folder {files.root!r} is not a results folder: it has no raybench.json. "
             "Give the folder that an experiment wrote, by default results/."
         )
 
@@ -178,7 +179,7 @@ def _read_compacted(
     files: Files, table: str, columns: list[str] | None, skipped: list[str]
 ) -> pa.Table | None:
     name = f"compact/{table}.parquet"
-    if not files.path(name).is_file():
+    if files.kind(name) != "file":
         return None
     return _read_part(files, table, name, columns, skipped)
 
@@ -239,7 +240,7 @@ def _conform(part: pa.Table, schema: pa.Schema, skipped: list[str]) -> list[pa.T
 def _complaint(files: Files, skipped: list[str]) -> str:
     shown = "; ".join(skipped[:3])
     more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
-    return f"Left out of {str(files.root)!r}: {shown}{more}."
+    return f"Left out of {files.root!r}: {shown}{more}."
 
 
 def select(rows: pa.Table, point_ids: Sequence[str], environment_id: str) -> pa.Table:

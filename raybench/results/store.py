@@ -32,7 +32,7 @@ import pyarrow as pa
 import raybench
 from raybench.errors import ResultsError
 from raybench.experiment import METHOD_VERSION
-from raybench.results.files import FORMAT_FILE, FORMAT_VERSION, Files
+from raybench.results.files import FORMAT_FILE, FORMAT_VERSION, Files, open_files
 from raybench.results.load import compact, encode, read, uncompacted
 from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
 
@@ -64,9 +64,9 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.files = Files(root)
+        self.files = open_files(root)
         self.warnings: list[str] = []
-        _make_folder(self.files)
+        self.files.make()
         if not self.files.check_format():
             _refuse_strangers(self.files)
             facts = {"format_version": FORMAT_VERSION, "written_by": raybench.__version__}
@@ -177,7 +177,8 @@ class Run:
             where = "could not be kept elsewhere either."
             if self._refuge is not None:
                 folder = self._refuge.root
-                where = f"are kept; bring them back with: cp -r {folder}/. {self._files.root}/"
+                command = self._files.copying.format(folder, self._files.root)
+                where = f"are kept; bring them back with: {command}"
             raise ResultsError(f"{error} Rows just measured {where}") from error
 
     def write_environment(self, rows: Sequence[Row]) -> None:
@@ -215,7 +216,7 @@ def _flee(contents: Mapping[str, bytes]) -> Files | None:
     """Write to the first place that takes it; None when there is none."""
     for parent in (tempfile.gettempdir(), *REFUGES):
         try:
-            refuge = Files(
+            refuge = open_files(
                 tempfile.mkdtemp(prefix="raybench-rescued-", dir=os.path.expanduser(parent))
             )
             _write_each(refuge, contents)
@@ -310,29 +311,11 @@ def ulid() -> str:
     return "".join(_CROCKFORD[value >> 5 * place & 31] for place in reversed(range(26)))
 
 
-def _make_folder(files: Files) -> None:
-    root = str(files.root)
-    way_out = "Choose another folder with results.dir=PATH."
-    if os.path.exists(root) and not os.path.isdir(root):  # these two never raise
-        raise ResultsError(f"Results folder {root!r} is a file. {way_out}")
-    try:
-        files.root.mkdir(parents=True, exist_ok=True)
-        probe = files.path(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
-        probe.touch()  # root may write where the mode forbids it, and not on a read-only disk
-        probe.unlink()
-    except OSError as error:
-        raise ResultsError(
-            f"Results folder {root!r} cannot be written: {error.strerror or error}. {way_out}"
-        ) from error
-    if not os.access(files.root, os.W_OK | os.X_OK):
-        raise ResultsError(f"Results folder {root!r} cannot be written. {way_out}")
-
-
 def _refuse_strangers(files: Files) -> None:
-    others = sorted(p.name for p in files.root.iterdir() if not p.name.startswith("."))
+    others = files.strangers()
     if others:
         raise ResultsError(
-            f"Results folder {str(files.root)!r} holds something else ({others[0]!r}) and no "
+            f"Results folder {files.root!r} holds something else ({others[0]!r}) and no "
             f"{FORMAT_FILE}. Choose a new or empty folder with results.dir=PATH."
         )
 

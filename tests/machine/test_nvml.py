@@ -218,3 +218,11 @@ def test_throttling_counts_samples_inside_the_window_only() -> None:
     assert told["throttle_thermal_frac"] == 0.25
     assert told["throttle_hw_frac"] == 0.25
     assert (told["temp_c_start"], told["temp_c_end"], told["temp_c_max"]) == (51, 55, 55)
+
+
+def test_the_way_to_other_boards_is_told_as_nvidia_smi_tells_it(driver: FakeNvml) -> None:
+    assert nvml.environment("GPU-0")["topology_json"] is None
+    driver.told["nvmlDeviceGetTopologyCommonAncestor"] = 40
+    assert nvml.environment("GPU-0")["topology_json"] == '{"GPU-1": "NODE"}'
+    driver.told |= {"nvmlDeviceGetP2PStatus": 0, "nvmlDeviceGetNvLinkState": 1}
+    assert nvml.environment("GPU-0")["topology_json"] == '{"GPU-1": "NV36"}'

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from raybench.experiment import MeasureSettings, ModelSettings, Point
-from raybench.report.progress import LiveLine, duration, ending
+from raybench.measure.watch import Pulse
+from raybench.report.progress import LiveLine, duration, ending, node_lines
 from raybench.schedule import Plan, Step
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
@@ -61,3 +62,16 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     assert "batch 1" not in left
     assert "batch 2" in left
     assert "without: GPU 3." in screen.getvalue()
+
+
+def test_every_node_has_a_line_with_its_workers_and_how_they_feel():
+    pulses = [
+        Pulse("node-b", "GPU 0", 1000.0, 2.0, 300.0, 60.0),
+        Pulse("node-a", "GPU 0", 1100.0, 2.0, None, None),
+        Pulse("node-b", "GPU 1", 1200.4, 3.0, 310.0, 71.0),
+    ]
+    first, second = node_lines(pulses)
+    assert first.split("  ") == ["", "", "", "node-a", "1 x GPU", "1,100 items/s", "2 ms"]
+    assert second.strip() == "node-b  2 x GPU  2,200 items/s  3 ms  610 W  71 °C"
+    many = [Pulse(f"n{k:03}", "core 0", None, None, None, None) for k in range(40)]
+    assert node_lines(many)[-1].strip() == "and 24 more nodes"

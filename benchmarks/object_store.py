@@ -1,0 +1,75 @@
+"""A grid whose rows go to s3:// (moto's server on loopback): killed in the middle, resumed, shown.
+
+python benchmarks/object_store.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+import raybench
+
+ROOT = "s3://bucket/here/results"
+WORDS = (
+    "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
+    "cluster.gpus=2", "cluster.dashboard=false", "grid.workers=[1,2]", "batch_size=[32,64,128]",
+    "preset=quick", "measure.min_s=2", "measure.max_s=3", "measure.look_s=0.5",
+    f"results.dir={ROOT}",
+)  # fmt: skip
+POINTS, KILLED_AFTER = 6, 2
+
+
+def start() -> subprocess.Popen[str]:
+    """Raybench on this machine, its output on a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "raybench", *WORDS],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Returns 0 when nothing was lost and nothing measured twice."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1",
+        AWS_ENDPOINT_URL=f"http://{host}:{port}", AWS_EC2_METADATA_DISABLED="true",
+    )  # fmt: skip
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    first = start()
+    assert first.stdout is not None
+    told = 0
+    for line in first.stdout:
+        told += "items/s" in line
+        if told == KILLED_AFTER:
+            break
+    first.kill()
+    first.wait()
+    kept = raybench.load(ROOT)
+    print(f"killed after {told} rows were told: {kept.num_rows} are there")
+    began = time.monotonic()
+    second = start()
+    said, _ = second.communicate()
+    rows = raybench.load(ROOT)
+    points = set(rows["point_id"].to_pylist())
+    again = said.count("kept (ok)")
+    print(f"resumed: exit code {second.returncode}, {again} kept, {rows.num_rows} rows of "
+          f"{len(points)} points, {time.monotonic() - began:.0f} s")  # fmt: skip
+    shown = subprocess.run(
+        [sys.executable, "-m", "raybench", "show", ROOT], capture_output=True, text=True
+    )
+    print(shown.stdout or shown.stderr)
+    server.stop()
+    whole = kept.num_rows >= told and rows.num_rows == len(points) == POINTS
+    return 0 if whole and second.returncode == shown.returncode == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

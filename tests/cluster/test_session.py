@@ -1,0 +1,42 @@
+import re
+
+import pytest
+
+from raybench.cluster import session as sessions
+from raybench.cluster.session import Node, Session
+from raybench.errors import ClusterError
+
+A = Node("1", "a", {"gpu": 2, "cpu": 8}, "A100", {"rack": "r1", "pool": "bench"})
+B = Node("2", "b", {"gpu": 4, "cpu": 8}, "H100", {"rack": "r2", "pool": "bench"})
+HEAD = Node("3", "head", {"gpu": 0, "cpu": 2}, None, {"rack": "r1"})
+CLUSTER = Session((A, B, HEAD), None, attached=True)
+
+
+def facts(node, **told):
+    return {"hostname": node.hostname, "offers": dict(node.devices), "devices": {"x": 1}, **told}
+
+
+def test_devices_are_counted_by_kind_and_by_type():
+    assert CLUSTER.devices == {"gpu": 6, "cpu": 18, "gpu/A100": 2, "gpu/H100": 4}
+
+
+def test_labels_choose_nodes_and_none_is_refused_with_what_there_is():
+    assert CLUSTER.selected({}).nodes == (A, B, HEAD)
+    assert CLUSTER.selected({"rack": "r1", "pool": "bench"}).nodes == (A,)
+    with pytest.raises(ClusterError, match=re.escape("There are: pool=bench, rack=r1, rack=r2.")):
+        CLUSTER.selected({"rack": "r3"})
+
+
+def test_nodes_that_differ_are_told_apart_version_by_version():
+    told = [facts(A, openvino_version="1"), facts(B, openvino_version="2", kernel="6")]
+    found = sessions.differences([*told, facts(HEAD, openvino_version="1")])
+    assert found == ["openvino: 1 on a, head; 2 on b", "kernel: 6 on b; none on a, head"]
+    assert sessions.differences(told[:1]) == []
+
+
+def test_a_node_without_devices_makes_no_difference():
+    bare = {**facts(HEAD, openvino_version="3"), "offers": {"gpu": 0, "cpu": 0}}
+    told = [bare, facts(A, openvino_version="1")]
+    assert sessions.differences(told) == []
+    assert sessions.measuring(told) == told[1:]
+    assert sessions.measuring(told[:1]) == told[:1]

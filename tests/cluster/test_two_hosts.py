@@ -1,0 +1,17 @@
+"""Two hosts on this machine, where it can have them; benchmarks/two_hosts.py tries more."""
+
+import hosts
+import pytest
+import two_hosts
+
+
+def test_a_gang_works_on_two_hosts_and_a_cut_cable_costs_one_point():
+    reason = hosts.missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with hosts.two_hosts() as both:
+        for host in "ab":
+            both.start(host, "--num-gpus=2", *(["--include-dashboard=false"] * (host == "a")))
+        scene = two_hosts.Scene(both)
+        two_hosts.gang_of_both(scene)
+        two_hosts.cut(scene)

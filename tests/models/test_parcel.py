@@ -1,0 +1,53 @@
+import numpy as np
+import onnx
+import pytest
+from tiny_graphs import tiny_conv
+
+from raybench.experiment import ModelSettings
+from raybench.models import parcel as parcels
+from raybench.models.source import identity
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A graph whose weights lie in a file beside it."""
+    path = tmp_path / "mine" / "tiny.onnx"
+    path.parent.mkdir()
+    onnx.save_model(
+        tiny_conv(), path, save_as_external_data=True, location="tiny.weights", size_threshold=0
+    )
+    return path
+
+
+def test_a_node_without_the_files_gets_the_same_model(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    wanted = identity(str(model), ModelSettings())
+    parcel = parcels.pack(str(model))
+    assert set(parcel.files) == {"tiny.onnx", "tiny.weights"}
+    fetched = []
+    for path in (model, model.with_name("tiny.weights")):
+        path.unlink()
+    for _ in range(2):
+        path = parcels.here(
+            str(model), ModelSettings(), wanted, lambda: fetched.append(1) or parcel
+        )
+        assert identity(path, ModelSettings()) == wanted
+    assert len(fetched) == 1
+
+
+def test_a_node_that_has_the_files_fetches_nothing_and_another_file_does_not_pass(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    wanted, parcel = identity(str(model), ModelSettings()), parcels.pack(str(model))
+    assert parcels.here(str(model), ModelSettings(), wanted, pytest.fail) == str(model)
+    weights = model.with_name("tiny.weights")
+    (np.fromfile(weights, np.uint8) ^ 1).tofile(weights)
+    path = parcels.here(str(model), ModelSettings(), wanted, lambda: parcel)
+    assert path != str(model)
+    assert identity(path, ModelSettings()) == wanted
+
+
+def test_models_of_the_zoo_do_not_travel():
+    assert not parcels.travels("alexnet")
+    assert parcels.travels("mine.onnx")
