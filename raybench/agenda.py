@@ -101,6 +101,7 @@ class Agenda:
         self._placement = placement
         self._waiting = list(steps)
         self._seats = list(seats)
+        self._all = sorted(self._seats, key=lambda seat: (seat.node, seat.number))
         self._free = set(self._seats)
         self._isolation = isolation
         self._retries = retries
@@ -177,6 +178,10 @@ class Agenda:
         point = step.point
         suspects = self._suspects.get(_key(step), set())
         usable = [seat for seat in self._seats if seat.suits(point.wants)]
+        if step.device is not None:
+            wanted = [seat for seat in self._all if seat.suits(point.wants)]
+            mine = wanted[step.device % len(wanted)] if wanted else None
+            usable = [seat for seat in usable if seat == mine] or usable
         if len(set(usable) - suspects) >= point.workers:
             usable = [seat for seat in usable if seat not in suspects]
         taken = {seat.node for start in self._running for seat in start.seats}

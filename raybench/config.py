@@ -108,6 +108,18 @@ class AxesSpec:
 
 
 @dataclass(frozen=True)
+class ScalingSettings:
+    """What speedup is held against.
+
+    Attributes:
+        baseline: "one" is one worker on whatever device; "solo" measures one worker on every device
+            in turn, once a trial, for speedup over the same devices each alone.
+    """
+
+    baseline: Literal["one", "solo"] = "one"
+
+
+@dataclass(frozen=True)
 class Settings:
     """The schema of everything that can be set; an unknown key is refused."""
 
@@ -125,6 +137,7 @@ class Settings:
     device: DeviceSettings = field(default_factory=DeviceSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     results: ResultsSettings = field(default_factory=ResultsSettings)
+    scaling: ScalingSettings = field(default_factory=ScalingSettings)
 
 
 @dataclass(frozen=True)
@@ -419,6 +432,7 @@ def _experiment(
         trials=_positive("trials", settings.trials),
         seed=settings.seed,
         order=settings.order,
+        solo=settings.scaling.baseline == "solo",
         memory_limit_bytes=parse_bytes("device.memory_limit", settings.device.memory_limit),
     )
 

@@ -253,7 +253,8 @@ def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict
     most: dict[str, int] = {}
     for step in steps:
         kind = step.point.wants
-        most[kind] = max(most.get(kind, 0), step.point.workers)
+        needed = step.point.workers if step.device is None else there[kind]
+        most[kind] = max(most.get(kind, 0), needed)
     return most if isolation == "cluster" else {kind: there[kind] for kind in most}
 
 

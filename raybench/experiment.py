@@ -163,6 +163,7 @@ class Experiment:
         seed: of the order of points and of the synthetic data.
         order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
         memory_limit_bytes: devices are treated as no larger than this.
+        solo: points of one worker are measured on every device in turn, once a trial.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Experiment:
     seed: int
     order: str
     memory_limit_bytes: int | None
+    solo: bool = False
 
 
 def worker_counts(devices: int) -> tuple[int, ...]:

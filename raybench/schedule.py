@@ -60,6 +60,7 @@ class Step:
         index: the point's place in the plan.
         trial: from 0.
         number: the step's place in the plan.
+        device: which device of its kind, in the order of nodes and numbers; None for any.
         purpose: "measure"; "fit" only asks whether the point fits, "prepare" only makes what the
             node then has: neither leaves a row.
     """
@@ -68,6 +69,7 @@ class Step:
     index: int
     trial: int
     number: int = 0
+    device: int | None = None
     purpose: Literal["measure", "fit", "prepare"] = "measure"
 
 
@@ -144,9 +146,25 @@ def plan(
                 visit = _there_and_back(points, visit)
             if trial == 0:
                 visit = _small_batches_first(points, visit)
-        steps += [Step(points[i], i, trial, len(steps) + k) for k, i in enumerate(visit)]
+        for i in visit:
+            for each, device in _devices(experiment, points[i], trial, devices):
+                steps.append(Step(points[i], i, each, len(steps), device))
     side_by_side = max(devices.values(), default=1) if isolation == "gpu" else 1
     return Plan(tuple(points), tuple(steps), infeasible, side_by_side)
+
+
+def _devices(
+    experiment: Experiment, point: Point, trial: int, devices: Mapping[str, int]
+) -> list[tuple[int, int | None]]:
+    """Trials of a point in one round, each with its device; several when devices are alone.
+
+    Trial k of a point that is measured alone is on device k modulo their number, so that more
+    trials or another run go on where these ended.
+    """
+    if not experiment.solo or point.workers > 1:
+        return [(trial, None)]
+    there = devices[point.device]
+    return [(trial * there + device, device) for device in range(there)]
 
 
 def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -164,7 +182,7 @@ def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
         plan_of = gpu if point.device == "gpu" else None
         key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
         alone = replace(point, workers=1, largest=False)
-        shared.setdefault(key, replace(step, point=alone, purpose="prepare"))
+        shared.setdefault(key, replace(step, point=alone, device=None, purpose="prepare"))
     return tuple(shared.values())
 
 

@@ -158,3 +158,22 @@ def test_a_point_takes_only_devices_of_its_type():
     assert found == {"A100": tuple(seats[:2]), "H100": tuple(seats[2:])}
     agenda.end(agenda.running[0], failure(NodeDied, 0, 1))
     assert started(agenda) == []  # the other type does not stand in for it
+
+
+def test_a_step_of_one_device_waits_for_it_and_takes_another_only_when_it_is_gone():
+    made = agenda("workers=1", "scaling.baseline=solo", isolation="gpu")
+    seats = {start.step.device: start.seats[0] for start in started(made)}
+    assert seats == dict(enumerate(SEATS))
+    one = agenda("workers=1", "scaling.baseline=solo", isolation="cluster")
+    order = []
+    while found := started(one):
+        order.append((found[0].step.device, found[0].seats[0]))
+        one.end(found[0], None)
+    assert sorted(order, key=lambda pair: pair[0]) == list(enumerate(SEATS))
+    lost = agenda("workers=1", "scaling.baseline=solo", isolation="cluster")
+    (first,) = started(lost)
+    lost.end(first, failure(NodeDied, 0))
+    left = [seat for seat in SEATS if seat.node != first.seats[0].node]
+    while found := started(lost):
+        assert found[0].seats[0] in left
+        lost.end(found[0], None)

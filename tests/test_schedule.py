@@ -68,3 +68,12 @@ def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
     assert all(step.purpose == "prepare" and step.point.workers == 1 for step in on_cores)
     assert len(shared("gpu", "onnxruntime")) == 8
     assert shared("gpu", "simulated") == ()
+
+
+def test_alone_every_device_measures_a_point_of_one_worker_once_a_trial():
+    experiment, points = made("model=alexnet", "workers=[1,2]", "trials=2", "scaling.baseline=solo")
+    steps = plan(experiment, points, DEVICES).steps
+    alone = [(s.trial, s.device) for s in steps if s.point.workers == 1]
+    assert sorted(alone) == [(k, k % 4) for k in range(8)]
+    assert [(s.trial, s.device) for s in steps if s.point.workers == 2] == [(0, None), (1, None)]
+    assert len({step.number for step in steps}) == len(steps)
