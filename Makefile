@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m raybench experiment=scaling
@@ -12,9 +12,17 @@ demo: $(VENV)/.demo
 test: check
 	$(BIN)/python -m pytest
 
+# Chromium for the test that opens a report; without one that test is skipped and says so.
+browser:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core > /dev/null; \
+	else echo "Chromium is not here and cannot be installed: apt-get install chromium, as root."; fi
+
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check raybench tests benchmarks
-	$(BIN)/ruff check raybench tests benchmarks
+	$(BIN)/ruff format --check raybench tests benchmarks examples
+	$(BIN)/ruff check raybench tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -1,7 +1,7 @@
 """What raybench is on one NVIDIA GPU: checks, batch ladder, overheads, memory, telemetry, stability.
 
-First the plans are built, many at a time: a builder keeps one core of the host busy and the GPU for
-a few per cent of the time. Then the jobs run one after another in a process of their own
+First the plans are built, several at a time: a builder keeps one core of the host busy and the GPU
+for a small part of the time. Then the jobs run one after another in a process of their own
 (gpu_worker.py), most telling first, until the budget is spent; what is done is skipped next time.
 Rows go to RESULTS/rows.jsonl, the tables to RESULTS/table.md and, last, to the terminal.
 
@@ -507,7 +507,7 @@ def _case_table(title: str, rows: list[Row]) -> str:
         case = f"{row.get('model')} {row.get('precision')} {row.get('batch_size')}"
         cells = [
             case,
-            row.get("options", ""),
+            _unusual(row.get("options")),
             str(row.get("inflight", "")),
             "on" if row.get("transfers") else "off",
             row["status"],
@@ -521,6 +521,12 @@ def _case_table(title: str, rows: list[Row]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _unusual(options: str | None) -> str:
+    """The options that are not those of every case."""
+    given = json.loads(options or "{}")
+    return ", ".join(f"{k}={v}" for k, v in given.items() if BUILDER.get(k) != v)
 
 
 def _nvml_table(rows: list[Row]) -> str:

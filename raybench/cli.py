@@ -1,12 +1,14 @@
 """The command line: a verb, then key=value words; one call; an exit code.
 
-Exit codes: 0 every point has a final row and none failed; 1 some failed; 2 usage or
-configuration, nothing was started; 130 interrupted, rows kept.
+Exit codes: 0 every point has a final row and none failed; 1 some failed, or `compare` found a
+regression; 2 usage or configuration, nothing was started; 3 `compare --strict` is undecided; 130
+interrupted, rows kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,10 @@ verbs
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can do and what is in the way
   show DIR  the table of a results folder
+  compare A B
+            what became faster or slower, point by point; a gate for CI
+  report DIR...
+            one offline page, the same figures as files, and Markdown
 
 examples
   raybench experiment=scaling
@@ -36,6 +42,8 @@ examples
   raybench plan experiment=paper device=gpu cluster.gpus=4
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
+  raybench compare old new by=engine_version format=markdown
+  raybench report results other/results out=report by=device
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers
@@ -43,6 +51,8 @@ keys
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
   cluster.isolation=cluster|node|gpu    cluster.retries=N
+  of report: out=DIR  title=TEXT  by=FACTOR  base=VALUE  scaling.mode=weak|strong
+             usd_per_device_hour=PRICE
 """
 
 
@@ -125,6 +135,12 @@ def _doctor(words: list[str]) -> int:
     return doctor.examine(words)
 
 
+def _compare(words: list[str]) -> int:
+    from raybench import gate
+
+    return gate.gate(words)
+
+
 def _show(words: list[str]) -> int:
     from raybench import run
 
@@ -134,10 +150,35 @@ def _show(words: list[str]) -> int:
     return 0
 
 
+def _report(words: list[str]) -> int:
+    from raybench.report.answers import question
+    from raybench.report.report import report
+
+    options = dict(word.split("=", 1) for word in words if _is_option(word))
+    folders = [word for word in words if not _is_option(word)]
+    if not folders:
+        raise ConfigError("report takes results folders. Write: raybench report results")
+    out, title = options.pop("out", None), options.pop("title", None)
+    written = report(folders, out, title=title, question=question(options))
+    for note in written.notes:
+        print(f"raybench: {note}", file=sys.stderr)
+    others = len(written.files) - 1
+    print(f"Report  {written.page}")
+    print(f"        {others} files beside it: report.md, and figures/ as SVG and PNG")
+    return 0
+
+
+def _is_option(word: str) -> bool:
+    """A folder may have an equals sign in its name."""
+    return "=" in word and not os.path.isdir(word)
+
+
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
     "list": _list,
     "doctor": _doctor,
     "show": _show,
+    "compare": _compare,
+    "report": _report,
 }

@@ -27,13 +27,10 @@ from raybench.experiment import (
     ModelSettings,
     parse_axis,
 )
+from raybench.house import HOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-DATA = Path(__file__).parent / "_data"
-HOUSE = DATA if DATA.is_dir() else Path(__file__).parent.parent
-"""Where conf/ and experiments/ lie: inside an installed wheel, or in the checkout."""
 
 
 @dataclass(frozen=True)

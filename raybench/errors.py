@@ -6,7 +6,8 @@ RaybenchError
 │   ├── ModelError          a file that is not a usable ONNX model, or lacks something
 │   ├── EngineUnavailable   the engine's library is missing or unusable here
 │   ├── ClusterError        no cluster, or not enough devices in it
-│   └── ResultsError        a results folder that cannot be read or written
+│   ├── ResultsError        a results folder that cannot be read or written
+│   └── ComparisonRefused   two sets of rows that are not alike
 └── PointError              one point ended without a number; becomes a row, the grid goes on
     ├── OutOfMemory         the batch, the graph or the engine did not fit
     ├── Unsupported         this engine cannot do that on this device
@@ -56,6 +57,10 @@ class ClusterError(UsageError):
 
 class ResultsError(UsageError):
     """A results folder that cannot be read or written."""
+
+
+class ComparisonRefused(UsageError):
+    """Two sets of rows that are not alike in something that nobody said may differ."""
 
 
 class PointError(RaybenchError):

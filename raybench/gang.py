@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from raybench import row as rows
 from raybench.cluster import pool as pools
 from raybench.errors import PointError, Refused
 from raybench.measure import hardware, rules
+from raybench.measure.clock import watched
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.watch import Pulse, Watch
 
@@ -23,17 +25,20 @@ if TYPE_CHECKING:
     from raybench.config import Request
     from raybench.engines.base import Layer
     from raybench.experiment import Experiment
+    from raybench.measure.clock import Clock
     from raybench.measure.rules import Limits
     from raybench.measure.stream import Trace
     from raybench.report.progress import View
     from raybench.schedule import Step
     from raybench.statistics import Floats
-    from raybench.worker import Look
+    from raybench.worker import Look, Prepared
 
 RECENT_BLOCKS = 4
 """Blocks that a running rate is the mean of."""
 LOOK_S = 0.5
-"""Least time between two looks."""
+"""Usual time between two looks."""
+SOON_S = 0.05
+"""Time to the next look when the block that a rule waits for is about to end."""
 SLACK_S = 120.0
 """How far past its longest time a stream may go before its own backstop ends it."""
 STALL_BATCHES = 20.0
@@ -80,10 +85,10 @@ class Gang:
             prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
             if step.purpose != "measure":
                 return rows.Tables({})
-            gang = rows.Gang(pool.members, prepared, pool.clocks())
             limits = rules.limits(step.point.measure, max(p.batch_s for p in prepared))
-            streamed = self._stream(pool, gang, limits)
-            gang = replace(gang, clocks_after=pool.clocks())
+            before = pool.clocks()
+            streamed = self._stream(pool, prepared, before, limits)
+            gang = rows.Gang(pool.members, prepared, watched(before, pool.clocks()))
             layers = self._layers(pool)
             pool.release()
             if kept:
@@ -125,20 +130,23 @@ class Gang:
             return pool.layers(self.request.cluster.prepare_timeout_s)
         return ()
 
-    def _stream(self, pool: Pool, gang: rows.Gang, limits: Limits) -> Streamed:
+    def _stream(
+        self, pool: Pool, prepared: Sequence[Prepared], clocks: Sequence[Clock], limits: Limits
+    ) -> Streamed:
         """Let all workers stream; look on, and halt them when the rules say so."""
         settings = limits.settings
-        batch_s = min(prepared.batch_s for prepared in gang.prepared)
+        batch_s = min(each.batch_s for each in prepared)
         longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
         expected = int(longest_s / batch_s) if batch_s > 0 else 0
         block_ns = int(limits.block_s * 1e9)
-        start_ns = pool.start(list(gang.clocks), longest_s + SLACK_S, block_ns, expected)
-        slowest_s = max(prepared.batch_s for prepared in gang.prepared)
+        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns, expected)
+        slowest_s = max(each.batch_s for each in prepared)
         stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * slowest_s)
         watch = Watch(len(pool.members), pool.point.batch_size)
         warm, stop = rules.WarmUp("not_yet"), rules.Stop()
         while stop.state == "measuring":
-            if pool.wait(max(limits.span_s, LOOK_S)):
+            left_s = rules.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
+            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
                 break
             looks = pool.look(stall_s)
             for rank, seen in enumerate(looks):
@@ -219,7 +227,7 @@ def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) ->
     columns = {**rows.loaded(gang), **streamed.summary.trial}
     kind = gang.prepared[0].device.kind
     evidence = rules.evidence(streamed.warm, streamed.stop.last, trials, columns, kind)
-    evidence = replace(evidence, others=gang.flags(streamed.summary.trial["window_s"]))
+    evidence = replace(evidence, uneven=gang.uneven)
     raised = rules.flags(evidence)
     return {
         "verdict": rules.verdict(raised, limits.settings.verdict_best),

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from raybench.cluster.pool import Clock, Member
+    from raybench.cluster.pool import Member
     from raybench.engines.base import Layer
     from raybench.errors import PointError
     from raybench.experiment import Experiment, Point
+    from raybench.measure.clock import Watched
     from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
     from raybench.schedule import Step
@@ -24,36 +25,20 @@ if TYPE_CHECKING:
 
 Columns = dict[str, Any]
 
-CLOCK_RATE = 5e-4
-"""Chosen here: a clock that runs so much faster or slower biases its worker's rate by a tenth of
-the usual target. NTP never corrects a clock faster than by this (500 ppm)."""
-
 
 @dataclass(frozen=True)
 class Gang:
-    """Who measured: members of the pool, what they prepared, how their clocks stood.
-
-    Attributes:
-        clocks_after: how they stood when the streams had ended; empty when that was not asked.
-    """
+    """Who measured: members of the pool, what they prepared, how their clocks went."""
 
     members: Sequence[Member]
     prepared: Sequence[Prepared]
-    clocks: Sequence[Clock]
-    clocks_after: Sequence[Clock] = ()
+    clocks: Sequence[Watched]
 
-    def flags(self, window_s: float) -> tuple[str, ...]:
-        """What the workers' software and clocks say against a window of that length."""
+    @property
+    def uneven(self) -> bool:
+        """Whether its workers differ in their devices or in versions of libraries or drivers."""
         kinds = {(p.device.name, tuple(sorted(p.software.items()))) for p in self.prepared}
-        rate = max(map(_least_shift_s, self.clocks, self.clocks_after), default=0.0) / window_s
-        raised = {"uneven": len(kinds) > 1, "clock_skew": rate > CLOCK_RATE}
-        return tuple(name for name, up in raised.items() if up)
-
-
-def _least_shift_s(before: Clock, after: Clock) -> float:
-    """How far a clock moved against the driver's, at least: both offsets have their own error."""
-    error_ns = (before.round_trip_ns + after.round_trip_ns) / 2
-    return max(abs(after.offset_ns - before.offset_ns) - error_ns, 0.0) / 1e9
+        return len(kinds) > 1
 
 
 @dataclass(frozen=True)
@@ -147,7 +132,8 @@ def loaded(gang: Gang) -> Columns:
         "notes": sorted({note for p in gang.prepared for note in p.engine.notes}),
         "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
         "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
-        "clock_bound_us": max(clock.round_trip_ns for clock in gang.clocks) / 2e3,
+        "clock_bound_us": max(clock.bound_ns for clock in gang.clocks) / 1e3,
+        "clock_skew": max(clock.skew for clock in gang.clocks),
         "harness_us_per_batch": max(prepared.harness_us for prepared in gang.prepared),
     }
 
@@ -191,9 +177,11 @@ def workers(gang: Gang, summary: Summary) -> list[Columns]:
                 "env_allowlist": prepared.variables,
                 "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.engine.notes),
-                "clock_offset_us": clock.offset_ns / 1e3,
-                "clock_rtt_us": clock.round_trip_ns / 1e3,
-                "clock_bound_us": clock.round_trip_ns / 2e3,
+                "clock_offset_us": clock.before.offset_ns / 1e3,
+                "clock_offset_end_us": clock.after.offset_ns / 1e3,
+                "clock_rtt_us": clock.before.round_trip_ns / 1e3,
+                "clock_bound_us": clock.bound_ns / 1e3,
+                "clock_skew": clock.skew,
             }
         )
     return rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from raybench.analysis.repeats import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cluster import session as sessions
 from raybench.cluster.monitor import Monitor
@@ -178,15 +179,22 @@ def _announce_nodes(console: Console, joined: Session, differences: list[str]) -
 
 def _table(request: Request, plan: Plan, environment_id: str) -> None:
     ids = [point.id for point in plan.points]
-    rows = select(load(request.results.dir), ids, environment_id)
     folder = request.results.dir
+    rows, workers = (
+        select(load(folder, table), ids, environment_id) for table in ("trials", "workers")
+    )
     steps = [f'python -c "import raybench; print(raybench.load({folder!r}))"']
     if request.experiment.preset == "quick":
         steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
     if "unstable" in rows["verdict"].to_pylist():
         steps.insert(0, "rerun=unstable measures the unstable points again, on a quieter machine")
     sys.stdout.write("\n")
-    print_table(scaling(rows).as_table(), where=f"{folder}/trials (Parquet)", next_steps=steps)
+    print_table(
+        scaling(rows, workers),
+        trials=repeats(rows),
+        where=f"{folder}/trials (Parquet)",
+        next_steps=steps,
+    )
 
 
 def show_plan(request: Request, joined: Session | None) -> None:
@@ -204,4 +212,6 @@ def show_plan(request: Request, joined: Session | None) -> None:
 
 def show(folder: str) -> None:
     """Print the table of a results folder."""
-    print_table(scaling(load(folder)).as_table(), where=f"{folder}/trials (Parquet)")
+    rows = load(folder)
+    made = scaling(rows, load(folder, "workers"))
+    print_table(made, trials=repeats(rows), where=f"{folder}/trials (Parquet)")

@@ -41,8 +41,9 @@ LAYER_BATCHES = 20
 MEMORY_SHARE = 0.9
 """Part of a node's memory that all workers together may map."""
 
-PROBE_S = 0.25
-"""How long a loaded engine is tried out to learn the time of a batch."""
+PROBE_S = 0.1
+"""How long a loaded engine is tried out to learn the time of a batch, which only sets how long
+blocks must be: it matters where a batch takes that long, and then one tells."""
 
 
 @dataclass(frozen=True)

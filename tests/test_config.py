@@ -29,7 +29,7 @@ def test_sizes_follow_the_kind_of_device():
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
     measure = composed("experiment=smoke", "measure.max_s=9").experiment.measure
-    assert (measure.max_s, measure.min_s, measure.block_s) == (9.0, 2.0, 0.25)
+    assert (measure.max_s, measure.min_s, measure.block_s) == (9.0, 2.0, 0.2)
     assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
 
 

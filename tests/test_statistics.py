@@ -251,6 +251,19 @@ def test_ratio_ci_by_hand():
     assert (span.value, span.lo, span.hi) == pytest.approx((2, 2 * math.exp(-h), 2 * math.exp(h)))
 
 
+def test_many_ratios_at_once_are_each_alone():
+    rng = np.random.default_rng(5)
+    sides = [statistics.logs(np.exp(0.01 * rng.standard_normal(n))) for n in (2, 3, 5, 10)]
+    sides.append(statistics.logs(np.array([7.0, 7.0])))
+    pairs = [(a, b) for a in sides for b in sides]
+    for found, (a, b) in zip(statistics.ratios_of(pairs), pairs, strict=True):
+        alone = statistics.ratio_of(a, b)
+        assert (found.value, found.lo, found.hi) == pytest.approx((alone.value, alone.lo, alone.hi))
+    assert statistics.ratios_of([]) == []
+    with pytest.raises(ValueError, match="2 trials"):
+        statistics.ratios_of([(sides[0], statistics.logs(np.array([1.0])))])
+
+
 def test_ratio_of_constant_sides_is_exact():
     span = statistics.ratio_ci(np.array([4.0, 4.0]), np.array([2.0, 2.0]))
     assert span.lo == span.value == span.hi == pytest.approx(2)

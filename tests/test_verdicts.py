@@ -49,6 +49,8 @@ def test_an_even_device_is_stable_and_its_noise_is_covered(judged):
     assert row["advice"] is None
     assert row["items_per_s"] == pytest.approx(10_000, rel=0.03)
     assert row["harness_us_per_batch"] > 0
+    assert row["clock_skew"] == 0  # one host has one clock
+    assert row["clock_bound_us"] > 0
 
 
 def test_a_device_that_throttles_inside_the_window_is_a_step_and_unstable(judged):
@@ -138,3 +140,4 @@ def test_load_on_another_core_is_told_as_load_of_the_node(on_a_core):
     assert worker["cpu_affinity"] != str(cpu)
     beside_own = row["node_load_frac"] * os.cpu_count() - worker["foreign_load_frac"]
     assert beside_own > 0.5  # CPUs, less what the machine gave to others
+    assert ("node_load" in row["flags"]) == (row["node_load_frac"] > 0.1)

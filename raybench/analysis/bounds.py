@@ -13,6 +13,20 @@ BOUNDS = ("host", "copies", "power", "heat", "hardware", "slow_device", "neighbo
 """What can hold a point back, the likeliest cause of poor scaling first."""
 
 
+_OTHERS = {
+    "foreign_process": "another process used the device",
+    "foreign_load": "others used the workers' own cores",
+    "steal": "other virtual machines took the workers' cores",
+}
+_TELLING = frozenset(
+    {
+        "host_bound", "enqueue_bound", "throttled_power", "throttled_thermal", "throttled_hw",
+        "imbalance", *_OTHERS,
+    }
+)  # fmt: skip
+"""Flags that tell of a bound."""
+
+
 @dataclass(frozen=True)
 class Bound:
     """Something that holds a point back, and what tells so.
@@ -35,11 +49,12 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         base: the same series at its smallest number of workers; its clock is the reference.
         slowest: the worker that was behind the others.
     """
-    if not cell.flags and not cell.typical:
+    copies = _copies(cell)
+    if copies is None and _TELLING.isdisjoint(cell.flags):
         return ()
     found = {
         "host": _host(cell),
-        "copies": _copies(cell),
+        "copies": copies,
         "power": _throttled(
             cell, base, "throttled_power", "throttle_power_frac", "the power limit"
         ),
@@ -71,15 +86,15 @@ def _host(cell: Cell) -> str | None:
 
 def _copies(cell: Cell) -> str | None:
     """Copies overlap with compute and with each other: the longest of the three bounds."""
-    compute = cell.get("compute_ms_median")
-    copies = {"in": cell.get("h2d_ms_median"), "out": cell.get("d2h_ms_median")}
+    get = cell.typical.get
+    compute, copy_in, copy_out = map(get, ("compute_ms_median", "h2d_ms_median", "d2h_ms_median"))
     flagged = "copy_bound" in cell.flags
-    longest = max(copies.items(), key=lambda item: item[1] or 0.0)
-    if compute is None or longest[1] is None:
+    ms = max(copy_in or 0.0, copy_out or 0.0)
+    if compute is None or not ms:
         return _sentence([], "the device waited for copies") if flagged else None
-    if not flagged and longest[1] <= compute:
+    if not flagged and ms <= compute:
         return None
-    way, ms = longest
+    way = "in" if ms == copy_in else "out"
     return f"Copying a batch {way} took {ms:.3g} ms, computing it {compute:.3g} ms."
 
 
@@ -111,12 +126,7 @@ def _slow(cell: Cell, slowest: Slowest | None) -> str | None:
 
 
 def _neighbours(cell: Cell) -> str | None:
-    others = {
-        "foreign_process": "another process used the device",
-        "foreign_load": "others used the workers' own cores",
-        "steal": "other virtual machines took the workers' cores",
-    }
-    told: list[str | None] = [text for flag, text in others.items() if flag in cell.flags]
+    told: list[str | None] = [text for flag, text in _OTHERS.items() if flag in cell.flags]
     return _sentence(told, "") if told else None
 
 

@@ -20,7 +20,7 @@ def as_table(kind: type[Any], items: Iterable[Any]) -> pa.Table:
     """The items, all of one dataclass, as rows.
 
     A field that holds a dataclass becomes that one's columns, without prefix; tuples become lists.
-    Columns named as in `trials` have its type, unit and description.
+    Columns that stand in `trials` with such values have its type, unit and description.
     """
     paths = _paths(kind)
     rows = list(items)
@@ -56,9 +56,14 @@ def _bare(hint: Any) -> Any:
 
 
 def _column(name: str, hint: Any) -> pa.Field:
+    several = get_origin(hint) is tuple
+    own = pa.list_(_ARROW[get_args(hint)[0]]) if several else _ARROW[hint]
     stored = SCHEMAS["trials"]
-    if name in stored.names:
+    if name in stored.names and _kind(stored.field(name).type) == _kind(own):
         return stored.field(name)
-    if get_origin(hint) is tuple:
-        return pa.field(name, pa.list_(_ARROW[get_args(hint)[0]]))
-    return pa.field(name, _ARROW[hint])
+    return pa.field(name, own)  # a name that means something else there keeps its own type
+
+
+def _kind(column: pa.DataType) -> str:
+    tests = (pa.types.is_integer, pa.types.is_floating)
+    return next((test.__name__ for test in tests if test(column)), str(column))

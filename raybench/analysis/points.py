@@ -6,9 +6,13 @@ handled as columns; objects are made for cells only, since a table may hold a hu
 
 from __future__ import annotations
 
+import gc
 import math
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -17,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
-from raybench.statistics import Logs, Span, ratio_of, t_quantile
+from raybench.statistics import Logs, Span, ratio_of, ratios_of, t_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -71,6 +75,7 @@ TYPICAL = (
     "j_per_item",
     "avg_power_w",
     "sm_clock_mhz_mean",
+    "cpu_mhz_mean",
     "temp_c_max",
     "throttle_power_frac",
     "throttle_thermal_frac",
@@ -81,7 +86,7 @@ TYPICAL = (
     "usd_per_gpu_hour",
 )
 """Columns of which a cell gives the median over its trials."""
-SAID = ("dialect", "energy_source", "device_kind", "ci_level", "ci_method")
+SAID = ("run_id", "dialect", "energy_source", "ci_level", "model_identity")
 """Columns of which a cell gives the value of its newest trial."""
 
 
@@ -157,20 +162,22 @@ def cells(trials: pa.Table, *, metric: str = "items_per_s", mode: str = "weak") 
     if mode == "strong":
         whole = pc.multiply(rows["batch_size"].cast(pa.int64()), rows["workers"].cast(pa.int64()))
         rows = rows.set_column(rows.column_names.index("batch_size"), "batch_size", whole)
-    values = _floats(rows[metric])
+    values = floats(rows[metric])
     good = _mask(pc.equal(rows["status"], "ok")) & ~np.isnan(values)
     series_of, series = _series(rows, good)
-    cell_of = _fold([series_of, _codes(rows["workers"])])
+    cell_of = fold([series_of, codes(rows["workers"])])
     numbers = _groups(cell_of, good & _newest_point(rows, cell_of, good))
-    failures = _groups(_fold([cell_of, _codes(rows["status"])]), ~good)
+    failures = _groups(fold([cell_of, codes(rows["status"])]), ~good)
     made = [
         *_numbered(rows, places, numbers, [series[k] for k in series_of[numbers.last]], metric),
         *_failed(rows, places, failures, [series[k] for k in series_of[failures.last]]),
     ]
-    rank = {key: place for place, key in enumerate(sorted(set(series), key=_order))}
+    different = {id(cell.series): cell.series for cell in made}
+    ordered = sorted(different, key=lambda key: _order(different[key]))
+    rank = {key: place for place, key in enumerate(ordered)}  # equal series are one object here
     return sorted(
         made,
-        key=lambda c: (rank[c.series], c.workers is None, c.workers or 0, not c.ok, c.status),
+        key=lambda c: (rank[id(c.series)], c.workers is None, c.workers or 0, not c.ok, c.status),
     )
 
 
@@ -182,11 +189,27 @@ def singles(trials: pa.Table) -> list[tuple[Series, int, float]]:
     rows, places = _newest(trials)
     if not rows.num_rows:
         return []
-    values = _floats(rows["items_per_s"])
+    values = floats(rows["items_per_s"])
     good = _mask(pc.equal(rows["status"], "ok")) & ~np.isnan(values)
     series_of, series = _series(rows, good)
     one = np.flatnonzero(good & _mask(pc.equal(rows["workers"], 1)))
     return [(series[series_of[k]], int(places[k]), float(values[k])) for k in one.tolist()]
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector away while an answer is built.
+
+    A hundred thousand rows make half a million objects that all stay: it would walk them again and
+    again, a fifth of the time, and find nothing.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def ratio(cell: Cell, base: Cell) -> Span:
@@ -200,6 +223,27 @@ def ratio(cell: Cell, base: Cell) -> Span:
     return Span(value, span.lo, span.hi)
 
 
+def ratios(pairs: Sequence[tuple[Cell, Cell]]) -> list[Span]:
+    """As `ratio` for many pairs at once, each with figures on both sides."""
+    several = [
+        (cell.logs, base.logs)
+        for cell, base in pairs
+        if cell.logs is not None and base.logs is not None
+        if cell.logs.count > 1 and base.logs.count > 1
+    ]
+    spans = iter(ratios_of(several))
+    found = []
+    for cell, base in pairs:
+        value = (cell.mean or 0.0) / base.mean if base.mean else math.nan
+        a, b = cell.logs, base.logs
+        if a is not None and b is not None and a.count > 1 and b.count > 1:
+            span = next(spans)
+            found.append(Span(value, span.lo, span.hi))
+        else:
+            found.append(Span(value, None, None))
+    return found
+
+
 def marks_of(some: Iterable[Cell | None]) -> tuple[str, ...]:
     """The marks of any of these, in the order of `MARKS`."""
     return union(cell.marks for cell in some if cell is not None)
@@ -208,12 +252,36 @@ def marks_of(some: Iterable[Cell | None]) -> tuple[str, ...]:
 def union(marks: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """All that stand in any of these, in the order of `MARKS`."""
     found = {mark for some in marks for mark in some}
-    return tuple(mark for mark in MARKS if mark in found)
+    return tuple(mark for mark in MARKS if mark in found) if found else ()
 
 
 def kin(series: Series, *names: str) -> Series:
     """The series with these factors left open: what series that differ in them have in common."""
     return replace(series, **dict.fromkeys(names))
+
+
+def number(value: float) -> str:
+    """For a sentence: four digits at least, thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def without_numbers(made: Sequence[Cell]) -> tuple[str, ...]:
+    """What to say when cells have nothing to analyse; empty when there is a number."""
+    if not made:
+        return ("There are no rows.",)
+    if any(cell.ok for cell in made):
+        return ()
+    statuses = ", ".join(sorted({cell.status for cell in made}))
+    return (f"No row has a number: {statuses}. The reasons stand in the rows.",)
+
+
+def other_methods(made: Iterable[Cell]) -> tuple[str, ...]:
+    """What to say when rows were measured by different rules; empty when all are of one method."""
+    methods = {cell.series.method_version for cell in made}
+    if len(methods) < 2:
+        return ()
+    names = ", ".join(sorted(str(version) for version in methods))
+    return (f"Rows of methods {names} are not held against one another.",)
 
 
 # --- which rows count -----------------------------------------------------------------------------
@@ -234,7 +302,7 @@ def _newest(trials: pa.Table) -> tuple[pa.Table, Ints]:
     keys = [("run", "ascending"), ("start", "ascending")]
     order = pc.sort_indices(at, sort_keys=keys).to_numpy()
     rows = rows.take(pa.array(order))
-    trial = _fold([_codes(rows[name]) for name in ("point_id", "trial", "environment_id")])
+    trial = fold([codes(rows[name]) for name in ("point_id", "trial", "environment_id")])
     final = _mask(pc.is_in(rows["status"], pa.array(FINAL)))
     best_last = np.lexsort((np.arange(len(trial)), final, trial))
     kept = np.sort(best_last[np.flatnonzero(np.diff(trial[best_last], append=-1))])
@@ -257,7 +325,7 @@ def _with_columns(trials: pa.Table) -> pa.Table:
 
 def _newest_point(rows: pa.Table, cell_of: Ints, good: Bools) -> Bools:
     """Which rows are of the point that the newest good row of their cell is of."""
-    point = _codes(rows["point_id"])
+    point = codes(rows["point_id"])
     newest = np.zeros(int(cell_of.max()) + 1, dtype=np.int64)
     where = np.flatnonzero(good)
     newest[cell_of[where]] = point[where]  # rows are oldest first: the last one to write stays
@@ -268,26 +336,55 @@ def _series(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
     """The series of every row, as a place in the list.
 
     A trial that ended early may not know its device or library: it belongs to the one series that
-    agrees in all that it knows, and stands alone if there are none or several.
+    agrees in all that it knows. If there is none, since no other trial of its batch or precision
+    got further, it is told what all of its environment and engine know alike; else it stands alone.
     """
-    codes = np.stack([_codes(rows[name]) for name in SERIES], axis=1)
+    facts = np.stack([codes(rows[name]) for name in SERIES], axis=1)
     told = np.stack([~_mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
-    of = _fold(list(codes.T))
+    of = fold(list(facts.T))
     first = np.zeros(int(of.max()) + 1, dtype=np.int64)
     first[of] = np.arange(len(of))
-    codes, told = codes[first], told[first]
+    facts, told = facts[first], told[first]
     measured = np.unique(of[good])
     home = np.arange(len(first))
     strangers = np.setdiff1d(np.arange(len(first)), measured)
     for known in {tuple(mask) for mask in told[strangers].tolist()}:
         by_facts: dict[bytes, list[int]] = defaultdict(list)
         for place in measured:
-            by_facts[codes[place][list(known)].tobytes()].append(int(place))
+            by_facts[facts[place][list(known)].tobytes()].append(int(place))
         for place in strangers[(told[strangers] == known).all(axis=1)]:
-            homes = by_facts.get(codes[place][list(known)].tobytes(), [])
+            homes = by_facts.get(facts[place][list(known)].tobytes(), [])
             home[place] = homes[0] if len(homes) == 1 else place
     columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]
-    return home[of], [Series(*values) for values in zip(*columns, strict=True)]
+    series = [Series(*values) for values in zip(*columns, strict=True)]
+    alone = strangers[home[strangers] == strangers].tolist()
+    _tell(series, measured.tolist(), alone)
+    places: dict[Series, int] = {}
+    for place in [*measured.tolist(), *alone]:
+        home[place] = places.setdefault(series[place], place)
+    return home[of], series
+
+
+LEARNT = ("device", "engine_version")
+"""Columns that a trial learns only when it has come far enough."""
+
+
+def _tell(series: list[Series], measured: Sequence[int], alone: Sequence[int]) -> None:
+    """Fill in what strangers did not learn and all of their environment and engine agree in."""
+    known: dict[tuple[Any, str], set[Any]] = defaultdict(set)
+    for place in measured:
+        one = series[place]
+        for name in LEARNT:
+            known[(one.environment_id, one.engine), name].add(getattr(one, name))
+    for place in alone:
+        one = series[place]
+        facts = {name: known[(one.environment_id, one.engine), name] for name in LEARNT}
+        told = {
+            name: next(iter(values))
+            for name, values in facts.items()
+            if getattr(one, name) is None and len(values) == 1
+        }
+        series[place] = replace(one, **told)
 
 
 _NEEDED = (
@@ -348,10 +445,10 @@ class _Groups:
         return [tuple(values[a:b]) for a, b in zip(starts, ends, strict=True)]
 
 
-def _groups(codes: Ints, mask: Bools) -> _Groups:
+def _groups(of: Ints, mask: Bools) -> _Groups:
     rows = np.flatnonzero(mask)
-    order = rows[np.argsort(codes[rows], kind="stable")]
-    start: Ints = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    order = rows[np.argsort(of[rows], kind="stable")]
+    start: Ints = np.flatnonzero(np.diff(of[order], prepend=-1))
     return _Groups(order, start, np.diff(start, append=len(order)))
 
 
@@ -360,7 +457,7 @@ def _numbered(
 ) -> list[Cell]:
     if not series:
         return []
-    values = _floats(rows[metric])[groups.order]
+    values = floats(rows[metric])[groups.order]
     means, lo, hi, intervals = _intervals(rows, groups, values, metric)
     newest = rows.take(pa.array(groups.last))
     verdicts = _worst(rows["verdict"], groups)
@@ -428,12 +525,12 @@ def _failed(rows: pa.Table, places: Ints, groups: _Groups, series: list[Series])
 
 
 def _marks(series: Series, verdict: str | None) -> tuple[str, ...]:
-    up = (
-        bool(series.simulated),
-        series.memory_limit_bytes is not None,
-        verdict == "unstable",
-        verdict == "unverified",
-    )
+    return _told_marks(bool(series.simulated), series.memory_limit_bytes is not None, verdict)
+
+
+@lru_cache
+def _told_marks(simulated: bool, capped: bool, verdict: str | None) -> tuple[str, ...]:
+    up = (simulated, capped, verdict == "unstable", verdict == "unverified")
     return tuple(mark for mark, there in zip(MARKS, up, strict=True) if there)
 
 
@@ -448,8 +545,8 @@ def _intervals(
     df = np.maximum(groups.count - 1, 1)
     t = {int(n): t_quantile(0.975, int(n)) for n in np.unique(df)}
     half = np.array([t[n] for n in df.tolist()]) * np.sqrt(squares / df / groups.count)
-    within_lo = _floats(rows["items_per_s_lo"])[groups.last]
-    within_hi = _floats(rows["items_per_s_hi"])[groups.last]
+    within_lo = floats(rows["items_per_s_lo"])[groups.last]
+    within_hi = floats(rows["items_per_s_hi"])[groups.last]
     alone = ~several & ~np.isnan(within_lo + within_hi) & (metric == "items_per_s")
     lo = np.where(several, means - half, np.where(alone, within_lo, np.nan))
     hi = np.where(several, means + half, np.where(alone, within_hi, np.nan))
@@ -469,20 +566,32 @@ def _logs(values: Floats, groups: _Groups) -> list[Logs | None]:
 
 def _typical(rows: pa.Table, groups: _Groups) -> list[dict[str, float]]:
     """Medians of every column that has a value, a dictionary for each group."""
-    found: list[dict[str, float]] = [{} for _ in groups.start]
-    of = groups.of()
-    for name in TYPICAL:
-        if rows[name].null_count == rows.num_rows:
-            continue
-        values = _floats(rows[name])[groups.order]
-        values = values[np.lexsort((values, of))]  # nan comes last in each group
-        told = np.add.reduceat(~np.isnan(values), groups.start, dtype=np.int64)
-        low = values[groups.start + np.maximum(told - 1, 0) // 2]
-        high = values[groups.start + np.minimum(told // 2, groups.count - 1)]
-        medians = ((low + high) / 2).tolist()
-        for place in np.flatnonzero(told).tolist():
-            found[place][name] = medians[place]
-    return found
+    names = [name for name in TYPICAL if rows[name].null_count < rows.num_rows]
+    if not names:
+        return [{} for _ in groups.start]
+    values = np.stack([floats(rows[name])[groups.order] for name in names])
+    medians = np.empty((len(groups.start), len(names)))
+    for count in np.unique(groups.count).tolist():  # groups of one size make one block
+        which = np.flatnonzero(groups.count == count)
+        block = values[:, groups.start[which][:, None] + np.arange(count)]
+        medians[which] = _medians(block).T
+    complete: Bools = np.asarray(np.isfinite(medians).all(axis=1))
+    return [
+        dict(zip(names, row, strict=True))
+        if whole
+        else {name: value for name, value in zip(names, row, strict=True) if value == value}
+        for row, whole in zip(medians.tolist(), complete.tolist(), strict=True)
+    ]
+
+
+def _medians(block: Floats) -> Floats:
+    """Medians along the last axis without the nan in it; nan where there is nothing else."""
+    block = np.sort(block, axis=-1)  # nan comes last
+    told = (~np.isnan(block)).sum(axis=-1, keepdims=True)
+    low = np.take_along_axis(block, np.maximum(told - 1, 0) // 2, axis=-1)
+    high = np.take_along_axis(block, np.minimum(told // 2, block.shape[-1] - 1), axis=-1)
+    middle: Floats = ((low + high) / 2)[..., 0]
+    return middle
 
 
 def _said(newest: pa.Table) -> list[dict[str, Any]]:
@@ -517,10 +626,13 @@ def _flags(flags: pa.ChunkedArray, groups: _Groups) -> list[tuple[str, ...]]:
     return [tuple(sorted(found.get(place, ()))) for place in range(len(groups.start))]
 
 
+_factors = attrgetter(*SERIES)
+
+
 def _order(series: Series) -> tuple[Any, ...]:
     """Precisions from the widest on, numbers as numbers; None last."""
     place = {"fp32": "0", "tf32": "1", "bf16": "2", "fp16": "3"}
-    values = [getattr(series, name) for name in SERIES]
+    values = list(_factors(series))
     values[1] = place.get(series.precision or "", series.precision)
     return tuple((value is None, 0 if value is None else value) for value in values)
 
@@ -528,7 +640,7 @@ def _order(series: Series) -> tuple[Any, ...]:
 # --- columns as arrays ----------------------------------------------------------------------------
 
 
-def _codes(column: pa.ChunkedArray) -> Ints:
+def codes(column: pa.ChunkedArray) -> Ints:
     """A small number for each different value, null among them."""
     encoded = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # a table without rows
@@ -536,17 +648,17 @@ def _codes(column: pa.ChunkedArray) -> Ints:
     return np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
 
 
-def _fold(codes: Sequence[Ints]) -> Ints:
+def fold(columns: Sequence[Ints]) -> Ints:
     """A small number for each different combination."""
-    folded: Ints = codes[0]
-    for more in codes[1:]:
+    folded: Ints = columns[0]
+    for more in columns[1:]:
         if more.any():
             both = folded * (int(more.max()) + 1) + more
             folded = np.unique(both, return_inverse=True)[1].astype(np.int64)
     return folded
 
 
-def _floats(column: pa.ChunkedArray) -> Floats:
+def floats(column: pa.ChunkedArray) -> Floats:
     """Null as nan."""
     return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
 

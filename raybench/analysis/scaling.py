@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from raybench.analysis.bounds import BOUNDS, Bound, bounds
 from raybench.analysis.crew import Crew
@@ -18,11 +18,13 @@ from raybench.analysis.points import (
     Cell,
     Series,
     cells,
-    ratio,
+    collector_paused,
+    other_methods,
+    ratios,
     union,
+    without_numbers,
 )
 from raybench.errors import ConfigError, nearest
-from raybench.statistics import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from raybench.analysis.crew import Alone, Slowest
+    from raybench.statistics import Span
 
 MODES = ("weak", "strong")
 
@@ -158,11 +161,12 @@ class Scaling:
         return as_table(Entry, self.entries)
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A cell with all that an entry and a curve need of it."""
 
     cell: Cell
+    base: Cell | None
+    fp32: Cell | None
     slowest: Slowest | None
     alone: Alone | None
     bounds: tuple[Bound, ...]
@@ -186,25 +190,28 @@ def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "w
     """
     if mode not in MODES:
         raise ConfigError(f"Unknown scaling mode {mode!r}. {nearest(mode, MODES)}")
+    with collector_paused():
+        return _scaling(trials, workers, mode)
+
+
+def _scaling(trials: pa.Table, workers: pa.Table | None, mode: str) -> Scaling:
     made = cells(trials, mode=mode)
     crew = None if workers is None or not workers.num_rows else Crew(trials, workers)
-    by_series: dict[Series, list[Cell]] = defaultdict(list)
-    for cell in made:
-        by_series[cell.series].append(cell)
+    by_series = [list(some) for _, some in groupby(made, key=lambda cell: id(cell.series))]
     numbers = {
-        series: {cell.workers: cell for cell in some if cell.ok and cell.workers}
-        for series, some in by_series.items()
+        some[0].series: {cell.workers: cell for cell in some if cell.ok and cell.workers}
+        for some in by_series
     }
+    seen = [_see_series(some, numbers, crew) for some in by_series]
+    spans = _spans([one for some in seen for one in some])
     entries, curves = [], []
-    for series, some in by_series.items():
-        own = numbers[series]
-        base = own[min(own)] if own else None
-        fp32 = _fp32(series, numbers)
-        seen = [_see(cell, base, crew) for cell in some]
-        entries += [_entry(one, base, fp32.get(one.cell.workers or 0), mode) for one in seen]
-        if len(own) > 1:
-            curves.append(_curve(series, mode, seen, entries[-len(seen) :], crew is not None))
-    return Scaling(tuple(entries), tuple(curves), _missing(made, numbers, curves))
+    for some in seen:
+        made_of = [_entry(one, spans, mode) for one in some]
+        entries += made_of
+        series = some[0].cell.series
+        if len(numbers[series]) > 1:
+            curves.append(_curve(series, mode, some, made_of, crew is not None))
+    return Scaling(tuple(entries), tuple(curves), _missing(made, curves))
 
 
 def _fp32(series: Series, numbers: Mapping[Series, Mapping[int, Cell]]) -> Mapping[int, Cell]:
@@ -213,51 +220,103 @@ def _fp32(series: Series, numbers: Mapping[Series, Mapping[int, Cell]]) -> Mappi
     return numbers.get(replace(series, precision="fp32"), {})
 
 
-def _see(cell: Cell, base: Cell | None, crew: Crew | None) -> _Seen:
+def _see_series(
+    some: Sequence[Cell], numbers: Mapping[Series, Mapping[int, Cell]], crew: Crew | None
+) -> list[_Seen]:
+    series = some[0].series
+    own = numbers[series]
+    base = own[min(own)] if own else None
+    fp32 = _fp32(series, numbers)
+    return [_see(cell, base, fp32.get(cell.workers or 0), crew) for cell in some]
+
+
+def _see(cell: Cell, base: Cell | None, fp32: Cell | None, crew: Crew | None) -> _Seen:
     if not cell.ok:
-        return _Seen(cell, None, None, ())
+        return _Seen(cell, None, None, None, None, ())
     several = crew is not None and (cell.workers or 1) > 1
     slowest = crew.slowest(cell) if several and crew else None
     alone = crew.alone(cell) if several and crew else None
-    return _Seen(cell, slowest, alone, bounds(cell, base, slowest))
+    return _Seen(cell, base, fp32, slowest, alone, bounds(cell, base, slowest))
 
 
-def _entry(seen: _Seen, base: Cell | None, fp32: Cell | None, mode: str) -> Entry:
-    cell = seen.cell
+_Spans: TypeAlias = "dict[tuple[int, int], Span]"
+
+
+def _spans(seen: Sequence[_Seen]) -> _Spans:
+    """Every ratio that the entries need, by the identities of cell and base."""
+    pairs = [
+        (one.cell, other)
+        for one in seen
+        for other in (one.base, one.fp32)
+        if other is not None and other is not one.cell
+    ]
+    found = ratios(pairs)
+    return {(id(a), id(b)): span for (a, b), span in zip(pairs, found, strict=True)}
+
+
+def _entry(seen: _Seen, spans: _Spans, mode: str) -> Entry:
+    cell, base, fp32 = seen.cell, seen.base, seen.fp32
     if not cell.ok or base is None or not cell.workers or not base.workers:
         return _bare(cell, mode)
-    growth = Span(1.0, None, None) if base is cell else ratio(cell, base)
-    gain = None if fp32 is None else ratio(cell, fp32)
+    growth = _ONE if base is cell else spans[id(cell), id(base)]
+    gain = _NONE if fp32 is None else spans[id(cell), id(fp32)]
     ideal = cell.workers / base.workers
-    alone = _over(seen.alone.together if seen.alone else None, 1 / cell.workers)
-    loss = _lost(seen.alone.together if seen.alone else None)
-    against = [cell.marks, base.marks, fp32.marks if fp32 is not None else ()]
-    return Entry(
-        **_common(cell),
-        mode=mode,
+    share = _over(growth, ideal)
+    alone = _over(seen.alone.together, 1 / cell.workers) if seen.alone else _NONE
+    loss = _lost(seen.alone.together) if seen.alone else _NONE
+    marks = cell.marks
+    if base.marks or (fp32 is not None and fp32.marks):
+        marks = union((cell.marks, base.marks, fp32.marks if fp32 is not None else ()))
+    get = cell.typical.get
+    return _made(
+        series=cell.series,
+        workers=cell.workers,
+        point_id=cell.point_id,
+        status=cell.status,
+        reason=None,
+        trials=len(cell.rows),
+        items_per_s=cell.mean,
+        items_per_s_lo=cell.lo,
+        items_per_s_hi=cell.hi,
+        interval=cell.interval,
         base_workers=base.workers,
         speedup=growth.value,
         speedup_lo=growth.lo,
         speedup_hi=growth.hi,
-        efficiency=growth.value / ideal,
-        efficiency_lo=None if growth.lo is None else growth.lo / ideal,
-        efficiency_hi=None if growth.hi is None else growth.hi / ideal,
-        over_fp32=gain.value if gain else None,
-        over_fp32_lo=gain.lo if gain else None,
-        over_fp32_hi=gain.hi if gain else None,
-        marks=cell.marks if base is cell and fp32 is None else union(against),
+        efficiency=share.value,
+        efficiency_lo=share.lo,
+        efficiency_hi=share.hi,
+        latency_p50_ms=get("latency_p50_ms"),
+        latency_p90_ms=get("latency_p90_ms"),
+        latency_p99_ms=get("latency_p99_ms"),
+        over_fp32=gain.value,
+        over_fp32_lo=gain.lo,
+        over_fp32_hi=gain.hi,
+        fidelity_sqnr_db=get("fidelity_sqnr_db"),
+        verdict=cell.verdict,
+        flags=cell.flags,
+        marks=marks,
+        mode=mode,
+        imbalance=get("imbalance"),
         slowest_worker=seen.slowest.name if seen.slowest else None,
         slowest_share=seen.slowest.share if seen.slowest else None,
         solo_devices=seen.alone.measured if seen.alone else None,
         solo_items_per_s=seen.alone.items_per_s if seen.alone else None,
-        solo_speedup=alone.value if alone else None,
-        solo_speedup_lo=alone.lo if alone else None,
-        solo_speedup_hi=alone.hi if alone else None,
-        interference_loss=loss.value if loss else None,
-        interference_loss_lo=loss.lo if loss else None,
-        interference_loss_hi=loss.hi if loss else None,
-        bound_by=tuple(bound.what for bound in seen.bounds),
+        solo_speedup=alone.value,
+        solo_speedup_lo=alone.lo,
+        solo_speedup_hi=alone.hi,
+        interference_loss=loss.value,
+        interference_loss_lo=loss.lo,
+        interference_loss_hi=loss.hi,
+        bound_by=tuple(bound.what for bound in seen.bounds) if seen.bounds else (),
     )
+
+
+def _made(**values: Any) -> Entry:
+    """An entry of all its values; a frozen dataclass would set them one by one, 13 us each."""
+    entry = object.__new__(Entry)
+    entry.__dict__.update(values)
+    return entry
 
 
 def _bare(cell: Cell, mode: str) -> Entry:
@@ -273,46 +332,37 @@ def _bare(cell: Cell, mode: str) -> Entry:
     )
 
 
-def _common(cell: Cell) -> dict[str, Any]:
-    """What an entry takes from its cell as it stands."""
-    return {
-        "series": cell.series,
-        "workers": cell.workers,
-        "point_id": cell.point_id,
-        "status": cell.status,
-        "reason": None,
-        "trials": cell.trials,
-        "items_per_s": cell.mean,
-        "items_per_s_lo": cell.lo,
-        "items_per_s_hi": cell.hi,
-        "interval": cell.interval,
-        "latency_p50_ms": cell.get("latency_p50_ms"),
-        "latency_p90_ms": cell.get("latency_p90_ms"),
-        "latency_p99_ms": cell.get("latency_p99_ms"),
-        "fidelity_sqnr_db": cell.get("fidelity_sqnr_db"),
-        "imbalance": cell.get("imbalance"),
-        "verdict": cell.verdict,
-        "flags": cell.flags,
-    }
+class _Ratio(NamedTuple):
+    """A ratio that may not be known at all."""
+
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
 
 
-def _over(span: Span | None, divisor: float) -> Span | None:
-    if span is None:
-        return None
+_NONE = _Ratio()
+_ONE = _Ratio(1.0)
+
+
+def _over(span: Span | _Ratio | None, divisor: float) -> _Ratio:
+    if span is None or span.value is None:
+        return _NONE
     lo, hi = span.lo, span.hi
-    return Span(
+    return _Ratio(
         span.value / divisor,
         None if lo is None else lo / divisor,
         None if hi is None else hi / divisor,
     )
 
 
-def _lost(together: Span | None) -> Span | None:
+def _lost(together: Span | None) -> _Ratio:
     """What is left of a whole; its bounds change places."""
     if together is None:
-        return None
+        return _NONE
     lo, hi = together.lo, together.hi
-    return Span(1 - together.value, None if hi is None else 1 - hi, None if lo is None else 1 - lo)
+    return _Ratio(
+        1 - together.value, None if hi is None else 1 - hi, None if lo is None else 1 - lo
+    )
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -339,7 +389,8 @@ def _finding(entries: Sequence[Entry]) -> str:
     """What the largest number of workers reaches, and whether anything is lost on the way."""
     last = entries[-1]
     base = last.base_workers or 1
-    who = f"{last.workers} workers give {last.speedup:.2f} times the throughput of {base}"
+    digits = 3 if last.speedup_lo is None else 2  # as it stands; with an interval no finer than it
+    who = f"{last.workers} workers give {last.speedup:.{digits}f} times the throughput of {base}"
     share = f"{100 * (last.efficiency or 0):.1f} % of ideal"
     told = [e for e in entries[1:] if e.efficiency_lo is not None and e.efficiency_hi is not None]
     if len(told) < len(entries) - 1:
@@ -374,24 +425,13 @@ def _lacking(measured: Sequence[Entry], entries: Sequence[Entry], crew: bool) ->
     return told
 
 
-def _missing(
-    made: Sequence[Cell], numbers: Mapping[Series, Mapping[int, Cell]], curves: list[Curve]
-) -> tuple[str, ...]:
-    if not made:
-        return ("There are no rows.",)
-    told = []
-    if not any(numbers.values()):
-        statuses = ", ".join(sorted({cell.status for cell in made}))
-        told.append(f"No row has a number: {statuses}. The reasons stand in the rows.")
-    elif not curves:
+def _missing(made: Sequence[Cell], curves: Sequence[Curve]) -> tuple[str, ...]:
+    told = list(without_numbers(made))
+    if not told and not curves:
         told.append(
             "No scaling: every series has a single number of workers. Measure workers=auto."
         )
-    methods = {cell.series.method_version for cell in made}
-    if len(methods) > 1:
-        names = ", ".join(sorted(str(version) for version in methods))
-        told.append(f"Rows of methods {names} are not held against one another.")
-    return tuple(told)
+    return (*told, *other_methods(made))
 
 
 __all__ = [

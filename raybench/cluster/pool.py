@@ -20,6 +20,7 @@ from raybench.errors import (
     Refused,
     WorkerDied,
 )
+from raybench.measure import clock
 from raybench.models import parcel as parcels
 from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from raybench.cluster.seats import Seats
     from raybench.engines.base import Layer
     from raybench.experiment import Point
+    from raybench.measure.clock import Clock
     from raybench.schedule import Seat
 
 PINGS = 20
@@ -39,19 +41,6 @@ LEAD_NS = 100_000_000
 """Time between the order to start and the common start, at least."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Clock:
-    """A worker's clock as the driver knows it.
-
-    Attributes:
-        offset_ns: worker's clock minus driver's.
-        round_trip_ns: of the ping that told it; the error is at most half of this.
-    """
-
-    offset_ns: int
-    round_trip_ns: int
 
 
 @dataclass(frozen=True)
@@ -198,7 +187,7 @@ class Pool:
         """Each worker's clock against the driver's, by the shortest of some round trips."""
         return [_clock(member.actor, rank) for rank, member in enumerate(self.members)]
 
-    def start(self, clocks: list[Clock], longest_s: float, block_ns: int, expected: int) -> int:
+    def start(self, clocks: Sequence[Clock], longest_s: float, block_ns: int, expected: int) -> int:
         """Order all streams to begin at one instant; returns it by the driver's clock.
 
         Args:
@@ -207,11 +196,11 @@ class Pool:
             block_ns: length of a block.
             expected: batches to come per worker, at a guess.
         """
-        lead = max(LEAD_NS, 20 * max(clock.round_trip_ns for clock in clocks))
+        lead = max(LEAD_NS, 20 * max(each.round_trip_ns for each in clocks))
         start_ns = time.perf_counter_ns() + lead
         self._done = [(0, time.monotonic() + lead / 1e9)] * len(self.members)
-        for member, clock in zip(self.members, clocks, strict=True):
-            local = start_ns + clock.offset_ns
+        for member, each in zip(self.members, clocks, strict=True):
+            local = start_ns + each.offset_ns
             self._streams.append(
                 member.actor.stream.options(name=f"{self._label}/measure").remote(
                     local, local + int(longest_s * 1e9), block_ns, expected
@@ -279,15 +268,12 @@ class Pool:
 
 
 def _clock(actor: Any, rank: int) -> Clock:
-    best: Clock | None = None
+    pings = []
     for _ in range(PINGS):
         sent = time.perf_counter_ns()
         theirs = _get([actor.clock_ns.remote()], CALL_S, "start", (rank,))[0]
-        back = time.perf_counter_ns()
-        if best is None or back - sent < best.round_trip_ns:
-            best = Clock(theirs - (sent + back) // 2, back - sent)
-    assert best is not None
-    return best
+        pings.append((sent, theirs, time.perf_counter_ns()))
+    return clock.best(pings)
 
 
 def _get(

@@ -14,6 +14,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -164,9 +165,9 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 
 
 def _pip_freeze_sha256() -> str:
-    found = importlib.metadata.distributions()
-    lines = sorted({f"{d.metadata['Name']}=={d.version}".lower() for d in found})
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """Names and versions stand in the folders' names; reading each one's metadata takes a second."""
+    found = (path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info"))
+    return hashlib.sha256("\n".join(sorted(map(str.lower, found))).encode()).hexdigest()
 
 
 def _checkout() -> dict[str, Any]:

@@ -45,6 +45,12 @@ FOREIGN_LOAD = 0.05
 STEAL = 0.01
 """Chosen here: of the worker's own CPUs. The raylet and its agents take 1 to 3 % of a core on a
 machine without a core to spare, so less than 5 % is no other user."""
+NODE_LOAD = 0.1
+"""Chosen here: of all CPUs of a node. The driver, the raylet and its agents stay below 5 % of a node
+with two CPUs; others' work shares caches, memory and boost clocks with the workers."""
+CLOCK_SKEW = 5e-4
+"""The fastest that time synchronisation may turn a clock (adjtimex(2): 500 ppm): beyond it rates
+that were taken by that clock are wrong by a tenth of the target of preset standard, and rising."""
 HOST_BOUND_FRAC = 0.05
 ENQUEUE_BOUND = 0.8
 """Median time to submit a batch over the median time to compute it; the threshold of trtexec."""
@@ -313,6 +319,17 @@ def stop_rule(stop: Stop, aggregate: Floats, limits: Limits) -> Stop:
     return stop
 
 
+def due_s(warm: WarmUp, stop: Stop, limits: Limits) -> float:
+    """When the block ends that the next look waits for, in seconds from the common start.
+
+    Infinite while warming up: windows are placed by block, so nothing is lost by seeing it late.
+    """
+    blocks = limits.next_look(stop.last.blocks if stop.last else 0)
+    if warm.w0 is None or blocks is None:
+        return math.inf
+    return (warm.w0 + blocks) * limits.span_s
+
+
 # --- flags and verdict ----------------------------------------------------------------------------
 
 
@@ -321,12 +338,12 @@ class Flag:
     """A finding about one trial.
 
     Attributes:
-        group: "blocking" and "target_missed" make a row unstable; "information" and "failure"
-            (of rows without a number) do not touch the verdict.
+        group: "blocking" and "target_missed" make a row unstable; "information" does not touch the
+            verdict.
         meaning: one line.
     """
 
-    group: Literal["blocking", "target_missed", "information", "failure"]
+    group: Literal["blocking", "target_missed", "information"]
     meaning: str
 
 
@@ -352,6 +369,7 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         ),
         "clock_low": Flag("information", "The mean clock was below 75 % of the highest."),
         "clock_varied": Flag("information", "The clock moved during the window."),
+        "node_load": Flag("information", "Others used over 10 % of all CPUs of a node."),
         "steal": Flag("information", "Other virtual machines took over 1 % of the workers' cores."),
         "uneven": Flag(
             "information", "Workers differ in their devices or in versions of libraries or drivers."
@@ -371,8 +389,6 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "harness_cost": Flag("information", "The measuring loop takes over 1 % of a batch's time."),
         "outliers": Flag("information", "Some blocks lie far from the rest; they were kept."),
         "precision_only": Flag("information", "One trial: says nothing of reproducibility."),
-        "oom": Flag("failure", "Memory ran out."),
-        "timeout": Flag("failure", "A phase did not end in time."),
     }
 )
 """Every flag that a row may carry."""
@@ -406,6 +422,9 @@ class Evidence:
         ecc_errors: uncorrected memory errors in the stream.
         foreign_load_frac: of the workers' own cores, used by others; None where the device is no
             core.
+        node_load_frac: of all CPUs of a node, used by others; worst node. None likewise.
+        uneven: the workers differ in their devices or in versions of libraries or drivers.
+        clock_skew: worst move of a worker's clock against the driver's, over the time.
         steal_frac: of the workers' own CPUs, given to other machines; None likewise.
         nice: niceness of the workers.
         host_idle_frac: share of the window in which the device had nothing to do.
@@ -413,7 +432,6 @@ class Evidence:
         copy_frac: median time of the slower copy of a batch over the median time to compute it.
         compute_cov: standard deviation of the device's compute time over its mean.
         harness_frac: time of the measuring loop over that of a batch.
-        others: flags that were raised where their evidence lies.
     """
 
     warm: WarmUp
@@ -432,14 +450,16 @@ class Evidence:
     foreign_processes: int | None = None
     ecc_errors: int | None = None
     foreign_load_frac: float | None = None
+    node_load_frac: float | None = None
     steal_frac: float | None = None
+    clock_skew: float | None = None
+    uneven: bool = False
     nice: int | None = None
     host_idle_frac: float | None = None
     enqueue_frac: float | None = None
     copy_frac: float | None = None
     compute_cov: float | None = None
     harness_frac: float | None = None
-    others: tuple[str, ...] = ()
 
 
 def evidence(
@@ -472,7 +492,9 @@ def evidence(
         foreign_processes=columns.get("foreign_processes"),
         ecc_errors=columns.get("ecc_errors"),
         foreign_load_frac=columns.get("foreign_load_frac") if of_cores else None,
+        node_load_frac=columns.get("node_load_frac") if of_cores else None,
         steal_frac=columns.get("steal_frac") if of_cores else None,
+        clock_skew=columns.get("clock_skew"),
         nice=columns.get("nice"),
         host_idle_frac=columns.get("host_idle_frac"),
         enqueue_frac=_of_compute(columns, "enqueue_ms_median"),
@@ -508,6 +530,9 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "throttled_power": _above(evidence.throttled_power_frac, THROTTLED_FRAC),
         "foreign_process": _above(evidence.foreign_processes, 0),
         "foreign_load": _above(evidence.foreign_load_frac, FOREIGN_LOAD),
+        "node_load": _above(evidence.node_load_frac, NODE_LOAD),
+        "uneven": evidence.uneven,
+        "clock_skew": _above(evidence.clock_skew, CLOCK_SKEW),
         "steal": _above(evidence.steal_frac, STEAL),
         "lowered_priority": _above(evidence.nice, 0),
         "clock_low": evidence.clock_frac is not None and evidence.clock_frac < CLOCK_LOW,
@@ -526,7 +551,7 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "precision_only": evidence.trials == 1,
     }
     found = {flag for flag, up in raised.items() if up}
-    return _sorted(found | set(evidence.last.flags) | set(evidence.others))
+    return _sorted(found | set(evidence.last.flags))
 
 
 def _size(value: float | None) -> float | None:
@@ -618,8 +643,13 @@ def _advise_load(evidence: Evidence, _limits: Limits) -> str:
     )
 
 
-def _advise_clocks(_evidence: Evidence, _limits: Limits) -> str:
-    return "The clocks of the hosts moved against one another: check time synchronisation (chrony)."
+def _advise_clocks(evidence: Evidence, _limits: Limits) -> str:
+    skew = evidence.clock_skew
+    share = "" if skew is None else f" by {skew:.2%} of the time"
+    return (
+        f"The clocks of the hosts moved against one another{share}: check time synchronisation "
+        "(chrony) and that no virtual machine was paused, and run again."
+    )
 
 
 def _advise_wide(evidence: Evidence, limits: Limits) -> str:

@@ -51,6 +51,7 @@ class Model:
         macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
             graph; None when a shape is unknown.
         fp32_path: the fp32 graph that this one was made from (itself for fp32).
+        fp32_sha256: of that graph file and its external data.
         softmax_outputs: names of the outputs that a Softmax node makes.
         ranges: lowest and highest value of each integer input, for `BatchPool`.
     """
@@ -65,6 +66,7 @@ class Model:
     parameters: int
     macs_per_item: int | None
     fp32_path: Path
+    fp32_sha256: str
     softmax_outputs: frozenset[str]
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -72,4 +74,5 @@ class Model:
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:
         """A model without a graph, for an engine that reads none: no file, no inputs, no counts."""
         nowhere = Path("none")
-        return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, frozenset())
+        nothing = frozenset[str]()
+        return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, "", nothing)

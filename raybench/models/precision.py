@@ -46,9 +46,8 @@ _QDQ_OPSET = 13  # the first with one scale per channel
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _SKIP = "Identity"
 _S8S8_OPS = [*_WEIGHTED, "LRN", "GlobalAveragePool", _SKIP]
-"""Ops whose inputs are int8. The last three compute in float, but what feeds them then writes int8:
-TensorRT 8.6 has no int8 kernel for AlexNet's grouped convolution with float output and runs it in
-fp32, and a residual branch in float made ResNet-50 1.6 times slower (both seen on an H100)."""
+"""Ops whose inputs are int8. The last three compute in float, but what feeds them then writes int8.
+A residual branch in float makes ResNet-50 1.6 times slower (TensorRT 8.6 on an H100)."""
 _S8S8: dict[str, Any] = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,

@@ -95,6 +95,7 @@ def prepare(
         parameters=base.facts["parameters"],
         macs_per_item=base.facts["macs_per_item"],
         fp32_path=base.folder / _GRAPH,
+        fp32_sha256=base.sha256,
         softmax_outputs=frozenset(base.facts["softmax_outputs"]),
         ranges=ranges,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.models.cache import Cache, key_of, sha256_of
+from raybench.models.cache import Cache, key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def reference_outputs(
     inputs = batches.first(n_items)
     key = key_of(
         kind="reference",
-        graph=sha256_of(model.fp32_path),
+        graph=model.fp32_sha256,
         specs=[astuple(spec) for spec in batches.specs],
         pool=batches.key,
         items=n_items,

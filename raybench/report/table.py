@@ -15,8 +15,10 @@ from rich.text import Text
 from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from rich.console import RenderableType
+
+    from raybench.analysis.repeats import Repeat
+    from raybench.analysis.scaling import Curve, Scaling
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -26,19 +28,24 @@ FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
 OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _OVER_FP32 = f"{_TIMES} fp32"
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|"})
+_ASCII = str.maketrans(
+    {"✓": "+", "✗": "x", "∅": "o", _TIMES: "x", "±": "+-", "─": "-", "·": "|", "▼": "v", "▲": "^"}
+)
 _PLAIN_WIDTH = 200
 """Of what is no terminal: wide enough that no cell is cut."""
-_LEAVE_OUT = ("p50 ms", "dB to fp32", "efficiency", _OVER_FP32)
+MANY = 1000
+"""Trials: more than that is no advice."""
+_LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns that a narrow terminal does without, first to go first."""
 
 
-def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
-    """The table of a scaling analysis (`Scaling.as_table()`), at most `width` cells wide.
+def render(made: Scaling, width: int) -> RenderableType:
+    """The table of a scaling analysis, at most `width` cells wide.
 
-    What does not vary stands once above the table; why a row has no number, below it.
+    What does not vary stands once above the table; what the curves say and why a row has no
+    number, below it.
     """
-    entries: list[Row] = rows.to_pylist() if hasattr(rows, "to_pylist") else list(rows)
+    entries: list[Row] = made.as_table().to_pylist()
     if not entries:
         return Text("No rows.")
     varying = [name for name in SERIES if len(_values(entries, name)) > 1]
@@ -55,19 +62,37 @@ def render(rows: pa.Table | Sequence[Row], width: int) -> RenderableType:
         *_caption(entries, [name for name in SERIES if name not in factors]),
         table,
         *_legend(entries, left_out),
+        *_curves(made.curves, factors),
         *_reasons(entries, factors),
     )
 
 
 def print_table(
-    table: pa.Table | Sequence[Row],
+    made: Scaling,
     file: IO[str] | None = None,
     *,
+    trials: Sequence[Repeat] = (),
     where: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> None:
-    """Print the table, where its rows are and what to do next; plain text unless to a terminal."""
-    file = sys.stdout if file is None else file
+    """Print the table, what several trials tell, where the rows are and what to do next.
+
+    Plain text unless to a terminal.
+    """
+
+    def content(width: int) -> Group:
+        parts: list[RenderableType] = [render(made, width)]
+        if trials:
+            parts.append(Text("\n".join(["", *of_trials(trials)])))
+        if where or next_steps:
+            parts.append(closing(where, next_steps))
+        return Group(*parts)
+
+    emit(content, sys.stdout if file is None else file)
+
+
+def emit(content: Callable[[int], RenderableType], file: IO[str]) -> None:
+    """Print what `content` makes of a width; plain text, and ASCII where it must be."""
     terminal = file.isatty()
     console = Console(
         file=file,
@@ -78,14 +103,26 @@ def print_table(
         highlight=False,
     )
     with console.capture() as captured:
-        console.print(render(table, console.width))
-        if where or next_steps:
-            console.print(closing(where, next_steps))
+        console.print(content(console.width))
     text = "\n".join(line.rstrip() for line in captured.get().split("\n"))
     encoding = getattr(file, "encoding", None) or "utf-8"
     if "utf" not in encoding.lower():
         text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
     file.write(text)
+
+
+def of_trials(found: Sequence[Repeat]) -> list[str]:
+    """Precision within a trial and reproducibility between trials, a line for each place."""
+    lines = []
+    for each in found:
+        home = each.series
+        needed = f"{each.needed:,} trials" if each.needed < MANY else f"over {MANY:,} trials"
+        lines.append(
+            f"{home.model} {home.precision} batch {home.batch_size} x{each.workers}: one trial "
+            f"claims ± {100 * each.within:.2f} % for itself; {each.trials} trials differ by "
+            f"{100 * each.spread:.2f} % (standard deviation); {needed} would give ± 0.50 %"
+        )
+    return ["Precision within a trial, reproducibility between trials", *lines] if lines else []
 
 
 def closing(where: str | None, next_steps: Sequence[str]) -> Text:
@@ -100,23 +137,25 @@ def _columns(
 ) -> dict[str, Callable[[Row], str | Text]]:
     """Title -> cell; measured columns only where at least one row has them."""
     columns: dict[str, Callable[[Row], str | Text]] = {
-        name: (lambda entry, name=name: _factor(name, entry[name]))  # type: ignore[misc]
+        name: (lambda entry, name=name: factor(name, entry[name]))  # type: ignore[misc]
         for name in factors
     }
-    columns["workers"] = lambda entry: _number(entry["workers"])
+    columns["workers"] = lambda entry: number(entry["workers"])
     measured: dict[str, tuple[str, Callable[[Row], str]]] = {
         "items/s": ("items_per_s", _rate),
         "speedup": ("speedup", lambda entry: _times(entry, "speedup")),
         "efficiency": ("efficiency", lambda entry: f"{100 * entry['efficiency']:.1f} %"),
-        "p50 ms": ("latency_p50_ms", lambda entry: _number(entry["latency_p50_ms"])),
-        "p99 ms": ("latency_p99_ms", lambda entry: _number(entry["latency_p99_ms"])),
+        "over alone": ("solo_speedup", lambda entry: _times(entry, "solo_speedup")),
+        "slowest": ("slowest_worker", _slowest),
+        "p50 ms": ("latency_p50_ms", lambda entry: number(entry["latency_p50_ms"])),
+        "p99 ms": ("latency_p99_ms", lambda entry: number(entry["latency_p99_ms"])),
         _OVER_FP32: ("over_fp32", lambda entry: _times(entry, "over_fp32")),
         "dB to fp32": ("fidelity_sqnr_db", lambda entry: f"{entry['fidelity_sqnr_db']:.1f}"),
     }
     if all(entry["workers"] == entry["base_workers"] for entry in entries if entry["base_workers"]):
         del measured["speedup"], measured["efficiency"]
     for title, (name, cell) in measured.items():
-        if any(entry[name] is not None for entry in entries):
+        if any(entry[name] is not None and cell(entry) for entry in entries):
             columns[title] = lambda entry, name=name, cell=cell: (  # type: ignore[misc]
                 "" if entry[name] is None else cell(entry)
             )
@@ -156,7 +195,7 @@ def _values(entries: Sequence[Row], name: str) -> list[Any]:
 def _caption(entries: Sequence[Row], names: Sequence[str]) -> list[Text]:
     """What is the same in every row, in one line."""
     same = [
-        f"{name} {_factor(name, value)}"
+        f"{name} {factor(name, value)}"
         for name in names
         for value in _values(entries, name)
         if value not in (None, "{}")
@@ -172,6 +211,10 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
         base = " or ".join(f"{n} worker{'s' if n > 1 else ''}" for n in bases)
         lines.append(f"speedup: against {base} of the same series")
     kinds = {entry["interval"] for entry in entries}
+    if any(e["solo_speedup"] is not None for e in entries):
+        lines.append("over alone: against the mean of the same devices each alone")
+    if any(e["slowest_worker"] and "imbalance" in e["flags"] for e in entries):
+        lines.append("slowest: its rate over the mean of all workers")
     if BETWEEN in kinds:
         trials = sorted({e["trials"] for e in entries if e["interval"] == BETWEEN})
         lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
@@ -184,19 +227,31 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
     return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
 
 
+def _curves(curves: Sequence[Curve], factors: Sequence[str]) -> list[Text]:
+    """What each curve says as a whole, and what holds its largest point back."""
+    lines = []
+    for curve in curves:
+        told = [f"{name} {factor(name, getattr(curve.series, name))}" for name in factors[1:]]
+        lines.append(f"{', '.join([curve.series.model or '-', *told])}: {curve.finding}")
+        last = [bound for bound in curve.bounds if bound.workers == curve.workers[-1]]
+        lines += [f"  bound by {bound.what}: {bound.evidence}" for bound in last]
+    return [Text(""), *(Text(line) for line in lines)] if lines else []
+
+
 def _reasons(entries: Sequence[Row], factors: Sequence[str]) -> list[Text]:
     """A line on each row without a number."""
     lines = []
     for entry in entries:
         if entry["status"] != "ok":
-            who = [f"{name} {_factor(name, entry[name])}" for name in factors[1:]]
-            where = ", ".join([entry["model"] or "-", *who, f"workers {_number(entry['workers'])}"])
+            who = [f"{name} {factor(name, entry[name])}" for name in factors[1:]]
+            where = ", ".join([entry["model"] or "-", *who, f"workers {number(entry['workers'])}"])
             count = f" ({entry['trials']} trials)" if entry["trials"] > 1 else ""
             lines.append(f"{where}: {entry['status']}{count}. {entry['reason'] or ''}".rstrip())
     return [Text(""), *(Text(line) for line in lines)] if lines else []
 
 
-def _factor(name: str, value: Any) -> str:
+def factor(name: str, value: Any) -> str:
+    """A factor's value as a reader writes it."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -219,11 +274,18 @@ def _verdict(entry: Row) -> Text:
     return Text(f"{glyph} {word}{mark}", style=colour)
 
 
+def _slowest(entry: Row) -> str:
+    """The slowest worker, where one stood out: the flag says so."""
+    if "imbalance" not in entry["flags"]:
+        return ""
+    return f"{entry['slowest_worker']} ({100 * entry['slowest_share']:.1f} %)"
+
+
 def _rate(entry: Row) -> str:
     mean, lo, hi = entry["items_per_s"], entry["items_per_s_lo"], entry["items_per_s_hi"]
     if lo is None or hi is None or not mean:
-        return _number(mean)
-    return f"{_number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
+        return number(mean)
+    return f"{number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
 
 
 def _times(entry: Row, name: str) -> str:
@@ -234,7 +296,7 @@ def _times(entry: Row, name: str) -> str:
     return f"{value:.2f}{_TIMES} [{lo:.2f}, {hi:.2f}]"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Four digits at least, thousands apart."""
     if value is None:
         return "-"

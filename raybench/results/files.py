@@ -38,6 +38,9 @@ _URI = re.compile(r"(s3|gs)://")
 T = TypeVar("T")
 R = TypeVar("R")
 
+_MANY = 10_000
+"""Rows of a file from which threads pay."""
+
 
 def open_files(root: str | os.PathLike[str]) -> Files:
     """The files below a path, or below s3://bucket/path or gs://bucket/path.
@@ -150,7 +153,7 @@ class Folder(Files):
         # one file at a time, ParquetFile, no threads: for one-row files 2 to 4 times as fast as
         # a dataset, pq.read_table or a pool (benchmarked at 2000 files)
         with pq.ParquetFile(self._path(name), memory_map=True) as file:
-            return file.read(columns=columns, use_threads=False)
+            return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     @override
     def count(self, name: str) -> int:

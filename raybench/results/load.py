@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raybench.errors import ResultsError, nearest
+from raybench.errors import ConfigError, ResultsError, nearest
 from raybench.results.files import Files, open_files
 from raybench.results.schema import SCHEMAS, TABLES
 
@@ -91,9 +91,11 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     keys = _key_columns(table)
     wanted = None if columns is None else list(dict.fromkeys([*keys, *columns]))
     compacted = _read_compacted(files, table, wanted, skipped)
+    listing = files.listing(table)
+    if compacted is not None and not listing:
+        return _unite([compacted], _target(table, wanted), skipped), skipped
     known = frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
     newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
-    listing = files.listing(table)
     fresh = [name for name, changed in listing.items() if name not in known or changed > newest]
     if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
@@ -101,10 +103,11 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     united = []
     target = _target(table, wanted)
     if compacted is not None:
-        kept = (known & listing.keys()) - set(fresh) if listing else known
-        united.append(
-            compacted.filter(pc.is_in(_names(compacted), pa.array(sorted(kept), pa.string())))
-        )
+        kept = (known & listing.keys()) - set(fresh)
+        if kept != known:
+            names = pa.array(list(kept), pa.string())
+            compacted = compacted.filter(pc.is_in(_names(compacted), names))
+        united.append(compacted)
     for begin in range(0, len(fresh), TOGETHER):
         found = files.each(
             lambda name: _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped),
@@ -244,3 +247,30 @@ def select(rows: pa.Table, point_ids: Sequence[str], environment_id: str) -> pa.
     """The rows of these points that were measured in this environment."""
     wanted = pc.is_in(rows["point_id"], pa.array(list(point_ids), pa.string()))
     return rows.filter(pc.and_(wanted, pc.equal(rows["environment_id"], environment_id)))
+
+
+def having(rows: pa.Table, key: str, value: str) -> pa.Table:
+    """The rows that have a value in a column, both as they are written on the command line.
+
+    Args:
+        rows: of any table.
+        key: a column; `run` stands for the first letters of run_id.
+        value: "none" stands for null, "true" and "false" for booleans.
+
+    Raises:
+        ConfigError: an unknown column, or a value that no row has.
+    """
+    known = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
+    if key != "run" and key not in known:
+        raise ConfigError(f"Unknown column {key!r}. {nearest(key, known)}")
+    column = rows["run_id" if key == "run" else key]
+    if pa.types.is_boolean(column.type):
+        column = pc.if_else(column, "true", "false")
+    words = pc.fill_null(column.cast(pa.string()), "none")
+    kept = rows.filter(pc.starts_with(words, value) if key == "run" else pc.equal(words, value))
+    if not kept.num_rows:
+        there = sorted(pc.unique(words).to_pylist())
+        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+        told = ", ".join(there[:8]) or "none"
+        raise ConfigError(f"No row has {key}={value}. There are: {told}{more}.")
+    return kept

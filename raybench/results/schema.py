@@ -102,6 +102,7 @@ slowest_worker         int16     -        number of the slowest worker, from 0
 start_skew_ms          float64   ms       first to last worker at the start of the stream
 end_skew_ms            float64   ms       first to last worker at the end of the stream
 clock_bound_us         float64   us       worst bound on a worker's clock against the driver's
+clock_skew             float64   1        move of a clock against the driver's beyond the bounds / time; worst
 """
 _STABILITY = """
 warmup_s               float64   s        warm-up thrown away before the window
@@ -215,9 +216,11 @@ threads                int16     -        CPU threads that compute
 nice                   int16     -        niceness of the process
 env_allowlist          map       -        its environment variables that bear on the measurement
 notes                  strings   -        what the engine tells of this run
-clock_offset_us        float64   us       worker's clock - driver's clock
-clock_rtt_us           float64   us       least round trip of the pings behind it
-clock_bound_us         float64   us       bound on the error of the offset
+clock_offset_us        float64   us       worker's clock - driver's clock, before the stream
+clock_offset_end_us    float64   us       the same after the stream
+clock_rtt_us           float64   us       least round trip of the pings before the stream
+clock_bound_us         float64   us       bound on the error of both offsets
+clock_skew             float64   1        change of the offset beyond both bounds / time between
 latency_hist_edges_ms  floats    ms       edges of logarithmic latency buckets
 latency_hist_counts    ints      -        latencies in each bucket
 """

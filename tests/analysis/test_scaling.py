@@ -7,41 +7,15 @@ from importlib.resources import files
 
 import pyarrow as pa
 import pytest
+from hand_made import lost, table, trials
 
 from raybench.analysis.scaling import BETWEEN, WITHIN, Entry, scaling
-from raybench.results.store import build
 from raybench.statistics import ratio_ci
-
-GOOD = {
-    "run_id": "01A",
-    "trial": 0,
-    "environment_id": "e1",
-    "status": "ok",
-    "verdict": "stable",
-    "model": "googlenet",
-    "precision": "int8",
-    "batch_size": 128,
-    "workers": 1,
-    "engine": "tensorrt",
-    "engine_version": "10.0",
-    "device": "Tesla P40",
-    "inflight": 2,
-    "transfers": True,
-    "simulated": False,
-}
-
-
-def table(*rows) -> pa.Table:
-    return build("trials", [{**GOOD, **row} for row in rows], {})
 
 
 def entries(*rows) -> list[Entry]:
     whole = [{"point_id": f"w{row.get('workers', 1)}", **row} for row in rows]
     return list(scaling(table(*whole)).entries)
-
-
-def trials(rates, **row):
-    return [{"trial": k, "items_per_s": rate, **row} for k, rate in enumerate(rates)]
 
 
 # --- the study of 2017 ----------------------------------------------------------------------------
@@ -179,11 +153,6 @@ def test_of_two_points_in_one_place_the_newer_stands():
 
 
 # --- rows without a number ------------------------------------------------------------------------
-
-
-def lost(status, reason="Why.", **row):
-    unknown = {"verdict": None, "device": None, "engine_version": None}
-    return {"status": status, "reason": reason, **unknown, **row}
 
 
 def test_rows_that_are_not_ok_are_carried_along_in_their_series():

@@ -251,6 +251,16 @@ def test_a_fixed_length_ends_on_time_and_may_be_stable():
     assert rules.verdict(found.last.flags) == "stable"
 
 
+def test_the_next_look_is_due_when_its_last_block_ends():
+    warm, limits = WarmUp("agreed", 15), rules.limits(STANDARD)
+    first = rules.stop_rule(rules.Stop(), np.ones(30), limits)
+    assert rules.due_s(WarmUp("not_yet"), rules.Stop(), limits) == math.inf
+    assert rules.due_s(warm, rules.Stop(), limits) == 15 + 30
+    assert rules.due_s(warm, first, limits) == 15 + 40
+    slow = rules.limits(STANDARD, 15.0)  # blocks of 60 s
+    assert rules.due_s(WarmUp("agreed", 2), rules.Stop(), slow) == (2 + slow.measure_min) * 60
+
+
 # --- flags and verdict ----------------------------------------------------------------------------
 
 
@@ -267,12 +277,12 @@ def test_the_list_of_flags_is_closed():
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
-            *("few_batches", "throttled_power", "clock_low", "clock_varied", "steal", "uneven"),
+            *("few_batches", "throttled_power", "clock_low", "clock_varied", "node_load", "steal"),
+            *("uneven",),
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error"),
             *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),
         ],
-        "failure": ["oom", "timeout"],
     }
     with pytest.raises(TypeError):
         rules.FLAGS["new"] = rules.FLAGS["step"]
@@ -322,7 +332,8 @@ def test_nothing_known_raises_nothing():
         ({"outlier_blocks": 1}, "outliers"),
         ({"harness_frac": 0.02}, "harness_cost"),
         ({"trials": 1}, "precision_only"),
-        ({"others": ("clock_skew",)}, "clock_skew"),
+        ({"clock_skew": 6e-4}, "clock_skew"),
+        ({"node_load_frac": 0.11}, "node_load"),
     ],
 )
 def test_each_piece_of_evidence_raises_its_flag(known, flag):
@@ -338,7 +349,9 @@ def test_evidence_at_its_threshold_raises_nothing():
         clock_cv=0.02,
         foreign_processes=0,
         foreign_load_frac=0.05,
+        node_load_frac=0.1,
         steal_frac=0.01,
+        clock_skew=5e-4,
         nice=0,
         ecc_errors=0,
         telemetry_gap_s=3.0,
@@ -356,8 +369,8 @@ def test_evidence_at_its_threshold_raises_nothing():
 
 
 def test_flags_come_gravest_first():
-    found = rules.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, others=("step",)))
-    assert found == ("step", "throttled_hw", "outliers")
+    found = rules.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, clock_skew=1.0))
+    assert found == ("throttled_hw", "clock_skew", "outliers")
 
 
 def test_evidence_is_read_from_the_columns_of_the_row():
@@ -366,12 +379,15 @@ def test_evidence_is_read_from_the_columns_of_the_row():
         "throttle_thermal_frac": 0.5,
         "clock_frac": 0.5,
         "foreign_load_frac": 0.3,
+        "node_load_frac": 0.3,
         "steal_frac": 0.3,
         "nice": 5,
     }
     of_core = rules.evidence(known.warm, known.last, 3, columns, "cpu")
     assert set(rules.flags(of_core)) == {
-        *("throttled_thermal", "clock_low", "foreign_load", "steal", "lowered_priority")
+        *("throttled_thermal", "clock_low", "foreign_load", "node_load", "steal"),
+        *("uneven",),
+        "lowered_priority",
     }
     of_gpu = rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu"))
     assert set(of_gpu) == {"throttled_thermal", "clock_low", "lowered_priority"}

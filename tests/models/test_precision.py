@@ -45,7 +45,7 @@ def on_cpu(model: Model, cache: Path, items: int = 4) -> Fidelity | None:
 
 @pytest.mark.parametrize(
     ("name", "dialect", "quantised", "dequantised"),
-    [("alexnet", "s8s8", 8, 16), ("googlenet", "s8s8", 40, 98), ("googlenet", "u8s8", 84, 200)],
+    [("alexnet", "s8s8", 10, 18), ("googlenet", "s8s8", 43, 101), ("googlenet", "u8s8", 84, 200)],
 )
 def test_int8_has_the_expected_pairs_and_stays_near_fp32(
     name: str, dialect: str, quantised: int, dequantised: int, prepared: Prepared, cache: Path
@@ -71,6 +71,27 @@ def test_s8s8_is_symmetric_signed_and_per_channel(prepared: Prepared) -> None:
     assert all(scale.ndim == 1 and scale.size > 1 for scale in scales)
     makers = {node.output[0]: node.op_type for node in graph.node}
     assert "Softmax" not in {makers.get(node.input[0]) for node in pairs}
+
+
+def test_s8s8_quantises_the_skip_of_every_block_and_not_its_main_branch(
+    prepared: Prepared,
+) -> None:
+    graph = onnx.load(prepared("resnet50", "int8", "s8s8").path).graph
+    made_by = {output: node.op_type for node in graph.node for output in node.output}
+    sums = [sorted(made_by[x] for x in node.input) for node in graph.node if node.op_type == "Add"]
+    assert sums == [["Conv", "DequantizeLinear"]] * 16
+    assert "Identity" not in made_by.values()
+
+
+def test_s8s8_tells_sibling_convolutions_of_one_pixel_apart(prepared: Prepared) -> None:
+    graph = onnx.load(prepared("googlenet", "int8", "s8s8").path).graph
+    seen: dict[str, list[list[int]]] = {}
+    for node in graph.node:
+        told = {a.name: list(a.ints) for a in node.attribute}
+        if node.op_type == "Conv" and told["kernel_shape"] == [1, 1]:
+            seen.setdefault(node.input[0], []).append(told["dilations"])
+    siblings = [found for found in seen.values() if len(found) > 1]
+    assert siblings == [[[1, 1], [2, 2], [3, 3]]] * 9
 
 
 def test_fp16_keeps_its_ends_in_fp32(prepared: Prepared, cache: Path) -> None:

@@ -173,6 +173,9 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
         config.set_flag(getattr(trt.BuilderFlag, name))
     for name in sorted(off):
         config.clear_flag(getattr(trt.BuilderFlag, name))
+    if library.version(trt)[0] < 10:
+        # else a second context on a dynamic plan has no profile; later versions share by themselves
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if library.version(trt)[0] < 10 or not order.jit_convolutions:
         config.set_tactic_sources(_tactics(trt, order))
     return config

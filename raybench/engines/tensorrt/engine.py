@@ -1,6 +1,6 @@
 """TensorRTEngine: the engine on NVIDIA GPUs.
 
-Run with TensorRT 8.6.0 on an H200; the paths of 10 and 11 have not yet run on a GPU.
+Run with TensorRT 8.6.0 on an H100 and an H200; the paths of 10 and 11 have not yet run on a GPU.
 """
 
 from __future__ import annotations

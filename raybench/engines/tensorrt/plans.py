@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from raybench.engines.tensorrt.builder import Built
 
-FORMAT = 1
+FORMAT = 2
 """Rises when a plan made by an older raybench must not be used again."""
 
 

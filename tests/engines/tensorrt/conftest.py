@@ -56,7 +56,9 @@ def make_load(tmp_path: Path) -> Callable[..., Load]:
         if not path.exists():
             path.write_text("good")
         x, y = TensorSpec("x", "float32", ("N", 4)), TensorSpec("y", "float32", ("N",))
-        model = Model("toy", "fp32", None, path, "0" * 64, (x,), (y,), 4, 4, path, frozenset())
+        model = Model(
+            "toy", "fp32", None, path, "0" * 64, (x,), (y,), 4, 4, path, "0" * 64, frozenset()
+        )
         return Load(
             model=model,
             batches=BatchPool((x,), batch_size, 0, {}, min_bytes=pool_bytes),

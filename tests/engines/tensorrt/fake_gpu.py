@@ -475,6 +475,7 @@ class FakeProfile:
 
     def set_shape(self, name: str, low: Any, best: Any, high: Any) -> None:
         self.shapes[name] = (low, high)
+        self.best = best
 
 
 class FakeTrt(ModuleType):
@@ -544,7 +545,12 @@ class FakeTrt(ModuleType):
             return None
         shapes = config.profile.shapes
         self.builds.append(
-            {"flags": config.flags, "workspace": config.workspace, "typed": network.flags}
+            {
+                "flags": config.flags,
+                "workspace": config.workspace,
+                "typed": network.flags,
+                "best": config.profile.best,
+            }
         )
         return json.dumps({"shapes": shapes, "build": len(self.builds)}).encode()
 

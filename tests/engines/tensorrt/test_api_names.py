@@ -68,6 +68,7 @@ SOME = {
     "BuilderFlag.FP16": {86, 10},
     "BuilderFlag.INT8": {86, 10},
     "DataType.INT64": {10, 11},
+    "PreviewFeature.PROFILE_SHARING_0806": {86, 10},
 }
 """Names that some versions lack; the code asks for the version, or whether there is one."""
 

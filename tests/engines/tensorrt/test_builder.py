@@ -63,6 +63,13 @@ def test_creation_flags_come_from_the_librarys_own_numbers() -> None:
     assert builder._creation_flags(_trt("11.1.0", STRONGLY_TYPED=0)) == 0
 
 
+def test_convolutions_compiled_on_the_spot_can_be_left_out() -> None:
+    sources = SimpleNamespace(EDGE_MASK_CONVOLUTIONS=3, JIT_CONVOLUTIONS=4)
+    trt = SimpleNamespace(TacticSource=sources)
+    assert builder._tactics(trt, ORDER) == 0b11000
+    assert builder._tactics(trt, replace(ORDER, jit_convolutions=False)) == 0b01000
+
+
 def test_the_path_is_no_fact_of_the_plan() -> None:
     facts = ORDER.facts()
     assert facts == replace(ORDER, onnx_path=Path("elsewhere.onnx")).facts()

@@ -221,6 +221,26 @@ def test_one_dynamic_plan_serves_every_batch_up_to_its_largest(
         TensorRTEngine.load(make_load(batch_size=9, largest_batch=8))
 
 
+def test_a_dynamic_plan_can_be_tuned_for_a_batch_below_its_largest(
+    trt: FakeTrt, make_load: Make
+) -> None:
+    TensorRTEngine.load(make_load(largest_batch=8)).close()
+    TensorRTEngine.load(make_load(largest_batch=8, best_batch=2)).close()
+    assert [build["best"] for build in trt.builds] == [(8, 4), (2, 4)]
+    for largest in (None, 8):
+        with pytest.raises(Unsupported, match=r"best_batch=9 is not in 1\.\."):
+            TensorRTEngine.load(make_load(largest_batch=largest, best_batch=9))
+
+
+def test_a_plan_that_was_built_ahead_is_a_hit(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
+    assert TensorRTEngine.prebuild(make_load()) is True
+    assert TensorRTEngine.prebuild(make_load()) is False
+    assert not gpu.memories
+    engine = TensorRTEngine.load(make_load())
+    assert engine.info.build_cache_hit is True
+    engine.close()
+
+
 # refusals
 
 

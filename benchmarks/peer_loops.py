@@ -1,0 +1,148 @@
+"""Loops for `peers.py`, each run by the Python of its own environment; imports nothing of raybench.
+
+    python peer_loops.py bare ENGINE MODEL BATCHES SECONDS        the simplest loop that there is
+    python peer_loops.py loadgen MODEL BATCHES SECONDS RATE       MLCommons LoadGen, Offline
+    python peer_loops.py tune MODEL BATCHES SECONDS CORE          a grid of Ray Tune around the loop
+
+BATCHES are sizes with commas; RATE is items/s to expect, without which LoadGen ends a run at once or
+calls it invalid. The last line is one JSON list, an entry a batch size.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WARM_UP = 10
+"""Batches before the clock starts, in every loop."""
+
+
+def loaded(engine: str, model: str, batch: int) -> tuple[Callable[[Any], Any], Any]:
+    """A call that infers one batch on one thread, and its input."""
+    if engine == "openvino":
+        import openvino as ov
+
+        graph = ov.Core().read_model(model)
+        shape = [batch, *(dim.get_length() for dim in list(graph.inputs[0].partial_shape)[1:])]
+        graph.reshape(shape)
+        hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        request = ov.Core().compile_model(graph, "CPU", hints).create_infer_request()
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+        return lambda _: request.infer(), None
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    told = session.get_inputs()[0]
+    x = np.random.default_rng(0).standard_normal((batch, *told.shape[1:])).astype(np.float32)
+    return lambda feed: session.run(None, feed), {told.name: x}
+
+
+def bare(engine: str, model: str, batch: int, seconds: float) -> float:
+    """Items per second of a loop that does nothing but infer."""
+    infer, feed = loaded(engine, model, batch)
+    for _ in range(WARM_UP):
+        infer(feed)
+    count, clock = 0, time.perf_counter
+    began = now = clock()
+    while now - began < seconds:
+        infer(feed)
+        count += 1
+        now = clock()
+    return batch * count / (now - began)
+
+
+def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, Any]:
+    """Items per second as LoadGen tells them, and whether it calls the run valid."""
+    import mlperf_loadgen as lg
+
+    infer, feed = loaded("openvino", model, batch)
+    response = array.array("B", b"\0" * 4)
+    address = response.buffer_info()[0]
+
+    def issue(queries: list[Any]) -> None:
+        for first in range(0, len(queries), batch):
+            infer(feed)
+            part = queries[first : first + batch]
+            lg.QuerySamplesComplete([lg.QuerySampleResponse(q.id, address, 4) for q in part])
+
+    under_test = lg.ConstructSUT(issue, lambda: None)
+    library = lg.ConstructQSL(64, 64, lambda _: None, lambda _: None)
+    settings = lg.TestSettings()
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.scenario = lg.TestScenario.Offline
+    settings.offline_expected_qps = rate
+    settings.min_duration_ms, settings.min_query_count = int(seconds * 1000), 1
+    for _ in range(WARM_UP):
+        infer(feed)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = lg.LogSettings()
+        logs.log_output.outdir, logs.enable_trace = folder, False
+        lg.StartTestWithLogSettings(under_test, library, settings, logs, "")
+        summary = Path(folder, "mlperf_log_summary.txt").read_text()
+    lg.DestroyQSL(library)
+    lg.DestroySUT(under_test)
+    told = dict(line.split(":", 1) for line in summary.splitlines() if line.count(":") == 1)
+    found = {name.strip(): value.strip() for name, value in told.items()}
+    return {
+        "items_per_s": float(found["Samples per second"]),
+        "valid": found["Result is"] == "VALID",
+    }
+
+
+def tune(model: str, batches: list[int], seconds: float, core: int) -> list[dict[str, Any]]:
+    """A grid search of Ray Tune over batch sizes, one trial at a time, pinned to one core."""
+    import ray
+    import ray.tune
+
+    def trial(config: dict[str, Any]) -> None:
+        os.sched_setaffinity(0, {core})
+        rate = bare("openvino", model, config["batch"], seconds)
+        ray.tune.report({"items_per_s": rate})
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    space = {"batch": ray.tune.grid_search(batches)}
+    with tempfile.TemporaryDirectory() as folder:
+        kept = ray.tune.RunConfig(storage_path=folder, verbose=0)
+        one = ray.tune.with_resources(trial, {"cpu": 1})
+        results = ray.tune.Tuner(one, param_space=space, run_config=kept).fit()
+        found = {r.config["batch"]: r.metrics["items_per_s"] for r in results}
+    ray.shutdown()
+    return [{"batch": batch, "items_per_s": found[batch]} for batch in batches]
+
+
+def main(words: list[str]) -> None:
+    """Run the loop that the words name; print JSON last."""
+    kind, *rest = words
+    if kind == "bare":
+        engine, model, sizes, seconds = rest
+        batches = [int(size) for size in sizes.split(",")]
+        rows = [
+            {"batch": b, "items_per_s": bare(engine, model, b, float(seconds))} for b in batches
+        ]
+    elif kind == "loadgen":
+        model, sizes, seconds, rate = rest
+        batches = [int(size) for size in sizes.split(",")]
+        rows = [{"batch": b, **loadgen(model, b, float(seconds), float(rate))} for b in batches]
+    else:
+        model, sizes, seconds, core = rest
+        rows = tune(model, [int(size) for size in sizes.split(",")], float(seconds), int(core))
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

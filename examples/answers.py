@@ -1,0 +1,59 @@
+# %% [markdown]
+# # From rows to answers
+# What `raybench report` prints, in a notebook: every answer is a plain dataclass, and `as_table()`
+# makes an Arrow table of it that pandas, polars and DuckDB take as it is. Run it as a script with
+# one or more results folders, or cell by cell.
+#
+#     python examples/answers.py results
+
+# %%
+from __future__ import annotations
+
+import sys
+
+import pyarrow as pa
+
+import raybench
+from raybench.analysis.batch import batch
+from raybench.analysis.efficiency import efficiency
+from raybench.analysis.paper import paper
+from raybench.analysis.precision import precision
+from raybench.analysis.scaling import scaling
+
+folders = sys.argv[1:] or ["results"]
+trials = pa.concat_tables([raybench.load(folder) for folder in folders])
+workers = pa.concat_tables([raybench.load(folder, "workers") for folder in folders])
+print(f"{trials.num_rows} trials in {', '.join(folders)}")
+
+# %% How does throughput grow with the number of workers, and what bounds it?
+grown = scaling(trials, workers)
+for curve in grown.curves:
+    print(f"{curve.series.model} {curve.series.precision}: {curve.finding}")
+    for bound in curve.bounds:
+        print(f"  {bound.workers} workers, {bound.what}: {bound.evidence}")
+
+# %% What does a reduced precision gain, and what does it cost in fidelity?
+for gain in precision(trials).gains:
+    if gain.ratio is not None:
+        bounds = "" if gain.ratio_lo is None else f" [{gain.ratio_lo:.2f}, {gain.ratio_hi:.2f}]"
+        fidelity = "-" if gain.fidelity_sqnr_db is None else f"{gain.fidelity_sqnr_db:.1f} dB"
+        print(
+            f"{gain.series.model} {gain.series.precision}: {gain.ratio:.2f}{bounds} x fp32, {fidelity}"
+        )
+
+# %% Where does a larger batch end to pay, and where does memory end?
+for ladder in batch(trials).ladders:
+    print(f"{ladder.series.model} {ladder.series.precision}: {ladder.finding}")
+
+# %% What share of the chip was used, and what does a million items cost?
+for use in efficiency(trials, usd_per_device_hour=2.0).uses:
+    share = "no printed peak" if use.mfu is None else f"{100 * use.mfu:.1f} % of peak"
+    print(f"{use.series.model} x{use.workers}: {share}, {use.usd_per_million_items:.2f} USD")
+
+# %% Do the findings of the 2017 study hold here?
+for finding in paper(trials).findings:
+    print(f"{finding.name}: {finding.verdict}. {finding.reason}")
+
+# %% As an Arrow table, with units in the metadata of its fields
+rows = grown.as_table()
+print(rows.select(["model", "precision", "workers", "items_per_s", "speedup"]).schema)

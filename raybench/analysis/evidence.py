@@ -1,0 +1,122 @@
+"""evidence: the blocks behind a point, trial by trial, all workers together."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Key: TypeAlias = tuple[str, str | None]
+"""(point_id, environment_id)."""
+
+_COLUMNS = (
+    "run_id", "point_id", "trial", "environment_id", "block", "phase", "t_start_ns", "t_end_ns",
+    "items", "sm_clock_mhz", "temp_c", "power_w",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One trial as a series of blocks; arrays have one value a block, in time order.
+
+    Attributes:
+        t_s: middle of the block, seconds after the start of the measured window; negative in
+            warm-up. Driver's monotonic clock.
+        items_per_s: items over time of each worker, summed over workers.
+        measured: False in warm-up.
+        sm_clock_mhz: mean over workers; None where it was not read.
+        temp_c: of the hottest worker; None where it was not read.
+        power_w: of all workers together; None where it was not read.
+    """
+
+    trial: int
+    t_s: Floats
+    items_per_s: Floats
+    measured: npt.NDArray[np.bool_]
+    sm_clock_mhz: Floats | None
+    temp_c: Floats | None
+    power_w: Floats | None
+
+
+def traces(blocks: pa.Table) -> dict[Key, tuple[Trace, ...]]:
+    """The newest trace of every trial in a `blocks` table, by point and environment."""
+    table = blocks.select([name for name in _COLUMNS if name in blocks.column_names])
+    for name in ("t_start_ns", "t_end_ns", "items", "block"):
+        table = table.filter(pc.is_valid(table[name]))
+    if not table.num_rows:
+        return {}
+    table = table.sort_by(
+        [(name, "ascending") for name in ("point_id", "environment_id", "trial", "run_id", "block")]
+    )
+    found: dict[Key, dict[int, Trace]] = {}
+    for names, columns in _trials(table):
+        point, environment, trial, _ = names
+        # runs follow each other by time, so a later one replaces the earlier
+        found.setdefault((point, environment), {})[trial] = _trace(trial, columns)
+    return {key: tuple(some.values()) for key, some in found.items()}
+
+
+def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.NDArray[Any]]]]:
+    """Key and columns of each trial of a sorted table."""
+    keys = [table[name] for name in ("point_id", "environment_id", "trial", "run_id")]
+    codes = [
+        key.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(False)
+        for key in keys
+    ]
+    changes = np.any([np.diff(code) != 0 for code in codes], axis=0)
+    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), table.num_rows]
+    values = {
+        name: table[name].to_numpy() for name in table.column_names
+        if name not in ("point_id", "environment_id", "trial", "run_id")
+    }  # fmt: skip
+    for first, last in itertools.pairwise(edges):
+        names = tuple(key[first].as_py() for key in keys)
+        yield names, {name: array[first:last] for name, array in values.items()}
+
+
+def _trace(trial: int, columns: dict[str, npt.NDArray[Any]]) -> Trace:
+    """Blocks of one number belong together: the grids of all workers start at once."""
+    _, place = np.unique(columns["block"], return_inverse=True)
+    count = np.bincount(place)
+    start = columns["t_start_ns"].astype(np.float64)
+    end = columns["t_end_ns"].astype(np.float64)
+    rates = columns["items"] * 1e9 / np.maximum(end - start, 1.0)
+    measured = np.bincount(place, columns["phase"] == "measure") > 0
+    zero = start[columns["phase"] == "measure"].min() if measured.any() else start.min()
+    middle = np.bincount(place, (start + end) / 2 - zero) / count / 1e9
+    # the last blocks may lack a worker that had ended already: they are of another sum
+    whole = count == count.max()
+
+    def gauge(name: str, how: str) -> Any:
+        values = columns.get(name)
+        if values is None:
+            return None
+        values = values.astype(np.float64)
+        if np.isnan(values).all():
+            return None
+        if how == "max":
+            highest = np.full(len(count), -np.inf)
+            np.fmax.at(highest, place, values)
+            return np.where(np.isinf(highest), np.nan, highest)[whole]
+        sums = np.bincount(place, values)
+        return (sums / count if how == "mean" else sums)[whole]
+
+    return Trace(
+        trial=trial,
+        t_s=middle[whole],
+        items_per_s=np.bincount(place, rates)[whole],
+        measured=measured[whole],
+        sm_clock_mhz=gauge("sm_clock_mhz", "mean"),
+        temp_c=gauge("temp_c", "max"),
+        power_w=gauge("power_w", "sum"),
+    )

@@ -1,0 +1,68 @@
+"""captions: what a figure shows and how sure it is, from the very points that it shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.analysis.scaling import BETWEEN, WITHIN
+from raybench.report.marks import WORDS, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CUT = 1.5
+"""Whiskers that reach beyond this many times the highest value are cut off by the panel."""
+
+
+def caption(what: str, points: Sequence[Any], *, subset: str = "") -> str:
+    """What was measured, then how sure it is, then what must be told of it.
+
+    Args:
+        what: sentences of the figure's own.
+        points: whatever is drawn and has `interval`, `trials`, `items_per_s` with bounds and
+            `marks`.
+        subset: a sentence when not all is shown.
+    """
+    return " ".join(part for part in (what, sureness(points), told(points), subset) if part)
+
+
+def sureness(points: Sequence[Any]) -> str:
+    """What the whiskers are, and how many points have none."""
+    trials = sorted({p.trials for p in points if p.interval == BETWEEN})
+    within = any(p.interval == WITHIN for p in points)
+    sentences = []
+    if trials:
+        counts = " or ".join(map(str, trials))
+        sentences.append(f"Whiskers: 95 % intervals between {counts} trials in fresh processes.")
+    if within:
+        which = "Other whiskers" if trials else "Whiskers"
+        sentences.append(
+            f"{which}: 95 % intervals within a single trial, which say nothing of the next one."
+        )
+    if any(_cut(point) for point in points):
+        sentences.append("Whiskers that leave a panel are wider than it.")
+    bare = sum(p.interval is None for p in points)
+    if bare == len(points):
+        sentences.append("No point has an interval.")
+    elif bare:
+        sentences.append(f"{bare} of {len(points)} points without an interval.")
+    return " ".join(sentences)
+
+
+def _cut(point: Any) -> bool:
+    high, value = point.items_per_s_hi, point.items_per_s
+    return high is not None and value is not None and high > CUT * value
+
+
+def told(points: Sequence[Any]) -> str:
+    """How many of the points are to be taken with care, and why."""
+    return " ".join(
+        f"{WORDS[mark].capitalize()}: {text}." for mark, text in counted(points).items()
+    )
+
+
+def shown(drawn: int, every: int) -> str:
+    """A sentence when only some panels are drawn."""
+    if drawn >= every:
+        return ""
+    return f"The figures show {drawn} of {every} panels; the table has all points."

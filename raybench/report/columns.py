@@ -1,0 +1,132 @@
+"""columns: tables of a report, column by column; a column that knows nothing is left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from raybench.report import numbers as write
+from raybench.report.document import Cell, Column, Table
+from raybench.report.labels import word
+from raybench.report.marks import words as in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from raybench.analysis.points import Series
+    from raybench.report.labels import Naming
+
+Filled = tuple[Column, list[Cell]]
+
+_TITLES = {"batch_size": "batch", "inflight": "in flight", "memory_limit_bytes": "memory limit"}
+
+
+def table(name: str, caption: str, *columns: Filled | None) -> Table:
+    """The columns side by side."""
+    kept = [filled for filled in columns if filled is not None]
+    rows = list(zip(*(cells for _, cells in kept), strict=True))
+    return Table(name, caption, [column for column, _ in kept], rows)
+
+
+def factors(naming: Naming, series: Sequence[Series]) -> list[Filled]:
+    """A column for every factor that differs, or for the model if none does."""
+    names = naming.varying or ("model",)
+    return [_factor(name, series) for name in names]
+
+
+def _factor(name: str, series: Sequence[Series]) -> Filled:
+    values = [getattr(one, name) for one in series]
+    title = _TITLES.get(name, name.replace("_", " "))
+    if name in ("batch_size", "inflight"):
+        cells = [Cell(write.fixed(value, 0)) for value in values]
+        return Column(title, kind="count"), cells
+    unknown = "none" if name == "memory_limit_bytes" else write.NONE
+    texts = [unknown if value is None else word(name, value) for value in values]
+    return Column(title, kind="factor"), [
+        Cell(text.removeprefix("memory limit ")) for text in texts
+    ]
+
+
+def counts(title: str, values: Sequence[int | None]) -> Filled:
+    """Whole numbers that can be filtered by."""
+    return Column(title, kind="count"), [Cell(write.fixed(v, 0)) for v in values]
+
+
+def numbers(
+    title: str, unit: str, values: Sequence[float | None], digits: int = 3
+) -> Filled | None:
+    """Measured values, their decimals in line; None when all are unknown."""
+    if all(value is None for value in values):
+        return None
+    texts = write.column(values, digits)
+    return Column(title, unit, "number"), [
+        Cell("" if v is None else t) for t, v in zip(texts, values, strict=True)
+    ]
+
+
+def fixed(
+    title: str, unit: str, values: Sequence[float | None], places: int, factor: float = 1.0
+) -> Filled | None:
+    """Values with so many decimals, e.g. ratios; None when all are unknown."""
+    if all(value is None for value in values):
+        return None
+    scaled = [None if value is None else value * factor for value in values]
+    return Column(title, unit, "number"), [
+        Cell("" if v is None else write.fixed(v, places)) for v in scaled
+    ]
+
+
+def bounds(title: str, items: Sequence[Any], name: str, places: int) -> Filled | None:
+    """Intervals `name_lo` to `name_hi` of the items; None when there are none."""
+    pairs = [(getattr(i, f"{name}_lo"), getattr(i, f"{name}_hi")) for i in items]
+    if all(lo is None or hi is None for lo, hi in pairs):
+        return None
+    cells = [
+        Cell("" if lo is None or hi is None else write.interval(lo, hi, places)) for lo, hi in pairs
+    ]
+    return Column(title, kind="interval"), cells
+
+
+def spread(items: Sequence[Any], name: str = "items_per_s") -> Filled | None:
+    """Half the interval over the value, in percent."""
+    values = [
+        None if lo is None or hi is None or not mean else 50 * (hi - lo) / mean
+        for mean, lo, hi in (
+            (getattr(i, name), getattr(i, f"{name}_lo"), getattr(i, f"{name}_hi")) for i in items
+        )
+    ]
+    return fixed("±", "%", values, 1)
+
+
+def words(
+    title: str, values: Iterable[str | None], kind: Literal["text", "factor"] = "text"
+) -> Filled | None:
+    """Text; None when there is none."""
+    cells = [Cell(value or "") for value in values]
+    return (Column(title, kind=kind), cells) if any(cell.text for cell in cells) else None
+
+
+def repeats(items: Sequence[Any]) -> Filled:
+    """How many trials stand behind each item."""
+    return Column("trials", kind="number"), [Cell(str(i.trials)) for i in items]
+
+
+def verdict(item: Any) -> str:
+    """The verdict of an item that has a number, else its status."""
+    return (item.verdict or "ok") if item.status == "ok" else item.status
+
+
+def verdicts(items: Sequence[Any]) -> Filled:
+    """Verdict or status of each item, with its marks."""
+    return Column("verdict", kind="verdict"), [Cell(verdict(i), marks=i.marks) for i in items]
+
+
+def marks(items: Sequence[Any]) -> Filled | None:
+    """Marks of each item in words; None when there are none."""
+    return words("marks", [in_words(item.marks) for item in items])
+
+
+def drawings(title: str, values: Sequence[str]) -> Filled | None:
+    """Small drawings of ours; None when there are none."""
+    if not any(values):
+        return None
+    return Column(title, kind="drawing"), [Cell("", drawing=value) for value in values]

@@ -1,0 +1,95 @@
+"""Efficiency figures: the share of the chip's peak, and items per joule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.report.captions import told
+from raybench.report.figures import grammar, style
+from raybench.report.figures.axes import percent
+from raybench.report.figures.svg import finish
+from raybench.report.labels import Naming
+from raybench.report.numbers import TIMES, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.efficiency import Efficiency, Use
+    from raybench.report.document import Figure
+
+_MOST = 24
+_LONGEST_NAME = 44
+_UNNAMED = ("engine_version", "environment_id", "engine_options", "method_version")
+"""Factors for which a row has no room; the table names them."""
+
+
+def figures(efficiency: Efficiency) -> Iterator[Figure]:
+    """A figure for the peak and one for energy, where they are known."""
+    peaks = [use for use in efficiency.uses if use.mfu is not None]
+    if peaks:
+        what = (
+            "Achieved arithmetic (2 operations a multiply-accumulate) over the dense peak of the "
+            "devices in this precision; the ring is the same at the measured clock. The figure in "
+            "each row is what was achieved."
+        )
+        yield _figure("peak", "Share of the chip's peak", peaks, "mfu", what)
+    energy = [use for use in efficiency.uses if use.items_per_j is not None]
+    if energy:
+        what = "Items per joule of the boards over the window, hosts not included."
+        yield _figure("energy", "Items per joule", energy, "items_per_j", what)
+
+
+@style.styled
+def _figure(name: str, title: str, uses: Sequence[Use], field: str, what: str) -> Figure:
+    some = sorted(uses, key=lambda use: -(getattr(use, field) or 0.0))[:_MOST]
+    figure, axes = style.canvas(1, 1, height_in=0.5 + 0.21 * len(some))
+    (axis,) = axes[0]
+    for place, use in enumerate(some):
+        _row(axis, place, use, field)
+    _dress(axis, some, Naming([use.series for use in uses], _UNNAMED), field)
+    grammar.key(figure, {}, {m for u in some for m in u.marks}, bars=True)
+    subset = "" if len(some) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
+    words = " ".join(part for part in (what, _sureness(some), told(some), subset) if part)
+    return finish(figure, name, title, words)
+
+
+def _sureness(uses: Sequence[Use]) -> str:
+    """A share is as sure as its throughput; energy has no interval of its own."""
+    spreads = [
+        50 * (u.items_per_s_hi - u.items_per_s_lo) / u.items_per_s
+        for u in uses
+        if u.items_per_s_lo is not None and u.items_per_s_hi is not None
+    ]
+    if not spreads:
+        return "No point has an interval."
+    low, high = f"{min(spreads):.1f}", f"{max(spreads):.1f}"
+    reach = low if low == high else f"{low} to {high}"
+    return f"The throughput behind each bar is known to ± {reach} % (95 %)."
+
+
+def _row(axis: Any, place: int, use: Use, field: str) -> None:
+    reach = value = getattr(use, field)
+    grammar.lying(axis, place, value, 0.62, style.SERIES[0], use.marks)
+    words = number(use.items_per_j, 3)
+    if field == "mfu":
+        unit = "TOP/s" if use.series.precision == "int8" else "TFLOP/s"
+        words = f"{number(use.achieved_tflops, 3)} of {number(use.peak_tflops, 3)} {unit}"
+        if use.mfu_clock is not None:
+            reach = max(value, use.mfu_clock)
+            axis.plot([use.mfu_clock], [place], marker="o", markerfacecolor="none", markersize=6,
+                      markeredgecolor=style.INK, linestyle="none", zorder=5)  # fmt: skip
+    axis.annotate(words, (reach, place), xytext=(6, 0), textcoords="offset points", va="center",
+                  fontsize=7.5, color=style.MUTED)  # fmt: skip
+
+
+def _dress(axis: Any, some: Sequence[Use], naming: Naming, field: str) -> None:
+    names = [f"{naming.label(u.series) or u.series.model}, {u.workers}{TIMES}" for u in some]
+    short = [style.shortened(name, _LONGEST_NAME) for name in names]
+    axis.grid(axis="x")
+    axis.grid(visible=False, axis="y")
+    axis.set_yticks(range(len(some)), short, fontsize=7.5)
+    axis.set_ylim(len(some) - 0.4, -0.6)  # the first on top
+    axis.set_xlim(0, axis.get_xlim()[1] * 1.16)
+    if field == "mfu":
+        axis.xaxis.set_major_formatter(percent())
+    axis.set_xlabel("achieved / peak" if field == "mfu" else "items/J")

@@ -1,0 +1,99 @@
+"""Evidence figures: blocks of a point over time, with clocks, temperature and power below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.report import marks as told
+from raybench.report.figures import grammar, style
+from raybench.report.figures.axes import plain
+from raybench.report.figures.svg import finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.evidence import Floats, Trace
+    from raybench.report.document import Figure
+
+_GAUGES = {
+    "sm_clock_mhz": "SM clock (MHz)",
+    "temp_c": "hottest device (°C)",
+    "power_w": "power (W)",
+}
+_MOST_TRIALS = 5
+_MOST_DOTS = 80
+
+
+@style.styled
+def figure(
+    number: int, name: str, traces: Sequence[Trace], marks: Sequence[str], words: str
+) -> Figure:
+    """One point: trials in one panel, the gauges that were read below it.
+
+    Args:
+        number: of the figure.
+        name: of the point.
+        traces: its trials.
+        marks: of the point.
+        words: sentences on what was found and how sure it is.
+    """
+    some = traces[:_MOST_TRIALS]
+    gauges = [g for g in _GAUGES if any(getattr(t, g) is not None for t in some)]
+    ratios = (2.2, *(1.0 for _ in gauges))
+    canvas, axes = style.canvas(
+        len(ratios), 1, height_in=1.0 if gauges else 2.0, height_ratios=ratios, sharex=True
+    )
+    tints = style.tints(f"trial {trace.trial + 1}" for trace in some)
+    dotted = sum(len(trace.t_s) for trace in some) <= _MOST_DOTS
+    pattern = grammar.DASHES if "simulated" in marks else "-"
+    for row, field in enumerate(("items_per_s", *gauges)):
+        for trace, tint in zip(some, tints.values(), strict=True):
+            _line(axes[row][0], trace.t_s, getattr(trace, field), tint, pattern, dotted)
+    _dress([row[0] for row in axes], some, gauges)
+    grammar.key(canvas, tints if len(tints) > 1 else {}, ())
+    axes[0][0].set_title(
+        told.words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
+    )
+    caption = [
+        words,
+        "Each value is a block; the grey ground is warm-up, which does not count.",
+        "" if gauges else "Clocks, temperature and power were not read on this device.",
+        f"{len(some)} of {len(traces)} trials are shown." if len(some) < len(traces) else "",
+    ]
+    text = " ".join(part for part in caption if part)
+    return finish(canvas, f"evidence-{number}", f"Evidence: {name}", text)
+
+
+def _line(
+    axis: Any, seconds: Floats, values: Floats | None, tint: str, pattern: Any, dotted: bool
+) -> None:
+    if values is None:
+        return
+    axis.plot(seconds, values, color=tint, linewidth=1.1, linestyle=pattern, zorder=3)
+    if dotted:
+        axis.plot(seconds, values, color=tint, linestyle="none", marker=".", markersize=3,
+                  zorder=3)  # fmt: skip
+
+
+def _dress(axes: Sequence[Any], traces: Sequence[Trace], gauges: Sequence[str]) -> None:
+    start = min(float(trace.t_s[0]) for trace in traces)
+    end = max(float(trace.t_s[-1]) for trace in traces)
+    for axis, label in zip(axes, ("items/s", *(_GAUGES[g] for g in gauges)), strict=True):
+        # above the panel: beside it, a low panel has no room
+        axis.set_title(label, loc="left", fontsize=8, fontweight="normal", color=style.MUTED, pad=3)
+        axis.set_xlim(start, end)
+        axis.margins(y=0.15)
+        axis.yaxis.set_major_formatter(plain())
+        axis.locator_params(axis="y", nbins=5 if label == "items/s" else 3)
+        if start < 0:
+            axis.axvspan(start, 0, color=style.RULE, alpha=0.5, linewidth=0, zorder=0)
+    _widened(axes[0])
+    axes[-1].set_xlabel("time in the measured window (s)")
+
+
+def _widened(axis: Any) -> None:
+    """At least 2 % of the value from bottom to top, so that noise does not look like news."""
+    low, high = axis.get_ylim()
+    missing = 0.02 * abs(high) - (high - low)
+    if missing > 0:
+        axis.set_ylim(low - missing / 2, high + missing / 2)

@@ -1,0 +1,238 @@
+"""grammar: how points and bars are drawn, so that what must be told of them stands in the drawing.
+
+Shape and fill carry it, never colour alone: squares and dotted bars are simulated, circles and
+plain bars measured; a full marker is stable, a hollow one unverified, a crossed one unstable; a
+caret stands on what ran with less memory than the device has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from raybench.report.captions import CUT
+from raybench.report.figures.axes import categories, rates
+from raybench.report.figures.style import INK, MUTED, PAPER, WIDTH_IN, shortened
+from raybench.report.marks import CARET, WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+_LONGEST = 56
+"""Letters of a name in a legend."""
+_ROOM = 6
+"""Bars of a panel above which their words stand side by side."""
+DASHES = (0, (4, 1.6))
+"""Of lines between simulated points."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A number with its interval and marks, ready to be drawn."""
+
+    x: float
+    y: float
+    lo: float | None
+    hi: float | None
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a group.
+
+    Attributes:
+        value: None for a point without a number; a cross stands in its place.
+        absent: why there is none.
+        above: words above the bar.
+        limit: height of a dashed line over the bar.
+    """
+
+    tint: str
+    value: float | None
+    lo: float | None
+    hi: float | None
+    marks: tuple[str, ...]
+    absent: str
+    above: str = ""
+    limit: float | None = None
+
+
+def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> None:
+    """Markers with their intervals; joined where what lies between means something."""
+    if joined and len(dots) > 1:
+        simulated = any("simulated" in dot.marks for dot in dots)
+        axes.plot(
+            [dot.x for dot in dots],
+            [dot.y for dot in dots],
+            color=tint,
+            linewidth=1.2,
+            linestyle=DASHES if simulated else "-",
+            zorder=2,
+        )
+    _whiskers(axes, dots, tint)
+    for marks in dict.fromkeys(dot.marks for dot in dots):
+        _markers(axes, [dot for dot in dots if dot.marks == marks], marks, tint)
+
+
+def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> None:
+    """Bars side by side over the name of their group; a single group needs no name.
+
+    Args:
+        axes: of the panel.
+        named: bars by the name of their group.
+        headroom: part of the height that words above the bars need when they stand upright.
+    """
+    crowded = sum(map(len, named.values())) > _ROOM
+    for place, bars in enumerate(named.values()):
+        width = 0.8 / len(bars)
+        for k, bar in enumerate(bars):
+            x = place + (k - (len(bars) - 1) / 2) * width
+            upright(axes, bar, x, 0.86 * width, crowded=crowded)
+    categories(axes, range(len(named)), list(named) if len(named) > 1 else [""])
+    rates(axes, [bar.value for bars in named.values() for bar in bars],
+          (3 if crowded else 1) * headroom)  # fmt: skip
+
+
+def upright(axes: Axes, bar: Bar, x: float, width: float, *, crowded: bool = False) -> None:
+    """A bar with its whisker and the words above it, turned where bars are narrow."""
+    if bar.value is None:
+        absent(axes, x, bar.absent)
+        return
+    dot = Dot(x, bar.value, bar.lo, bar.hi, bar.marks)
+    axes.bar([x], [bar.value], width=width, zorder=2, **_fill(bar.marks, bar.tint))
+    _whiskers(axes, [dot], INK)
+    top = min(max(bar.hi or 0.0, bar.value), 0.97 * CUT * bar.value)
+    capped = "capped" in bar.marks
+    if capped:
+        _caret(axes, x, top)
+    if bar.above:
+        words, turn = (bar.above.replace("\n", "  "), 90) if crowded else (bar.above, 0)
+        axes.annotate(words, (x, top), rotation=turn, xytext=(0, 12 if capped else 3), ha="center",
+                      textcoords="offset points", va="bottom", fontsize=7.5, color=INK,
+                      linespacing=1.15, zorder=7,
+                      bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})  # fmt: skip
+    if bar.limit is not None:
+        axes.plot([x - width / 2, x + width / 2], [bar.limit, bar.limit], color=INK,
+                  linestyle="--", linewidth=1.0, zorder=5)  # fmt: skip
+
+
+def lying(
+    axes: Axes, place: float, length: float, height: float, tint: str, marks: Sequence[str]
+) -> None:
+    """A horizontal bar."""
+    axes.barh([place], [length], height=height, zorder=2, **_fill(marks, tint))
+    if "capped" in marks:
+        axes.annotate(CARET, (length, place), xytext=(-7, 0), textcoords="offset points",
+                      va="center", fontsize=8, color=INK, zorder=6)  # fmt: skip
+
+
+def absent(axes: Axes, x: float, status: str) -> None:
+    """A cross on the floor where there is no number, with the reason above it."""
+    floor = axes.get_xaxis_transform()
+    axes.plot([x], [0.03], marker="x", color=INK, markersize=6, markeredgewidth=1.4,
+              linestyle="none", transform=floor, clip_on=False, zorder=6)  # fmt: skip
+    axes.text(x, 0.085, status.replace("_", " "), transform=floor, rotation=90, ha="center",
+              va="bottom", fontsize=7.0, color=MUTED, zorder=6)  # fmt: skip
+
+
+def key(
+    figure: Canvas,
+    series: Mapping[str, str],
+    marks: Iterable[str],
+    extra: Sequence[tuple[Any, str]] = (),
+    *,
+    bars: bool = False,
+) -> None:
+    """The legend above all panels: colours first, then the marks that occur, then the rest.
+
+    Args:
+        figure: the canvas.
+        series: colour by name; an empty name is not told.
+        marks: that occur in the figure.
+        extra: other lines with their names.
+        bars: the figure is of bars.
+    """
+    handles: list[Any] = []
+    for name, tint in series.items():
+        label = shortened(name, _LONGEST)
+        if bars and name:
+            handles.append(Patch(facecolor=tint, label=label))
+        elif name:
+            handles.append(Line2D([], [], color=tint, marker="o", markersize=4.5, label=label))
+    present = set(marks)
+    handles += [_sample(mark, bars) for mark in WORDS if mark in present]
+    for handle, label in extra:
+        handle.set_label(label)
+        handles.append(handle)
+    if handles:
+        columns = _fitting([str(handle.get_label()) for handle in handles])
+        figure.legend(handles=handles, loc="outside upper left", ncols=columns, borderaxespad=0.3,
+                      columnspacing=1.6, handletextpad=0.6, handlelength=1.7)  # fmt: skip
+
+
+def _whiskers(axes: Axes, dots: Sequence[Dot], tint: str) -> None:
+    """The intervals of those that have one."""
+    known = [(d.x, d.lo, d.hi) for d in dots if d.lo is not None and d.hi is not None]
+    if known:
+        x, low, high = zip(*known, strict=True)
+        axes.vlines(x, low, high, colors=tint, linewidth=1.1, zorder=3)
+
+
+def _markers(axes: Axes, dots: Sequence[Dot], marks: Sequence[str], tint: str) -> None:
+    """Points of the same marks."""
+    x, y = [dot.x for dot in dots], [dot.y for dot in dots]
+    axes.plot(x, y, linestyle="none", zorder=4, **_shape(marks, tint))
+    if "unstable" in marks:
+        axes.plot(x, y, marker="x", color=INK, markersize=7.5, markeredgewidth=1.0,
+                  linestyle="none", zorder=5)  # fmt: skip
+    if "capped" in marks:
+        for dot in dots:
+            _caret(axes, dot.x, dot.y)
+
+
+def _caret(axes: Axes, x: float, y: float) -> None:
+    axes.annotate(CARET, (x, y), xytext=(0, 4), textcoords="offset points", ha="center",
+                  va="bottom", fontsize=8, color=INK, zorder=6)  # fmt: skip
+
+
+def _shape(marks: Sequence[str], tint: str) -> dict[str, Any]:
+    hollow = "unverified" in marks or "unstable" in marks
+    return {
+        "marker": "s" if "simulated" in marks else "o",
+        "markersize": 4.8 if "simulated" in marks else 5.2,
+        "markerfacecolor": PAPER if hollow else tint,
+        "markeredgecolor": tint,
+        "markeredgewidth": 1.3,
+    }
+
+
+def _fill(marks: Sequence[str], tint: str) -> dict[str, Any]:
+    hatch = ("...." if "simulated" in marks else "") + ("xxx" if "unstable" in marks else "")
+    if "unverified" in marks or hatch:
+        return {"facecolor": PAPER, "edgecolor": tint, "linewidth": 1.2, "hatch": hatch or None}
+    return {"facecolor": tint, "edgecolor": tint, "linewidth": 1.2}
+
+
+def _sample(mark: str, bars: bool) -> Any:
+    """How a mark looks, for the legend."""
+    label = WORDS[mark]
+    if mark == "capped":
+        return Line2D([], [], linestyle="none", marker=11, color=INK, markersize=4, label=label)
+    if bars:
+        return Patch(**_fill((mark,), MUTED), label=label)
+    if mark == "unstable":
+        return Line2D([], [], linestyle="none", marker="x", color=INK, markersize=6, label=label)
+    return Line2D([], [], linestyle="none", label=label, **_shape((mark,), MUTED))
+
+
+def _fitting(labels: Sequence[str]) -> int:
+    """As many columns as fit side by side."""
+    widest = max(len(label) for label in labels) * 0.075 + 0.45
+    return max(1, min(len(labels), int(WIDTH_IN / widest)))

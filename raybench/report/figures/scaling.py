@@ -1,0 +1,135 @@
+"""Scaling figures: throughput over workers beside the ideal line and the law, efficiency below."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from raybench.report.captions import caption, shown
+from raybench.report.figures import axes as scales
+from raybench.report.figures import grammar, style
+from raybench.report.figures.svg import finish
+from raybench.report.labels import ABREAST, abreast, panels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from raybench.analysis.law import Law
+    from raybench.analysis.points import Series
+    from raybench.analysis.scaling import Curve, Entry, Scaling
+    from raybench.report.document import Figure
+    from raybench.report.labels import Panel
+
+    Points = Mapping[Series, Sequence[Entry]]
+
+MOST_FIGURES = 3
+_LINEAR = 16
+"""Numbers of workers up to which a linear axis, on which the ideal is a line, has room."""
+_WHAT = (
+    "Items per second of all workers together, over one window common to them, and speedup over "
+    "its ideal."
+)
+_STRONG = " The batch of all workers together stays the same (strong scaling)."
+_LAW = (
+    " Lines: the universal scalability law fitted to the trials with its 95 % band, dashed beyond "
+    "what was measured."
+)
+
+
+def figures(scaling: Scaling) -> Iterator[Figure]:
+    """Two panels a figure, in the order of the curves."""
+    points: dict[Series, list[Entry]] = {}
+    for entry in scaling.entries:
+        points.setdefault(entry.series, []).append(entry)
+    every = panels(scaling.curves, lambda curve: curve.series)
+    subset = shown(MOST_FIGURES * ABREAST, len(every))
+    for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
+        yield _figure(number, page, points, subset)
+
+
+@style.styled
+def _figure(number: int, page: Sequence[Panel[Curve]], points: Points, subset: str) -> Figure:
+    figure, axes = style.canvas(2, ABREAST, height_in=2.0, height_ratios=(1.8, 1), sharex="col")
+    tints = style.tints(label for panel in page for label in panel.members)
+    for column, panel in enumerate(page):
+        style.title(axes[0][column], panel.title, ABREAST)
+        _panel(axes[0][column], axes[1][column], panel.members, tints, points)
+    axes[0][0].set_ylabel("throughput (items/s)")
+    axes[1][0].set_ylabel("efficiency")
+    style.blank(axes, len(page))
+    curves = [curve for panel in page for curve in panel.members.values()]
+    drawn = [e for curve in curves for e in points[curve.series] if e.items_per_s is not None]
+    fitted = any(curve.law is not None for curve in curves)
+    ideal = Line2D([], [], color=style.MUTED, linestyle=":", linewidth=1.2)
+    extra: list[tuple[Any, str]] = [(ideal, "ideal")]
+    if fitted:
+        extra.append((Line2D([], [], color=style.MUTED, linewidth=1.0), "law, dashed beyond data"))
+    grammar.key(figure, tints, {mark for entry in drawn for mark in entry.marks}, extra)
+    strong = any(curve.mode == "strong" for curve in curves)
+    what = _WHAT + (_STRONG if strong else "") + (_LAW if fitted else "")
+    title = "Throughput and efficiency over workers: " + "; ".join(p.title for p in page)
+    return finish(figure, f"scaling-{number}", title, caption(what, drawn, subset=subset))
+
+
+def _panel(
+    rates: Any, shares: Any, members: Mapping[str, Curve], tints: dict[str, str], points: Points
+) -> None:
+    for label, curve in members.items():
+        _curve(rates, shares, points[curve.series], curve, tints[label])
+    entries = [entry for curve in members.values() for entry in points[curve.series]]
+    _dress(rates, shares, entries, [c.law for c in members.values() if c.law is not None])
+
+
+def _curve(rates: Any, shares: Any, entries: Sequence[Entry], curve: Curve, tint: str) -> None:
+    good = [entry for entry in entries if entry.items_per_s is not None and entry.workers]
+    first, last = curve.workers[0], curve.workers[-1]
+    base = next(entry for entry in good if entry.workers == first)
+    ideal = np.geomspace(first, last, 24 if last > _LINEAR else 2)
+    each = (base.items_per_s or 0.0) / first
+    rates.plot(ideal, each * ideal, color=tint, linestyle=":", linewidth=1.1, zorder=1)
+    if curve.law is not None:
+        _law(rates, curve.law, last, tint)
+    grammar.line(rates, [_dot(entry, "items_per_s") for entry in good], tint, joined=False)
+    grammar.line(shares, [_dot(entry, "efficiency") for entry in good], tint)
+    for entry in entries:
+        if entry.items_per_s is None and entry.workers is not None:
+            grammar.absent(rates, entry.workers, entry.status)
+
+
+def _law(rates: Any, law: Law, last: int, tint: str) -> None:
+    inside = [p for p in law.predictions if p.workers <= last]
+    beyond = [p for p in law.predictions if p.workers >= last]
+    for some, pattern in ((inside, "-"), (beyond, (0, (4, 2)))):
+        workers = [p.workers for p in some]
+        rates.plot(workers, [p.items_per_s for p in some], color=tint, linewidth=1.0,
+                   linestyle=pattern, zorder=2)  # fmt: skip
+        band = [p for p in some if p.items_per_s_lo is not None and p.items_per_s_hi is not None]
+        rates.fill_between([p.workers for p in band], [p.items_per_s_lo for p in band],
+                           [p.items_per_s_hi for p in band], color=tint, alpha=0.14, linewidth=0,
+                           zorder=1)  # fmt: skip
+
+
+def _dress(rates: Any, shares: Any, entries: Sequence[Entry], laws: Sequence[Law]) -> None:
+    counts = [entry.workers for entry in entries if entry.workers]
+    beyond = [law.predictions[-1].workers for law in laws]
+    ideal = [(b.items_per_s or 0) / (b.workers or 1) * max(counts) for b in entries
+             if b.workers == b.base_workers]  # fmt: skip
+    scales.rates(rates, [*ideal, *(e.items_per_s for e in entries)])
+    reach = max([*counts, *beyond])
+    scales.ladder(shares, [*counts, *beyond], base=2 if reach > _LINEAR else None)
+    rates.tick_params(labelbottom=False)
+    shares.set_xlabel("workers, one device each")
+    shares.axhline(1.0, color=style.MUTED, linestyle=":", linewidth=1.1, zorder=1)
+    known = [e.efficiency for e in entries if e.efficiency is not None]
+    low, high = min(known, default=1.0), max(known, default=1.0)
+    # steps of 10 %, room for whiskers of some percent; wider ones leave the panel
+    shares.set_ylim(min(0.9, 0.1 * math.floor(10 * low - 0.5)), max(1.05, high + 0.05))
+    shares.yaxis.set_major_formatter(scales.percent())
+
+
+def _dot(entry: Entry, name: str) -> grammar.Dot:
+    value, lo, hi = (getattr(entry, f"{name}{end}") for end in ("", "_lo", "_hi"))
+    return grammar.Dot(float(entry.workers or 0), value, lo, hi, entry.marks)

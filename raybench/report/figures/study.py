@@ -1,0 +1,120 @@
+"""Study figures: each figure of the 2017 study beside the same figure from rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.report.captions import told
+from raybench.report.figures import axes as scales
+from raybench.report.figures import grammar, style
+from raybench.report.figures.svg import finish
+from raybench.report.numbers import TIMES, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.paper import Bar, Paper
+    from raybench.analysis.paper import Figure as Study
+    from raybench.report.document import Figure
+
+_SOURCE = (
+    "Left: bars of R. Xu, F. Han, N. Dandapanthu, Deep Learning Inference on P40 GPUs, Dell EMC "
+    "HPC Innovation Lab, March 2017, which gives no intervals."
+)
+
+
+def figures(paper: Paper) -> Iterator[Figure]:
+    """Those figures of the study for which there are rows."""
+    for one in paper.figures:
+        if comparable(one):
+            yield _figure(one)
+
+
+def comparable(one: Study) -> bool:
+    """Whether rows give it at least two numbers: a bar alone has nothing to stand beside."""
+    return sum(bar.items_per_s is not None for bar in one.here) > 1
+
+
+@style.styled
+def _figure(one: Study) -> Figure:
+    figure, axes = style.canvas(1, 2, height_in=2.6)
+    tints = style.tints(bar.model for bar in (*one.study, *one.here))
+    sides: tuple[tuple[Any, str, Sequence[Bar]], ...] = (
+        (axes[0][0], "the study, 2017", one.study),
+        (axes[0][1], _where(one.here), one.here),
+    )
+    lines = one.axis == "batch_size"
+    for axis, title, bars in sides:
+        style.title(axis, title, 2)
+        if lines:
+            _lines(axis, bars, tints)
+        else:
+            _bars(axis, bars, tints, one.axis)
+    axes[0][0].set_ylabel("throughput (items/s)")
+    grammar.key(figure, tints, {m for bar in one.here for m in bar.marks}, bars=not lines)
+    name, title = f"study-{one.number}", f"Figure {one.number} of the 2017 study: {one.title}"
+    return finish(figure, name, title, _caption(one))
+
+
+def _caption(one: Study) -> str:
+    drawn = [bar for bar in one.here if bar.items_per_s is not None]
+    sure = "whiskers are 95 % intervals" if any(b.items_per_s_lo for b in drawn) else "no intervals"
+    sizes = " or ".join(f"{size:,}" for size in sorted({bar.batch_size for bar in one.here}))
+    batch = "" if one.axis == "batch_size" else f" at batch {sizes} (the study: 128)"
+    ratios = (
+        ""
+        if one.axis == "batch_size"
+        else "Above the bars their ratio to the first of each network, and items per second."
+    )
+    parts = (f"{_SOURCE} Right: here{batch}, {sure}.", ratios, told(drawn), *one.missing)
+    return " ".join(part for part in parts if part)
+
+
+def _where(bars: Sequence[Bar]) -> str:
+    names = [name for name in dict.fromkeys(bar.device for bar in bars) if name]
+    return "here: " + (", ".join(names) if 0 < len(names) < 3 else f"{len(names)} devices")
+
+
+def _lines(axis: Any, bars: Sequence[Bar], tints: dict[str, str]) -> None:
+    for model, tint in tints.items():
+        some = [bar for bar in bars if bar.model == model]
+        dots = [
+            grammar.Dot(bar.batch_size, bar.items_per_s, bar.items_per_s_lo, bar.items_per_s_hi,
+                        bar.marks)
+            for bar in some if bar.items_per_s is not None
+        ]  # fmt: skip
+        grammar.line(axis, dots, tint)
+        for bar in some:
+            if bar.items_per_s is None:
+                grammar.absent(axis, bar.batch_size, bar.status)
+    scales.rates(axis, [bar.items_per_s for bar in bars])
+    scales.ladder(axis, [bar.batch_size for bar in bars])
+    axis.set_xlabel("batch size (items)")
+
+
+def _bars(axis: Any, bars: Sequence[Bar], tints: dict[str, str], by: str) -> None:
+    places, names, place = [], [], 0.0
+    several = len({bar.device for bar in bars}) > 1
+    for model, tint in tints.items():
+        for bar in (bar for bar in bars if bar.model == model):
+            one = grammar.Bar(tint, bar.items_per_s, bar.items_per_s_lo, bar.items_per_s_hi,
+                              bar.marks, bar.status, _above(bar))  # fmt: skip
+            grammar.upright(axis, one, place, 0.72)
+            names.append(_tick(bar, by, several))
+            places.append(place)
+            place += 1
+        place += 0.6
+    scales.categories(axis, places, names)
+    scales.rates(axis, [bar.items_per_s for bar in bars], 0.16)
+
+
+def _above(bar: Bar) -> str:
+    rate = short(round(bar.items_per_s or 0.0, 1))
+    if bar.relative is None or bar.relative == 1:
+        return rate
+    return f"{bar.relative:.3f}{TIMES}\n{rate}"
+
+
+def _tick(bar: Bar, by: str, several: bool) -> str:
+    what = f"{bar.workers}{TIMES}" if by == "workers" else bar.precision
+    return f"{style.shortened(bar.device or '?', 12)}\n{what}" if several else what

@@ -1,0 +1,78 @@
+"""Devices: devices side by side, what share of each is used, and what an item costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Section
+from raybench.report.figures import devices as side_figures
+from raybench.report.figures import efficiency as share_figures
+from raybench.report.labels import Naming
+from raybench.report.numbers import TIMES
+from raybench.report.sections.sentences import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.efficiency import Use
+    from raybench.analysis.generation import Generation
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Table
+
+
+def devices(answers: Answers) -> Section:
+    """Figures, ratios, shares of the peak, energy, cost and what is missing."""
+    generation, efficiency = answers.generation, answers.efficiency
+    parts: list[Part] = list(side_figures.figures(generation))
+    if generation.sides:
+        parts.append(_sides(generation))
+    parts += share_figures.figures(efficiency)
+    uses = [
+        u for u in efficiency.uses if u.achieved_tflops or u.items_per_j or u.usd_per_million_items
+    ]
+    if uses:
+        parts.append(_uses(uses))
+    gaps = missing([*generation.missing, *efficiency.missing])
+    return Section("devices", "Devices", [*parts, *gaps])
+
+
+def _sides(generation: Generation) -> Table:
+    sides = generation.sides
+    naming = Naming([s.series for s in sides], without=("engine_version", "environment_id"))
+    by = generation.by.replace("_", " ")
+    return columns.table(
+        "sides",
+        f"The same points by {by}; ratios to {generation.names[0]}.",
+        *columns.factors(naming, [s.series for s in sides]),
+        columns.counts("workers", [s.workers for s in sides]),
+        columns.numbers("items", "/s", [s.items_per_s for s in sides]),
+        columns.spread(sides),
+        columns.verdicts(sides),
+        columns.fixed("ratio", TIMES, [s.ratio for s in sides], 3),
+        columns.bounds("95 %", sides, "ratio", 3),
+        columns.numbers("p99", "ms", [s.latency_p99_ms for s in sides]),
+        columns.numbers("items", "/J", [s.items_per_j for s in sides]),
+    )
+
+
+def _uses(uses: Sequence[Use]) -> Table:
+    naming = Naming([u.series for u in uses])
+    return columns.table(
+        "uses",
+        "Achieved arithmetic counts 2 operations a multiply-accumulate; for int8 these are integer "
+        "operations. Peaks are dense, as the maker prints them; share at clock is of the peak at "
+        "the clock that was measured.",
+        *columns.factors(naming, [u.series for u in uses]),
+        columns.counts("workers", [u.workers for u in uses]),
+        columns.numbers("achieved", "TFLOP/s", [u.achieved_tflops for u in uses]),
+        columns.numbers("peak", "TFLOP/s", [u.peak_tflops for u in uses]),
+        columns.fixed("share", "%", [u.mfu for u in uses], 1, 100),
+        columns.fixed("at clock", "%", [u.mfu_clock for u in uses], 1, 100),
+        columns.numbers("power", "W", [u.avg_power_w for u in uses]),
+        columns.numbers("items", "/J", [u.items_per_j for u in uses]),
+        columns.numbers("energy", "J/item", [u.j_per_item for u in uses]),
+        columns.fixed("cost", "USD per million", [u.usd_per_million_items for u in uses], 4),
+        columns.marks(uses),
+        columns.words("source of the peak", [u.peak_source for u in uses]),
+    )

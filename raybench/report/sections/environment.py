@@ -1,0 +1,64 @@
+"""Environment: what it was measured on: facts as rows, environments as columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.report import columns
+from raybench.report.document import Section
+from raybench.report.numbers import number
+from raybench.report.sections.sentences import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from raybench.report.answers import Answers
+
+_HIDDEN = ("run_id", "environment_id", "schema_version", "node_id", "topology_json", "gpu_uuid")
+
+
+def environment(answers: Answers) -> Section:
+    """One column for each environment that has rows."""
+    used = {entry.series.environment_id for entry in answers.scaling.entries}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in answers.source.environment.to_pylist():
+        if row["environment_id"] in used:
+            groups.setdefault(row["environment_id"], []).append(row)
+    gaps = missing(
+        f"No facts are stored of environment {name}."
+        for name in sorted(str(name)[:8] for name in used - groups.keys())
+    )
+    if not groups:
+        return Section("environment", "Environment", gaps)
+    facts = [name for name in answers.source.environment.column_names if name not in _HIDDEN]
+    values = {
+        fact: [_distinct(row.get(fact) for row in some) for some in groups.values()]
+        for fact in facts
+    }
+    kept = [fact for fact in facts if any(values[fact])]
+    table = columns.table(
+        "environments",
+        "Facts of each environment, by the beginning of its id; values of several hosts or devices "
+        "stand beside each other.",
+        columns.words("fact", [fact.replace("_", " ") for fact in kept]),
+        *(
+            columns.words(name[:8], [values[fact][k] for fact in kept])
+            for k, name in enumerate(groups)
+        ),
+    )
+    return Section("environment", "Environment", [table, *gaps])
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    found = dict.fromkeys(_said(value) for value in values)
+    return ", ".join(word for word in found if word)
+
+
+def _said(value: Any) -> str:
+    if value is None or value == []:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return " ".join(f"{name}={word}" for name, word in value)
+    return number(value) if isinstance(value, float) else str(value)

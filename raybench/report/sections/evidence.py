@@ -1,0 +1,91 @@
+"""Evidence: the blocks behind every point, and the most doubtful points drawn large."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.analysis.scaling import BETWEEN
+from raybench.report import columns
+from raybench.report.document import Paragraph, Section
+from raybench.report.figures.evidence import figure
+from raybench.report.labels import Naming, counted, joined
+from raybench.report.numbers import number
+from raybench.report.sections.sentences import missing
+from raybench.report.sparkline import sparkline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.evidence import Trace
+    from raybench.analysis.scaling import Entry
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Table
+
+    Pair = tuple[Entry, Sequence[Trace]]
+
+_MOST_FIGURES = 3
+
+
+def evidence(answers: Answers) -> Section:
+    """Figures of the points with the most against them, then a line for every point."""
+    numbers = [e for e in answers.scaling.entries if e.items_per_s is not None]
+    keys = [(e.point_id or "", e.series.environment_id) for e in numbers]
+    found = [(e, answers.traces.get(key, ())) for e, key in zip(numbers, keys, strict=True)]
+    pairs = [(entry, traces) for entry, traces in found if traces]
+    if not pairs:
+        gap = "No blocks are stored beside these rows, so that nothing can be shown over time."
+        return Section("evidence", "Evidence", missing([gap]))
+    naming = Naming([entry.series for entry, _ in pairs])
+    parts: list[Part] = [
+        Paragraph(
+            "Throughput block by block, trials side by side, warm-up on grey ground. Each line has "
+            "its own scale, at least 2 % of its value high. The points with the most against them "
+            "are drawn large first."
+        )
+    ]
+    doubtful = sorted(pairs, key=lambda pair: _doubt(pair[0]), reverse=True)[:_MOST_FIGURES]
+    for place, (entry, traces) in enumerate(doubtful, 1):
+        label = naming.label(entry.series) or str(entry.series.model)
+        name = joined(label, counted(entry.workers))
+        parts.append(figure(place, name, traces, entry.marks, _words(entry)))
+    return Section("evidence", "Evidence", [*parts, _table(naming, pairs)])
+
+
+def _doubt(entry: Entry) -> tuple[int, float]:
+    """Worst verdict first, then the widest interval."""
+    return (entry.verdict == "unstable") * 2 + (entry.verdict != "stable"), _width(entry) or 0.0
+
+
+def _width(entry: Entry) -> float | None:
+    lo, hi, mean = entry.items_per_s_lo, entry.items_per_s_hi, entry.items_per_s
+    return None if lo is None or hi is None or not mean else (hi - lo) / mean
+
+
+def _words(entry: Entry) -> str:
+    """What was found, how sure it is, and what speaks against it."""
+    width = _width(entry)
+    kind = f"between {entry.trials} trials" if entry.interval == BETWEEN else "within the trial"
+    sure = "no interval" if width is None else f"± {50 * width:.1f} % (95 %, {kind})"
+    flags = f" Flags: {', '.join(entry.flags).replace('_', ' ')}." if entry.flags else ""
+    verdict = f" Verdict: {entry.verdict}." if entry.verdict else ""
+    return f"{number(entry.items_per_s)} items/s, {sure}.{verdict}{flags}"
+
+
+def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
+    entries = [entry for entry, _ in pairs]
+
+    def lines(field: str, label: str, css: str = "") -> list[str]:
+        return [sparkline(traces, field, label, css) for _, traces in pairs]
+
+    return columns.table(
+        "evidence-table",
+        "Blocks of every point.",
+        *columns.factors(naming, [entry.series for entry in entries]),
+        columns.counts("workers", [entry.workers for entry in entries]),
+        columns.drawings("items/s", lines("items_per_s", "items/s")),
+        columns.drawings("SM clock", lines("sm_clock_mhz", "SM clock", "c2")),
+        columns.drawings("temperature", lines("temp_c", "temperature", "c3")),
+        columns.spread(entries),
+        columns.verdicts(entries),
+        columns.words("flags", [", ".join(entry.flags).replace("_", " ") for entry in entries]),
+    )

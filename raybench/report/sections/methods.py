@@ -1,0 +1,198 @@
+"""Methods: how it was measured, as a paragraph that can go into a paper.
+
+Every sentence is made of what the rows and their environments say; what they do not say is left
+out, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from raybench.analysis.scaling import BETWEEN
+from raybench.report.document import Paragraph, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part
+
+    Row = Mapping[str, Any]
+
+_COLUMNS = (
+    "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
+    "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
+    "config_json", "simulated", "memory_limit_bytes", "environment_id",
+)  # fmt: skip
+
+
+def methods(answers: Answers) -> Section:
+    """The paragraph, and where the rows are."""
+    trials = answers.source.trials
+    names = [name for name in _COLUMNS if name in trials.column_names]
+    rows = [row for row in trials.select(names).to_pylist() if row["status"] == "ok"]
+    parts: list[Part] = []
+    if rows:
+        sentences = (
+            *_place(answers, rows),
+            *_stream(rows),
+            *_window(rows),
+            *_repeats(answers),
+            *_graphs(rows),
+            *_care(rows),
+        )
+        parts.append(Paragraph(" ".join(sentences)))
+    folders = ", ".join(answers.source.folders)
+    parts.append(
+        Paragraph(
+            f"{folders}: Parquet tables trials, workers, blocks and environment; read them with "
+            "raybench.load. The figures lie beside this page, in the folder figures, as SVG and "
+            "PNG.",
+            "note",
+            "Rows.",
+        )
+    )
+    return Section("methods", "Methods", parts)
+
+
+def _place(answers: Answers, rows: Sequence[Row]) -> Iterator[str]:
+    """What ran where, from the rows and the facts of their environments."""
+    engines = _all(f"{row['engine']} {row.get('engine_version') or ''}".strip() for row in rows)
+    versions = _all(row.get("method_version") for row in rows)
+    used = {row.get("environment_id") for row in rows}
+    facts = [r for r in answers.source.environment.to_pylist() if r["environment_id"] in used]
+    release = _all(fact.get("raybench_version") for fact in facts)
+    yield (
+        f"Inference throughput was measured with raybench {release}".rstrip()
+        + f" (method version {versions}) on {_all(row.get('device') for row in rows)} with "
+        f"{engines}."
+    )
+    named = {
+        "CPU": "cpu_model", "GPU": "gpu_name", "driver": "driver_version",
+        "power limit (W)": "power_limit_w", "operating system": "os", "kernel": "kernel",
+        "Python": "python_version", "Ray": "ray_version",
+    }  # fmt: skip
+    told = [f"{word} {_all(f.get(name) for f in facts)}" for word, name in named.items()
+            if any(fact.get(name) for fact in facts)]  # fmt: skip
+    if told:
+        yield f"Hosts: {', '.join(told)}."
+
+
+def _stream(rows: Sequence[Row]) -> Iterator[str]:
+    depths = {row.get("inflight") for row in rows} - {None}
+    one = depths == {1}
+    fed = (
+        f", with {_all(sorted(depths))} batch{'' if one else 'es'} submitted and not yet collected"
+    )
+    yield (
+        "Each worker owned one device and one engine and was fed a closed-loop stream of synthetic "
+        f"batches from a seeded pool{fed if depths else ''}."
+    )
+    copies = {row.get("transfers") for row in rows} - {None}
+    if copies == {True}:
+        yield "Inputs and outputs crossed the bus inside the timed stream."
+    elif copies == {False}:
+        yield "Inputs and outputs stayed on the device."
+    elif copies:
+        yield "Whether inputs and outputs crossed the bus inside the timed stream is a factor."
+
+
+def _window(rows: Sequence[Row]) -> Iterator[str]:
+    settings = [_measure(row.get("config_json")) for row in rows]
+
+    def chosen(name: str, factor: float = 1.0) -> str:
+        values = {factor * s[name] for s in settings if name in s}
+        return _all(f"{value:g}" for value in sorted(values))
+
+    if warmup := _range(rows, "warmup_s"):
+        agree = chosen("warmup_agree", 100)
+        until = f", until two successive windows agreed within {agree} %," if agree else ""
+        yield f"An adaptive warm-up{until} was discarded ({warmup} s)."
+    if window := _range(rows, "window_s"):
+        block = _range(rows, "block_s") or "about 1"
+        yield (
+            f"Throughput is all items over one window common to all workers ({window} s), cut into "
+            f"blocks of {block} s whose edges are completions of batches; within a trial its 95 % "
+            "interval is the wider of an AR(1)-corrected and a batch-means t interval of the block "
+            "rates."
+        )
+    if target := chosen("target", 100):
+        yield (
+            f"The stream ended when the half-width of that interval was within {target} % of the "
+            f"mean at {chosen('looks_in_a_row')} looks in a row, after {chosen('min_s')} s at the "
+            f"earliest and {chosen('max_s')} s at the latest (preset "
+            f"{_all(row.get('preset') for row in rows)})."
+        )
+    if window:
+        yield "No block of the window was left out."
+
+
+def _measure(config: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(config or "{}").get("measure")
+    except (ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _repeats(answers: Answers) -> Iterator[str]:
+    entries = [e for e in answers.scaling.entries if e.items_per_s is not None]
+    if not any(entry.interval == BETWEEN for entry in entries):
+        yield "Each point was measured once, so that nothing is said of the next time."
+        return
+    counts = _all(sorted({entry.trials for entry in entries}))
+    yield (
+        f"Points were repeated in {counts} trials of fresh processes; intervals between trials are "
+        "t intervals of the trial means, and those of ratios are Welch intervals of their "
+        "logarithms (95 %)."
+    )
+    if any(curve.law is not None for curve in answers.scaling.curves):
+        yield (
+            "The universal scalability law was fitted by non-negative least squares, its intervals "
+            "by parametric bootstrap over trial means."
+        )
+
+
+def _graphs(rows: Sequence[Row]) -> Iterator[str]:
+    precisions = {row.get("precision") for row in rows}
+    if "int8" in precisions:
+        dialects = _all(row.get("dialect") for row in rows if row.get("precision") == "int8")
+        named = f" ({dialects})" if dialects else ""
+        yield f"int8 graphs carry explicit quantisation{named} calibrated with seeded synthetic data."
+    if precisions - {"fp32"}:
+        yield (
+            "All precisions are made from the same fp32 graph; fidelity is the signal to "
+            "quantisation noise ratio of the outputs against it."
+        )
+
+
+def _care(rows: Sequence[Row]) -> Iterator[str]:
+    yield (
+        "A point is stable when it met its precision target and nothing in its evidence speaks "
+        "against it, unverified when its preset was too short to claim so, and unstable otherwise."
+    )
+    for name, words in (
+        ("simulated", "simulated: their timings come from a formula"),
+        ("memory_limit_bytes", "measured with less memory than the device has"),
+    ):
+        count = sum(bool(row.get(name)) for row in rows)
+        if count:
+            part = "All" if count == len(rows) else f"{count} of {len(rows)}"
+            yield f"{part} trials are {words}."
+
+
+def _all(values: Iterable[Any]) -> str:
+    """Distinct values in words: `a, b and c`."""
+    words = [str(v) for v in dict.fromkeys(values) if v not in (None, "")]
+    if len(words) < 2:
+        return words[0] if words else ""
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _range(rows: Sequence[Row], name: str) -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    if not values:
+        return ""
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,61 @@
+"""Points: the key table: every point, one line each, and why some have no number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Section
+from raybench.report.labels import Naming
+from raybench.report.numbers import TIMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.scaling import Entry
+    from raybench.report.answers import Answers
+    from raybench.report.document import Table
+
+
+def points(answers: Answers) -> Section:
+    """The key table."""
+    entries = answers.scaling.entries
+    naming = Naming([entry.series for entry in entries])
+    same = f"In all: {naming.same}. " if naming.same else ""
+    curves = {curve.series for curve in answers.scaling.curves}
+    grown = [
+        e if e.series in curves else replace(e, speedup=None, efficiency=None) for e in entries
+    ]
+    table = columns.table(
+        "points",
+        f"{same}± is half the 95 % interval: between trials where there are several, within the "
+        "trial where there is one. Latency is that of a batch in a closed loop, median over trials.",
+        *columns.factors(naming, [entry.series for entry in entries]),
+        columns.counts("workers", [entry.workers for entry in entries]),
+        columns.numbers("items", "/s", [entry.items_per_s for entry in entries]),
+        columns.spread(entries),
+        columns.verdicts(entries),
+        columns.fixed("speedup", TIMES, [e.speedup for e in grown], 3),
+        columns.fixed("efficiency", "%", [e.efficiency for e in grown], 1, 100),
+        columns.numbers("p50", "ms", [entry.latency_p50_ms for entry in entries]),
+        columns.numbers("p99", "ms", [entry.latency_p99_ms for entry in entries]),
+        columns.fixed("over fp32", TIMES, [entry.over_fp32 for entry in entries], 3),
+        columns.fixed("fidelity", "dB", [entry.fidelity_sqnr_db for entry in entries], 1),
+        columns.repeats(entries),
+    )
+    return Section("table", "Key table", [table, *_without_number(naming, entries)])
+
+
+def _without_number(naming: Naming, entries: Sequence[Entry]) -> Iterator[Table]:
+    some = [entry for entry in entries if entry.items_per_s is None]
+    if some:
+        yield columns.table(
+            "reasons",
+            "Points without a number, and why.",
+            *columns.factors(naming, [entry.series for entry in some]),
+            columns.counts("workers", [entry.workers for entry in some]),
+            columns.verdicts(some),
+            columns.repeats(some),
+            columns.words("why", [entry.reason for entry in some]),
+        )

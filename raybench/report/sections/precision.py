@@ -1,0 +1,48 @@
+"""Precision: each precision beside fp32, speed beside fidelity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Section
+from raybench.report.figures.precision import figures
+from raybench.report.labels import Naming
+from raybench.report.numbers import TIMES
+from raybench.report.sections.sentences import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.precision import Gain
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Table
+
+
+def precision(answers: Answers) -> Section:
+    """Figures, gains and what is missing."""
+    found = answers.precision
+    parts: list[Part] = list(figures(found))
+    if found.gains:
+        parts.append(_gains(found.gains))
+    return Section("precision", "Precision", [*parts, *missing(found.missing)])
+
+
+def _gains(gains: Sequence[Gain]) -> Table:
+    naming = Naming([gain.series for gain in gains])
+    return columns.table(
+        "gains",
+        "Ratio to fp32 with all else equal, beside the fidelity of the outputs to fp32; peaks is "
+        "the same ratio of the chip's printed peaks.",
+        *columns.factors(naming, [gain.series for gain in gains]),
+        columns.words("dialect", [gain.dialect for gain in gains]),
+        columns.counts("workers", [gain.workers for gain in gains]),
+        columns.numbers("items", "/s", [gain.items_per_s for gain in gains]),
+        columns.spread(gains),
+        columns.verdicts(gains),
+        columns.fixed("over fp32", TIMES, [gain.ratio for gain in gains], 3),
+        columns.bounds("95 %", gains, "ratio", 3),
+        columns.fixed("peaks", TIMES, [gain.peak_ratio for gain in gains], 2),
+        columns.fixed("SQNR", "dB", [gain.fidelity_sqnr_db for gain in gains], 1),
+        columns.fixed("cosine", "", [gain.fidelity_cosine for gain in gains], 5),
+    )

@@ -1,0 +1,92 @@
+"""Scaling: throughput over workers, what bounds it, and the law behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Section
+from raybench.report.figures.scaling import figures
+from raybench.report.labels import Naming
+from raybench.report.numbers import TIMES
+from raybench.report.sections.sentences import gaps, marked, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.scaling import Curve, Entry
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Table
+
+
+def scaling(answers: Answers) -> Section:
+    """Figures, speedups, what each curve says and what it lacks."""
+    found = answers.scaling
+    grown = {curve.series for curve in found.curves}
+    entries = [entry for entry in found.entries if entry.series in grown]
+    parts: list[Part] = list(figures(found))
+    if entries:
+        parts += [_speedups(entries), _curves(found.curves), *_laws(found.curves)]
+    naming = Naming([curve.series for curve in found.curves])
+    told = [*found.missing, *gaps(found.curves, naming)]
+    return Section("scaling", "Scaling", [*parts, *missing(told)])
+
+
+def _speedups(entries: Sequence[Entry]) -> Table:
+    naming = Naming([entry.series for entry in entries])
+    bases = sorted({e.base_workers for e in entries if e.base_workers is not None})
+    base = " or ".join(map(str, bases)) or "no"
+    return columns.table(
+        "speedups",
+        f"Speedup against {base} worker{'' if bases == [1] else 's'} of the same series, "
+        "over solo against the same devices each alone; intervals are 95 %, from the logarithms "
+        "of the trial means.",
+        *columns.factors(naming, [entry.series for entry in entries]),
+        columns.counts("workers", [entry.workers for entry in entries]),
+        columns.numbers("items", "/s", [entry.items_per_s for entry in entries]),
+        columns.verdicts(entries),
+        columns.fixed("speedup", TIMES, [e.speedup for e in entries], 3),
+        columns.bounds("95 %", entries, "speedup", 3),
+        columns.fixed("efficiency", "%", [e.efficiency for e in entries], 1, 100),
+        columns.fixed("over solo", TIMES, [e.solo_speedup for e in entries], 3),
+        columns.bounds("95 %", entries, "solo_speedup", 3),
+        columns.fixed("interference", "%", [e.interference_loss for e in entries], 1, 100),
+        columns.fixed("imbalance", "%", [e.imbalance for e in entries], 1, 100),
+        columns.words("slowest", [e.slowest_worker for e in entries]),
+        columns.words("bound by", [", ".join(e.bound_by).replace("_", " ") for e in entries]),
+    )
+
+
+def _curves(curves: Sequence[Curve]) -> Table:
+    naming = Naming([curve.series for curve in curves])
+    held = [" ".join(f"{b.workers} workers: {b.evidence}" for b in c.bounds) for c in curves]
+    return columns.table(
+        "curves",
+        "What each series says as a whole, and what its flags and telemetry tell of its bounds.",
+        *columns.factors(naming, [curve.series for curve in curves]),
+        columns.words("finding", [marked(curve.finding, curve.marks) for curve in curves]),
+        columns.words("held back by", held),
+    )
+
+
+def _laws(curves: Sequence[Curve]) -> Iterator[Table]:
+    fitted = [(curve, curve.law) for curve in curves if curve.law is not None]
+    if not fitted:
+        return
+    series, laws = [curve.series for curve, _ in fitted], [law for _, law in fitted]
+    last = [law.predictions[-1] for law in laws]
+    yield columns.table(
+        "laws",
+        "Universal scalability law, gamma N / (1 + sigma (N - 1) + kappa N (N - 1)), with 95 % "
+        "intervals; the prediction stops at twice what was measured.",
+        *columns.factors(Naming(series), series),
+        columns.numbers("gamma", "items/s", [law.gamma for law in laws]),
+        columns.fixed("contention sigma", "", [law.sigma for law in laws], 5),
+        columns.bounds("95 %", laws, "sigma", 5),
+        columns.fixed("coherency kappa", "", [law.kappa for law in laws], 6),
+        columns.bounds("95 %", laws, "kappa", 6),
+        columns.fixed("peak at", "workers", [law.peak_workers for law in laws], 0),
+        columns.fixed("predicted for", "workers", [p.workers for p in last], 0),
+        columns.numbers("items", "/s", [p.items_per_s for p in last]),
+        columns.bounds("95 %", last, "items_per_s", 0),
+    )

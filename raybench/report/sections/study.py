@@ -1,0 +1,63 @@
+"""Study: the 2017 study's findings and figures beside the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Paragraph, Section
+from raybench.report.figures.study import comparable, figures
+from raybench.report.sections.sentences import marked, missing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.paper import Finding
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Table, Tone
+
+TONES: dict[str, Tone] = {"reproduced": "good", "not reproduced": "bad"}
+"""Of verdicts that could be given."""
+
+
+def study(answers: Answers) -> Section | None:
+    """Verdict by verdict, then figure by figure; None when no figure of it can be drawn."""
+    paper = answers.paper
+    if not any(map(comparable, paper.figures)):
+        return None
+    parts: list[Part] = [_verdict(finding) for finding in paper.findings]
+    parts += figures(paper)
+    if any(finding.evidence for finding in paper.findings):
+        parts.append(_evidence(paper.findings))
+    gaps = [
+        f"Figure {figure.number}: {sentence}"
+        for figure in paper.figures
+        if not comparable(figure)
+        for sentence in figure.missing
+    ]
+    return Section("study", "The 2017 study", [*parts, *missing(gaps)])
+
+
+def _verdict(finding: Finding) -> Paragraph:
+    words = f"{finding.statement.rstrip('.')}. {marked(finding.reason, finding.marks)}"
+    return Paragraph(
+        f"{words} Criterion: {finding.criterion}",
+        TONES.get(finding.verdict, "missing"),
+        f"{finding.verdict.capitalize()}.",
+    )
+
+
+def _evidence(findings: Sequence[Finding]) -> Table:
+    pairs = [(finding, one) for finding in findings for one in finding.evidence]
+    known = {True: "holds", False: "does not hold", None: "cannot be told"}
+    return columns.table(
+        "study-evidence",
+        "The ratios on which the verdicts stand, the study's beside those measured here.",
+        columns.words("finding", [f.name.replace("_", " ") for f, _ in pairs], "factor"),
+        columns.words("ratio", [one.what for _, one in pairs]),
+        columns.fixed("study", "", [one.study for _, one in pairs], 3),
+        columns.fixed("here", "", [one.here for _, one in pairs], 3),
+        columns.bounds("95 %", [one for _, one in pairs], "here", 3),
+        columns.words("criterion", [known[one.holds] for _, one in pairs], "factor"),
+        columns.marks([one for _, one in pairs]),
+    )

@@ -1,0 +1,137 @@
+"""Verdicts: what a hurried reader takes away: how much can be trusted, and what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from raybench.report.columns import verdict
+from raybench.report.document import Paragraph, Section, Tally
+from raybench.report.labels import Naming, counted, joined
+from raybench.report.marks import counted as told
+from raybench.report.numbers import ratio
+from raybench.report.sections.sentences import marked
+from raybench.report.sections.study import TONES
+from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.scaling import Entry
+    from raybench.report.answers import Answers
+    from raybench.report.document import Part, Tone
+
+_MOST_FINDINGS = 6
+_LEADS: dict[str, tuple[str, Tone, str]] = {
+    "simulated": ("SIMULATED.", "bad", ""),
+    "capped": ("Memory limited.", "open", ""),
+    "unstable": ("Unstable.", "bad", " rerun=unstable measures them again."),
+    "unverified": ("Unverified.", "open", " preset=standard claims more."),
+}
+"""Lead, tone and advice for each mark."""
+
+
+def verdicts(answers: Answers) -> Section:
+    """How many points of each verdict, what must be told of them, and the findings."""
+    entries = answers.scaling.entries
+    tally = Counter(verdict(entry) for entry in entries)
+    order = (*VERDICTS, "ok", *OUTCOMES[1:], *FAILURES)
+    parts: list[Part] = [Tally([(word, tally[word]) for word in order if tally[word]])]
+    parts += _warnings(entries)
+    for lead, title, found in (
+        ("Scaling.", "Scaling", _curves(answers)),
+        ("Precision.", "Precision", _gains(answers)),
+        ("Batch.", "Batch", _ladders(answers)),
+        ("Devices.", "Devices", _sides(answers)),
+    ):
+        parts += [Paragraph(sentence, "open", lead) for sentence in found[:_MOST_FINDINGS]]
+        if len(found) > _MOST_FINDINGS:
+            more = f"{len(found) - _MOST_FINDINGS} more under {title}."
+            parts.append(Paragraph(more, "note", lead))
+    parts += _study(answers)
+    parts += [Paragraph(note, "missing", "Rows.") for note in answers.source.notes]
+    return Section("verdicts", "Verdicts", parts)
+
+
+def _warnings(entries: Sequence[Entry]) -> Iterator[Paragraph]:
+    numbers = [entry for entry in entries if entry.items_per_s is not None]
+    if not numbers:
+        yield Paragraph(
+            "No point has a number, so there is nothing to draw or compare; the table below says "
+            "why of each.", "bad", "No figures.",
+        )  # fmt: skip
+    own = [_Own(entry) for entry in numbers]
+    for mark, words in told(own).items():
+        lead, tone, advice = _LEADS[mark]
+        yield Paragraph(f"{words[0].upper()}{words[1:]}.{advice}", tone, lead)
+    failed = sum(entry.status in FAILURES for entry in entries)
+    if failed:
+        yield Paragraph(
+            f"{failed} of {len(entries)} points failed; the table says which and why, and "
+            "rerun=failed measures them again.", "bad", "Failed.",
+        )  # fmt: skip
+
+
+class _Own:
+    """An entry with the marks of itself, not of what its ratios are held against."""
+
+    def __init__(self, entry: Entry) -> None:
+        own = {entry.verdict}
+        self.marks = tuple(
+            mark for mark in entry.marks if mark in own or mark not in ("unstable", "unverified")
+        )
+
+
+def _curves(answers: Answers) -> list[str]:
+    curves = answers.scaling.curves
+    naming = Naming([curve.series for curve in curves])
+    return [_named(naming, c) for c in curves]
+
+
+def _ladders(answers: Answers) -> list[str]:
+    ladders = answers.batch.ladders
+    naming = Naming([ladder.series for ladder in ladders], without=("batch_size",))
+    return [_named(naming, ladder) for ladder in ladders]
+
+
+def _named(naming: Naming, one: Any) -> str:
+    """A finding with the name of its series in front, unless it begins with it."""
+    label = naming.label(one.series)
+    sentence = marked(one.finding, one.marks)
+    return sentence if not label or sentence.startswith(label) else f"{label}: {sentence}"
+
+
+def _gains(answers: Answers) -> list[str]:
+    gains = [
+        g for g in answers.precision.gains if g.ratio is not None and g.series.precision != "fp32"
+    ]
+    naming = Naming([g.series for g in gains], without=("precision", "model"))
+    found = []
+    for g in gains:
+        where = joined(str(g.series.model), naming.label(g.series), counted(g.workers))
+        kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
+        pace = ratio(g.ratio or 0.0, g.ratio_lo, g.ratio_hi)
+        found.append(marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks))
+    return found
+
+
+def _sides(answers: Answers) -> list[str]:
+    sides = [s for s in answers.generation.sides if s.ratio is not None and s.name != s.base]
+    without = ("model", "device", "precision", "engine_version", "environment_id")
+    naming = Naming([s.series for s in sides], without=without)
+    found = []
+    for s in sides:
+        where = joined(str(s.series.model), str(s.series.precision), naming.label(s.series),
+                       counted(s.workers))  # fmt: skip
+        pace = ratio(s.ratio or 0.0, s.ratio_lo, s.ratio_hi)
+        found.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
+    return found
+
+
+def _study(answers: Answers) -> Iterator[Paragraph]:
+    """Findings of the study that could be told; what could not stands in its own section."""
+    for finding in answers.paper.findings:
+        if finding.verdict in TONES:
+            words = f"{finding.statement.rstrip('.')}. {finding.reason}"
+            lead = f"2017 study, {finding.verdict}."
+            yield Paragraph(marked(words, finding.marks), TONES[finding.verdict], lead)

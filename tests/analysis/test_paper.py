@@ -1,0 +1,114 @@
+"""The study of 2017 beside rows: its own numbers, a machine that agrees, one that does not."""
+
+from __future__ import annotations
+
+import pytest
+from hand_made import lost, table, trials
+
+from raybench.analysis.paper import (
+    NOT_REPRODUCED,
+    NOT_TESTABLE,
+    REPRODUCED,
+    paper,
+    study,
+    study_trials,
+)
+from raybench.analysis.scaling import scaling
+
+
+def verdicts(made):
+    return {finding.name: finding.verdict for finding in made.findings}
+
+
+def test_the_studys_own_numbers_reproduce_every_figure_and_finding():
+    made = paper(study_trials())
+    for figure in made.figures:
+        assert figure.here == figure.study, figure.title
+    assert set(verdicts(made).values()) == {REPRODUCED}
+    assert [len(figure.study) for figure in made.figures] == [4, 3, 3, 3, 3, 18]
+
+
+def test_the_studys_speedups_are_those_that_it_prints():
+    printed = {
+        (bar["model"], bar["workers"]): bar["speedup"]
+        for bar in study().to_pylist()
+        if bar["speedup"] is not None
+    }
+    found = {
+        (e.series.model, e.workers): e.speedup
+        for e in scaling(study_trials()).entries
+        if e.series.environment_id == "study2017-scaling"
+    }
+    assert found.keys() == printed.keys()
+    digits = {"googlenet": 3, "alexnet": 2}
+    assert {key: round(value, digits[key[0]]) for key, value in found.items()} == printed
+    assert sorted(v for v in printed.values() if v > 1) == [1.99, 1.999, 3.98, 3.995]
+
+
+def test_the_ratios_of_the_bars_come_out_exactly():
+    bars = {
+        (f.number, b.model, b.device, b.precision): b.relative
+        for f in paper(study_trials()).figures
+        for b in f.here
+        if f.number in (1, 4, 5)
+    }
+    assert bars[1, "googlenet", "Tesla P40", "int8"] == 6410 / 2215
+    assert bars[4, "googlenet", "Tesla P40", "int8"] == 6410 / 1446
+    assert bars[5, "alexnet", "Tesla P40", "fp32"] == 5198 / 3200
+    assert bars[5, "alexnet", "Tesla P40", "int8"] == 16292 / 3200
+
+
+def pair(fp32, int8, **row):
+    return [
+        *trials(fp32, precision="fp32", **row),
+        *trials(int8, precision="int8", **row),
+    ]
+
+
+def test_a_machine_that_disagrees_is_told_with_its_figures():
+    made = paper(table(*pair([100.0, 101.0], [150.0, 151.0], device="AMD EPYC", batch_size=8)))
+    gain = made.findings[0]
+    assert gain.verdict == NOT_REPRODUCED
+    assert "googlenet int8 / fp32, batch 8, AMD EPYC: 1.50 [" in gain.reason
+    assert "in the study 2.894" in gain.reason
+    (one,) = gain.evidence
+    assert (one.study, one.holds) == (pytest.approx(6410 / 2215), False)
+    rest = {name: word for name, word in verdicts(made).items() if name != "int8_gain"}
+    assert set(rest.values()) == {NOT_TESTABLE}
+    assert "One kind of device only" in " ".join(made.figures[3].missing)
+
+
+def test_simulated_rows_are_no_evidence_and_are_marked():
+    made = paper(table(*pair([100.0], [300.0], simulated=True)))
+    gain = made.findings[0]
+    assert (gain.verdict, gain.reason) == (NOT_TESTABLE, "Simulated rows say nothing of hardware.")
+    assert made.figures[0].here[0].marks == ("simulated",)
+
+
+def test_memory_that_ends_first_in_the_smaller_network_is_not_as_in_the_study():
+    rows = [
+        *trials([10.0], model="alexnet", batch_size=1),
+        lost("out_of_memory", model="alexnet", batch_size=2),
+        *trials([10.0], batch_size=1),
+        *trials([11.0], batch_size=2),
+    ]
+    found = paper(table(*rows)).findings[-1]
+    assert found.verdict == NOT_REPRODUCED
+    assert "alexnet ended at batch 2, googlenet ran at batch 2" in found.reason
+
+
+def test_of_several_engines_a_figure_takes_the_one_with_the_most_bars():
+    rows = table(
+        *pair([100.0], [290.0], engine="openvino", device="AMD EPYC"),
+        *trials([1.0], engine="onnxruntime", device="AMD EPYC", precision="fp32"),
+    )
+    assert [bar.items_per_s for bar in paper(rows).figures[0].here] == [100, 290]
+
+
+def test_other_networks_and_no_rows_leave_all_open():
+    for rows in (table(), table(*trials([1.0], model="resnet50"))):
+        made = paper(rows)
+        assert set(verdicts(made).values()) == {NOT_TESTABLE}
+        assert {figure.missing for figure in made.figures} == {("No row of alexnet or googlenet.",)}
+        assert all(figure.study for figure in made.figures)
+    assert paper(table()).as_table().num_rows == 6

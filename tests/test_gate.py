@@ -1,0 +1,177 @@
+"""`raybench compare` as it is typed: sides, options, formats, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from raybench.cli import main
+from raybench.gate import Side, parse
+from raybench.results.store import Store
+
+ROW = {
+    "environment_id": "e1", "status": "ok", "verdict": "stable", "model": "resnet50",
+    "precision": "fp32", "batch_size": 8, "workers": 1, "engine": "openvino",
+    "engine_version": "2026.4", "device": "AMD EPYC", "inflight": 1, "transfers": True,
+    "simulated": False, "preset": "standard", "method_version": 1, "memory_limit_bytes": None,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_flush(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a run of three trials a rate into a folder; returns the folder and the run's id."""
+
+    def write(name, *rates, **row):
+        run = Store(tmp_path / name).start_run({})
+        run.write_environment([{"environment_id": row.get("environment_id", "e1")}])
+        for workers, rate in enumerate(rates, 1):
+            for trial, noise in enumerate((0.999, 1.0, 1.001)):
+                whole = {**ROW, "workers": workers, "items_per_s": rate * noise, **row}
+                run.write_point(f"p{workers}{row.get('precision', '')}", trial, trials=whole)
+        return str(tmp_path / name), run.id
+
+    return write
+
+
+def test_a_regression_is_exit_code_1_and_named(write, capsys):
+    a, b = write("old", 100.0, 200.0)[0], write("new", 100.0, 180.0)[0]
+    assert main(["compare", a, b]) == 1
+    out = capsys.readouterr().out
+    assert "▼ regressed" in out
+    assert "2 points: 1 regressed, 1 same." in out
+    assert "0.900 [0.89" in out
+    assert main(["compare", a, a]) == 0
+
+
+def test_strict_tells_undecided_from_unchanged(write, capsys):
+    a, b = write("old", 100.0, 200.0)[0], write("new", 100.0)[0]
+    assert main(["compare", a, b]) == 0
+    assert main(["compare", a, b, "--strict"]) == 3
+    assert "1 of 2 points have a number on one side only." in capsys.readouterr().out
+
+
+def test_filters_choose_the_sides_of_one_folder(write, capsys):
+    folder, _ = write("both", 100.0)
+    write("both", 300.0, precision="int8")
+    words = [f"{folder}:precision=fp32", f"{folder}:precision=int8", "by=precision"]
+    assert main(["compare", *words]) == 0
+    out = capsys.readouterr().out
+    assert "▲ improved" in out
+    assert "precision: fp32 against int8" in out
+
+
+def test_runs_are_sides_too(write, capsys, monkeypatch, tmp_path):
+    _, first = write("results", 100.0)
+    _, second = write("results", 90.0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", first, second]) == 1
+    assert main(["compare", f"run={second}", f"results:run={first}"]) == 0
+    assert main(["compare", first, second, f"results.dir={tmp_path / 'results'}"]) == 1
+
+
+def test_sides_as_they_are_written(tmp_path):
+    assert parse(str(tmp_path), "results") == Side(str(tmp_path), str(tmp_path), ())
+    word = "old:precision=int8,workers=2"
+    assert parse(word, "results") == Side(word, "old", (("precision", "int8"), ("workers", "2")))
+    assert parse("engine=x", "there").folder == "there"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "0 sides were named"),
+        (["A"], "1 sides were named"),
+        (["A", "A", "format=xml"], "Unknown format 'xml'"),
+        (["A", "A", "--fast"], "Unknown option '--fast'"),
+        (["A", "A", "threshold=much"], "threshold takes a share"),
+        (["A", "A", "by=devise"], "Did you mean 'device'"),
+        (["A", "A", "metric=speed"], "Unknown metric 'speed'"),
+        (["A:precision=int4", "A"], "No row has precision=int4. There are: fp32."),
+        (["A:precisoin=fp32", "A"], "Did you mean 'precision'"),
+        (["A:workers=1,fp32", "A"], "'fp32' in"),
+        (["nowhere", "A"], "does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(words, sentence, write, capsys):
+    folder, _ = write("old", 100.0)
+    assert main(["compare", *(w.replace("A", folder, 1) if w[0] == "A" else w for w in words)]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_not_alike_is_refused_and_says_what_to_add(write, capsys):
+    a = write("old", 100.0)[0]
+    b = write("new", 120.0, engine_version="2026.5")[0]
+    assert main(["compare", a, b]) == 2
+    said = capsys.readouterr().err
+    assert "engine_version (2026.4 against 2026.5)" in said
+    assert said.endswith("add by=engine_version\n")
+    assert main(["compare", a, b, "by=engine_version"]) == 0
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(write, capsys):
+    a = write("old", 100.0, 200.0, 300.0)[0]
+    b = write("new", 100.0, 180.0)[0]
+
+    def written(*words):
+        main(["compare", a, b, *words])
+        return capsys.readouterr().out
+
+    return written
+
+
+def test_markdown(written):
+    lines = written("format=markdown").splitlines()
+    assert lines[0] == "### raybench compare: 3 points: 1 regressed, 1 same, 1 missing."
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 5
+    assert rows[3].startswith("| resnet50 fp32 batch 8 x2 | 200 ± 0.2 % | 180 ± 0.2 % | 0.900 [")
+    assert rows[3].endswith("| **regressed** |")
+
+
+def test_json(written):
+    facts = json.loads(written("--format=json"))
+    assert facts["exit_code"] == 1
+    assert facts["counts"] == {
+        "regressed": 1, "improved": 0, "same": 1, "inconclusive": 0, "missing": 1,
+    }  # fmt: skip
+    change = facts["changes"][1]
+    assert (change["outcome"], change["series"]["model"], change["workers"]) == (
+        "regressed",
+        "resnet50",
+        2,
+    )
+    assert facts["changes"][2]["b"] is None
+
+
+def test_csv(written):
+    rows = list(csv.DictReader(io.StringIO(written("format=csv"))))
+    assert [row["outcome"] for row in rows] == ["same", "regressed", "missing"]
+    assert float(rows[1]["ratio"]) == pytest.approx(0.9)
+    assert rows[2]["b"] == ""
+
+
+def test_junit(written):
+    (suite,) = ElementTree.fromstring(written("format=junit"))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
+    first, second, third = suite
+    assert second.find("failure").get("message").startswith("regressed: 200 ")
+    assert second.get("name") == "resnet50 fp32 batch 8 x2"
+    assert third.find("skipped") is not None
+    assert first.find("failure") is None
+    (strict,) = ElementTree.fromstring(written("format=junit", "--strict"))
+    assert (strict.get("failures"), strict.get("skipped")) == ("2", "0")
