@@ -386,7 +386,6 @@ def test_evidence_is_read_from_the_columns_of_the_row():
     of_core = rules.evidence(known.warm, known.last, 3, columns, "cpu")
     assert set(rules.flags(of_core)) == {
         *("throttled_thermal", "clock_low", "foreign_load", "node_load", "steal"),
-        *("uneven",),
         "lowered_priority",
     }
     of_gpu = rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu"))
