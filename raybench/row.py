@@ -36,7 +36,7 @@ class Gang:
 
     @property
     def uneven(self) -> bool:
-        """Whether its workers differ in their devices or in versions of libraries or drivers."""
+        """Whether the workers' devices or software differ."""
         kinds = {(p.device.name, tuple(sorted(p.software.items()))) for p in self.prepared}
         return len(kinds) > 1
 

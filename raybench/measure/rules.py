@@ -423,7 +423,6 @@ class Evidence:
         foreign_load_frac: of the workers' own cores, used by others; None where the device is no
             core.
         node_load_frac: of all CPUs of a node, used by others; worst node. None likewise.
-        uneven: the workers differ in their devices or in versions of libraries or drivers.
         clock_skew: worst move of a worker's clock against the driver's, over the time.
         steal_frac: of the workers' own CPUs, given to other machines; None likewise.
         nice: niceness of the workers.
@@ -432,6 +431,7 @@ class Evidence:
         copy_frac: median time of the slower copy of a batch over the median time to compute it.
         compute_cov: standard deviation of the device's compute time over its mean.
         harness_frac: time of the measuring loop over that of a batch.
+        uneven: the workers' devices or software differ.
     """
 
     warm: WarmUp
@@ -453,13 +453,13 @@ class Evidence:
     node_load_frac: float | None = None
     steal_frac: float | None = None
     clock_skew: float | None = None
-    uneven: bool = False
     nice: int | None = None
     host_idle_frac: float | None = None
     enqueue_frac: float | None = None
     copy_frac: float | None = None
     compute_cov: float | None = None
     harness_frac: float | None = None
+    uneven: bool = False
 
 
 def evidence(
@@ -531,9 +531,9 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "foreign_process": _above(evidence.foreign_processes, 0),
         "foreign_load": _above(evidence.foreign_load_frac, FOREIGN_LOAD),
         "node_load": _above(evidence.node_load_frac, NODE_LOAD),
-        "uneven": evidence.uneven,
         "clock_skew": _above(evidence.clock_skew, CLOCK_SKEW),
         "steal": _above(evidence.steal_frac, STEAL),
+        "uneven": evidence.uneven,
         "lowered_priority": _above(evidence.nice, 0),
         "clock_low": evidence.clock_frac is not None and evidence.clock_frac < CLOCK_LOW,
         "clock_varied": _above(evidence.clock_cv, CLOCK_VARIED),

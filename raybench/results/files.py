@@ -285,7 +285,7 @@ class Bucket(Files):
     @override
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with pq.ParquetFile(pa.BufferReader(self.read(name))) as file:
-            return file.read(columns=columns, use_threads=False)
+            return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     @override
     def count(self, name: str) -> int:

@@ -278,7 +278,7 @@ def test_the_list_of_flags_is_closed():
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
             *("few_batches", "throttled_power", "clock_low", "clock_varied", "node_load", "steal"),
-            *("uneven",),
+            "uneven",
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error"),
             *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),
@@ -326,6 +326,7 @@ def test_nothing_known_raises_nothing():
         ({"latencies": 661}, "few_batches"),
         ({"imbalance": 0.06}, "imbalance"),
         ({"host_idle_frac": 0.06}, "host_bound"),
+        ({"uneven": True}, "uneven"),
         ({"enqueue_frac": 0.81}, "enqueue_bound"),
         ({"copy_frac": 1.0}, "copy_bound"),
         ({"compute_cov": 0.026}, "compute_varied"),
