@@ -5,6 +5,7 @@ python benchmarks/object_store.py
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def start() -> subprocess.Popen[str]:
 
 def main() -> int:
     """Returns 0 when nothing was lost and nothing measured twice."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -16,10 +16,13 @@ import aiohttp
 
 SETTLE_S = 6.0
 """The dashboard asks its server for everything after it has been loaded."""
+TRIES = 20
+"""Seconds that something to click may take to appear."""
 CLICK = """
-[...document.querySelectorAll('*')].filter(e => !e.childElementCount && e.textContent.trim() == %r)
-  .slice(0, 1).map(e => e.click()).length
+[...document.querySelectorAll('*')].filter(e => e.textContent.trim() == %r)
+  .slice(-1).map(e => e.click()).length
 """
+"""Clicks the innermost element with that text; gives 1, or 0 without one."""
 
 
 async def photograph(url: str, picture: Path, size: tuple[int, int], clicks: list[str]) -> None:
@@ -68,10 +71,14 @@ async def _take(
     await ask("Page.navigate", url=url)
     await asyncio.sleep(SETTLE_S)
     for text in clicks:
-        found = await ask("Runtime.evaluate", expression=CLICK % text, returnByValue=True)
-        if not found.get("result", {}).get("value"):
+        for _ in range(TRIES):
+            found = await ask("Runtime.evaluate", expression=CLICK % text, returnByValue=True)
+            if found.get("result", {}).get("value"):
+                break
+            await asyncio.sleep(1)
+        else:
             raise RuntimeError(f"{url} has nothing to click that says {text!r}.")
-        await asyncio.sleep(SETTLE_S / 2)
+        await asyncio.sleep(SETTLE_S)
     shot = await ask("Page.captureScreenshot", format="png")
     picture.write_bytes(base64.b64decode(shot["data"]))
 

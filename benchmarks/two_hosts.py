@@ -197,7 +197,7 @@ def cut(scene: Scene) -> None:
     words = (*SIMULATED, "grid.workers=[4,2]", "order=grid", "cluster.isolation=cluster", *QUICK)
     run = subprocess.Popen(
         scene.hosts.raybench(
-            "a", *words, "measure.min_s=20", "measure.max_s=30", "measure.target=0.0001",
+            "a", *words, "measure.min_s=12", "measure.max_s=18", "measure.target=0.0001",
             f"cluster.address={scene.hosts.address}", f"results.dir={scene.folder('cut')}",
         ),
         env=scene.hosts.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -208,7 +208,7 @@ def cut(scene: Scene) -> None:
         said.append(line)
         if "on 4 GPUs" in line:
             break
-    time.sleep(10)  # into the stream
+    time.sleep(7)  # into the stream
     scene.hosts.cable("down")
     began, took = time.monotonic(), None
     for line in run.stdout:

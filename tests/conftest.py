@@ -1,4 +1,5 @@
 import contextlib
+import os
 
 import onnx
 import pytest
@@ -7,6 +8,9 @@ from tiny_graphs import tiny_bert, tiny_conv
 from raybench.cluster import session as sessions
 from raybench.config import compose
 from raybench.run import run
+
+# as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @pytest.fixture(scope="session")
