@@ -5,7 +5,7 @@ for a small part of the time. Then the jobs run one after another in a process o
 (gpu_worker.py), most telling first, until the budget is spent; what is done is skipped next time.
 Rows go to RESULTS/rows.jsonl, the tables to RESULTS/table.md and, last, to the terminal.
 
-    benchmarks/gpu.sh RESULTS [--budget 470] [--only ladder,overhead] [--engine tensorrt]
+    benchmarks/gpu.sh RESULTS [--budget 470] [--measure 245] [--only ladder,overhead] [--engine tensorrt]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GRACE_S = 15.0
 MEASURE_S = 5.0
 """Two measurements of one plan that is built, at a guess."""
 BUILDERS = 6
-"""Processes that build at the same time: they share the GPU in turns, and more gain no time."""
+"""Processes that build at the same time: they share the GPU in turns; fifteen were not seen to be quicker."""
 
 BUILDING = (*("timing_rounds", "jit_convolutions", "optimization_level"),
             *("largest_batch", "best_batch", "int8_rest"))  # fmt: skip
@@ -55,7 +55,7 @@ BUILDER: dict[str, Any] = {
     "largest_batch": 1024,
     "best_batch": 128,
 }
-"""One dynamic plan a network and precision, quick to build; options of the engine, on every row."""
+"""One dynamic plan a network and precision, with little search; options of the engine, on every row."""
 STATIC: dict[str, Any] = {**BUILDER, "largest_batch": None, "best_batch": None}
 
 
