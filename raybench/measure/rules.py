@@ -58,6 +58,8 @@ COMPUTE_VARIED = 0.025
 """Standard deviation of the compute time over its mean; likewise."""
 IMBALANCE = 0.05
 """Chosen here: workers of one point that differ by more are not the same kind of device or load."""
+FIDELITY_LEAST_DB = 10.0
+"""Chosen here: error of a tenth of the signal's power: no precision that works is as far off."""
 
 
 # --- limits of a point ----------------------------------------------------------------------------
@@ -361,6 +363,7 @@ FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
         "foreign_process": Flag("blocking", "Another process used the device."),
         "foreign_load": Flag("blocking", "Others used over 5 % of the workers' own cores."),
         "clock_skew": Flag("blocking", "Clocks of the hosts moved against one another."),
+        "wrong_outputs": Flag("blocking", "The outputs are under 10 dB from those of fp32."),
         "wide_ci": Flag("target_missed", "The confidence interval is wider than the target."),
         "few_neff": Flag("target_missed", "The window is worth too few independent blocks."),
         "few_batches": Flag("information", "Too few batches for the 99th percentile."),
@@ -431,6 +434,7 @@ class Evidence:
         copy_frac: median time of the slower copy of a batch over the median time to compute it.
         compute_cov: standard deviation of the device's compute time over its mean.
         harness_frac: time of the measuring loop over that of a batch.
+        fidelity_db: signal to noise of the first outputs against fp32.
         uneven: the workers' devices or software differ.
     """
 
@@ -459,6 +463,7 @@ class Evidence:
     copy_frac: float | None = None
     compute_cov: float | None = None
     harness_frac: float | None = None
+    fidelity_db: float | None = None
     uneven: bool = False
 
 
@@ -501,6 +506,7 @@ def evidence(
         copy_frac=_of_compute(columns, "h2d_ms_median", "d2h_ms_median"),
         compute_cov=columns.get("compute_cov"),
         harness_frac=_harness_frac(columns),
+        fidelity_db=columns.get("fidelity_sqnr_db"),
     )
 
 
@@ -533,6 +539,8 @@ def flags(evidence: Evidence) -> tuple[str, ...]:
         "node_load": _above(evidence.node_load_frac, NODE_LOAD),
         "clock_skew": _above(evidence.clock_skew, CLOCK_SKEW),
         "steal": _above(evidence.steal_frac, STEAL),
+        "wrong_outputs": evidence.fidelity_db is not None
+        and evidence.fidelity_db < FIDELITY_LEAST_DB,
         "uneven": evidence.uneven,
         "lowered_priority": _above(evidence.nice, 0),
         "clock_low": evidence.clock_frac is not None and evidence.clock_frac < CLOCK_LOW,
@@ -652,6 +660,14 @@ def _advise_clocks(evidence: Evidence, _limits: Limits) -> str:
     )
 
 
+def _advise_outputs(evidence: Evidence, _limits: Limits) -> str:
+    far = "far" if evidence.fidelity_db is None else f"{evidence.fidelity_db:.0f} dB"
+    return (
+        f"The outputs are {far} from those of the fp32 graph: this engine "
+        "computes something else, so its rate says nothing. Use another precision, engine or version."
+    )
+
+
 def _advise_wide(evidence: Evidence, limits: Limits) -> str:
     relative, target = evidence.last.interval.relative, limits.settings.target
     # the half-width falls with the square root of the time
@@ -701,6 +717,7 @@ _ADVICE: Final[Mapping[str, Callable[[Evidence, Limits], str]]] = MappingProxyTy
         "foreign_process": _advise_foreign,
         "foreign_load": _advise_load,
         "clock_skew": _advise_clocks,
+        "wrong_outputs": _advise_outputs,
         "wide_ci": _advise_wide,
         "few_neff": _advise_few,
     }

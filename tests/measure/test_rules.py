@@ -273,7 +273,7 @@ def test_the_list_of_flags_is_closed():
     assert groups == {
         "blocking": [
             *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
-            *("foreign_process", "foreign_load", "clock_skew"),
+            *("foreign_process", "foreign_load", "clock_skew", "wrong_outputs"),
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
@@ -334,6 +334,7 @@ def test_nothing_known_raises_nothing():
         ({"harness_frac": 0.02}, "harness_cost"),
         ({"trials": 1}, "precision_only"),
         ({"clock_skew": 6e-4}, "clock_skew"),
+        ({"fidelity_db": -11.0}, "wrong_outputs"),
         ({"node_load_frac": 0.11}, "node_load"),
     ],
 )
@@ -353,6 +354,7 @@ def test_evidence_at_its_threshold_raises_nothing():
         node_load_frac=0.1,
         steal_frac=0.01,
         clock_skew=5e-4,
+        fidelity_db=10.0,
         nice=0,
         ecc_errors=0,
         telemetry_gap_s=3.0,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Shape = tuple[int, ...]
+INT8_REST = ("graph", "tf32", "fp16")
+"""What layers outside Q/DQ may compute in under weak typing; the graph's own type is fp32."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Order:
         optimization_level: 0 to 5.
         avg_timing: times each tactic is timed.
         jit_convolutions: try convolutions that the builder compiles on the spot.
-        int8_rest: what layers outside Q/DQ may use under weak typing, "graph" or "fp16".
+        int8_rest: what layers outside Q/DQ may use under weak typing, one of `INT8_REST`.
         version_compatible: for a runtime of a newer TensorRT, or the lean one.
         detailed: keep the layers' names and tactics in the plan.
     """
@@ -85,7 +87,8 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     """
     on: set[str] = set()
     off: set[str] = set()
-    (on if order.precision == "tf32" else off).add("TF32")  # on by default in every version
+    tf32 = order.precision == "tf32" or (order.precision, order.int8_rest) == ("int8", "tf32")
+    (on if tf32 else off).add("TF32")  # on by default in every version
     if order.version_compatible:
         on |= {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
     if strongly_typed(trt):
@@ -102,6 +105,11 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     return on, off
 
 
+def available(trt: Any) -> bool:
+    """Whether this library can build; the lean and the dispatch runtime cannot."""
+    return hasattr(trt, "Builder")
+
+
 def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     """Build the plan on the current device. A device must have been found before.
 
@@ -114,7 +122,7 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
         EngineUnavailable: for a library without a builder.
         PointError: when it does not fit, is not supported or is refused.
     """
-    if not hasattr(trt, "Builder"):
+    if not available(trt):
         raise EngineUnavailable(
             f"{trt.__name__} runs plans but cannot build them. Install the full tensorrt, or copy "
             "plans that were built for this GPU into the cache."

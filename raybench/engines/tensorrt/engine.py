@@ -62,8 +62,10 @@ class TensorRTSettings:
         largest_batch: build one dynamic plan for every batch from 1 to this; None for a static plan
             of the point's batch.
         best_batch: the batch that a dynamic plan is tuned for; None for the largest.
-        int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" or "fp16".
-        version_compatible: plans for the lean runtime, or for a newer TensorRT.
+        int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
+        version_compatible: plans for the lean runtime, or for a newer TensorRT of the same major. On
+            an H100 TensorRT 8.6.0 needed libnvinfer_lean to build one; neither the full nor the lean
+            runtime then loaded it.
     """
 
     streams: int = 1
@@ -214,7 +216,7 @@ class TensorRTEngine:
     def _plan(self, load: Load) -> tuple[Plan, Any, float]:
         """The plan, the engine made of it, and when the plan was there.
 
-        A plan from the cache that will not load is built again.
+        A plan from the cache that will not load is built again where there is a builder.
         """
         order = _order(load)
         facts = {**order.facts(), **self._here(load)}
@@ -222,7 +224,7 @@ class TensorRTEngine:
         plan = cache.get(facts, lambda: self._build(cache, order, load))
         began = time.perf_counter()
         engine = self._runtime.deserialize_cuda_engine(plan.data)
-        if engine is None and plan.hit:
+        if engine is None and plan.hit and builder.available(self._trt):
             cache.discard(plan.key)
             self._journal.clear()
             plan = cache.get(facts, lambda: self._build(cache, order, load))
@@ -238,7 +240,7 @@ class TensorRTEngine:
         facts = self._cuda.identity(device)
         _same_device(facts["uuid"], load.device)
         return {
-            "library": f"{self._trt.__name__} {self._trt.__version__}",
+            "library": _library(self._trt, load.options.version_compatible),
             "gpu": facts["name"],
             "multiprocessors": facts["multiprocessors"],
             "gpu_memory_bytes": facts["memory_bytes"],
@@ -362,6 +364,16 @@ def _gpu(device: Device) -> nvml.Gpu | None:
     return next((gpu for gpu in nvml.inventory() if gpu.uuid == device.uuid), None)
 
 
+def _library(trt: Any, compatible: bool) -> str:
+    """What of the library decides a plan: of a compatible one only the major version.
+
+    The lean runtime finds by it what the full library of another minor version has built.
+    """
+    if compatible:
+        return f"TensorRT {library.version(trt)[0]}"
+    return f"{trt.__name__} {trt.__version__}"
+
+
 def _driver(device: Device) -> str | None:
     gpu = _gpu(device)
     return None if gpu is None else gpu.driver_version
@@ -389,8 +401,9 @@ def _refuse_options(options: TensorRTSettings) -> None:
         raise Unsupported(
             f"best_batch={options.best_batch} is not in 1..largest_batch={options.largest_batch}."
         )
-    if options.int8_rest not in ("graph", "fp16"):
-        raise Unsupported(f"int8_rest={options.int8_rest!r} is unknown. Use graph or fp16.")
+    if options.int8_rest not in builder.INT8_REST:
+        known = ", ".join(builder.INT8_REST)
+        raise Unsupported(f"int8_rest={options.int8_rest!r} is unknown. Use one of {known}.")
 
 
 def _order(load: Load) -> builder.Order:

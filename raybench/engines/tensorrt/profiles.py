@@ -56,8 +56,13 @@ def attach(trt: Any, context: Any) -> Profile:
 
 
 def inspect(trt: Any, context: Any) -> dict[str, dict[str, Any]]:
-    """The inspector's words on each layer by its name; empty for a plan built without them."""
+    """The inspector's words on each layer by its name.
+
+    Empty for a plan built without them, and with the lean runtime of 8.6, which has no inspector.
+    """
     engine = context.engine
+    if not hasattr(engine, "create_engine_inspector"):
+        return {}
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)

@@ -42,6 +42,16 @@ def test_flags_of_weak_typing(precision: str, on: set[str], off: set[str]) -> No
     assert builder.flags(_trt("8.6.0"), replace(ORDER, precision=precision)) == (on, off)
 
 
+@pytest.mark.parametrize(
+    ("rest", "on", "off"),
+    [("tf32", {"INT8", "TF32"}, set()), ("fp16", {"INT8", "FP16"}, {"TF32"})],
+)
+def test_layers_outside_qdq_may_use_a_faster_type(rest: str, on: set[str], off: set[str]) -> None:
+    order = replace(ORDER, precision="int8", int8_rest=rest)
+    assert builder.flags(_trt("8.6.0"), order) == (on, off)
+    assert builder.flags(_trt("8.6.0"), replace(order, precision="fp16")) == ({"FP16"}, {"TF32"})
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp8"])
 def test_weak_typing_refuses_what_it_would_run_as_something_else(precision: str) -> None:
     with pytest.raises(Unsupported, match=precision):

@@ -1,0 +1,32 @@
+"""ONNX Runtime: its own words sorted into errors. They were read off an H100."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from raybench.engines import onnxruntime
+from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+
+if TYPE_CHECKING:
+    from raybench.errors import PointError
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Available memory of 286575360 is smaller than requested bytes of 411041792", OutOfMemory),
+        ("Failed to allocate memory for requested buffer of size 411041792", OutOfMemory),
+        ("CUDNN failure 3000: CUDNN_STATUS_NOT_SUPPORTED ; GPU=0", Unsupported),
+        ("Non-zero status code returned while running Conv node", EngineFailure),
+    ],
+)
+def test_what_the_library_says_decides_the_status(words: str, kind: type[PointError]) -> None:
+    def fail() -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(kind) as found:
+        onnxruntime._guarded("run", fail)
+    if isinstance(found.value, OutOfMemory):
+        assert found.value.requested_bytes == 411041792
