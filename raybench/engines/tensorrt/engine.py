@@ -63,9 +63,9 @@ class TensorRTSettings:
             of the point's batch.
         best_batch: the batch that a dynamic plan is tuned for; None for the largest.
         int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
-        version_compatible: plans for the lean runtime, or for a newer TensorRT of the same major. On
-            an H100 TensorRT 8.6.0 needed libnvinfer_lean to build one; neither the full nor the lean
-            runtime then loaded it.
+        version_compatible: plans for the lean runtime, or for a newer TensorRT of the same major.
+            Not yet run on a GPU: TensorRT 8.6.0 built one with libnvinfer_lean.so.8.6.0 on its
+            path, and its own runtime would not load it without the lean one.
     """
 
     streams: int = 1
@@ -185,8 +185,35 @@ class TensorRTEngine:
         self._trt = trt
         self._logger, self._journal = library.logger(trt)
         self._journal.clear()
-        self._runtime = trt.Runtime(self._logger)
+        self._runtime = self._able_runtime(load.options.version_compatible)
         cuda.stage = "build"
+
+    def _able_runtime(self, compatible: bool) -> Any:
+        """The library's runtime, or one that it loads from the lean library.
+
+        Version-compatible plans leave their runtime out (no code comes from a plan), so it has to
+        come from the package tensorrt_lean.
+        """
+        trt = self._trt
+        thin = library.lean(trt) or library.dispatch(trt)
+        if thin and not compatible:
+            raise Unsupported(
+                f"{trt.__name__} runs only plans that were built with engine.version_compatible=true. "
+                "Set that, or install the full tensorrt."
+            )
+        runtime = trt.Runtime(self._logger)
+        if not compatible or library.lean(trt):
+            return runtime
+        path = library.lean_path()
+        if path is None:
+            raise Unsupported(
+                "engine.version_compatible=true needs the package tensorrt_lean of the version that "
+                f"builds the plan, and it is missing. Run pip install tensorrt_lean=={trt.__version__}."
+            )
+        loaded = runtime.load_runtime(str(path))
+        if loaded is None:
+            raise failures.of_library("load", self._journal.lines(), f"load {path.name}")
+        return loaded
 
     def _open(self, load: Load) -> None:
         cuda = self._cuda

@@ -6,12 +6,15 @@ import importlib
 import threading
 from collections import deque
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from raybench.errors import EngineUnavailable
 
 MODULES = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch")
 """Full library first; the other two run plans but cannot build them."""
+LEAN_PACKAGES = ("tensorrt_lean", "tensorrt_lean_libs")
+"""Where pip puts the lean runtime's library: in the bindings of 8.6, beside them later."""
 OLDEST = (8, 6)
 INSTALL = "Run pip install 'raybench[tensorrt]' (TensorRT 10 or newer; 8.6 with Python 3.10)."
 LINES_KEPT = 500
@@ -71,6 +74,28 @@ def load() -> Any:
             f"{module.__version__}. {INSTALL}"
         )
     return module
+
+
+def lean(trt: Any) -> bool:
+    """Whether this module is the lean runtime, which runs version-compatible plans by itself."""
+    return str(trt.__name__).startswith("tensorrt_lean")
+
+
+def dispatch(trt: Any) -> bool:
+    """Whether this module is the dispatch runtime, which runs nothing without a lean one."""
+    return str(trt.__name__).startswith("tensorrt_dispatch")
+
+
+def lean_path() -> Path | None:
+    """The library file of the lean runtime, which other runtimes can load; None without one."""
+    for name in filter(_is_package, LEAN_PACKAGES):
+        spec = find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        found = sorted(Path(spec.origin).parent.glob("libnvinfer_lean.so*"))
+        if found:
+            return found[0]
+    return None
 
 
 def version(trt: Any) -> tuple[int, int]:

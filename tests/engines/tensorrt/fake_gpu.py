@@ -497,6 +497,7 @@ class FakeTrt(ModuleType):
         self.ProfilingVerbosity = SimpleNamespace(DETAILED="detailed")
         self.LayerInformationFormat = SimpleNamespace(JSON="json")
         self.logger: Any = None
+        self.lean_path: str | None = None
 
     class IProfiler:
         """Derived from by whoever wants to hear of layers."""
@@ -517,6 +518,15 @@ class FakeTrt(ModuleType):
 
     def Runtime(self, logger: Any) -> Any:
         self._needs_device(logger)
+        return SimpleNamespace(
+            deserialize_cuda_engine=self._deserialize, load_runtime=self._load_runtime
+        )
+
+    def _load_runtime(self, path: str) -> Any:
+        if not Path(path).is_file():
+            self.say("Unable to load library")
+            return None
+        self.lean_path = path
         return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
 
     def _deserialize(self, plan: bytes) -> FakeEngine | None:
@@ -563,3 +573,18 @@ class FakeTrt(ModuleType):
             num_errors=1,
             get_error=lambda i: bad,
         )
+
+
+class FakeLean(FakeTrt):
+    """Stands for tensorrt_lean of a later minor version: it runs plans and builds none."""
+
+    __version__ = "10.16.1.11"
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        super().__init__(gpu)
+        self.__name__ = "tensorrt_lean"
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "Builder":
+            raise AttributeError(name)
+        return super().__getattribute__(name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fake_gpu import WEIGHTS, Code, FakeGpu, FakeTrt
+from fake_gpu import WEIGHTS, Code, FakeGpu, FakeLean, FakeTrt
 
 from raybench.engines import contract
 from raybench.engines.tensorrt import library
@@ -20,6 +20,7 @@ from raybench.machine.devices import Device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from raybench.engines.base import Load
 
@@ -239,6 +240,57 @@ def test_a_plan_that_was_built_ahead_is_a_hit(trt: FakeTrt, gpu: FakeGpu, make_l
     engine = TensorRTEngine.load(make_load())
     assert engine.info.build_cache_hit is True
     engine.close()
+
+
+# the lean runtime
+
+
+@pytest.fixture
+def lean_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A library of the lean runtime that is installed."""
+    path = tmp_path / "libnvinfer_lean.so.10"
+    path.touch()
+    monkeypatch.setattr(library, "lean_path", lambda: path)
+    return path
+
+
+def test_the_lean_runtime_finds_what_another_minor_version_built(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, lean_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = make_load(version_compatible=True)
+    TensorRTEngine.load(load).close()
+    assert trt.lean_path == str(lean_file)  # the full one loads it: the plan holds no code
+    lean = FakeLean(gpu)
+    monkeypatch.setattr(library, "load", lambda: lean)
+    engine = TensorRTEngine.load(load)
+    assert engine.info.build_cache_hit is True
+    assert engine.info.version == lean.__version__
+    engine.close()
+
+
+def test_the_lean_runtime_says_why_a_plan_will_not_load_and_keeps_it(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, lean_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = make_load(version_compatible=True)
+    TensorRTEngine.prebuild(load)
+    lean = FakeLean(gpu)
+    monkeypatch.setattr(library, "load", lambda: lean)
+    monkeypatch.setattr(lean, "_deserialize", lambda plan: lean.say("stub called"))
+    with pytest.raises(EngineFailure, match="stub called"):
+        TensorRTEngine.load(load)
+    assert len(list((load.cache_dir / "tensorrt").glob("*.plan"))) == 1
+
+
+def test_the_lean_runtime_is_refused_what_it_cannot_do(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unsupported, match=r"needs the package tensorrt_lean.*==10\.13\.3\.9"):
+        TensorRTEngine.load(make_load(version_compatible=True))
+    monkeypatch.setattr(library, "load", lambda: FakeLean(gpu))
+    with pytest.raises(Unsupported, match=r"engine\.version_compatible=true"):
+        TensorRTEngine.load(make_load())
+    with pytest.raises(Unsupported, match="copy plans that were built for this GPU"):
+        TensorRTEngine.load(make_load(version_compatible=True))
 
 
 # refusals
