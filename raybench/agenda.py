@@ -178,6 +178,8 @@ class Agenda:
         point = step.point
         suspects = self._suspects.get(_key(step), set())
         usable = [seat for seat in self._seats if seat.suits(point.wants)]
+        if step.among:
+            usable = [seat for seat in usable if seat in step.among]
         if step.device is not None:
             wanted = [seat for seat in self._all if seat.suits(point.wants)]
             mine = wanted[step.device % len(wanted)] if wanted else None

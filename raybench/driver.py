@@ -13,7 +13,7 @@ from raybench.errors import ClusterError, EngineUnavailable, Infeasible, Interru
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.running import Running
-from raybench.schedule import Plan, Step, plan, preparations
+from raybench.schedule import Plan, Step, builds_ahead, plan, preparations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from raybench.report.progress import View
     from raybench.results.store import Run
     from raybench.running import Ended
+    from raybench.schedule import Seat
     from raybench.signals import Signals
 
 LOST = "lost"
@@ -85,6 +86,7 @@ class Driver:
         finals: status of every step that is final in the store already, by (point_id, trial).
         session: the cluster; None when every step has its row already.
         signals: ask the run to end.
+        kinds: what kind of machine a node is, by its id; nodes of one kind can use the same plans.
     """
 
     request: Request
@@ -95,6 +97,7 @@ class Driver:
     finals: Mapping[tuple[str, int], str]
     session: Session | None
     signals: Signals
+    kinds: Mapping[str, str]
 
     @property
     def _experiment(self) -> Experiment:
@@ -138,11 +141,20 @@ class Driver:
         ]
 
     def _prepare(self, missing: list[Step], seats: Seats) -> None:
-        """Let graphs and plans be made side by side, where that saves time or spares a stream."""
-        steps = preparations(missing)
+        """Let graphs and plans be made first, where that saves time or spares a stream.
+
+        Plans are made once for each kind of machine.
+        """
+        by_kind: dict[str, list[Seat]] = {}
+        for seat in seats.held:
+            by_kind.setdefault(self.kinds.get(seat.node, ""), []).append(seat)
+        steps = preparations(missing, by_kind.values())
         gpu = any(step.point.device == "gpu" for step in steps)
         apart = self.request.cluster.isolation != "gpu" and not gpu
-        if len(steps) > 1 and len(seats.held) > 1 and not apart:
+        side_by_side = len(steps) > 1 and len(seats.held) > 1 and not apart
+        nodes = {seat.node for seat in seats.held}
+        shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
+        if side_by_side or shared:
             self._work(Agenda(steps, seats.held, "gpu", 0), seats, {})
 
     def _measure(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:

@@ -82,6 +82,10 @@ class Gang:
                 cluster.start_timeout_s,
             )
             self._phase("prepare")
+            if step.purpose == "prepare":
+                others = {seat.node for seat in step.among}
+                pool.build(experiment.seed, cluster.prepare_timeout_s, others)
+                return rows.Tables({})
             prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
             if step.purpose != "measure":
                 return rows.Tables({})

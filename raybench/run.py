@@ -75,7 +75,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     view = _view(plan, console, stack)
     if session is not None and (session.attached or session.dashboard_url):
         view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
-    driver = Driver(request, plan, started, view, environment_id, finals, session, signals)
+    kinds = sessions.kinds(facts)
+    driver = Driver(request, plan, started, view, environment_id, finals, session, signals, kinds)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
     store.tidy()

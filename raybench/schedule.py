@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from typing_extensions import override
 
 from raybench.engines import registry
+from raybench.engines.base import BuildsAhead
 from raybench.experiment import ANY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
 
@@ -61,6 +62,7 @@ class Step:
         trial: from 0.
         number: the step's place in the plan.
         device: which device of its kind, in the order of nodes and numbers; None for any.
+        among: seats on one of which a preparation is to run, all of one kind; empty for any.
         purpose: "measure"; "fit" only asks whether the point fits, "prepare" only makes what the
             node then has: neither leaves a row.
     """
@@ -71,6 +73,7 @@ class Step:
     number: int = 0
     device: int | None = None
     purpose: Literal["measure", "fit", "prepare"] = "measure"
+    among: tuple[Seat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,23 +170,51 @@ def _devices(
     return [(trial * there + device, device) for device in range(there)]
 
 
-def preparations(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """A step on one device for each graph that several steps share, and on GPUs for each plan.
+def preparations(steps: Sequence[Step], kinds: Iterable[Sequence[Seat]] = ()) -> tuple[Step, ...]:
+    """A step on one device for each graph that steps share, and for each plan on each kind of device.
 
     They run before anything is measured, all devices at work: a graph that is quantised or a plan
     that is built beside a measurement would disturb it, and one after another they take longer.
+
+    Args:
+        steps: that will be measured.
+        kinds: seats that are held, those together whose nodes can use the same plan.
     """
+    kinds = tuple(kinds)
     shared: dict[Any, Step] = {}
     for step in steps:
         point = step.point
         if not registry.get(point.engine).reads_graph:
             continue
-        gpu = (point.batch_size, point.inflight, point.accelerator)
-        plan_of = gpu if point.device == "gpu" else None
-        key = (point.engine, point.engine_options, point.model_identity, point.precision, plan_of)
+        graph = (point.engine, point.engine_options, point.model_identity, point.precision)
+        key = (*graph, _plan_of(point))
         alone = replace(point, workers=1, largest=False)
         shared.setdefault(key, replace(step, point=alone, device=None, purpose="prepare"))
-    return tuple(shared.values())
+    return tuple(
+        replace(step, among=among)
+        for step in shared.values()
+        for among in (_suited(step.point, kinds) if builds_ahead(step.point) else [()])
+    )
+
+
+def builds_ahead(point: Point) -> bool:
+    """Whether the point's engine keeps plans."""
+    return issubclass(registry.get(point.engine), BuildsAhead)
+
+
+def _plan_of(point: Point) -> tuple[int, str] | None:
+    """What decides a point's plan beside its graph; None for an engine that keeps none."""
+    engine = registry.get(point.engine)
+    if not issubclass(engine, BuildsAhead):
+        return None
+    options = engine.Settings(**dict(point.engine_options))
+    return engine.plan_batch(options, point.batch_size), point.accelerator
+
+
+def _suited(point: Point, kinds: Iterable[Sequence[Seat]]) -> list[tuple[Seat, ...]]:
+    """The seats of each kind that has devices such as the point wants; any, where none is told."""
+    suited = [tuple(seat for seat in kind if seat.suits(point.wants)) for kind in kinds]
+    return [seats for seats in suited if seats] or [()]
 
 
 def standing(plan: Plan, finals: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:

@@ -13,7 +13,7 @@ import numpy as np
 from typing_extensions import override
 
 from raybench.engines import registry
-from raybench.engines.base import Engine, EngineInfo, Layer, Load
+from raybench.engines.base import BuildsAhead, Engine, EngineInfo, Layer, Load
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, host, nvml
 from raybench.measure.blocks import cut
@@ -163,38 +163,15 @@ class Worker:
                 its own gets its part, so that a batch too large ends the worker and not the node.
         """
         self._point = point
-        self._device = device = self._take_device(point.device, seat, point.accelerator)
-        self._gpu = nvml.Telemetry(device.uuid)
         engine_class = registry.get(point.engine)
-        reason = engine_class.unavailable()
-        if reason is not None:
-            raise Unsupported(reason)
-        reason = engine_class.unsupported(point.precision, device, point.transfers)
-        if reason is not None:
-            raise Unsupported(reason)
-        model = self._model(point, engine_class)
-        self._batches = BatchPool(
-            model.inputs,
-            point.batch_size,
-            seed + rank,
-            {**model.ranges, **point.model_settings.ranges},
-        )
+        load = self._load(point, engine_class, rank, seat, seed)
+        device, model = load.device, load.model
+        self._device, self._batches = device, load.batches
+        self._gpu = nvml.Telemetry(device.uuid)
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)
-        self._engine = engine_class.load(
-            Load(
-                model=model,
-                batches=self._batches,
-                device=device,
-                inflight=point.inflight,
-                transfers=point.transfers,
-                options=engine_class.Settings(**dict(point.engine_options)),
-                memory_limit_bytes=point.memory_limit_bytes,
-                cache_dir=cache_dir(),
-                rank=rank,
-            )
-        )
+        self._engine = engine_class.load(load)
         first_ms = self._one_batch(0) * 1e3
         compared = self._compare(model) if rank == 0 and engine_class.reads_graph else None
         return Prepared(
@@ -209,6 +186,47 @@ class Worker:
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=_software(device),
+        )
+
+    def build(self, point: Point, seat: int, seed: int) -> tuple[str, ...]:
+        """Make what the point's workers will find on this node: graph, fp32 outputs, plan.
+
+        Args:
+            point: that will be measured.
+            seat: of this worker among those on this node.
+            seed: of the synthetic batches.
+
+        Returns:
+            The files of the plan, as `BuildsAhead.prebuild` tells them; none for other engines.
+        """
+        engine_class = registry.get(point.engine)
+        load = self._load(point, engine_class, 0, seat, seed)
+        if engine_class.reads_graph:
+            self._reference(load.model, load.batches)
+        return engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
+
+    def _load(
+        self, point: Point, engine_class: type[Engine], rank: int, seat: int, seed: int
+    ) -> Load:
+        """Take the device, refuse what cannot be had on it, make the model and its inputs."""
+        device = self._take_device(point.device, seat, point.accelerator)
+        reason = engine_class.unavailable() or engine_class.unsupported(
+            point.precision, device, point.transfers
+        )
+        if reason is not None:
+            raise Unsupported(reason)
+        model = self._model(point, engine_class)
+        ranges = {**model.ranges, **point.model_settings.ranges}
+        return Load(
+            model=model,
+            batches=BatchPool(model.inputs, point.batch_size, seed + rank, ranges),
+            device=device,
+            inflight=point.inflight,
+            transfers=point.transfers,
+            options=engine_class.Settings(**dict(point.engine_options)),
+            memory_limit_bytes=point.memory_limit_bytes,
+            cache_dir=cache_dir(),
+            rank=rank,
         )
 
     def _take_device(self, kind: str, seat: int, told: str) -> Device:
@@ -256,10 +274,14 @@ class Worker:
         outputs = self._engine.outputs()
         if not outputs:
             return None
+        reference = self._reference(model, self._batches)
         items = min(FIDELITY_ITEMS, self._batches.batch_size)
-        reference = reference_outputs(model, self._batches, items, cache_dir())
         found = {name: outputs[name][:items] for name in reference}
         return fidelity(reference, found, model.softmax_outputs)
+
+    def _reference(self, model: Model, batches: BatchPool) -> dict[str, NDArray[Any]]:
+        items = min(FIDELITY_ITEMS, batches.batch_size)
+        return reference_outputs(model, batches, items, cache_dir())
 
     def clock_ns(self) -> int:
         """This process's monotonic clock."""

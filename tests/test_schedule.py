@@ -1,8 +1,10 @@
+from collections import Counter
 from dataclasses import replace
 
+from raybench.agenda import Agenda
 from raybench.config import compose
 from raybench.experiment import expand
-from raybench.schedule import plan, preparations, standing
+from raybench.schedule import Seat, Step, plan, preparations, standing
 
 DEVICES = {"gpu": 4, "cpu": 2}
 
@@ -55,19 +57,37 @@ def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
 
 
 def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
-    def shared(device, engine):
-        words = ["experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
-        words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=1"]
+    def shared(device, engine, *kinds, words=()):
+        words = [*words, "experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
+        words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=[1,2]"]
         request = compose(words, lambda settings: DEVICES)
         points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
-        return preparations(plan(request.experiment, points, DEVICES).steps)
+        return preparations(plan(request.experiment, points, DEVICES).steps, kinds)
 
     on_cores = shared("cpu", "openvino")
     made = {(step.point.model, step.point.precision) for step in on_cores}
     assert len(made) == len(on_cores) == 4
     assert all(step.purpose == "prepare" and step.point.workers == 1 for step in on_cores)
-    assert len(shared("gpu", "onnxruntime")) == 8
+    assert len(shared("gpu", "onnxruntime")) == 4  # it keeps no plans
+    assert len(shared("gpu", "tensorrt")) == 8
+    assert len(shared("gpu", "tensorrt", words=["engine.largest_batch=8"])) == 4
     assert shared("gpu", "simulated") == ()
+    one = tuple(Seat("gpu", node, number) for node in "ab" for number in (0, 1))
+    other, cores = (Seat("gpu", "c", 0),), (Seat("cpu", "d", 0),)
+    on_kinds = shared("gpu", "tensorrt", one, other, cores)
+    assert Counter(step.among for step in on_kinds) == {one: 8, other: 8}
+
+
+def test_a_preparation_runs_on_the_kind_of_device_that_it_is_for():
+    _, points = made("model=alexnet", "workers=1")
+    seats = [Seat("gpu", node, 0) for node in "abc"]
+    step = Step(points[0], 0, 0, purpose="prepare")
+    steps = [replace(step, among=(seat,)) for seat in reversed(seats)]
+    agenda = Agenda(steps, seats, "gpu", 0)
+    started = [agenda.next() for _ in range(4)]
+    assert [start and start.seats for start in started] == [(seat,) for seat in seats[::-1]] + [
+        None
+    ]
 
 
 def test_alone_every_device_measures_a_point_of_one_worker_once_a_trial():

@@ -25,12 +25,13 @@ from raybench.models import parcel as parcels
 from raybench.worker import Look, Measurement, Place, Prepared, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from raybench.cluster.seats import Seats
     from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.clock import Clock
+    from raybench.models.parcel import Parcel
     from raybench.schedule import Seat
 
 PINGS = 20
@@ -107,11 +108,15 @@ def actor_class() -> Any:
             sharers: int = 1,
             parcel: Sequence[Any] = (),
         ) -> Prepared:
-            for sent in parcel:
-                fetch = partial(ray.get, sent)
-                path = parcels.here(point.model, point.model_settings, point.model_identity, fetch)
-                point = replace(point, model=path)
-            return super().prepare(point, rank, seat, seed, sharers)
+            return super().prepare(_at_home(point, parcel), rank, seat, seed, sharers)
+
+        def build_plan(
+            self, point: Point, seat: int, seed: int, parcel: Sequence[Any]
+        ) -> dict[str, str]:
+            return parcels.manifest(self.build(_at_home(point, parcel), seat, seed))
+
+        def pack(self, names: Sequence[str]) -> Parcel:
+            return parcels.pack_built(names)
 
         @ray.method(enable_task_events=False)  # type: ignore[untyped-decorator]
         @override
@@ -131,6 +136,24 @@ def actor_class() -> Any:
     BenchWorker.__qualname__ = "BenchWorker"  # as the dashboard shows it
     options = {"concurrency_groups": {"watch": 1}, "max_restarts": 0, "max_task_retries": 0}
     return ray.remote(**options)(BenchWorker)
+
+
+def _at_home(point: Point, parcel: Sequence[Any]) -> Point:
+    """The point with its model's path on this node, brought here by a parcel if need be."""
+    import ray
+
+    for sent in parcel:
+        fetch = partial(ray.get, sent)
+        path = parcels.here(point.model, point.model_settings, point.model_identity, fetch)
+        point = replace(point, model=path)
+    return point
+
+
+def _lay(wanted: Mapping[str, str], parcel: Sequence[Any]) -> bool:
+    """A task on a node that is to have what another one built."""
+    import ray
+
+    return parcels.lay(wanted, partial(ray.get, parcel[0]))
 
 
 def _parcel(point: Point) -> list[Any]:
@@ -182,6 +205,38 @@ class Pool:
             for rank, member in enumerate(self.members)
         ]
         return _get(calls, timeout_s, "prepare")
+
+    def build(self, seed: int, timeout_s: float, others: Iterable[str]) -> None:
+        """Let the only worker make graph and plan, and give the plan to other nodes, once a node.
+
+        A node that cannot be given it will build its own.
+
+        Args:
+            seed: of the synthetic batches.
+            timeout_s: longest time that either may take.
+            others: ids of nodes of the same kind.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        (member,) = self.members
+        call = member.actor.build_plan.options(name=f"{self._label}/build").remote(
+            self.point, member.seat, seed, _parcel(self.point)
+        )
+        (built,) = _get([call], timeout_s, "prepare")
+        missing = set(others) - {member.node_id} if built else set()
+        if not missing:
+            return
+        sent = [member.actor.pack.options(name=f"{self._label}/pack").remote(list(built))]
+        lay = ray.remote(num_cpus=0, max_retries=0)(_lay)
+        calls = [
+            lay.options(
+                name=f"{self._label}/lay",
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, False),
+            ).remote(built, sent)
+            for node in sorted(missing)
+        ]
+        ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
 
     def clocks(self) -> list[Clock]:
         """Each worker's clock against the driver's, by the shortest of some round trips."""

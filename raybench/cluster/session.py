@@ -293,6 +293,15 @@ def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [node for node in facts if any(node["offers"].values())] or list(facts)
 
 
+def kinds(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What kind of machine each node is, by its id: what one of them builds, the others can use.
+
+    Nodes of one kind have the same GPUs, however many, and the same driver and libraries. Facts
+    without an id, of a cluster of one, are left out.
+    """
+    return {node["node_id"]: environment.kind(node) for node in facts if "node_id" in node}
+
+
 def differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Versions in which nodes that offer devices differ, each in a line."""
     lines = []

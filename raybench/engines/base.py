@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,4 +159,25 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free everything. Twice does no harm."""
+        ...
+
+
+@runtime_checkable
+class BuildsAhead(Protocol):
+    """An engine that keeps what it builds, for itself and for other machines of the same kind."""
+
+    @classmethod
+    def plan_batch(cls, options: Any, batch_size: int) -> int:
+        """The batch that a plan is for: two batches for which it is the same share a plan."""
+        ...
+
+    @classmethod
+    def prebuild(cls, load: Load) -> tuple[str, ...]:
+        """Put what `load` would build into the cache, without taking more of the device than that.
+
+        Returns:
+            The files that hold it, relative to `load.cache_dir`, in the order in which they are to
+            be written on another machine. An engine trusts none of them before it has checked that
+            they are what it would have built there.
+        """
         ...

@@ -95,6 +95,17 @@ def environment_id(*nodes: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def kind(facts: Mapping[str, Any]) -> str:
+    """What of a machine decides what an engine builds on it, as text: `SAME` but for the CPU.
+
+    `devices` counts by their names only.
+    """
+    cpu = facts.get("cpu_model")
+    names = sorted(name for name in facts.get("devices", ()) if name != cpu)
+    same = {name: facts.get(name) for name in SAME if name not in ("devices", "cpu_model")}
+    return json.dumps({**same, "devices": names}, sort_keys=True, default=str)
+
+
 def software() -> dict[str, str | None]:
     """Versions that bear on a number, by column of the `environment` table."""
     facts = {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}

@@ -1,7 +1,10 @@
-"""Parcel: a user's model as its files, on the way to a node that does not have them."""
+"""Parcel: files on the way to a node that does not have them: a user's model, what was built."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.errors import ModelError
-from raybench.models.cache import Cache, cache_dir, key_of
+from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
 from raybench.models.onnxfile import OnnxFile
 from raybench.models.source import identity, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,15 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parcel:
-    """The files of one model.
+    """Files as nothing but bytes.
 
     Attributes:
-        graph: name of the graph file.
-        files: bytes of the graph and of its external weights, uint8, by name relative to it.
+        files: uint8, by name; of a model the graph and its external weights, relative to the graph;
+            of what was built, relative to the node's cache.
+        graph: name of the graph file of a model.
     """
 
-    graph: str
     files: Mapping[str, NDArray[np.uint8]]
+    graph: str = ""
 
 
 def travels(name: str) -> bool:
@@ -48,8 +52,8 @@ def pack(name: str) -> Parcel:
     file = OnnxFile.open(Path(name).expanduser())
     folder = file.path.parent
     return Parcel(
-        file.path.name,
         {str(path.relative_to(folder)): np.fromfile(path, np.uint8) for path in file.files},
+        file.path.name,
     )
 
 
@@ -78,3 +82,52 @@ def here(name: str, settings: ModelSettings, wanted: str, fetch: Callable[[], Pa
 
     entry = Cache(cache_dir() / "received").entry(key_of(identity=wanted), build)
     return str(entry.folder / entry.facts["graph"])
+
+
+def manifest(names: Sequence[str]) -> dict[str, str]:
+    """Files of this node's cache by name, each with its SHA-256, in the same order."""
+    return {name: sha256_of(cache_dir() / name) for name in names}
+
+
+def pack_built(names: Iterable[str]) -> Parcel:
+    """Files of this node's cache, read into memory."""
+    return Parcel({name: np.fromfile(cache_dir() / name, np.uint8) for name in names})
+
+
+def lay(wanted: Mapping[str, str], fetch: Callable[[], Parcel]) -> bool:
+    """Put files into this node's cache, one after another, each whole or not at all.
+
+    Args:
+        wanted: from `manifest`, of another node.
+        fetch: brings the parcel; not called when the same files lie here already.
+
+    Returns:
+        Whether they had to be fetched.
+    """
+    root = cache_dir()
+    if all(_same(root / name, sha256) for name, sha256 in wanted.items()):
+        return False
+    parcel = fetch()
+    for name in wanted:
+        _replace(root / name, parcel.files[name])
+    return True
+
+
+def _same(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def _replace(path: Path, data: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.data)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise

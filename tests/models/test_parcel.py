@@ -51,3 +51,27 @@ def test_a_node_that_has_the_files_fetches_nothing_and_another_file_does_not_pas
 def test_models_of_the_zoo_do_not_travel():
     assert not parcels.travels("alexnet")
     assert parcels.travels("mine.onnx")
+
+
+def test_what_was_built_is_laid_byte_by_byte_and_only_where_it_is_not(tmp_path, monkeypatch):
+    def at(node):
+        monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / node))
+
+    at("builder")
+    files = {"engine/k.plan": b"plan" * 1000, "engine/k.json": b"{}"}
+    for name, data in files.items():
+        path = tmp_path / "builder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    wanted, parcel = parcels.manifest(list(files)), parcels.pack_built(files)
+    assert not parcels.lay(wanted, pytest.fail)
+    at("other")
+    assert parcels.lay(wanted, lambda: parcel)
+    assert {name: (tmp_path / "other" / name).read_bytes() for name in files} == files
+    (tmp_path / "other" / "engine/k.plan").write_bytes(b"damaged")
+    assert parcels.lay(wanted, lambda: parcel)
+    assert not parcels.lay(wanted, pytest.fail)
+    assert sorted(path.name for path in (tmp_path / "other" / "engine").iterdir()) == [
+        "k.json",
+        "k.plan",
+    ]

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from raybench.engines.tensorrt.plans import Plan
     from raybench.machine.devices import Device
 
+FOLDER = "tensorrt"
+"""Of plans and timing caches, below the cache of the node."""
+
 LEAST_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1)}
 """Oldest compute capability whose hardware has the precision."""
 
@@ -140,8 +143,13 @@ class TensorRTEngine:
         return loaded
 
     @classmethod
-    def prebuild(cls, load: Load) -> bool:
-        """Put the plan of a load into the cache; whether it was built just now.
+    def plan_batch(cls, options: TensorRTSettings, batch_size: int) -> int:
+        """The largest of a dynamic plan, else the batch itself."""
+        return max(batch_size, options.largest_batch or 0)
+
+    @classmethod
+    def prebuild(cls, load: Load) -> tuple[str, ...]:
+        """Put the plan of a load into the cache; its files there.
 
         Several processes may build at once, each plan once; what a builder times is then disturbed
         by the others.
@@ -150,7 +158,7 @@ class TensorRTEngine:
         with begun._closed_on_error():
             plan, _, _ = begun._plan(load)
         begun.close()
-        return not plan.hit
+        return tuple(f"{FOLDER}/{name}" for name in plan.files)
 
     def __init__(self, load: Load) -> None:
         self._stack = ExitStack()
@@ -247,7 +255,7 @@ class TensorRTEngine:
         """
         order = _order(load)
         facts = {**order.facts(), **self._here(load)}
-        cache = PlanCache(load.cache_dir / "tensorrt")
+        cache = PlanCache(load.cache_dir / FOLDER)
         plan = cache.get(facts, lambda: self._build(cache, order, load))
         began = time.perf_counter()
         engine = self._runtime.deserialize_cuda_engine(plan.data)

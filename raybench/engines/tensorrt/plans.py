@@ -39,6 +39,11 @@ class Plan:
     hit: bool
     key: str
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """Its files in the cache's folder, the header last."""
+        return f"{self.key}.plan", f"{self.key}.json"
+
 
 def key_of(facts: Mapping[str, Any]) -> str:
     """Name of the plan that these facts decide: 32 hex digits over canonical JSON."""

@@ -17,6 +17,7 @@ from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import MOST_GRAPHS, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine.devices import Device
+from raybench.models import parcel as parcels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,9 +235,30 @@ def test_a_dynamic_plan_can_be_tuned_for_a_batch_below_its_largest(
 
 
 def test_a_plan_that_was_built_ahead_is_a_hit(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
-    assert TensorRTEngine.prebuild(make_load()) is True
-    assert TensorRTEngine.prebuild(make_load()) is False
+    first, again = (TensorRTEngine.prebuild(make_load()) for _ in range(2))
+    assert first == again
+    assert len(trt.builds) == 1
     assert not gpu.memories
+    assert [name.rpartition(".")[2] for name in first] == ["plan", "json"]
+
+
+def test_a_plan_of_another_node_is_a_hit_unless_it_was_damaged_on_the_way(
+    trt: FakeTrt, make_load: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make_load()
+    monkeypatch.setenv("RAYBENCH_CACHE", str(here.cache_dir))
+    names = TensorRTEngine.prebuild(here)
+    wanted, parcel = parcels.manifest(names), parcels.pack_built(names)
+    for node, damaged in (("second", False), ("third", True)):
+        there = replace(here, cache_dir=tmp_path / node)
+        monkeypatch.setenv("RAYBENCH_CACHE", str(there.cache_dir))
+        assert parcels.lay(wanted, lambda: parcel)
+        if damaged:
+            (there.cache_dir / names[0]).write_bytes(b"else")
+        engine = TensorRTEngine.load(there)
+        assert engine.info.build_cache_hit is not damaged
+        engine.close()
+    assert len(trt.builds) == 2
     engine = TensorRTEngine.load(make_load())
     assert engine.info.build_cache_hit is True
     engine.close()

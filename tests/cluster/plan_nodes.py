@@ -1,0 +1,87 @@
+"""An engine that keeps plans, and a cluster of three nodes that could exchange them.
+
+As a program: measures one gang on all three nodes and writes rows and builds into a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from raybench.engines.simulated import SimulatedEngine
+
+FOLDER = "RAYBENCH_TEST_FOLDER"
+NODES = (("one", "A100"), ("two", "A100"), ("other", "H100"))
+ENTRY_POINTS = "[raybench.engines]\nplanned = plan_nodes:PlannedEngine\n"
+
+
+class PlannedEngine(SimulatedEngine):
+    """Simulated, but for its plan: random bytes, so that no two builds are the same."""
+
+    name = "planned"
+    reads_graph = True
+
+    @classmethod
+    def plan_batch(cls, options, batch_size):
+        """A plan for each."""
+        return batch_size
+
+    @classmethod
+    def prebuild(cls, load):
+        """The plan's file; every build leaves the name of its node's cache in the test's folder."""
+        name = f"planned/{load.batches.batch_size}.plan"
+        path = load.cache_dir / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(os.urandom(2_000_000))
+            with Path(os.environ[FOLDER], "builds").open("a") as builds:
+                builds.write(f"{load.cache_dir.name}\n")
+        return (name,)
+
+    @classmethod
+    def load(cls, load):
+        """Tells by its info which plan it took."""
+        there = set(load.cache_dir.glob("planned/*"))
+        (name,) = cls.prebuild(load)
+        loaded = super().load(load)
+        path = load.cache_dir / name
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        loaded.info = replace(loaded.info, build_cache_hit=path in there, engine_sha256=sha256)
+        return loaded
+
+
+def main(words: list[str]) -> int:
+    """Run raybench with these words on the three nodes."""
+    from ray.cluster_utils import Cluster
+
+    from raybench import run
+    from raybench.cluster import session as sessions
+    from raybench.config import compose
+
+    folder = Path(os.environ[FOLDER])
+    small = {"num_cpus": 0, "object_store_memory": 80_000_000}
+    made = Cluster(
+        initialize_head=True, head_node_args={**small, "include_dashboard": False, "num_gpus": 0}
+    )
+    try:
+        for name, accelerator in NODES:
+            made.add_node(
+                **small,
+                num_gpus=1,
+                labels={"ray.io/accelerator-type": accelerator},
+                env_vars={"RAYBENCH_CACHE": str(folder / name)},
+            )
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(sessions.connect(made.address, {}, False))
+            request = compose(words, lambda settings: session.devices)
+            return run.run(request, session, stack)
+    finally:
+        made.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
