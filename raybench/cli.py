@@ -85,6 +85,7 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
     """The request, and the session when it had to be joined to learn what there is."""
     from raybench.cluster import preflight, session
     from raybench.config import compose
+    from raybench.engines import registry
 
     joined: list[Any] = []
 
@@ -101,7 +102,12 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
         joined.append(cluster_joined.selected(cluster.select))
         return dict(joined[0].devices)
 
-    request = compose(words, devices)
+    def unavailable(engine: str, kind: str) -> str | None:
+        if joined:
+            return session.unavailable(joined[0].facts, engine, kind)
+        return registry.unavailable_here(engine, kind)
+
+    request = compose(words, devices, unavailable)
     return request, (joined[0] if joined else None)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ from raybench.house import HOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    Unavailable = Callable[[str, str], str | None]
 
 
 @dataclass(frozen=True)
@@ -272,13 +275,19 @@ def _merged_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- composing
 
 
-def compose(words: list[str], devices: Callable[[ClusterSettings], Mapping[str, int]]) -> Request:
+def compose(
+    words: list[str],
+    devices: Callable[[ClusterSettings], Mapping[str, int]],
+    unavailable: Unavailable = registry.unavailable_here,
+) -> Request:
     """The request that the words of the command line make with the files they name.
 
     Args:
         words: key=value; one of them is experiment=NAME or a path to a YAML file.
         devices: told where Ray runs, gives the number of devices of each kind there. Called
             after everything else has been checked.
+        unavailable: told an engine and a kind of device, why it cannot run on those, or None;
+            decides what `engine: auto` means. Called after `devices`.
 
     Raises:
         ConfigError: for anything unknown, mistyped or contradictory, naming key and way out.
@@ -293,9 +302,10 @@ def compose(words: list[str], devices: Callable[[ClusterSettings], Mapping[str, 
             registry.get(engine)
     asked = command.rest.get("device", {}).get("kind") or file.rest.get("device", {}).get("kind")
     found = devices(draft.cluster)
-    kind = _choose(engines[0], asked or "auto", found)[1]
+    choose = partial(_choose, devices=found, unavailable=unavailable)
+    kind = choose(engines[0], asked or "auto")[1]
     settings = _settings(command, file, kind)
-    experiment = _experiment(path, settings, found, command.axes)
+    experiment = _experiment(path, settings, choose, command.axes)
     return Request(experiment, settings.cluster, settings.results, found, settings.rerun)
 
 
@@ -389,10 +399,12 @@ def _engine_axis(settings: Settings, forced: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for names in written for name in names))
 
 
-def _choose(name: str, kind: str, devices: Mapping[str, int]) -> tuple[str, str]:
+def _choose(
+    name: str, kind: str, devices: Mapping[str, int], unavailable: Unavailable
+) -> tuple[str, str]:
     """Settle an engine's name and the kind of device it runs on."""
     if name == "auto":
-        return registry.best(kind, devices)
+        return registry.best(kind, devices, unavailable)
     engine = registry.get(name)
     if kind == "auto":
         held = [k for k in engine.device_kinds if devices.get(k, 0)]
@@ -406,13 +418,16 @@ def _choose(name: str, kind: str, devices: Mapping[str, int]) -> tuple[str, str]
 
 
 def _experiment(
-    path: Path, settings: Settings, devices: Mapping[str, int], forced: Mapping[str, Any]
+    path: Path,
+    settings: Settings,
+    choose: Callable[[str, str], tuple[str, str]],
+    forced: Mapping[str, Any],
 ) -> Experiment:
     grids = tuple(
         {axis: parse_axis(axis, grid[axis]) for axis in AXES} for grid in _grids(settings, forced)
     )
     names = list(dict.fromkeys(name for grid in grids for name in grid["engine"]))
-    chosen = {name: _choose(name, settings.device.kind, devices) for name in names}
+    chosen = {name: choose(name, settings.device.kind) for name in names}
     options = _engine_options(settings.engine, [name for name, _ in chosen.values()])
     return Experiment(
         name=path.stem,

@@ -37,7 +37,7 @@ def examine(words: list[str]) -> int:
     if address is None:
         return _of_machine(console)
     with sessions.connect(address, {}, False) as session:
-        return of_cluster(console, session, sessions.survey(session))
+        return of_cluster(console, session, session.facts)
 
 
 def _address(words: list[str]) -> str | None:

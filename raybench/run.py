@@ -104,7 +104,7 @@ def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
 def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     """Facts about each node."""
     if joined is not None:
-        return sessions.survey(joined)
+        return joined.facts
     return [sessions.here(request.devices)]
 
 

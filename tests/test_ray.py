@@ -14,7 +14,7 @@ from rich.console import Console
 import raybench
 from raybench.cluster.pool import gather
 from raybench.cluster.seats import hold
-from raybench.cluster.session import survey, there_is
+from raybench.cluster.session import there_is
 from raybench.config import compose
 from raybench.doctor import of_cluster
 from raybench.driver import make_plan
@@ -262,7 +262,7 @@ def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(me
 
 def test_doctor_prints_a_table_of_the_nodes_and_what_is_in_the_way(cluster):
     console = Console(record=True, width=200, file=io.StringIO())
-    assert of_cluster(console, cluster, survey(cluster)) == 0
+    assert of_cluster(console, cluster, cluster.facts) == 0
     text = console.export_text()
     assert platform.node() in text
     assert "4 x told GPU" in text

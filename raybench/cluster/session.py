@@ -7,13 +7,14 @@ import os
 import socket
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import raybench
 from raybench.cluster import preflight
 from raybench.engines import registry
-from raybench.errors import ClusterError
+from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import devices, environment, hindrance, nvml
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Session:
             if node.accelerator and node.devices.get("gpu", 0):
                 found[f"gpu/{node.accelerator}"] += node.devices["gpu"]
         return dict(found)
+
+    @cached_property
+    def facts(self) -> list[dict[str, Any]]:
+        """Facts about every node, from `survey`, gathered once."""
+        return survey(self)
 
     def selected(self, labels: Mapping[str, str]) -> Session:
         """The cluster with only the nodes that have these labels.
@@ -291,6 +297,26 @@ def taken(session: Session) -> list[str]:
 def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The facts about nodes that offer devices; about all where none does."""
     return [node for node in facts if any(node["offers"].values())] or list(facts)
+
+
+def unavailable(facts: Sequence[Mapping[str, Any]], engine: str, kind: str) -> str | None:
+    """Why an engine cannot run on the nodes that offer devices of a kind; None where it can on all.
+
+    Raises:
+        EngineUnavailable: when it can run on some of them only, naming them.
+    """
+    asked = [node for node in facts if node["offers"].get(kind, 0)]
+    lacking = [node for node in asked if node["missing"].get(engine) is not None]
+    if not lacking:
+        return None
+    if len(lacking) == len(asked):
+        return f"On node {lacking[0]['hostname']}: {lacking[0]['missing'][engine]}"
+    able = ", ".join(node["hostname"] for node in asked if node not in lacking)
+    raise EngineUnavailable(
+        f"engine=auto cannot be decided: {engine} runs on {able}, but not on "
+        f"{', '.join(node['hostname'] for node in lacking)}: {lacking[0]['missing'][engine]} Or name "
+        "an engine that all have, or leave nodes out with cluster.select."
+    )
 
 
 def kinds(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:

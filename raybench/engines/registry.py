@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from raybench.errors import ConfigError, EngineUnavailable, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from raybench.engines.base import Engine
 
@@ -61,24 +61,37 @@ def get(name: str) -> type[Engine]:
         ) from error
 
 
-def best(kind: str, devices: Mapping[str, int]) -> tuple[str, str]:
+def unavailable_here(name: str, kind: str) -> str | None:
+    """Why an engine cannot run in this process's environment, or None."""
+    return get(name).unavailable()
+
+
+def best(
+    kind: str,
+    devices: Mapping[str, int],
+    unavailable: Callable[[str, str], str | None] = unavailable_here,
+) -> tuple[str, str]:
     """What `engine: auto` means: TensorRT on a GPU, else OpenVINO, else ONNX Runtime on cores.
 
     Args:
         kind: "auto", or the kind of device that was asked for.
         devices: number of devices of each kind.
+        unavailable: told an engine and a kind, why it cannot run on those devices, or None.
 
     Returns:
         Name and kind of device.
+
+    Raises:
+        EngineUnavailable: when there is none, or `unavailable` cannot decide.
     """
     if kind == "gpu" or (kind == "auto" and devices.get("gpu", 0)):
-        reason = get("tensorrt").unavailable()
+        reason = unavailable("tensorrt", "gpu")
         if reason is None:
             return "tensorrt", "gpu"
         if kind == "gpu":
             raise EngineUnavailable(reason)
     for name in ("openvino", "onnxruntime"):
-        if get(name).unavailable() is None:
+        if unavailable(name, "cpu") is None:
             return name, "cpu"
     raise EngineUnavailable(
         "Neither OpenVINO nor ONNX Runtime is installed. Reinstall raybench, or name an engine."

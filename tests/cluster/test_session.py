@@ -1,10 +1,12 @@
 import re
+from functools import partial
 
 import pytest
 
 from raybench.cluster import session as sessions
 from raybench.cluster.session import Node, Session
-from raybench.errors import ClusterError
+from raybench.config import compose
+from raybench.errors import ClusterError, EngineUnavailable
 
 A = Node("1", "a", {"gpu": 2, "cpu": 8}, "A100", {"rack": "r1", "pool": "bench"})
 B = Node("2", "b", {"gpu": 4, "cpu": 8}, "H100", {"rack": "r2", "pool": "bench"})
@@ -40,3 +42,36 @@ def test_a_node_without_devices_makes_no_difference():
     assert sessions.differences(told) == []
     assert sessions.measuring(told) == told[1:]
     assert sessions.measuring(told[:1]) == told[:1]
+
+
+def auto(*missing, device="auto"):
+    """The engine and the kind of device that `engine=auto` means on A, B and the head."""
+    told = [
+        facts(node, missing={name: f"{name} is missing." for name in names})
+        for node, names in zip(CLUSTER.nodes, missing, strict=True)
+    ]
+    request = compose(
+        ["experiment=smoke", f"device={device}"],
+        lambda settings: CLUSTER.devices,
+        partial(sessions.unavailable, told),
+    )
+    ((choice),) = request.experiment.engines.values()
+    return choice.name, choice.device
+
+
+def test_engine_auto_is_what_the_nodes_have_and_not_what_the_driver_has():
+    # the driver of the tests has OpenVINO and no TensorRT; the head has no GPU to run it on
+    assert auto([], [], ["tensorrt"]) == ("tensorrt", "gpu")
+    assert auto(["tensorrt"], ["tensorrt"], ["tensorrt"]) == ("openvino", "cpu")
+    cores = [["openvino", "tensorrt"]] * 3
+    assert auto(*cores) == ("onnxruntime", "cpu")
+
+
+def test_engine_auto_is_refused_where_nodes_differ_or_have_none():
+    words = "tensorrt runs on a, but not on b: tensorrt is missing. Or name an engine"
+    with pytest.raises(EngineUnavailable, match=words):
+        auto([], ["tensorrt"], [])
+    with pytest.raises(EngineUnavailable, match="openvino runs on a, head, but not on b"):
+        auto([], ["openvino"], [], device="cpu")
+    with pytest.raises(EngineUnavailable, match="On node a: tensorrt is missing"):
+        auto(["tensorrt"], ["tensorrt"], [], device="gpu")
