@@ -62,6 +62,7 @@ class Hosts:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",
         }
+        self.cut = False
         self._net = {"a": f"rb{os.getpid()}a", "b": f"rb{os.getpid()}b"}
         self._cores = dict(zip("ab", sorted(os.sched_getaffinity(0)), strict=False))
         self._homes: dict[str, subprocess.Popen[bytes]] = {}
@@ -158,6 +159,7 @@ class Hosts:
     def cable(self, state: str) -> None:
         """Cut the cable or mend it: down, up."""
         _do("ip", "-n", self._net["b"], "link", "set", self._net["b"], state)
+        self.cut = state == "down"
 
     def __exit__(self, *exc: object) -> None:
         for net in self._net.values():

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 QUICK = ("preset=quick", "measure.min_s=3", "measure.max_s=5", "measure.look_s=1")
 SIMULATED = ("experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet")
 
+OFFERS = {
+    host: ("--num-gpus=2", f"--labels=ray.io/accelerator-type={accelerator},rack={rack}")
+    for host, accelerator, rack in (("a", "A100", "r1"), ("b", "H100", "r2"))
+}
+"""What a host tells Ray that it has."""
+
 
 class Scene:
     """Two running hosts, and a results folder for each step."""
@@ -54,6 +60,12 @@ class Scene:
         expect(done.returncode == code, f"exit code {done.returncode} instead of {code}\n{said}")
         print(f"    {time.monotonic() - began:5.1f} s  raybench {' '.join(words)} on {host}")
         return said
+
+    def mend(self) -> None:
+        """Mend a cable that was cut; the second host, which Ray has given up, joins anew."""
+        if self.hosts.cut:
+            self.hosts.cable("up")
+            self.hosts.start("b", *OFFERS["b"])
 
     def rows(self, step: str, table: str = "trials") -> list[dict[str, Any]]:
         """The rows that a step left."""
@@ -192,13 +204,24 @@ def job(scene: Scene) -> None:
     expect(row["n_nodes"] == 2, f"{row}")
 
 
-def cut(scene: Scene) -> None:
-    """The cable is cut in the middle of a point: that is lost, the grid ends, exit code 1."""
-    words = (*SIMULATED, "grid.workers=[4,2]", "order=grid", "cluster.isolation=cluster", *QUICK)
+LONG = ("measure.min_s=12", "measure.max_s=18", "measure.target=0.0001")
+INTO_THE_STREAM_S = 7
+
+
+def cable_cut(scene: Scene, step: str, point: str, told: str, *words: str) -> tuple[str, int]:
+    """Run on both hosts and cut the cable in the middle of a point; what was said, and the code.
+
+    Args:
+        scene: two hosts whose cable is whole.
+        step: names the folder of the rows.
+        point: words of the line that begins the point.
+        told: a word of the line that tells of the loss.
+        words: of the command line.
+    """
     run = subprocess.Popen(
         scene.hosts.raybench(
-            "a", *words, "measure.min_s=12", "measure.max_s=18", "measure.target=0.0001",
-            f"cluster.address={scene.hosts.address}", f"results.dir={scene.folder('cut')}",
+            "a", *SIMULATED, *QUICK, *LONG, *words, f"cluster.address={scene.hosts.address}",
+            f"results.dir={scene.folder(step)}",
         ),
         env=scene.hosts.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -206,24 +229,42 @@ def cut(scene: Scene) -> None:
     said = []
     for line in run.stdout:
         said.append(line)
-        if "on 4 GPUs" in line:
+        if point in line:
             break
-    time.sleep(7)  # into the stream
+    time.sleep(INTO_THE_STREAM_S)
     scene.hosts.cable("down")
     began, took = time.monotonic(), None
     for line in run.stdout:
         said.append(line)
-        if "node_died" in line and took is None:
+        if told in line and took is None:
             took = time.monotonic() - began
     expect(took is not None, "".join(said))
-    print(f"    {took:5.1f} s  from the cut to the row")
-    code = run.wait()
+    print(f"    {took:5.1f} s  from the cut to the line that tells of it")
+    for row in scene.rows(step):
+        status = f"{row['status']} in attempt {row['attempts']}"
+        print(f"    {row['workers']} workers: {status}: {row['reason'] or 'measured'}")
+    return "".join(said), run.wait()
+
+
+def cut(scene: Scene) -> None:
+    """The cable is cut in the middle of a point: that is lost, the grid ends, exit code 1."""
+    grid = ("grid.workers=[4,2]", "order=grid", "cluster.isolation=cluster")
+    said, code = cable_cut(scene, "cut", "on 4 GPUs", "node_died", *grid)
     rows = {row["workers"]: row for row in scene.rows("cut")}
-    for workers, row in rows.items():
-        print(f"    {workers} workers: {row['status']}: {row['reason']}")
-    expect(rows[4]["status"] == "node_died", "".join(said))
-    expect(rows[2]["status"] == "ok", "".join(said))
-    expect(code == 1, "".join(said))
+    expect(rows[4]["status"] == "node_died", said)
+    expect(rows[2]["status"] == "ok", said)
+    expect(code == 1, said)
+
+
+def retry(scene: Scene) -> None:
+    """The cable is cut under a point that the other host can take: measured there, exit code 0."""
+    scene.mend()
+    grid = ("grid.workers=2", "cluster.placement=spread", "cluster.retries=1")
+    said, code = cable_cut(scene, "retry", "on 2 GPUs", "tried again", *grid)
+    (row,) = scene.rows("retry")
+    expect((row["status"], row["attempts"], row["n_nodes"]) == ("ok", 2, 1), said)
+    expect({worker["hostname"] for worker in scene.rows("retry", "workers")} == {"host-a"}, said)
+    expect(code == 0, said)
 
 
 SRUN = """#!/usr/bin/env bash
@@ -264,7 +305,19 @@ def slurm(scene: Scene) -> None:
     print(f"    {time.monotonic() - began:5.1f} s  deploy/slurm.sbatch")
 
 
-STEPS = (gpus, gang_of_both, cores, own_model, spread, generations, refusals, other_host, job, cut)
+STEPS = (
+    gpus,
+    gang_of_both,
+    cores,
+    own_model,
+    spread,
+    generations,
+    refusals,
+    other_host,
+    job,
+    cut,
+    retry,
+)
 
 
 def main() -> int:
@@ -281,10 +334,8 @@ def main() -> int:
     chosen = [step for step in STEPS if not named or step.__name__ in named]
     if chosen:
         with two_hosts() as hosts:
-            label = "ray.io/accelerator-type"
-            labels = f"--labels={label}=A100,rack=r1", f"--labels={label}=H100,rack=r2"
-            hosts.start("a", "--num-gpus=2", labels[0], "--dashboard-host=0.0.0.0")
-            hosts.start("b", "--num-gpus=2", labels[1])
+            hosts.start("a", *OFFERS["a"], "--dashboard-host=0.0.0.0")
+            hosts.start("b", *OFFERS["b"])
             for step in chosen:
                 show(step, hosts)
     print(f"all hold, {time.monotonic() - began:.0f} s")
