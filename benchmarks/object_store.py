@@ -1,4 +1,4 @@
-"""A grid whose rows go to s3:// (moto's server on loopback): killed in the middle, resumed, shown.
+"""A grid whose rows go to s3:// (moto's server on loopback): killed in the middle, resumed, read.
 
 python benchmarks/object_store.py
 """
@@ -9,7 +9,9 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -68,9 +70,34 @@ def main() -> int:
         [sys.executable, "-m", "raybench", "show", ROOT], capture_output=True, text=True
     )
     print(shown.stdout or shown.stderr)
+    read = look_back()
     server.stop()
     whole = kept.num_rows >= told and rows.num_rows == len(points) == POINTS
-    return 0 if whole and second.returncode == shown.returncode == 0 else 1
+    return 0 if whole and read and second.returncode == shown.returncode == 0 else 1
+
+
+def look_back() -> bool:
+    """Whether `report` and `compare` read the rows where they are."""
+    region = f"{ROOT}?region=us-east-1"
+    with tempfile.TemporaryDirectory() as folder:
+        codes = []
+        for words in (
+            ("report", ROOT),
+            ("report", region, "out=named", "title=From a store"),
+            ("compare", ROOT, region),
+            ("compare", f"{ROOT}:batch_size=32", f"{region}:batch_size=64", "by=batch_size"),
+        ):
+            done = subprocess.run(
+                [sys.executable, "-m", "raybench", *words],
+                cwd=folder, capture_output=True, text=True,
+            )  # fmt: skip
+            codes.append(done.returncode)
+            lines = (done.stdout + done.stderr).strip().splitlines()
+            print(f"{' '.join(words)}: exit code {done.returncode}")
+            print("\n".join(f"    {line}" for line in lines[-4:]))
+        pages = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*.html"))
+    print(f"pages: {', '.join(pages)}")
+    return codes[:3] == [0, 0, 0] and codes[3] in (0, 1) and len(pages) == 2
 
 
 if __name__ == "__main__":

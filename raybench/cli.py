@@ -175,8 +175,8 @@ def _report(words: list[str]) -> int:
 
 
 def _is_option(word: str) -> bool:
-    """A folder may have an equals sign in its name."""
-    return "=" in word and not os.path.isdir(word)
+    """A folder may have an equals sign in its name, and so may the address of a store."""
+    return "=" in word and "://" not in word.partition("=")[0] and not os.path.isdir(word)
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from raybench.analysis.compare import compare
 from raybench.errors import ConfigError, nearest
 from raybench.report.comparison import FORMATS, print_comparison
+from raybench.results.files import is_address
 from raybench.results.load import having, load
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ USAGE = (
     "raybench compare results:precision=fp32 results:precision=int8 by=precision"
 )
 OPTIONS = ("by", "metric", "threshold", "format", "strict", "results.dir")
+_FILTER = re.compile(r"\w+=")
 _RUN = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
@@ -110,7 +112,8 @@ def parse(word: str, usual: str) -> Side:
     if _RUN.fullmatch(word):
         return Side(word, usual, (("run", word),))
     folder, colon, rest = word.rpartition(":")
-    if "=" not in rest:  # a folder that is not there, or an empty filter: load says so
+    address = is_address(word) and not _FILTER.match(rest)  # of a store, with options of its own
+    if "=" not in rest or address:  # a folder that is not there, or no filter: load says so
         return Side(word, word.removesuffix(":"), ())
     pairs = [pair.partition("=") for pair in rest.split(",")]
     broken = [key for key, equals, _ in pairs if not equals]

@@ -23,6 +23,7 @@ from raybench.report.sections.precision import precision
 from raybench.report.sections.scaling import scaling
 from raybench.report.sections.study import study
 from raybench.report.sections.verdicts import verdicts
+from raybench.results.files import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,8 @@ def report(
 
     Args:
         folders: as experiments wrote them.
-        out: folder for the report; None for `report` in the first of the folders.
+        out: folder for the report; None for `report` in the first of the folders, or in the
+            working folder where that one is in an object store.
         title: of the page; None makes one of what was measured.
         question: what the reader wants beyond the usual.
 
@@ -68,10 +70,20 @@ def report(
         ResultsError: no folder holds a finished trial, or `out` cannot be written.
         ConfigError: the question names what the rows do not have.
     """
+    target = _target(folders[0], out)
     answers = ask(source.read(folders), question or Question())
     document = make(answers, title)
-    target = Path(out) if out is not None else Path(answers.source.folders[0], "report")
     return Written(target / PAGE, _write(document, target), answers.source.notes)
+
+
+def _target(first: str, out: str | None) -> Path:
+    if out is None:
+        return Path("report") if is_address(first) else Path(first, "report")
+    if is_address(out):
+        raise ResultsError(
+            f"out={out!r} is no folder of this machine, where a report is written. Write out=DIR."
+        )
+    return Path(out)
 
 
 def make(answers: Answers, title: str | None = None) -> Document:

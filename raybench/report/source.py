@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raybench.errors import ResultsError
+from raybench.results.files import is_address
 from raybench.results.load import load
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def read(folders: Sequence[str]) -> Source:
     """
     unique: dict[str, str] = {}
     for folder in folders:
-        unique.setdefault(os.path.realpath(folder), folder)
+        unique.setdefault(folder if is_address(folder) else os.path.realpath(folder), folder)
     notes: list[str] = []
     read_or_refused = [_folder(folder, notes) for folder in unique.values()]
     refused = [found for found in read_or_refused if isinstance(found, ResultsError)]

@@ -42,6 +42,11 @@ _MANY = 10_000
 """Rows of a file from which threads pay."""
 
 
+def is_address(root: str) -> bool:
+    """Whether a results folder is named by an address and not by a path."""
+    return "://" in root.partition("?")[0]
+
+
 def open_files(root: str | os.PathLike[str]) -> Files:
     """The files below a path, or below s3://bucket/path or gs://bucket/path.
 
@@ -51,7 +56,7 @@ def open_files(root: str | os.PathLike[str]) -> Files:
     text = os.fspath(root)
     if _URI.match(text):
         return Bucket(text)
-    if "://" in text:
+    if is_address(text):
         raise ResultsError(f"results.dir={text!r}: rows go to a folder, to s3:// or to gs://.")
     return Folder(text)
 

@@ -10,7 +10,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import raybench
+from raybench import cli
 from raybench.errors import ResultsError
+from raybench.gate import Side, parse
 from raybench.results.load import compact
 from raybench.results.store import Store
 
@@ -138,3 +140,25 @@ def test_a_store_that_cannot_be_reached_is_one_sentence(root, monkeypatch):
     with pytest.raises(ResultsError, match=r"Results folder 's3://.*cannot be read") as caught:
         Store(root)
     assert "\n" not in str(caught.value)
+
+
+def test_a_report_of_a_bucket_is_written_here_and_sides_are_compared_where_they_are(
+    root, store, write, tmp_path, monkeypatch, capsys
+):
+    write(store.start_run({}), "p1")
+    monkeypatch.chdir(tmp_path)
+    region = f"{root}?region=us-east-1"
+    assert cli.main(["report", region, "title=From a store"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert "From a store" in (tmp_path / "report" / "report.html").read_text()
+    assert cli.main(["report", root, f"out={root}/report"]) == 2
+    assert "is no folder of this machine" in capsys.readouterr().err
+    assert cli.main(["compare", root, region]) == 0
+
+
+def test_an_address_with_options_is_no_filter():
+    plain, options = "s3://b/r", "s3://b/r?region=eu-west-1&endpoint_override=127.0.0.1:9000&a=b"
+    for address in (plain, options):
+        assert parse(address, "usual") == Side(address, address, ())
+        side = parse(f"{address}:precision=int8", "usual")
+        assert (side.folder, side.filters) == (address, (("precision", "int8"),))
