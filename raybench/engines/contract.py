@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raybench.engines.base import BuildsAhead
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,6 +48,7 @@ def checks() -> Iterator[Callable[..., None]]:
     yield _gives_outputs_of_what_was_collected
     yield _tells_what_it_loaded
     yield _tells_its_layers
+    yield _finds_what_it_built_ahead
     yield _closes_twice
 
 
@@ -160,6 +163,18 @@ def _tells_its_layers(engine: type[Engine], load: Load, reference: Any) -> None:
         _promise(bool(layer.name), f"{engine.name} has a layer without a name")
         _promise(layer.time_ns >= 0, f"{engine.name} timed {layer.name!r} below zero")
         json.loads(layer.info_json or "null")
+
+
+def _finds_what_it_built_ahead(engine: type[Engine], load: Load, reference: Any) -> None:
+    if not issubclass(engine, BuildsAhead):
+        return
+    files = engine.prebuild(load)
+    missing = [name for name in files if not (load.cache_dir / name).is_file()]
+    _promise(bool(files) and not missing, f"built ahead, but not there: {missing or 'no file'}")
+    loaded = engine.load(load)
+    hit = loaded.info.build_cache_hit
+    loaded.close()
+    _promise(hit is True, f"built ahead, and then build_cache_hit={hit}")
 
 
 def _closes_twice(engine: type[Engine], load: Load, reference: Any) -> None:
