@@ -25,6 +25,15 @@ SURVEY_S = 60.0
 """Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
 OBJECT_STORE_BYTES = 256 << 20
 """Traces and reports pass through it, never batches."""
+EMBEDDED = {
+    # Ray lowers its workers' priority by 15 otherwise, which unbalances them on a busy machine
+    "worker_niceness": 0,
+    # Ray's processes try again so soon when a socket is not there yet, in all for 10 s as usual: by
+    # default they sleep for 1 s, which about every third start on 2 cores met
+    "raylet_client_connect_timeout_milliseconds": 100,
+    "raylet_client_num_connect_attempts": 100,
+}
+"""Ray's own settings of an embedded cluster."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +175,7 @@ def _embed(ray: Any, told: Mapping[str, int], dashboard: bool) -> Any:
         log_to_driver=False,
         logging_level="error",
         namespace=NAMESPACE,
-        # Ray lowers its workers' priority by 15 otherwise, which unbalances them on a busy machine
-        _system_config={"worker_niceness": 0},
+        _system_config=EMBEDDED,
     )
 
 
