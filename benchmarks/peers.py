@@ -302,17 +302,17 @@ def rates(bench: Bench, options: argparse.Namespace, told: dict[Peer, Told]) -> 
 
 
 def walls(bench: Bench, told: dict[Peer, Told]) -> None:
-    """Every peer's grid, once."""
-    for peer in PEERS:
-        if told[peer].missing:
+    """The grid of every peer of `told`, once."""
+    for peer, found in told.items():
+        if found.missing:
             continue
         began = time.perf_counter()
         try:
             peer.grid(bench, GRID_S)
         except Missing as missing:
-            told[peer].missing = str(missing)
+            found.missing = str(missing)
             continue
-        told[peer].wall_s = time.perf_counter() - began
+        found.wall_s = time.perf_counter() - began
 
 
 def main() -> int:

@@ -2,13 +2,15 @@
 
 Runs `raybench` in a process of its own on a grid of four batch sizes with windows of 3 s, as a user
 would: start of Python, start of Ray, workers, engines, warm-ups, rows, table. The network is the small
-ResNet of peers.py, whose table shows the walls of other tools. The graph of the model
-is in the cache already (one short run before sees to it, and is not counted). Beside it the driver's
-own CPU time inside the windows, by /proc.
+ResNet of peers.py. The graph of the model is in the cache already (one short run before sees to it,
+and is not counted). Beside it the driver's own CPU time inside the windows, by /proc.
 
-    python benchmarks/walls.py [--repeats 3] [--model FILE|NAME] [--precision fp32] [-- WORD ...]
+    python benchmarks/walls.py [--repeats 3] [--peers] [--model FILE|NAME] [--precision fp32] [-- WORD ...]
 
-Further words go to raybench (engine=onnxruntime). "warm" is the dearest warm-up. Prints a table and, last, one line of JSON. Exit
+Further words go to raybench (engine=onnxruntime). "warm" is the dearest warm-up. "Ray alone" is the
+same command without a benchmark: Python starts Ray here, asks one empty actor one question and
+ends. Nothing that measures with Ray can be quicker; it is taken before each run. --peers adds the
+walls of other tools on the same grid, from peers.py. Prints a table and, last, one line of JSON. Exit
 code 1 when the median misses: 12 s over the 12 s of windows, 2 s over the window for each further
 point, 1 % of a core for the driver while it measures.
 """
@@ -29,9 +31,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from peers import write_model
+from peers import PEERS, Bench, Told, walls, write_model
 
 import raybench
+from raybench.machine import devices
 
 BATCHES = (1, 4, 8, 16)
 WINDOW_S = 3.0
@@ -39,6 +42,14 @@ MOST_OVER_S = 12.0
 MOST_POINT_S = 2.0
 MOST_DRIVER = 0.01
 SAMPLE_S = 0.1
+HEADS = ("total", "over", "start", "first", "further", "warm", "end", "driver", "Ray alone")
+RAY_ALONE = """
+import ray
+ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+actor = ray.remote(type("Empty", (), {"answer": lambda self: 1})).remote()
+ray.get(actor.answer.remote())
+ray.shutdown()
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Wall:
         end_s: after the last point had its rows.
         windows_s: all windows.
         driver: the driver's CPU time over the windows' length.
+        ray_s: what Ray alone took just before.
     """
 
     total_s: float
@@ -64,6 +76,7 @@ class Wall:
     end_s: float
     windows_s: float
     driver: float
+    ray_s: float
 
     @property
     def over_s(self) -> float:
@@ -75,6 +88,7 @@ def main() -> int:
     """Run the grid some times; print each run and the medians; 1 when a median misses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="the walls of other tools as well")
     parser.add_argument("--model", help="by default the small ResNet of peers.py")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("words", nargs="*", help="further words for raybench")
@@ -92,15 +106,14 @@ def main() -> int:
         words = [f"experiment={question}", "device=cpu", "preset=quick", *options.words]
         _raybench([*words, "batch_size=[1]", "measure.min_s=1", "measure.max_s=1"], folder, "first")
         words += [f"measure.min_s={WINDOW_S}", f"measure.max_s={WINDOW_S}"]
-        walls = []
-        print(
-            _line("run", *("total", "over", "start", "first", "further", "warm", "end", "driver"))
-        )
+        runs = []
+        print(_line("run", *HEADS))
         for number in range(options.repeats):
-            walls.append(_timed(words, folder, f"run{number}"))
-            print(_line(str(number + 1), *_cells(walls[-1])), flush=True)
-    middle = Wall(*(statistics.median(column) for column in zip(*map(_values, walls), strict=True)))
+            runs.append(_timed(words, folder, f"run{number}"))
+            print(_line(str(number + 1), *_cells(runs[-1])), flush=True)
+    middle = Wall(*(statistics.median(column) for column in zip(*map(_values, runs), strict=True)))
     print(_line("median", *_cells(middle)))
+    peers = _peers() if options.peers else {}
     ok = (
         middle.over_s <= MOST_OVER_S
         and middle.further_s <= MOST_POINT_S
@@ -112,7 +125,8 @@ def main() -> int:
         "batches": BATCHES,
         "window_s": WINDOW_S,
         "median": {**asdict(middle), "over_s": middle.over_s},
-        "runs": [asdict(wall) for wall in walls],
+        "runs": [asdict(wall) for wall in runs],
+        "peers": peers,
     }
     print(json.dumps(report))
     return 0 if ok else 1
@@ -136,7 +150,28 @@ def _raybench(words: list[str], folder: str, name: str) -> tuple[Path, list[tupl
     return results, samples
 
 
+def _peers() -> dict[str, float | None]:
+    """Walls of other tools on the same grid, in seconds; None for one that is not there."""
+    told = {peer: Told([], []) for peer in PEERS if peer.name != "raybench"}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), devices.cores()[0])
+        write_model(bench.model)
+        walls(bench, told)
+    for peer, found in told.items():
+        wall = found.missing if found.wall_s is None else f"{found.wall_s:>8.2f} s"
+        print(f"{peer.name:<19}{peer.engine:<13}{wall}")
+    return {f"{peer.name} ({peer.engine})": found.wall_s for peer, found in told.items()}
+
+
+def _ray_alone() -> float:
+    """Seconds from the command to its end."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", RAY_ALONE], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
 def _timed(words: list[str], folder: str, name: str) -> Wall:
+    ray_s = _ray_alone()
     began, clock = time.time(), time.perf_counter()
     results, samples = _raybench(words, folder, name)
     total_s = time.perf_counter() - clock
@@ -152,6 +187,7 @@ def _timed(words: list[str], folder: str, name: str) -> Wall:
         end_s=began + total_s - rows[-1]["ended_at"].timestamp(),
         windows_s=windows_s,
         driver=_driver_s(results, samples) / windows_s,
+        ray_s=ray_s,
     )
 
 
@@ -175,7 +211,7 @@ def _values(wall: Wall) -> list[float]:
 def _cells(wall: Wall) -> list[Any]:
     points = (wall.first_s, wall.further_s, wall.warm_s)
     seconds = (wall.total_s, wall.over_s, wall.start_s, *points, wall.end_s)
-    return [*(f"{s:.2f} s" for s in seconds), f"{wall.driver:.2%}"]
+    return [*(f"{s:.2f} s" for s in seconds), f"{wall.driver:.2%}", f"{wall.ray_s:.2f} s"]
 
 
 def _line(name: str, *cells: str) -> str:

@@ -31,6 +31,9 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
     measure = composed("experiment=smoke", "measure.max_s=9").experiment.measure
     assert (measure.max_s, measure.min_s, measure.block_s) == (9.0, 2.0, 0.2)
     assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
+    assert composed("experiment=smoke", "preset=standard").cluster.processes == "fresh"
+    assert composed("experiment=smoke").cluster.processes == "kept"
+    assert composed("experiment=smoke", "cluster.processes=fresh").cluster.processes == "fresh"
 
 
 @pytest.mark.parametrize(("written", "value"), [("max", ("max",)), ("8", (8,)), ("[4,8]", (4, 8))])

@@ -57,6 +57,17 @@ def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick
     assert rates[1] == pytest.approx(128 / (1.52 + 128 * 0.1437) * 1e3, rel=0.02)
 
 
+def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, quick):
+    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1")
+    code, folder = measure(*words, "batch_size=[8,16]", "trials=2", *quick)
+    rows, workers = (raybench.load(folder, table).to_pylist() for table in ("trials", "workers"))
+    assert code == 0
+    pids = {(row["trial"], row["pid"]) for row in workers}
+    assert len(workers) == 4
+    assert len(pids) == len({pid for _, pid in pids}) == 2  # one process a trial
+    assert sorted(row["fresh_processes"] for row in rows) == [False, False, True, True]
+
+
 def test_what_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
     code, folder = measure(
         "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,8]", *quick
