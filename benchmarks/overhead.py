@@ -18,31 +18,34 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from typing_extensions import override
 
 from raybench.config import compose
 from raybench.driver import make_plan
 from raybench.engines import registry
 from raybench.engines.base import Engine, Load
 from raybench.experiment import ModelSettings
+from raybench.gang import LOOK_S
 from raybench.machine import devices
 from raybench.measure.blocks import items_between
 from raybench.measure.stream import Stream
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
-from raybench.worker import Worker
+from raybench.worker import Measurement, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+T = TypeVar("T")
+
 LEAST = {8: 0.99, 1: 0.98}
 """By batch size."""
-LOOK_S = 0.5
 LEAD_NS = 100_000_000
 CASES = (
     ("alexnet", "int8", 8),
@@ -61,7 +64,8 @@ def main() -> int:
     parser.add_argument("--only", choices=("stream", "actor"))
     options = parser.parse_args()
     print(
-        f"{'what':<7} {'network':<10} {'batch':>5} {'ms a batch':>11} {'over bare':>10} {'p10':>7} {'p90':>7}"
+        f"{'what':<7} {'network':<10} {'batch':>5} {'ms a batch':>11} {'over bare':>10} {'±':>7} "
+        f"{'p10':>7} {'p90':>7} {'beside':>7}"
     )
     rows = _actors(options) if options.only != "stream" else []
     if options.only != "actor":
@@ -100,12 +104,20 @@ def _pairs(
 
 
 def _told(
-    what: str, name: str, batch_size: int, ratios: list[float], batch_ms: list[float]
+    what: str,
+    name: str,
+    batch_size: int,
+    ratios: list[float],
+    batch_ms: list[float],
+    beside: float | None = None,
 ) -> dict[str, Any]:
     median, low, high = (float(np.quantile(ratios, q)) for q in (0.5, 0.1, 0.9))
+    # the median's standard error is that of the mean times sqrt(pi / 2)
+    sure = 1.96 * float(np.std(ratios, ddof=1)) * (np.pi / 2 / len(ratios)) ** 0.5
     milliseconds = float(np.median(batch_ms))
     print(
-        f"{what:<7} {name:<10} {batch_size:>5} {milliseconds:>11.3f} {median:>10.4f} {low:>7.4f} {high:>7.4f}",
+        f"{what:<7} {name:<10} {batch_size:>5} {milliseconds:>11.3f} {median:>10.4f} {sure:>7.4f} "
+        f"{low:>7.4f} {high:>7.4f} " + ("      -" if beside is None else f"{beside:>7.2%}"),
         flush=True,
     )
     return {
@@ -114,6 +126,8 @@ def _told(
         "batch_size": batch_size,
         "batch_ms": milliseconds,
         "ratio": median,
+        "ratio_half_width": sure,
+        "beside": beside,
     }
 
 
@@ -121,11 +135,35 @@ def _told(
 
 
 class Both(Worker):
-    """A worker that can also run the bare loop on the engine that it has loaded."""
+    """A worker that can also run the bare loop on the engine that it has loaded.
+
+    Tells what share of a core the process's other threads took, all runs of a kind together.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self._used = {"bare": [0.0, 0.0], "ours": [0.0, 0.0]}
 
     def bare(self, seconds: float) -> float:
         """Batches per second."""
-        return _bare(self._engine, seconds)
+        return self._counted("bare", lambda: _bare(self._engine, seconds))
+
+    @override
+    def stream(self, *words: int) -> Measurement:
+        run = super().stream
+        return self._counted("ours", lambda: run(*words))
+
+    def beside(self) -> float:
+        """Of a core, beside the stream and beyond what was used beside the bare loop."""
+        shares = {kind: cpu_s / length_s for kind, (cpu_s, length_s) in self._used.items()}
+        return shares["ours"] - shares["bare"]
+
+    def _counted(self, kind: str, run: Callable[[], T]) -> T:
+        began = time.perf_counter(), time.process_time() - time.thread_time()
+        found = run()
+        self._used[kind][0] += time.process_time() - time.thread_time() - began[1]
+        self._used[kind][1] += time.perf_counter() - began[0]
+        return found
 
 
 def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -135,7 +173,7 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
     from raybench.cluster import session
 
     class Actor(Both):
-        @ray.method(concurrency_group="watch")
+        @ray.method(concurrency_group="watch", enable_task_events=False)  # as the pool has it
         def look(self, known: int) -> Any:
             return super().look(known)
 
@@ -150,7 +188,8 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
                 lambda seconds, actor=actor: ray.get(actor.bare.remote(seconds)),
                 lambda seconds, actor=actor: _watched(actor, seconds),
             )
-            rows.append(_told("actor", name, batch_size, *found))
+            beside = ray.get(actor.beside.remote())
+            rows.append(_told("actor", name, batch_size, *found, beside))
             ray.kill(actor)
     return rows
 
