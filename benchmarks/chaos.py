@@ -40,7 +40,7 @@ from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
 """A variable that every process of a run inherits, to find what is left."""
-STALL_S, PREPARE_S, START_S = 3.0, 10.0, 30.0
+STALL_S, PREPARE_S, START_S = 3.0, 10.0, 20.0
 """Deadlines of the phases in which a worker can hang."""
 TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
 """Status in the line that the driver prints when it has noticed a fault."""
@@ -97,8 +97,7 @@ class Case:
     def log(self) -> str:
         """All that the drivers said, with seconds since the first fault."""
         zero = self.done[0][0] if self.done else 0.0
-        marks = [(at, f"======== {fault}") for at, fault in self.done]
-        return "\n".join(f"{at - zero:8.2f}  {line}" for at, line in sorted(self.heard + marks))
+        return "\n".join(f"{at - zero:8.2f}  {line}" for at, line in sorted(self.heard))
 
 
 def main() -> int:
@@ -208,7 +207,7 @@ def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None)
             print(case.log)
     left = _left(mark)
     if left:
-        case.wrong.append(f"{len(left)} processes left: {sorted({p.name() for p in left})}")
+        case.wrong.append(f"{len(left)} processes left: {left}")
     return case
 
 
@@ -259,8 +258,10 @@ def _drive(
                 if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
                     fault = waiting.pop(0)[1]
                     at = time.monotonic()
-                    if _do(fault, driver, env[MARK], chance):
+                    victim = _do(fault, driver, env[MARK], chance)
+                    if victim is not None:
                         case.done.append((at, fault))
+                        case.heard.append((at, f"======== {fault}: {victim}"))
                     killed = fault == "driver"
                 time.sleep(0.02)
             gone_s += time.monotonic() - at_work
@@ -281,20 +282,29 @@ def _listen(
             begun.set()
 
 
-def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> bool:
-    """Do it; False when there is nobody to do it to."""
+def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> str | None:
+    """Do it; returns to whom, None when there is nobody."""
     if fault == "driver":
         driver.kill()
         driver.wait()
-        return True
+        return "driver"
     if fault == "node":
         raylets = [p for p in _marked(mark) if p.name() == "raylet" and _gpus(p) == 2]
         victims = raylets
     else:
-        victims = [p for p in _marked(mark) if _title(p).startswith(WORKERS)]
+        victims = [p for p in _marked(mark) if _title(p).startswith(WORKERS) and _in_hand(p)]
     with contextlib.suppress(psutil.Error, IndexError):
-        chance.choice(victims).send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
-        return True
+        victim = chance.choice(victims)
+        words = _described(victim)
+        victim.send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
+        return words
+    return None
+
+
+def _in_hand(worker: psutil.Process) -> bool:
+    """Not stopped already, and not of a raylet that is gone: nobody could end it any more."""
+    with contextlib.suppress(psutil.Error):
+        return worker.status() != psutil.STATUS_STOPPED and _parent(worker).startswith("raylet")
     return False
 
 
@@ -319,7 +329,7 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def _left(mark: str) -> list[psutil.Process]:
+def _left(mark: str) -> list[str]:
     """Processes that are still there after their time."""
     began = time.monotonic()
     while left := _marked(mark):
@@ -327,10 +337,22 @@ def _left(mark: str) -> list[psutil.Process]:
         if time.monotonic() - began > (AGENTS_S if agents else WORKERS_S):
             break
         time.sleep(0.5)
+    told = list(map(_described, left))
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return left
+    return told
+
+
+def _described(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{_title(process)[:60]} ({process.status()}, of {_parent(process)})"
+    return "gone meanwhile"
+
+
+def _parent(process: psutil.Process) -> str:
+    parent = process.parent()
+    return f"{parent.name()} {parent.pid}" if parent else "nobody"
 
 
 def _judge(case: Case, results: Path, points: int) -> None:
