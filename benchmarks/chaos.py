@@ -36,6 +36,7 @@ from typing import Any
 import psutil
 
 import raybench
+from raybench.errors import ResultsError
 from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
@@ -357,7 +358,11 @@ def _parent(process: psutil.Process) -> str:
 
 def _judge(case: Case, results: Path, points: int) -> None:
     """Exactly one final row a point, with the right status."""
-    rows = raybench.load(results).to_pylist()
+    try:
+        rows = raybench.load(results).to_pylist()
+    except ResultsError as error:
+        case.wrong.append(str(error))
+        return
     final = [row for row in rows if row["status"] in FINAL]
     count = Counter((row["point_id"], row["trial"], row["environment_id"]) for row in final)
     if len(count) != points:
