@@ -128,7 +128,7 @@ def main() -> int:
                         file.write(json.dumps(run) + "\n")
                 print(_line(run), flush=True)
     wrong = sum(bool(run["wrong"]) for run in runs.values())
-    print(f"{len(runs)} runs, {wrong} of them wrong")
+    print(f"{len(runs)} runs, {wrong} of them wrong", *_summary(list(runs.values())), sep="\n")
     print(json.dumps({"benchmark": "chaos", "runs": list(runs.values())}))
     return 1 if wrong else 0
 
@@ -147,6 +147,34 @@ def _line(run: dict[str, Any]) -> str:
     told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in run["noticed_s"])
     state = "; ".join(run["wrong"]) or "holds"
     return f"{run['cluster']:<9} {who:<9} {run['wall_s']:6.1f} s{limit}  {done}; noticed: {told}; {state}"
+
+
+def _summary(runs: list[dict[str, Any]]) -> list[str]:
+    """A table of all runs with faults, a line for each cluster."""
+    lines = [
+        "",
+        "| cluster | seeds | points | done | noticed, longest | wrong | time, without faults |",
+    ]
+    lines.append("|---|---:|---:|---|---|---:|---|")
+    for kind in dict.fromkeys(run["cluster"] for run in runs):
+        mine = [run for run in runs if run["cluster"] == kind and run["seed"] is not None]
+        calm = [run["wall_s"] for run in runs if run["cluster"] == kind and run["seed"] is None]
+        done, longest = Counter[str](), dict[str, float]()
+        for run in mine:
+            done.update(run["faults"])
+            for fault, seconds in run["noticed_s"]:
+                longest[fault] = max(seconds, longest.get(fault, 0.0))
+        times = [run["wall_s"] for run in mine]
+        cells = [
+            kind, len(mine), max((run["points"] for run in mine), default=0),
+            ", ".join(f"{n} {fault}" for fault, n in sorted(done.items())),
+            ", ".join(f"{fault} {seconds:.1f} s" for fault, seconds in sorted(longest.items())),
+            sum(bool(run["wrong"]) for run in mine),
+            f"{min(times, default=0):.0f} to {max(times, default=0):.0f} s"
+            + "".join(f", {seconds:.0f} s" for seconds in calm),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
 
 
 def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:
