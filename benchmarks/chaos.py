@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -35,11 +36,12 @@ from typing import Any
 import psutil
 
 import raybench
+from raybench.errors import ResultsError
 from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
 """A variable that every process of a run inherits, to find what is left."""
-STALL_S, PREPARE_S, START_S = 3.0, 10.0, 40.0
+STALL_S, PREPARE_S, START_S = 3.0, 10.0, 20.0
 """Deadlines of the phases in which a worker can hang."""
 TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
 """Status in the line that the driver prints when it has noticed a fault."""
@@ -50,29 +52,53 @@ FAULTS = {
 SLOWER = 1.5
 SHORT_S = 8.0
 """The span of the faults where the time of a run without them is not known."""
-TOLD = re.compile(r"^\[\d+\] (\w+), tried again", re.MULTILINE)
+TOLD = re.compile(r"^\[\d+\] (\w+), tried again")
+BEGINS = re.compile(r"^\[\d+/\d+\] .* \.\.\.$")
+WORKERS = ("ray::scaling/", "ray::BenchWorker")
+"""How the titles of workers begin: what is at work is named after its point."""
+WORKERS_S = 10.0
+"""Longest time for which workers and raylets may stay after the last driver."""
 AGENTS_S = 120.0
 """Ray's own agents outlive a raylet that was killed by up to so long; they hold no device."""
-FITS = 8
-"""The largest batch that fits; the grid holds two larger ones."""
+SIZES = (1, 2, 4)
+"""Devices of a point."""
 
 
 @dataclass
 class Case:
-    """One run of the grid, with what was done to it and what came of it."""
+    """One run of the grid, with what was done to it and what came of it; times are monotonic."""
 
     cluster: str
     seed: int | None
-    done: Counter[str] = field(default_factory=Counter)
+    points: int
+    done: list[tuple[float, str]] = field(default_factory=list)
+    heard: list[tuple[float, str]] = field(default_factory=list)
     wall_s: float = 0.0
     starts_s: list[float] = field(default_factory=list)
-    noticed: list[tuple[str, float]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+    @property
+    def noticed(self) -> list[tuple[str, float]]:
+        """Faults that the driver told of, each with the seconds that it took to."""
+        told = [(at, TOLD_AS.get(s)) for at, line in self.heard for s in TOLD.findall(line)]
+        found = []
+        for began, fault in self.done:
+            at = next((at for at, kind in told if kind == fault and at > began), None)
+            if at is not None:
+                told.remove((at, fault))
+                found.append((fault, at - began))
+        return found
 
     @property
     def allowed_s(self) -> float:
         """What the faults may cost beyond the factor: to be noticed, and to start the driver again."""
         return sum(seconds for _, seconds in self.noticed) + sum(self.starts_s[1:])
+
+    @property
+    def log(self) -> str:
+        """All that the drivers said, with seconds since the first fault."""
+        zero = self.done[0][0] if self.done else 0.0
+        return "\n".join(f"{at - zero:8.2f}  {line}" for at, line in sorted(self.heard))
 
 
 def main() -> int:
@@ -85,52 +111,86 @@ def main() -> int:
     parser.add_argument(
         "--no-calm", action="store_true", help="without the run without faults: time is not judged"
     )
+    parser.add_argument(
+        "--into", type=Path, help="a file of a JSON line a run; runs that stand there are not made"
+    )
     options = parser.parse_args()
     kinds = ("embedded", "nodes") if options.cluster == "both" else (options.cluster,)
-    cases: list[Case] = []
+    runs = _known(options.into)
+    seeds = range(options.first, options.first + options.seeds)
     for kind in kinds:
-        calm = None if options.no_calm else _case(kind, None, options.points, 0.0)
-        span_s = SHORT_S
-        if calm is not None:
-            span_s = calm.wall_s - calm.starts_s[0]
-            cases.append(calm)
-            print(_line(calm, None), flush=True)
-        for seed in range(options.first, options.first + options.seeds):
-            case = _case(kind, seed, options.points, span_s)
-            if calm is not None and case.wall_s > SLOWER * calm.wall_s + case.allowed_s:
-                case.wrong.append("took too long")
-            cases.append(case)
-            print(_line(case, calm), flush=True)
-    wrong = sum(bool(case.wrong) for case in cases)
-    print(f"{len(cases)} runs, {wrong} of them wrong")
-    print(
-        json.dumps(
-            {"benchmark": "chaos", "points": options.points, "runs": list(map(_facts, cases))}
-        )
-    )
+        for seed in seeds if options.no_calm else (None, *seeds):
+            calm = runs.get((kind, None))
+            if (kind, seed) not in runs:
+                run = runs[kind, seed] = _facts(_case(kind, seed, options.points, calm), calm)
+                if options.into:
+                    with options.into.open("a") as file:
+                        file.write(json.dumps(run) + "\n")
+                print(_line(run), flush=True)
+    wrong = sum(bool(run["wrong"]) for run in runs.values())
+    print(f"{len(runs)} runs, {wrong} of them wrong", *_summary(list(runs.values())), sep="\n")
+    print(json.dumps({"benchmark": "chaos", "runs": list(runs.values())}))
     return 1 if wrong else 0
 
 
-def _line(case: Case, calm: Case | None) -> str:
-    who = "no faults" if case.seed is None else f"seed {case.seed:>2}"
-    done = " ".join(f"{kind} {n}" for kind, n in sorted(case.done.items()))
-    limit = "" if calm is None else f" (limit {SLOWER * calm.wall_s + case.allowed_s:.0f} s)"
-    told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in case.noticed)
-    state = "; ".join(case.wrong) or "holds"
-    return (
-        f"{case.cluster:<9} {who:<9} {case.wall_s:6.1f} s{limit}  {done}; noticed: {told}; {state}"
-    )
+def _known(into: Path | None) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """Runs that were made before."""
+    lines = into.read_text().splitlines() if into and into.exists() else []
+    found = [json.loads(line) for line in lines]
+    return {(run["cluster"], run["seed"]): run for run in found}
 
 
-def _facts(case: Case) -> dict[str, Any]:
+def _line(run: dict[str, Any]) -> str:
+    who = "no faults" if run["seed"] is None else f"seed {run['seed']:>2}"
+    limit = "" if run["limit_s"] is None else f" (limit {run['limit_s']:.0f} s)"
+    done = " ".join(f"{kind} {n}" for kind, n in run["faults"].items())
+    told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in run["noticed_s"])
+    state = "; ".join(run["wrong"]) or "holds"
+    return f"{run['cluster']:<9} {who:<9} {run['wall_s']:6.1f} s{limit}  {done}; noticed: {told}; {state}"
+
+
+def _summary(runs: list[dict[str, Any]]) -> list[str]:
+    """A table of all runs with faults, a line for each cluster."""
+    lines = [
+        "",
+        "| cluster | seeds | points | done | noticed, longest | wrong | time, without faults |",
+    ]
+    lines.append("|---|---:|---:|---|---|---:|---|")
+    for kind in dict.fromkeys(run["cluster"] for run in runs):
+        mine = [run for run in runs if run["cluster"] == kind and run["seed"] is not None]
+        calm = [run["wall_s"] for run in runs if run["cluster"] == kind and run["seed"] is None]
+        done, longest = Counter[str](), dict[str, float]()
+        for run in mine:
+            done.update(run["faults"])
+            for fault, seconds in run["noticed_s"]:
+                longest[fault] = max(seconds, longest.get(fault, 0.0))
+        times = [run["wall_s"] for run in mine]
+        cells = [
+            kind, len(mine), max((run["points"] for run in mine), default=0),
+            ", ".join(f"{n} {fault}" for fault, n in sorted(done.items())),
+            ", ".join(f"{fault} {seconds:.1f} s" for fault, seconds in sorted(longest.items())),
+            sum(bool(run["wrong"]) for run in mine),
+            f"{min(times, default=0):.0f} to {max(times, default=0):.0f} s"
+            + "".join(f", {seconds:.0f} s" for seconds in calm),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
+
+
+def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:
+    """What is told of a run, judged by the one without faults."""
+    limit_s = None if calm is None else SLOWER * calm["wall_s"] + case.allowed_s
+    late = limit_s is not None and case.wall_s > limit_s
     return {
         "cluster": case.cluster,
         "seed": case.seed,
-        "faults": dict(case.done),
+        "points": case.points,
+        "faults": Counter(sorted(fault for _, fault in case.done)),
         "wall_s": round(case.wall_s, 1),
-        "allowed_s": round(case.allowed_s, 1),
+        "limit_s": None if limit_s is None else round(limit_s, 1),
+        "starts_s": [round(seconds, 1) for seconds in case.starts_s],
         "noticed_s": [(kind, round(seconds, 2)) for kind, seconds in case.noticed],
-        "wrong": case.wrong,
+        "wrong": [*case.wrong, *["took too long"] * late],
     }
 
 
@@ -139,25 +199,28 @@ def _facts(case: Case) -> dict[str, Any]:
 
 def words(points: int, folder: Path) -> list[str]:
     """The command: about so many points of 1, 2 and 4 devices, the largest two batches too large."""
-    models = ["alexnet", "googlenet"] if points >= 60 else ["alexnet"]
-    inflight = max(points // 60, 1)
-    batches = max(points // (3 * len(models) * inflight), 3)
+    batches = list(range(1, fits(points) + 3))
     return [
-        "experiment=scaling", "engine=simulated", f"model=[{','.join(models)}]", "workers=[1,2,4]",
-        f"batch_size={list(range(FITS + 3 - batches, FITS + 3))}".replace(" ", ""),
-        f"inflight={list(range(1, inflight + 1))}".replace(" ", ""),
+        "experiment=scaling", "engine=simulated", "model=alexnet",
+        f"workers={list(SIZES)}".replace(" ", ""), f"batch_size={batches}".replace(" ", ""),
         "engine.overhead_ms=8", "engine.item_us=100", "engine.item_mib=1024",
-        f"engine.memory_gib={FITS}", "preset=quick", "measure.block_s=0.05",
-        "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.3", "measure.min_s=0.3",
-        "measure.max_s=0.5", "measure.look_s=0.15", "measure.looks_in_a_row=1", "cluster.isolation=gpu",
+        f"engine.memory_gib={fits(points)}", "preset=quick", "measure.block_s=0.05",
+        "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.2", "measure.min_s=0.2",
+        "measure.max_s=0.3", "measure.look_s=0.1", "measure.looks_in_a_row=1", "cluster.isolation=gpu",
         "cluster.processes=kept", "cluster.retries=5", f"cluster.stall_timeout_s={STALL_S}",
         f"cluster.prepare_timeout_s={PREPARE_S}", f"cluster.start_timeout_s={START_S}",
         f"results.dir={folder}",
     ]  # fmt: skip
 
 
-def _case(kind: str, seed: int | None, points: int, span_s: float) -> Case:
-    case = Case(kind, seed)
+def fits(points: int) -> int:
+    """The largest batch that fits."""
+    return max(points // len(SIZES), 3) - 2
+
+
+def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None) -> Case:
+    case = Case(kind, seed, points)
+    span_s = SHORT_S if calm is None else calm["wall_s"] - calm["starts_s"][0]
     mark = secrets.token_hex(8)
     env = {**os.environ, MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark * 4}
     faults = _faults(kind, seed, span_s)
@@ -170,14 +233,14 @@ def _case(kind: str, seed: int | None, points: int, span_s: float) -> Case:
         else:
             command += ["cluster.gpus=8", "cluster.cpus=1", "cluster.dashboard=false"]
         began = time.monotonic()
-        _drive(case, command, env, Path(folder) / "log", faults, random.Random(seed))
+        _drive(case, command, env, faults, random.Random(seed))
         case.wall_s = time.monotonic() - began
         _judge(case, results, len(_planned(command)))
         if case.wrong:
-            print(Path(folder, "log").read_text()[-4000:])
-    left = _left(mark, AGENTS_S)
+            print(case.log)
+    left = _left(mark)
     if left:
-        case.wrong.append(f"{len(left)} processes left: {sorted({p.name() for p in left})}")
+        case.wrong.append(f"{len(left)} processes left: {left}")
     return case
 
 
@@ -201,61 +264,80 @@ def _drive(
     case: Case,
     command: list[str],
     env: dict[str, str],
-    log: Path,
     faults: list[tuple[float, str]],
     chance: random.Random,
 ) -> None:
     """Let the driver run to its end, start it again when it was killed, do what is due."""
-    gone_s, told = 0.0, 0
+    gone_s = 0.0
     waiting = list(faults)
     while True:
-        with log.open("a") as out:
-            out.write("---- start\n")
-            out.flush()
-            driver = subprocess.Popen(
-                command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-            )
-            started = time.monotonic()
-            while driver.poll() is None and "] " not in log.read_text().rpartition("---- start")[2]:
-                time.sleep(0.05)
+        started = time.monotonic()
+        driver = subprocess.Popen(
+            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        begun = threading.Event()
+        ear = threading.Thread(target=_listen, args=(driver, case.heard, begun))
+        ear.start()
         with contextlib.ExitStack() as stack:
+            stack.callback(ear.join)
             stack.callback(driver.kill)
-            case.starts_s.append(time.monotonic() - started)
+            while not begun.wait(0.05) and driver.poll() is None:
+                pass
             at_work = time.monotonic()
-            killed, pending = False, dict[str, float]()
+            case.starts_s.append(at_work - started)
+            killed = False
             while driver.poll() is None:
                 if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
                     fault = waiting.pop(0)[1]
-                    case.done[fault] += _do(fault, driver, env[MARK], chance)
+                    at = time.monotonic()
+                    victim = _do(fault, driver, env[MARK], chance)
+                    if victim is not None:
+                        case.done.append((at, fault))
+                        case.heard.append((at, f"======== {fault}: {victim}"))
                     killed = fault == "driver"
-                    pending[fault] = time.monotonic()
-                    told = len(log.read_text())
-                for status in TOLD.findall(log.read_text()[told:] if pending else ""):
-                    if TOLD_AS.get(status) in pending:
-                        kind = TOLD_AS[status]
-                        case.noticed.append((kind, time.monotonic() - pending.pop(kind)))
                 time.sleep(0.02)
             gone_s += time.monotonic() - at_work
-            if not killed:
-                if driver.returncode:
-                    case.wrong.append(f"exit code {driver.returncode}")
-                return
+        if not killed:
+            if driver.returncode:
+                case.wrong.append(f"exit code {driver.returncode}")
+            return
 
 
-def _do(fault: str, driver: subprocess.Popen[bytes], mark: str, chance: random.Random) -> bool:
-    """Do it; False when there is nobody to do it to."""
+def _listen(
+    driver: subprocess.Popen[str], heard: list[tuple[float, str]], begun: threading.Event
+) -> None:
+    """Note what the driver says and when; set `begun` when its first point begins."""
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        heard.append((time.monotonic(), line.rstrip()))
+        if BEGINS.match(line):
+            begun.set()
+
+
+def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> str | None:
+    """Do it; returns to whom, None when there is nobody."""
     if fault == "driver":
         driver.kill()
         driver.wait()
-        return True
+        return "driver"
     if fault == "node":
         raylets = [p for p in _marked(mark) if p.name() == "raylet" and _gpus(p) == 2]
         victims = raylets
     else:
-        victims = [p for p in _marked(mark) if "ray::" in _title(p) and "Worker" in _title(p)]
+        victims = [p for p in _marked(mark) if _title(p).startswith(WORKERS) and _in_hand(p)]
     with contextlib.suppress(psutil.Error, IndexError):
-        chance.choice(victims).send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
-        return True
+        victim = chance.choice(victims)
+        words = _described(victim)
+        victim.send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
+        return words
+    return None
+
+
+def _in_hand(worker: psutil.Process) -> bool:
+    """Not stopped already, and not of a raylet that is gone: nobody could end it any more."""
+    with contextlib.suppress(psutil.Error):
+        return worker.status() != psutil.STATUS_STOPPED and _parent(worker).startswith("raylet")
     return False
 
 
@@ -280,20 +362,39 @@ def _marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def _left(mark: str, patience_s: float) -> list[psutil.Process]:
-    """Processes that are still there after so long; workers may stay for a few seconds only."""
-    deadline = time.monotonic() + patience_s
-    while (left := _marked(mark)) and time.monotonic() < deadline:
+def _left(mark: str) -> list[str]:
+    """Processes that are still there after their time."""
+    began = time.monotonic()
+    while left := _marked(mark):
+        agents = all("agent" in _title(process).lower() for process in left)
+        if time.monotonic() - began > (AGENTS_S if agents else WORKERS_S):
+            break
         time.sleep(0.5)
+    told = list(map(_described, left))
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return left
+    return told
+
+
+def _described(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{_title(process)[:60]} ({process.status()}, of {_parent(process)})"
+    return "gone meanwhile"
+
+
+def _parent(process: psutil.Process) -> str:
+    parent = process.parent()
+    return f"{parent.name()} {parent.pid}" if parent else "nobody"
 
 
 def _judge(case: Case, results: Path, points: int) -> None:
     """Exactly one final row a point, with the right status."""
-    rows = raybench.load(results).to_pylist()
+    try:
+        rows = raybench.load(results).to_pylist()
+    except ResultsError as error:
+        case.wrong.append(str(error))
+        return
     final = [row for row in rows if row["status"] in FINAL]
     count = Counter((row["point_id"], row["trial"], row["environment_id"]) for row in final)
     if len(count) != points:
@@ -302,7 +403,9 @@ def _judge(case: Case, results: Path, points: int) -> None:
     if doubled:
         case.wrong.append(f"{doubled} points with more than one")
     for row in final:
-        right = ("ok",) if row["batch_size"] <= FITS else ("out_of_memory", "infeasible")
+        right = (
+            ("ok",) if row["batch_size"] <= fits(case.points) else ("out_of_memory", "infeasible")
+        )
         if row["status"] not in right:
             case.wrong.append(f"batch {row['batch_size']} is {row['status']}: {row['reason']}")
 

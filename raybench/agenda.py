@@ -152,6 +152,7 @@ class Agenda:
         else:
             self._waiting = [other for other in self._waiting if other is not step]
         self._free -= set(seats)
+        self._overtakes[_key(step)] = 0  # when it is tried again it has not waited yet
         self._attempts[_key(chosen)] += 1
         start = Start(chosen, seats, self._attempts[_key(chosen)])
         self._running.append(start)

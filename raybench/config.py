@@ -304,7 +304,7 @@ def compose(
     found = devices(draft.cluster)
     choose = partial(_choose, devices=found, unavailable=unavailable)
     kind = choose(engines[0], asked or "auto")[1]
-    settings = _settings(command, file, kind)
+    settings = draft if kind == "cpu" else _settings(command, file, kind)
     experiment = _experiment(path, settings, choose, command.axes)
     return Request(experiment, settings.cluster, settings.results, found, settings.rerun)
 

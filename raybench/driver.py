@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from raybench.experiment import expand
 from raybench.models import source
 from raybench.running import Running
 from raybench.schedule import Plan, Step, builds_ahead, plan, preparations
+from raybench.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,27 +111,31 @@ class Driver:
         Raises:
             KeyboardInterrupt: after the rows of what was running were written as interrupted.
         """
-        tally: dict[str, int] = {}
-        for step in self._impossible():
-            trial = rows.outcome(*_now(), reason=self.plan.infeasible[step.point.id])
-            self._write(step, rows.Tables(trial), tally)
-        missing = []
-        for step in self.plan.steps:
-            known = self.finals.get((step.point.id, step.trial))
-            if known is None:
-                missing.append(step)
-            else:
-                tally[known] = tally.get(known, 0) + 1
-                self.view.skipped(step.number, step, known)
-        if missing and self.session is not None:
-            cluster = self.request.cluster
-            wanted = _wanted(missing, self.session.devices, cluster.isolation)
-            with devices.hold(
-                self.session.nodes, wanted, cluster.start_timeout_s, cluster.placement
-            ) as seats:
-                self._prepare(missing, seats)
-                self._measure(missing, seats, tally)
-        return tally
+        with Writer(self.run, self.view) as writer:
+            for step in self._impossible():
+                trial = rows.outcome(*_now(), reason=self.plan.infeasible[step.point.id])
+                self._write(step, rows.Tables(trial), writer)
+            missing = []
+            for step in self.plan.steps:
+                known = self.finals.get((step.point.id, step.trial))
+                if known is None:
+                    missing.append(step)
+                else:
+                    self.view.skipped(step.number, step, known)
+            if missing and self.session is not None:
+                self._run(missing, self.session, writer)
+        keys = ((step.point.id, step.trial) for step in self.plan.steps)
+        return writer.tally + Counter(self.finals[key] for key in keys if key in self.finals)
+
+    def _run(self, missing: list[Step], session: Session, writer: Writer) -> None:
+        """Hold the devices and let all that is missing be measured."""
+        cluster = self.request.cluster
+        wanted = _wanted(missing, session.devices, cluster.isolation)
+        with devices.hold(
+            session.nodes, wanted, cluster.start_timeout_s, cluster.placement
+        ) as seats:
+            self._prepare(missing, seats, writer)
+            self._measure(missing, seats, writer)
 
     def _impossible(self) -> list[Step]:
         return [
@@ -140,7 +146,7 @@ class Driver:
             if (point.id, trial) not in self.finals
         ]
 
-    def _prepare(self, missing: list[Step], seats: Seats) -> None:
+    def _prepare(self, missing: list[Step], seats: Seats, writer: Writer) -> None:
         """Let graphs and plans be made first, where that saves time or spares a stream.
 
         Plans are made once for each kind of machine.
@@ -155,9 +161,9 @@ class Driver:
         nodes = {seat.node for seat in seats.held}
         shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
         if side_by_side or shared:
-            self._work(Agenda(steps, seats.held, "gpu", 0), seats, {})
+            self._work(Agenda(steps, seats.held, "gpu", 0), seats, writer)
 
-    def _measure(self, missing: list[Step], seats: Seats, tally: dict[str, int]) -> None:
+    def _measure(self, missing: list[Step], seats: Seats, writer: Writer) -> None:
         cluster = self.request.cluster
         agenda = Agenda(
             missing,
@@ -168,27 +174,27 @@ class Driver:
             seats.busy,
             cluster.placement,
         )
-        self._settle(agenda.hopeless(), None, tally)
-        self._work(agenda, seats, tally)
+        self._settle(agenda.hopeless(), None, writer)
+        self._work(agenda, seats, writer)
 
-    def _work(self, agenda: Agenda, seats: Seats, tally: dict[str, int]) -> None:
+    def _work(self, agenda: Agenda, seats: Seats, writer: Writer) -> None:
         """Let gangs work until nothing on the agenda is left."""
         running = Running(self.request, self.view, seats)
-        self.signals.first = running.stop
+        self.signals.first = writer.failed = running.stop
         try:
-            while (ended := self._next_end(agenda, running)) is not None:
+            while (ended := self._next_end(agenda, running, writer)) is not None:
                 known = len(agenda.set_aside)
                 settled = agenda.end(ended.start, ended.error)
                 self._tell(ended, settled, agenda.set_aside[known:])
-                self._settle(settled, ended, tally)
+                self._settle(settled, ended, writer)
         except BaseException as error:
             # whatever it was, what has been measured meanwhile is kept, and nobody works on
             for ended in running.end(FAREWELL_S):
                 if ended.error is None:
-                    self._settle(agenda.end(ended.start, None), ended, tally)
+                    self._settle(agenda.end(ended.start, None), ended, writer)
             if isinstance(error, KeyboardInterrupt):
                 for start in agenda.running:
-                    self._write_interrupted(start, tally)
+                    self._write_interrupted(start, writer)
             raise
 
     def _unfit(self) -> list[Point]:
@@ -200,8 +206,14 @@ class Driver:
             and not step.point.largest
         ]
 
-    def _next_end(self, agenda: Agenda, running: Running) -> Ended | None:
-        """Start all that can be, then wait for an end; None when nothing runs any more."""
+    def _next_end(self, agenda: Agenda, running: Running, writer: Writer) -> Ended | None:
+        """Start all that can be, then wait for an end; None when nothing runs any more.
+
+        Raises:
+            KeyboardInterrupt: when the run is to end.
+            ResultsError: when rows cannot be written any more.
+        """
+        writer.check()
         while (start := agenda.next()) is not None:
             self.view.step(start.step.number, start.step)
             running.begin(start)
@@ -209,6 +221,7 @@ class Driver:
             return None
         ended = running.wait()
         if ended is None:
+            writer.check()
             raise KeyboardInterrupt
         return ended
 
@@ -221,7 +234,7 @@ class Driver:
         for reason in gone:
             self.view.note(f"From now on without: {reason}.")
 
-    def _settle(self, settled: list[Settled], ended: Ended | None, tally: dict[str, int]) -> None:
+    def _settle(self, settled: list[Settled], ended: Ended | None, writer: Writer) -> None:
         """Write the rows of steps that have their last word."""
         for entry in settled:
             if entry.step.purpose == "prepare":
@@ -231,33 +244,23 @@ class Driver:
             tables = ended.tables if ended is not None and mine else rows.Tables({})
             outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
             if isinstance(entry.error, Infeasible) and entry.error.lost:
-                tally[LOST] = tally.get(LOST, 0) + 1
+                writer.tally[LOST] += 1
             if entry.note is not None:
                 outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
-            self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), tally)
+            self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), writer)
 
-    def _write_interrupted(self, start: Start, tally: dict[str, int]) -> None:
+    def _write_interrupted(self, start: Start, writer: Writer) -> None:
         if start.step.purpose != "measure":
             return
         error = Interrupted(
             "The run was ended by hand. The same command measures this point again."
         )
         outcome = rows.outcome(*_now(), error, start.attempt)
-        self._write(start.step, rows.Tables(outcome), tally)
+        self._write(start.step, rows.Tables(outcome), writer)
 
-    def _write(self, step: Step, tables: rows.Tables, tally: dict[str, int]) -> None:
+    def _write(self, step: Step, tables: rows.Tables, writer: Writer) -> None:
         row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}
-        self.run.write_point(
-            step.point.id,
-            step.trial,
-            trials=row,
-            workers=tables.workers,
-            blocks=tables.blocks,
-            samples=tables.samples,
-            layers=tables.layers,
-        )
-        tally[row["status"]] = tally.get(row["status"], 0) + 1
-        self.view.row(step.number, row)
+        writer.put(step, row, tables)
 
 
 def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict[str, int]:

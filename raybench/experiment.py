@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -120,22 +120,29 @@ class Point:
         The same across processes, key orders and Python versions. Names and paths stand outside:
         the model counts by `model_identity`.
         """
-        facts = asdict(self)
-        for name in ("model", "preset"):
-            del facts[name]
-        facts["engine_options"] = dict(self.engine_options)
-        facts["method_version"] = METHOD_VERSION
-        if facts.pop("largest"):  # which batch that is, the measurement tells
-            facts["batch_size"] = "max"
-        if facts["accelerator"] == ANY:
-            del facts["accelerator"]
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        return self._hashed("max" if self.largest else self.batch_size)
 
     @cached_property
     def series(self) -> str:
         """Id of the series that the point belongs to: all that is the same but for the batch."""
-        return replace(self, batch_size=0, largest=False).id
+        return self._hashed(0)
+
+    def _hashed(self, batch_size: int | str) -> str:
+        """Id of this point with another batch; "max" is the one that the measurement tells."""
+        facts = {**self._facts, "batch_size": batch_size}
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts = asdict(self)
+        for name in ("model", "preset", "largest"):
+            del facts[name]
+        facts["engine_options"] = dict(self.engine_options)
+        facts["method_version"] = METHOD_VERSION
+        if facts["accelerator"] == ANY:
+            del facts["accelerator"]
+        return facts
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
+from raybench.errors import OutOfMemory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +102,7 @@ def outcome(
 ) -> Columns:
     """When it ran and how it ended; a `reason` without an error is why it cannot run here."""
     status = "infeasible" if reason else "ok"
+    memory = error if isinstance(error, OutOfMemory) else None
     return {
         "started_at": began,
         "ended_at": ended,
@@ -108,6 +110,8 @@ def outcome(
         "attempts": attempts,
         "status": status if error is None else error.status,
         "reason": reason if error is None else str(error),
+        "oom_stage": memory.stage if memory else None,
+        "oom_requested_bytes": memory.requested_bytes if memory else None,
     }
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from raybench.cluster import pool as pools
-from raybench.errors import NodeDied, PointError, Refused, UsageError, WorkerDied
+from raybench.errors import NodeDied, PhaseTimeout, PointError, Refused, UsageError, WorkerDied
 from raybench.gang import Gang
 from raybench.row import Tables
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 NODE_VERDICT_S = 18.0
 """Longest wait for Ray to say whether a lost worker's node is lost; its own default takes 14 s."""
 SUDDEN_VERDICT_S = 0.5
-"""The same for a worker whose end Ray told at once: its node is alive, or known to be gone."""
+"""The same for a worker that Ray told the end of at once, or that hung: where its node is gone, Ray
+knows already."""
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +99,12 @@ def _told(caught: BaseException, start: Start) -> PointError:
 
 
 def _with_lost_nodes(error: PointError, start: Start) -> PointError:
-    """A worker that died with its node as NodeDied, struck on the ranks of lost nodes."""
-    if not isinstance(error, (WorkerDied, NodeDied)):
+    """What befell workers because their node was lost as NodeDied, struck on its ranks."""
+    if not isinstance(error, (WorkerDied, NodeDied, PhaseTimeout)):
         return error
     nodes = [start.seats[rank].node for rank in error.ranks] or [s.node for s in start.seats]
-    sudden = isinstance(error, WorkerDied) and not error.vague
-    lost = pools.lost_nodes(nodes, SUDDEN_VERDICT_S if sudden else NODE_VERDICT_S)
+    vague = isinstance(error, NodeDied) or (isinstance(error, WorkerDied) and error.vague)
+    lost = pools.lost_nodes(nodes, NODE_VERDICT_S if vague else SUDDEN_VERDICT_S)
     if not lost:
         return error
     hosts = dict.fromkeys(seat.host or seat.node for seat in start.seats if seat.node in lost)

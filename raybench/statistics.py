@@ -461,10 +461,10 @@ def ratio_of(a: Logs, b: Logs, confidence: float = CONFIDENCE) -> Span:
 
 def ratios_of(pairs: Sequence[tuple[Logs, Logs]], confidence: float = CONFIDENCE) -> list[Span]:
     """As `ratio_of` for many pairs at once: a call of scipy for all of them, not one for each."""
-    from scipy.special import stdtrit
-
     if not pairs:
         return []
+    from scipy.special import stdtrit
+
     moments = [(a.mean, b.mean, a.variance, b.variance, a.count, b.count) for a, b in pairs]
     means, variances, counts = np.hsplit(np.array(moments, dtype=np.float64), 3)
     if counts.min() < 2:

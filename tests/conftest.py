@@ -1,5 +1,6 @@
 import contextlib
 import os
+import signal
 
 import onnx
 import pytest
@@ -11,6 +12,10 @@ from raybench.run import run
 
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+# a shell lets what it starts in the background ignore Ctrl-C, and so would the programs under test
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

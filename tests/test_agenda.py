@@ -2,7 +2,7 @@ from test_schedule import made
 
 from raybench.agenda import Agenda, pick
 from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
-from raybench.schedule import Seat, plan
+from raybench.schedule import Seat, Step, plan
 
 SEATS = [Seat("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
 
@@ -177,3 +177,25 @@ def test_a_step_of_one_device_waits_for_it_and_takes_another_only_when_it_is_gon
     while found := started(lost):
         assert found[0].seats[0] in left
         lost.end(found[0], None)
+
+
+def test_a_step_that_is_tried_again_on_other_devices_lets_others_pass():
+    """What it had waited before its first start is past: free devices do not wait for it."""
+    _, points = made(
+        "model=alexnet", "workers=[1,3]", f"batch_size={list(range(1, 21))}".replace(" ", "")
+    )
+    singles = [point for point in points if point.workers == 1]
+    gang = next(point for point in points if point.workers == 3)
+    order = [*singles[:2], gang, *singles[2:]]
+    steps = [Step(point, index, 0, index) for index, point in enumerate(order)]
+    tried = Agenda(steps, SEATS, "gpu", 1)
+    started(tried)
+    while gang not in [start.step.point for start in tried.running]:
+        tried.end(tried.running[0], None)
+        started(tried)
+    alone, wide = tried.running
+    tried.end(wide, failure(WorkerDied, 0))
+    passing = started(tried)
+    assert len(passing) == len(SEATS) - 1
+    assert gang not in [start.step.point for start in passing]
+    assert alone in tried.running

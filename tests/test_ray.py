@@ -88,6 +88,7 @@ def test_memory_that_runs_out_is_a_row_with_stage_and_size(measure, quick):
     rows = {row["batch_size"]: row for row in raybench.load(folder).to_pylist()}
     assert code == 0
     assert rows[4096]["status"] == "out_of_memory"
+    assert (rows[4096]["oom_stage"], rows[4096]["oom_requested_bytes"]) == ("load", 32768 << 20)
     assert "32768 MiB" in rows[4096]["reason"]
 
 

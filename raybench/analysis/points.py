@@ -543,8 +543,8 @@ def _intervals(
     squares = np.add.reduceat(away * away, groups.start)
     several = groups.count > 1
     df = np.maximum(groups.count - 1, 1)
-    t = {int(n): t_quantile(0.975, int(n)) for n in np.unique(df)}
-    half = np.array([t[n] for n in df.tolist()]) * np.sqrt(squares / df / groups.count)
+    t = {int(n): t_quantile(0.975, int(n)) for n in np.unique(df[several])}
+    half = np.array([t.get(n, np.nan) for n in df.tolist()]) * np.sqrt(squares / df / groups.count)
     within_lo = floats(rows["items_per_s_lo"])[groups.last]
     within_hi = floats(rows["items_per_s_hi"])[groups.last]
     alone = ~several & ~np.isnan(within_lo + within_hi) & (metric == "items_per_s")

@@ -38,6 +38,8 @@ PINGS = 20
 """Round trips for a clock's offset; the shortest counts."""
 CALL_S = 30.0
 """Deadline of a call that should answer at once."""
+NODES_S = 1.0
+"""Time between two looks whether the nodes of workers that are to start are still there."""
 LEAD_NS = 100_000_000
 """Time between the order to start and the common start, at least."""
 
@@ -75,12 +77,14 @@ def gather(
     Raises:
         PhaseTimeout: when they do not start in time.
         WorkerDied: when a worker's process does not come up.
+        NodeDied: when a worker's node is no longer there; Ray would let it wait for ever.
     """
     sitting = [
         seats.take(seat, f"{label} worker {rank}", purpose) for rank, seat in enumerate(taken)
     ]
     actors = [actor for actor, _ in sitting]
-    places = _get([actor.place.remote() for actor in actors], timeout_s, "start")
+    nodes = [seat.node for seat in taken]
+    places = _get([actor.place.remote() for actor in actors], timeout_s, "start", nodes=nodes)
     members = [
         Member(actor, seat.node, place, seat.number)
         for actor, place, seat in zip(actors, places, taken, strict=True)
@@ -332,11 +336,16 @@ def _clock(actor: Any, rank: int) -> Clock:
 
 
 def _get(
-    calls: list[Any], timeout_s: float, phase: str, ranks: Sequence[int] | None = None
+    calls: list[Any],
+    timeout_s: float,
+    phase: str,
+    ranks: Sequence[int] | None = None,
+    nodes: Sequence[str] = (),
 ) -> list[Any]:
     """Results of all calls in order; the first failure among them as a PointError with its ranks.
 
-    `ranks` are the workers called; by default one call a worker.
+    `ranks` are the workers called; by default one call a worker. The wait also ends when one of
+    their `nodes` does.
     """
     import ray
 
@@ -345,17 +354,25 @@ def _get(
     waiting = list(calls)
     while waiting:
         left = max(deadline - time.monotonic(), 0.0)
-        ready, waiting = ray.wait(waiting, num_returns=1, timeout=left)
-        if not ready:
-            raise _struck(
-                PhaseTimeout(
-                    f"Phase {phase!r} did not end within {timeout_s:.0f} s on {len(waiting)} "
-                    "workers, which were ended. Look for a hang, or allow more time."
-                ),
-                [rank_of[call] for call in waiting],
-            )
-        _translated(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
+        ready, waiting = ray.wait(
+            waiting, num_returns=1, timeout=min(left, NODES_S) if nodes else left
+        )
+        if ready:
+            _translated(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
+            continue
+        late = [rank_of[call] for call in waiting]
+        if lost_nodes([nodes[rank] for rank in late] if nodes else (), 0.0):
+            raise _struck(NodeDied(f"A node went away in phase {phase!r}."), late)
+        if time.monotonic() >= deadline:
+            raise _struck(_overdue(phase, timeout_s, len(late)), late)
     return _translated(lambda: list(ray.get(calls)), phase)
+
+
+def _overdue(phase: str, timeout_s: float, workers: int) -> PhaseTimeout:
+    return PhaseTimeout(
+        f"Phase {phase!r} did not end within {timeout_s:.0f} s on {workers} workers, which were "
+        "ended. Look for a hang, or allow more time."
+    )
 
 
 def _struck(error: PointError, ranks: Sequence[int]) -> PointError:
@@ -401,21 +418,22 @@ def failure_of(error: Exception, phase: str) -> PointError | None:
 
 
 def lost_nodes(nodes: Sequence[str], wait_s: float) -> list[str]:
-    """Those of the nodes that Ray holds for dead; asks until one is, or `wait_s` is over.
+    """Those of the nodes that Ray holds for dead; asks until one is, or `wait_s` are over.
 
     Ray breaks a call to a lost node within seconds and calls the node dead only later.
     """
     import ray
 
     deadline = time.monotonic() + wait_s
-    while True:
+    while nodes:
         lost: list[str] = []
         with contextlib.suppress(Exception):  # the cluster itself may be going
             alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
             lost = [node for node in nodes if node not in alive]
-        if lost or time.monotonic() > deadline:
+        if lost or time.monotonic() >= deadline:
             return lost
         time.sleep(0.25)
+    return []
 
 
 def _last_line(error: BaseException) -> str:

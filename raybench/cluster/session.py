@@ -158,7 +158,8 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     try:
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
-        yield Session(_nodes(ray), f"http://{url}" if url else None, address is not None, token)
+        nodes = _nodes(ray) if address is None else _answering(ray)
+        yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
     finally:
         ray.shutdown()
 
@@ -214,6 +215,26 @@ def _nodes(ray: Any) -> tuple[Node, ...]:
         for node in sorted(ray.nodes(), key=lambda node: str(node["NodeManagerHostname"]))
         if node["Alive"]
     )
+
+
+def _answering(ray: Any) -> tuple[Node, ...]:
+    """The nodes of a cluster that is attached to, without those that Ray does not miss yet.
+
+    It calls a node alive for up to 14 s after its end. What is wrong with a node that is there and
+    answers nothing, the survey finds out.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ping = ray.remote(num_cpus=0, max_retries=0)(lambda: None)
+    calls = [
+        ping.options(
+            name=f"ping {node.hostname}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
+        ).remote()
+        for node in _nodes(ray)
+    ]
+    ray.wait(calls, num_returns=len(calls), timeout=SURVEY_S)
+    return _nodes(ray)
 
 
 def _accelerator(node: Mapping[str, Any]) -> str | None:

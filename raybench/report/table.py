@@ -58,6 +58,9 @@ def render(made: Scaling, width: int) -> RenderableType:
             del columns[title]
             left_out.append(title)
             table = _table(entries, columns)
+    if _natural_width(table) > width:
+        for column in table.columns:
+            column.width = None  # words may wrap
     return Group(
         *_caption(entries, [name for name in SERIES if name not in factors]),
         table,
@@ -164,19 +167,29 @@ def _columns(
 
 
 def _table(entries: Sequence[Row], columns: Mapping[str, Callable[[Row], str | Text]]) -> Table:
+    """Every column as wide as its widest cell: rich would measure each cell several times."""
+    found = {title: [_text(cell(entry)) for entry in entries] for title, cell in columns.items()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in columns:
+    for title, cells in found.items():
         words = title in SERIES and title not in ("batch_size", "inflight", "memory_limit_bytes")
         left = words or title == "verdict"
-        table.add_column(Text(title), justify="left" if left else "right", no_wrap=not words)
+        table.add_column(
+            Text(title),
+            justify="left" if left else "right",
+            no_wrap=not words,
+            width=max(cell.cell_len for cell in (Text(title), *cells)),
+        )
     before = None
-    for entry in entries:
+    for entry, row in zip(entries, zip(*found.values(), strict=True), strict=True):
         if before is not None and entry["model"] != before:
             table.add_section()
         before = entry["model"]
-        cells = (cell(entry) for cell in columns.values())
-        table.add_row(*(Text(c) if isinstance(c, str) else c for c in cells))  # names, no markup
+        table.add_row(*row)
     return table
+
+
+def _text(cell: str | Text) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell  # names, no markup
 
 
 def _natural_width(table: Table) -> int:

@@ -70,6 +70,8 @@ offered_items_per_s    float64   items/s  open loop: rate of the arrivals
 slo_ms                 float64   ms       open loop: bound on the latency
 status                 string    -        closed list, see STATUSES
 reason                 string    -        one sentence with what to do; null when ok
+oom_stage              string    -        where memory ran out: build, load, input, run or the phase
+oom_requested_bytes    int64     B        what the engine then asked for; null when it did not say
 attempts               int16     -        tries until this status
 fresh_processes        bool      -        every worker's process was new for this trial
 verdict                string    -        stable, unverified or unstable; null unless ok

@@ -150,13 +150,14 @@ class Run:
             "schema_version": SCHEMA_VERSION,
             "environment_id": trials.get("environment_id"),
         }
-        tables = {
-            "samples": build("samples", samples or (), fixed),
-            "layers": build("layers", layers, fixed),
-            "blocks": build("blocks", blocks, fixed),
-            "workers": build("workers", workers, fixed),
-            "trials": build("trials", [{"method_version": METHOD_VERSION, **trials}], fixed),
+        given: dict[str, Rows] = {
+            "samples": samples or (),
+            "layers": layers,
+            "blocks": blocks,
+            "workers": workers,
+            "trials": [{"method_version": METHOD_VERSION, **trials}],
         }
+        tables = {name: build(name, rows, fixed) for name, rows in given.items() if len(rows)}
         self._write_all(
             {
                 f"{table}/{self.id}/{point_id}-t{trial}.parquet": encode(rows)
