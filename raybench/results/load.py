@@ -62,7 +62,7 @@ def compact(
 ) -> None:
     """Gather the rows of each table in one file, `<root>/compact/<table>.parquet`.
 
-    Later loads take from it what has not changed since: milliseconds in place of 2 ms a file. The
+    Later loads take from it what has not changed since: milliseconds in place of 2 to 6 ms a file. The
     many files stay the truth: a run that is deleted there is gone. Only when the whole folder of a
     table is gone, its compact file stands alone. It may be deleted or made again at any time.
     """
