@@ -14,7 +14,7 @@ from raybench.errors import PointError, Refused
 from raybench.measure import hardware, rules
 from raybench.measure.clock import watched
 from raybench.measure.summary import Summary, summarise
-from raybench.measure.watch import Pulse, Watch
+from raybench.measure.watch import Glance, Pulse, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,28 +201,17 @@ class Gang:
         if warm.w0 is None:
             self._phase("warm-up")
             mean = float(rates.sum(axis=0)[-RECENT_BLOCKS:].mean()) if blocks else None
-            self.view.look(
-                self.start.step.number,
-                blocks * limits.span_s,
-                limits.warmup_max * limits.span_s,
-                mean,
-                None,
-                pulses,
-            )
+            most_s = limits.warmup_max * limits.span_s
+            glance = Glance(blocks * limits.span_s, most_s, mean, None, pulses)
+            self.view.look(self.start.step.number, glance)
             return
         self._phase("measure")
         window = rates.sum(axis=0)[warm.w0 :]
         if len(window):
             relative = stop.last.interval.relative if stop.last else None
-            longest_s = limits.measure_max * limits.span_s
-            self.view.look(
-                self.start.step.number,
-                len(window) * limits.span_s,
-                longest_s,
-                float(window.mean()),
-                relative,
-                pulses,
-            )
+            gone_s, most_s = (n * limits.span_s for n in (len(window), limits.measure_max))
+            glance = Glance(gone_s, most_s, float(window.mean()), relative, pulses)
+            self.view.look(self.start.step.number, glance)
 
 
 def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) -> dict[str, Any]:

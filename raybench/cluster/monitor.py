@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from raybench.measure.watch import Pulse
+    from raybench.measure.watch import Glance
     from raybench.schedule import Step
 
 PHASES = ("", "start", "prepare", "warm-up", "measure", "layers")
@@ -78,22 +78,14 @@ class Monitor:
         """It enters a phase."""
         self._phase.set(PHASES.index(name), tags=self._point(number))
 
-    def look(
-        self,
-        number: int,
-        gone_s: float,
-        most_s: float,
-        items_per_s: float | None,
-        relative: float | None,
-        pulses: Sequence[Pulse] = (),
-    ) -> None:
+    def look(self, number: int, glance: Glance) -> None:
         """The driver has looked. Ray forgets a gauge that is not set again."""
         self._planned.set(self._steps)
-        if items_per_s is not None:
-            self._rate.set(items_per_s, tags=self._point(number))
-        if relative is not None:
-            self._half.set(relative, tags=self._point(number))
-        for pulse in pulses:
+        if glance.items_per_s is not None:
+            self._rate.set(glance.items_per_s, tags=self._point(number))
+        if glance.relative is not None:
+            self._half.set(glance.relative, tags=self._point(number))
+        for pulse in glance.pulses:
             self._devices.setdefault(number, set()).add((pulse.host, pulse.device))
             for name, made in self._readings.items():
                 value = getattr(pulse, name)

@@ -35,6 +35,25 @@ class Pulse:
     temp_c: float | None
 
 
+@dataclass(frozen=True)
+class Glance:
+    """How a running point is doing, as of the last look.
+
+    Attributes:
+        gone_s: how long its phase has lasted.
+        most_s: how long that may last.
+        items_per_s: of all workers together; None before the first block.
+        relative: half-width of the interval over the mean; None while there is none.
+        pulses: of each worker.
+    """
+
+    gone_s: float
+    most_s: float
+    items_per_s: float | None
+    relative: float | None
+    pulses: Sequence[Pulse] = ()
+
+
 class Watch:
     """Edges of all workers as they come in; block rates from them.
 

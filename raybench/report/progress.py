@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from raybench.measure.watch import Pulse
+    from raybench.measure.watch import Glance, Pulse
     from raybench.schedule import Plan, Step
 
 
@@ -36,19 +36,8 @@ class View(Protocol):
         """Step `number` enters a phase: start, prepare, warm-up, measure."""
         ...
 
-    def look(
-        self,
-        number: int,
-        gone_s: float,
-        most_s: float,
-        items_per_s: float | None,
-        relative: float | None,
-        pulses: Sequence[Pulse] = (),
-    ) -> None:
-        """The phase has lasted `gone_s` of at most `most_s` seconds; rate and its half-width.
-
-        `pulses` tell of each worker.
-        """
+    def look(self, number: int, glance: Glance) -> None:
+        """The driver has looked at it."""
         ...
 
     def row(self, number: int, row: Mapping[str, Any]) -> None:
@@ -149,18 +138,10 @@ class Several:
         for view in self._views:
             view.phase(number, name)
 
-    def look(
-        self,
-        number: int,
-        gone_s: float,
-        most_s: float,
-        items_per_s: float | None,
-        relative: float | None,
-        pulses: Sequence[Pulse] = (),
-    ) -> None:
+    def look(self, number: int, glance: Glance) -> None:
         """To all."""
         for view in self._views:
-            view.look(number, gone_s, most_s, items_per_s, relative, pulses)
+            view.look(number, glance)
 
     def row(self, number: int, row: Mapping[str, Any]) -> None:
         """To all."""
@@ -194,15 +175,7 @@ class Lines:
     def phase(self, number: int, name: str) -> None:
         """Phases are for the live view."""
 
-    def look(
-        self,
-        number: int,
-        gone_s: float,
-        most_s: float,
-        items_per_s: float | None,
-        relative: float | None,
-        pulses: Sequence[Pulse] = (),
-    ) -> None:
+    def look(self, number: int, glance: Glance) -> None:
         """Running rates are for the live view."""
 
     def row(self, number: int, row: Mapping[str, Any]) -> None:
@@ -254,21 +227,14 @@ class LiveLine(Lines):
         self._show()
 
     @override
-    def look(
-        self,
-        number: int,
-        gone_s: float,
-        most_s: float,
-        items_per_s: float | None,
-        relative: float | None,
-        pulses: Sequence[Pulse] = (),
-    ) -> None:
+    def look(self, number: int, glance: Glance) -> None:
         """Show the running rate and how far its interval has come."""
-        rate = f"{items_per_s:,.0f} items/s" if items_per_s else ""
+        rate = f"{glance.items_per_s:,.0f} items/s" if glance.items_per_s else ""
+        relative = glance.relative
         known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
         running = self._running[number]
-        running.detail = f"{gone_s:.0f} of at most {most_s:.0f} s  {rate}{known}"
-        running.nodes = node_lines(pulses) if len(pulses) > 1 else []
+        running.detail = f"{glance.gone_s:.0f} of at most {glance.most_s:.0f} s  {rate}{known}"
+        running.nodes = node_lines(glance.pulses) if len(glance.pulses) > 1 else []
         self._show()
 
     @override
@@ -289,8 +255,9 @@ class LiveLine(Lines):
         """What moves, as it stands: two lines for each step that runs, and one a node."""
         left = max(self._left_s - (time.monotonic() - self._estimated), 0)
         lines: list[str] = []
-        for number, shown in sorted(self._running.items()):
-            last = number == max(self._running)
+        running = sorted(self._running.items())  # a copy: rows come from another thread
+        for number, shown in running:
+            last = number == running[-1][0]
             lines += [
                 f"[{number + 1}/{self._steps}] {shown.title}",
                 f"      {shown.phase} {shown.detail}"

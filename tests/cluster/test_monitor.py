@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from raybench.cluster import monitor
-from raybench.measure.watch import Pulse
+from raybench.measure.watch import Glance, Pulse
 
 STEP = SimpleNamespace(
     point=SimpleNamespace(
@@ -51,7 +51,7 @@ def test_a_point_is_told_from_its_start_to_its_row(told):
         Pulse("a", "GPU 0", 60.0, 2.5, 300.0, 41.0),
         Pulse("b", "GPU 0", 40.0, 2.6, None, None),
     ]
-    made.look(1, 3.0, 10.0, 100.0, 0.01, pulses)
+    made.look(1, Glance(3.0, 10.0, 100.0, 0.01, pulses))
     assert told[series("phase", POINT)] == 4
     assert told[series("point_items_per_s", POINT)] == 100.0
     assert told[series("point_half_width", POINT)] == 0.01
@@ -67,9 +67,10 @@ def test_a_point_is_told_from_its_start_to_its_row(told):
 
 def test_series_do_not_grow_with_the_points(told):
     made = monitor.Monitor("scaling", 50)
+    pulses = [Pulse("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)]
     for number in range(50):
         made.step(number, STEP)
-        made.look(number, 1.0, 2.0, 1.0, None, [Pulse("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)])
+        made.look(number, Glance(1.0, 2.0, 1.0, None, pulses))
         made.row(number, {"status": "ok"})
     assert len(told) == len(monitor.READINGS) + 4
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from raybench.experiment import MeasureSettings, ModelSettings, Point
-from raybench.measure.watch import Pulse
+from raybench.measure.watch import Glance, Pulse
 from raybench.report.progress import LiveLine, duration, ending, node_lines
 from raybench.schedule import Plan, Step
 
@@ -48,7 +48,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
         for step in steps:
             view.step(step.number, step)
         view.phase(0, "measure")
-        view.look(0, 3.0, 9.0, 120.0, 0.02)
+        view.look(0, Glance(3.0, 9.0, 120.0, 0.02))
         view.phase(1, "prepare")
         shown = str(view.shown())
         view.note("From now on without: GPU 3.")
