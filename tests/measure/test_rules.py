@@ -396,6 +396,13 @@ def test_evidence_is_read_from_the_columns_of_the_row():
     assert rules.flags(rules.evidence(known.warm, known.last, 3, {}, "cpu")) == ()
 
 
+def test_wrong_outputs_are_told_by_the_rows_own_fidelity():
+    known = evidence()
+    for sqnr_db, raised in ((-11.0, ("wrong_outputs",)), (22.4, ()), (None, ())):
+        columns = {"fidelity_sqnr_db": sqnr_db}
+        assert rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu")) == raised
+
+
 def test_the_loops_own_cost_counts_against_the_time_of_a_batch():
     known = evidence()
     columns = {

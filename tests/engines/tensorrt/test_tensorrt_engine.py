@@ -447,3 +447,15 @@ def test_tells_the_time_of_each_layer_with_what_the_inspector_knows(
     assert (dot.name, dot.kind, dot.time_ns) == ("dot", "MatrixMultiply", 250_000)
     assert (reformat.name, reformat.kind, reformat.info_json) == ("reformat", None, None)
     engine.close()
+
+
+def test_the_lean_library_is_found_in_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert library.lean_path() is None
+    package = tmp_path / "tensorrt_lean_libs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "libnvinfer_lean.so.10").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert library.lean_path() == package / "libnvinfer_lean.so.10"
