@@ -177,7 +177,9 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = order.optimization_level
     config.avg_timing_iterations = order.avg_timing
-    for name in sorted(on):
+    for name in sorted(
+        on, reverse=True
+    ):  # VERSION_COMPATIBLE, set later, undoes EXCLUDE_LEAN_RUNTIME
         config.set_flag(getattr(trt.BuilderFlag, name))
     for name in sorted(off):
         config.clear_flag(getattr(trt.BuilderFlag, name))

@@ -17,7 +17,7 @@ from raybench.engines.base import EngineInfo
 from raybench.engines.tensorrt import builder, failures, library, profiles
 from raybench.engines.tensorrt.cuda import Cuda
 from raybench.engines.tensorrt.plans import PlanCache
-from raybench.engines.tensorrt.runner import Port, Runner, io_bytes, quietly, slot_count
+from raybench.engines.tensorrt.runner import Port, Runner, io_bytes, quietly, rotation, slot_count
 from raybench.errors import EngineFailure, EngineUnavailable, OutOfMemory, Unsupported
 from raybench.machine import nvml
 
@@ -67,8 +67,7 @@ class TensorRTSettings:
         best_batch: the batch that a dynamic plan is tuned for; None for the largest.
         int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
         version_compatible: plans for the lean runtime, or for a newer TensorRT of the same major.
-            Not yet run on a GPU: TensorRT 8.6.0 built one with libnvinfer_lean.so.8.6.0 on its
-            path, and its own runtime would not load it without the lean one.
+            Run with 8.6.0, by all three of its runtimes.
     """
 
     streams: int = 1
@@ -197,26 +196,25 @@ class TensorRTEngine:
         cuda.stage = "build"
 
     def _able_runtime(self, compatible: bool) -> Any:
-        """The library's runtime, or one that it loads from the lean library.
+        """The library's runtime; the dispatch runtime runs nothing itself and loads the lean library.
 
-        Version-compatible plans leave their runtime out (no code comes from a plan), so it has to
-        come from the package tensorrt_lean.
+        No code comes from a plan: version-compatible ones are built without their runtime.
         """
         trt = self._trt
-        thin = library.lean(trt) or library.dispatch(trt)
-        if thin and not compatible:
+        dispatch = library.dispatch(trt)
+        if (dispatch or library.lean(trt)) and not compatible:
             raise Unsupported(
                 f"{trt.__name__} runs only plans that were built with engine.version_compatible=true. "
                 "Set that, or install the full tensorrt."
             )
         runtime = trt.Runtime(self._logger)
-        if not compatible or library.lean(trt):
+        if not dispatch:
             return runtime
         path = library.lean_path()
         if path is None:
             raise Unsupported(
-                "engine.version_compatible=true needs the package tensorrt_lean of the version that "
-                f"builds the plan, and it is missing. Run pip install tensorrt_lean=={trt.__version__}."
+                f"{trt.__name__} runs plans by the library of the package tensorrt_lean, which is "
+                "missing. Install tensorrt_lean of the version that built the plans."
             )
         loaded = runtime.load_runtime(str(path))
         if loaded is None:
@@ -225,12 +223,13 @@ class TensorRTEngine:
 
     def _open(self, load: Load) -> None:
         cuda = self._cuda
-        slots = slot_count(load.inflight, load.options.streams, load.batches.count)
-        self._refuse_inputs(load, slots)
+        slots = slot_count(load.inflight, load.options.streams)
+        count = rotation(slots, load.batches.count)
+        self._refuse_inputs(load, slots, count)
         free_before, _ = cuda.memory()
         plan, engine, began = self._plan(load)
         cuda.stage = "load"
-        notes = self._start(load, engine, len(plan.data), slots)
+        notes = self._start(load, engine, len(plan.data), slots, count)
         held = max(free_before - cuda.memory()[0], 0)
         _refuse("load", held, load.memory_limit_bytes)
         self.info = EngineInfo(
@@ -296,13 +295,15 @@ class TensorRTEngine:
 
     # memory
 
-    def _refuse_inputs(self, load: Load, slots: int) -> None:
+    def _refuse_inputs(self, load: Load, slots: int, count: int) -> None:
         """Refuse before building what cannot fit for its inputs alone."""
-        copies = slots if load.transfers else load.batches.count
+        copies = slots if load.transfers else count
         one = sum(array.nbytes for array in load.batches.batch(0).values())
         _refuse("input", copies * one, load.memory_limit_bytes)
 
-    def _start(self, load: Load, engine: Any, plan_bytes: int, slots: int) -> tuple[str, ...]:
+    def _start(
+        self, load: Load, engine: Any, plan_bytes: int, slots: int, count: int
+    ) -> tuple[str, ...]:
         """Take contexts, buffers and graphs, in that order; what there is to note of it."""
         options, limit = load.options, load.memory_limit_bytes
         scratch = options.streams * _scratch_bytes(engine)
@@ -310,7 +311,7 @@ class TensorRTEngine:
         shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
         self._contexts = [self._context(engine, shapes) for _ in range(options.streams)]
         ports = _ports(self._trt, engine, self._contexts[0])
-        io = io_bytes(ports, slots, load.batches.count, load.transfers)
+        io = io_bytes(ports, slots, count, load.transfers)
         _refuse("input", plan_bytes + scratch + io, limit)
         self._runner = Runner(
             self._cuda,
@@ -319,6 +320,7 @@ class TensorRTEngine:
             ports,
             load.batches,
             slots,
+            count,
             load.transfers,
             options.spin,
             self._stack,

@@ -83,15 +83,18 @@ class Slot:
     before: int
 
 
-def slot_count(inflight: int, streams: int, batches: int) -> int:
-    """Number of slots: at least two for each lane, one for each batch in flight.
+def slot_count(inflight: int, streams: int) -> int:
+    """Number of slots: at least two for each lane, one for each batch in flight."""
+    return max(2, -(-inflight // streams)) * streams
 
-    More where that keeps the number of pairs of slot and batch within `MOST_GRAPHS`.
+
+def rotation(slots: int, batches: int) -> int:
+    """How many of the batches are fed in turn: the most that meet the slots in few pairs.
+
+    223 batches and 4 slots would meet in 892 pairs, each a graph to capture; 222 meet in 444.
     """
-    turns = max(2, -(-inflight // streams))
-    while math.lcm(turns * streams, batches) > MOST_GRAPHS and turns * streams < batches:
-        turns += 1
-    return turns * streams
+    most = max(MOST_GRAPHS, slots)
+    return next(n for n in range(batches, 0, -1) if math.lcm(slots, n) <= most)
 
 
 class Runner:
@@ -104,6 +107,7 @@ class Runner:
         ports: inputs and outputs of the plan.
         batches: what to feed.
         slots: from `slot_count`.
+        count: how many of the batches to feed, from `rotation`.
         transfers: copy inputs and outputs with every batch; else inputs lie on the device.
         spin: wait spinning instead of sleeping.
         stack: takes everything that must be given back.
@@ -120,6 +124,7 @@ class Runner:
         ports: Sequence[Port],
         batches: BatchPool,
         slots: int,
+        count: int,
         transfers: bool,
         spin: bool,
         stack: ExitStack,
@@ -129,7 +134,7 @@ class Runner:
         self._inputs = [port for port in ports if port.is_input]
         self._outputs = [port for port in ports if not port.is_input]
         self._transfers = transfers
-        self._count = batches.count
+        self._count = count
         self._stack = stack
         self._graphs: dict[tuple[int, int], Handle] = {}
         self._copies_in_graph = False
@@ -178,19 +183,19 @@ class Runner:
 
     def _pin(self, batches: BatchPool) -> list[dict[str, int]]:
         """Host addresses of every batch by name of input, in one pinned copy of the pool."""
-        whole = batches.first(batches.batch_size * batches.count)
+        whole = batches.first(batches.batch_size * self._count)
         pinned = {}
         for port in self._inputs:
             pinned[port.name] = self._pinned(port.dtype, whole[port.name].shape)
             np.copyto(pinned[port.name], whole[port.name], casting="same_kind")
         return [
             {name: _address_in(pinned[name], whole[name], view) for name, view in batch.items()}
-            for batch in (batches.batch(i) for i in range(batches.count))
+            for batch in map(batches.batch, range(self._count))
         ]
 
     def _reside(self, batches: BatchPool) -> list[dict[str, int]]:
         """Device addresses of every batch by name of input; each batch aligned on its own."""
-        sources: list[dict[str, int]] = [{} for _ in range(batches.count)]
+        sources: list[dict[str, int]] = [{} for _ in range(self._count)]
         for port in self._inputs:
             staging = self._pinned(port.dtype, port.shape)
             for i, addresses in enumerate(sources):

@@ -449,6 +449,8 @@ class FakeConfig:
         self.workspace = nbytes
 
     def set_flag(self, flag: Flags) -> None:
+        if flag is Flags.VERSION_COMPATIBLE:  # seen with 8.6.0
+            self.flags.discard(Flags.EXCLUDE_LEAN_RUNTIME.name)
         self.flags.add(flag.name)
 
     def clear_flag(self, flag: Flags) -> None:
@@ -580,11 +582,23 @@ class FakeLean(FakeTrt):
 
     __version__ = "10.16.1.11"
 
-    def __init__(self, gpu: FakeGpu) -> None:
+    def __init__(self, gpu: FakeGpu, name: str = "tensorrt_lean") -> None:
         super().__init__(gpu)
-        self.__name__ = "tensorrt_lean"
+        self.__name__ = name
 
     def __getattribute__(self, name: str) -> Any:
         if name == "Builder":
             raise AttributeError(name)
         return super().__getattribute__(name)
+
+
+class FakeDispatch(FakeLean):
+    """Stands for tensorrt_dispatch: it runs plans only by the lean library that it loads."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        super().__init__(gpu, "tensorrt_dispatch")
+
+    def Runtime(self, logger: Any) -> Any:
+        runtime = super().Runtime(logger)
+        runtime.deserialize_cuda_engine = lambda plan: self.say("Unexpected call to stub")
+        return runtime

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fake_gpu import WEIGHTS, Code, FakeGpu, FakeLean, FakeTrt
+from fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, FakeLean, FakeTrt
 
 from raybench.engines import contract
 from raybench.engines.tensorrt import library
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
-from raybench.engines.tensorrt.runner import MOST_GRAPHS, slot_count
+from raybench.engines.tensorrt.runner import MOST_GRAPHS, rotation, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine.devices import Device
 from raybench.models import parcel as parcels
@@ -142,15 +142,16 @@ def test_a_failed_load_gives_everything_back(trt: FakeTrt, gpu: FakeGpu, make_lo
 
 
 def test_one_slot_per_batch_in_flight_and_few_graphs() -> None:
-    assert slot_count(1, 1, 4) == 2
-    assert slot_count(4, 2, 4) == 4
-    assert slot_count(5, 2, 4) == 6
-    assert slot_count(3, 1, 256) == 4
-    for inflight in range(1, 9):
-        for batches in range(4, 257):
-            slots = slot_count(inflight, 1, batches)
+    assert [slot_count(1, 1), slot_count(4, 2), slot_count(5, 2)] == [2, 4, 6]
+    assert [rotation(2, 4), rotation(4, 223), rotation(3, 256)] == [4, 222, 255]
+    for streams in range(1, 5):
+        for inflight in range(1, 9):
+            slots = slot_count(inflight, streams)
             assert slots >= inflight
-            assert np.lcm(slots, batches) <= MOST_GRAPHS or slots >= batches
+            for batches in range(4, 257):
+                count = rotation(slots, batches)
+                assert np.lcm(slots, count) <= MOST_GRAPHS
+                assert batches - slots < count <= batches
 
 
 # plans
@@ -276,22 +277,30 @@ def lean_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_the_lean_runtime_finds_what_another_minor_version_built(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make, lean_file: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("thin", [FakeLean, FakeDispatch])
+def test_thin_runtimes_find_what_another_minor_version_built(
+    thin: type[FakeLean],
+    trt: FakeTrt,
+    gpu: FakeGpu,
+    make_load: Make,
+    lean_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     load = make_load(version_compatible=True)
     TensorRTEngine.load(load).close()
-    assert trt.lean_path == str(lean_file)  # the full one loads it: the plan holds no code
-    lean = FakeLean(gpu)
-    monkeypatch.setattr(library, "load", lambda: lean)
+    assert trt.builds[0]["flags"] == {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
+    runtime = thin(gpu)
+    monkeypatch.setattr(library, "load", lambda: runtime)
     engine = TensorRTEngine.load(load)
     assert engine.info.build_cache_hit is True
-    assert engine.info.version == lean.__version__
+    assert engine.info.version == runtime.__version__
     engine.close()
+    by_dispatch = str(lean_file) if thin is FakeDispatch else None
+    assert (trt.lean_path, runtime.lean_path) == (None, by_dispatch)
 
 
 def test_the_lean_runtime_says_why_a_plan_will_not_load_and_keeps_it(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make, lean_file: Path, monkeypatch: pytest.MonkeyPatch
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = make_load(version_compatible=True)
     TensorRTEngine.prebuild(load)
@@ -306,7 +315,9 @@ def test_the_lean_runtime_says_why_a_plan_will_not_load_and_keeps_it(
 def test_the_lean_runtime_is_refused_what_it_cannot_do(
     trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Unsupported, match=r"needs the package tensorrt_lean.*==10\.13\.3\.9"):
+    monkeypatch.setattr(library, "load", lambda: FakeDispatch(gpu))
+    monkeypatch.setattr(library, "lean_path", lambda: None)
+    with pytest.raises(Unsupported, match="by the library of the package tensorrt_lean"):
         TensorRTEngine.load(make_load(version_compatible=True))
     monkeypatch.setattr(library, "load", lambda: FakeLean(gpu))
     with pytest.raises(Unsupported, match=r"engine\.version_compatible=true"):
@@ -446,6 +457,19 @@ def test_tells_the_time_of_each_layer_with_what_the_inspector_knows(
     dot, reformat = engine.layers(4)
     assert (dot.name, dot.kind, dot.time_ns) == ("dot", "MatrixMultiply", 250_000)
     assert (reformat.name, reformat.kind, reformat.info_json) == ("reformat", None, None)
+    engine.close()
+
+
+def test_a_runtime_without_an_inspector_still_times_its_layers(
+    trt: FakeTrt, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(self: FakeEngine) -> Any:
+        raise RuntimeError("Could not activate keep_alive!")  # tensorrt_lean 8.6.0
+
+    monkeypatch.setattr(FakeEngine, "create_engine_inspector", missing)
+    engine = TensorRTEngine.load(make_load())
+    dot, _ = engine.layers(4)
+    assert (dot.name, dot.kind, dot.time_ns) == ("dot", None, 250_000)
     engine.close()
 
 
