@@ -49,6 +49,14 @@ def test_softmax_outputs_are_compared_as_logits() -> None:
     assert noisy.sqnr_db == pytest.approx(40, abs=0.5)
 
 
+def test_what_half_precision_writes_as_zero_is_no_wrong_output() -> None:
+    sure = softmax(LOGITS * 5)
+    halved = sure.astype(np.float16)
+    assert 0.01 < (halved == 0).mean() < 0.5
+    assert fidelity({"p": sure}, {"p": halved}, {"p"}).sqnr_db > 30
+    assert fidelity({"p": sure}, {"p": np.zeros_like(sure)}, {"p"}).sqnr_db <= 0
+
+
 def test_the_worst_output_counts() -> None:
     noisy = LOGITS + RNG.standard_normal(LOGITS.shape)
     near = fidelity({"a": LOGITS, "b": LOGITS}, {"a": LOGITS, "b": noisy}, set())
