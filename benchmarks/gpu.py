@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raybench.measure.rules import FIDELITY_LEAST_DB
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -488,7 +490,11 @@ def _ladder_line(model: str, batch: int, mine: dict[str, Row]) -> str:
 def _rate(row: Row | None) -> str:
     if row is None:
         return ""
-    return _number(row.get("items_per_s"), ",.0f") if row["status"] == "ok" else row["status"]
+    if row["status"] != "ok":
+        return row["status"]
+    sqnr_db = row.get("sqnr_db")
+    wrong = sqnr_db is not None and sqnr_db < FIDELITY_LEAST_DB
+    return _number(row.get("items_per_s"), ",.0f") + (" (wrong outputs)" if wrong else "")
 
 
 def _number(value: float | None, form: str) -> str:
