@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from raybench.models.model import TensorSpec
 
-VERSION = 3
+VERSION = 4
 """Rises when a pass makes another graph from the same source."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
@@ -119,8 +119,10 @@ class _Reader:
 def _to_fp16(source: Path, target: Path, big: bool) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = convert_float_to_float16(str(source), keep_io_types=True)
+    OnnxModel.graph_topological_sort(model.graph)  # the casts of its ends were put last
     onnx.save_model(
         model, target, save_as_external_data=big, location=f"{target.name}.data" if big else None
     )

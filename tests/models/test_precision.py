@@ -97,6 +97,7 @@ def test_s8s8_tells_sibling_convolutions_of_one_pixel_apart(prepared: Prepared) 
 def test_fp16_keeps_its_ends_in_fp32(prepared: Prepared, cache: Path) -> None:
     model = prepared("googlenet", "fp16")
     assert kinds(model)["Cast"] == 2
+    onnx.checker.check_model(str(model.path))
     assert model.path.stat().st_size < 0.55 * model.fp32_path.stat().st_size
     near = on_cpu(model, cache)
     assert near is not None
