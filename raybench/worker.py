@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +42,7 @@ LAYER_BATCHES = 20
 MEMORY_SHARE = 0.9
 """Part of a node's memory that all workers together may map."""
 
-PROBE_S = 0.1
+PROBE_S = 0.03
 """How long a loaded engine is tried out to learn the time of a batch, which only sets how long
 blocks must be: it matters where a batch takes that long, and then one tells."""
 
@@ -357,6 +358,7 @@ class Worker:
             self._engine.close()
 
 
+@lru_cache(maxsize=8)
 def _software(device: Device) -> dict[str, str | None]:
     driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
     return {**environment.software(), "driver_version": driver}

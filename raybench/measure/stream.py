@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -203,8 +204,11 @@ class _Nothing:
         return self._spans
 
 
+@lru_cache(maxsize=16)
 def own_cost_us(inflight: int, device_clock: bool) -> float:
     """Time that the loop itself takes for a batch in this process: the median around nothing.
+
+    Taken once for a process, which may stay for several points.
 
     The median, because a batch during which the process was set aside tells of others.
 
