@@ -26,7 +26,6 @@ from onnx import TensorProto, helper, numpy_helper
 from typing_extensions import override
 
 from raybench.config import compose
-from raybench.driver import make_plan
 from raybench.engines import registry
 from raybench.engines.base import Engine, Load
 from raybench.experiment import ModelSettings
@@ -37,6 +36,7 @@ from raybench.measure.stream import Stream
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
+from raybench.planning import make_plan
 from raybench.worker import Measurement, Worker
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ and is not counted). Beside it the driver's own CPU time inside the windows, by 
     python benchmarks/walls.py [--repeats 3] [--peers] [--model FILE|NAME] [--precision fp32] [-- WORD ...]
 
 Further words go to raybench (engine=onnxruntime). "warm" is the dearest warm-up. "Ray alone" is the
-same command without a benchmark: Python starts Ray here, asks one empty actor one question and
-ends. Nothing that measures with Ray can be quicker; it is taken before each run. --peers adds the
-walls of other tools on the same grid, from peers.py. Prints a table and, last, one line of JSON. Exit
-code 1 when the median misses: 12 s over the 12 s of windows, 2 s over the window for each further
-point, 1 % of a core for the driver while it measures.
+same command without a benchmark, with Ray's own settings: Python starts Ray here, asks one empty
+actor one question and ends; it is taken before each run. --peers adds the walls of other tools on
+the same grid, from peers.py. Prints a table and, last, one line of JSON. Exit code 1 when the median
+misses: 12 s over the 12 s of windows, 2 s over the window for each further point, 1 % of a core for
+the driver while it measures.
 """
 
 from __future__ import annotations

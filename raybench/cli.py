@@ -8,6 +8,7 @@ interrupted, rows kept.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -112,11 +113,15 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
 
 
 def _run(words: list[str]) -> int:
-    from raybench import run
+    gc.disable()  # until the run begins: nothing that is loaded before becomes garbage
+    try:
+        from raybench import run
 
-    with contextlib.ExitStack() as stack:
-        request, session = _compose(words, stack)
-        return run.run(request, session, stack)
+        with contextlib.ExitStack() as stack:
+            request, session = _compose(words, stack)
+            return run.run(request, session, stack)
+    finally:
+        gc.enable()
 
 
 def _plan(words: list[str]) -> int:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raybench import row as rows
 from raybench.agenda import Agenda
 from raybench.cluster import seats as devices
-from raybench.errors import ClusterError, EngineUnavailable, Infeasible, Interrupted
-from raybench.experiment import expand
-from raybench.models import source
+from raybench.errors import Infeasible, Interrupted
 from raybench.running import Running
-from raybench.schedule import Plan, Step, builds_ahead, plan, preparations
+from raybench.schedule import Step, builds_ahead, preparations
 from raybench.writer import Writer
 
 if TYPE_CHECKING:
@@ -28,56 +26,13 @@ if TYPE_CHECKING:
     from raybench.report.progress import View
     from raybench.results.store import Run
     from raybench.running import Ended
-    from raybench.schedule import Seat
+    from raybench.schedule import Plan, Seat
     from raybench.signals import Signals
 
 LOST = "lost"
 """In the tally, beside the statuses: points that had their devices when the run began."""
 FAREWELL_S = 10.0
 """Longest wait for the gangs of an interrupted run to notice that their workers were ended."""
-
-
-def make_plan(request: Request, there_is: str) -> Plan:
-    """The plan of a request, after everything that can be refused has been.
-
-    Args:
-        request: complete.
-        there_is: the devices in words, for a refusal.
-
-    Raises:
-        UsageError: an unknown or broken model, or no point that can run on these devices.
-    """
-    experiment = request.experiment
-    names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
-    for name in names:
-        source.check(name, experiment.model)
-    identities = {name: source.identity(name, experiment.model) for name in names}
-    points = expand(experiment, request.devices, identities)
-    made = plan(experiment, points, request.devices, request.cluster.isolation)
-    if not made.steps:
-        raise ClusterError(
-            f"No point of {experiment.name!r} can run: {next(iter(made.infeasible.values()))} "
-            f"{there_is}."
-        )
-    return made
-
-
-def check_engines(experiment: Experiment, facts: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse engines that cannot run on a node that would have to run them.
-
-    Args:
-        experiment: with every engine settled.
-        facts: about each node, from `Session.facts` or `session.here`.
-
-    Raises:
-        EngineUnavailable: naming node, library and way out.
-    """
-    for choice in experiment.engines.values():
-        for node in facts:
-            reason = node["missing"].get(choice.name)
-            if reason is not None and node["offers"].get(choice.device, 0):
-                where = f"On node {node['hostname']}: " if len(facts) > 1 else ""
-                raise EngineUnavailable(f"{where}{reason}")
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from raybench.analysis.repeats import repeats
-from raybench.analysis.scaling import scaling
+from raybench import statistics
 from raybench.cluster import session as sessions
 from raybench.cluster.monitor import Monitor
-from raybench.driver import LOST, Driver, check_engines, make_plan
 from raybench.errors import ClusterError, ResultsError
 from raybench.machine import environment
+from raybench.planning import check_engines, make_plan
 from raybench.report.progress import Lines, LiveLine, Several, View, duration, title
-from raybench.report.table import print_table
-from raybench.results.load import load, select
 from raybench.results.schema import FAILURES
-from raybench.results.store import Store
+from raybench.results.store import Store, build
 from raybench.schedule import standing
 from raybench.signals import Signals
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from raybench.cluster.session import Session
     from raybench.config import Request
+    from raybench.driver import Driver
     from raybench.results.store import Run
     from raybench.schedule import Plan
 
@@ -63,11 +62,15 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     if joined is not None and joined.attached:
         _announce_nodes(console, joined, differences)
     started = store.start_run(_manifest(request, plan))
-    started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     session = joined
     if session is None and missing:
         cluster = request.cluster
-        session = stack.enter_context(sessions.connect(None, request.devices, cluster.dashboard))
+        session = stack.enter_context(
+            sessions.connect(None, request.devices, cluster.dashboard, _load_ahead)
+        )
+        gc.freeze()  # what has been loaded stays: nobody need search it while points are measured
+    gc.enable()
+    started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     if session is not None and session.dashboard_url:
         token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
         console.print(f"Dashboard  {session.dashboard_url}{token}", markup=False, soft_wrap=True)
@@ -75,6 +78,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     view = _view(plan, console, stack)
     if session is not None and (session.attached or session.dashboard_url):
         view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
+    from raybench.driver import LOST, Driver  # loaded by now, beside Ray's start
+
     kinds = sessions.kinds(facts)
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals, kinds)
     tally = _execute(driver, started)
@@ -82,6 +87,16 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     store.tidy()
     _table(request, plan, environment_id)
     return 1 if any(tally.get(status) for status in (*FAILURES, LOST)) else 0
+
+
+def _load_ahead() -> None:
+    """Import what rows, looks and the table would wait for later."""
+    from raybench import driver  # noqa: F401
+    from raybench.report import table  # noqa: F401 - with the analysis behind it
+
+    # pyarrow looks for pandas when it is first given values
+    build("environment", [{"hostname": ""}], {})
+    statistics.t_quantile(0.975, 9)  # with scipy behind it
 
 
 def _execute(driver: Driver, started: Run) -> Mapping[str, int]:
@@ -179,6 +194,11 @@ def _announce_nodes(console: Console, joined: Session, differences: list[str]) -
 
 
 def _table(request: Request, plan: Plan, environment_id: str) -> None:
+    from raybench.analysis.repeats import repeats
+    from raybench.analysis.scaling import scaling
+    from raybench.report.table import print_table
+    from raybench.results.load import load, select
+
     ids = [point.id for point in plan.points]
     folder = request.results.dir
     rows, workers = (
@@ -213,6 +233,11 @@ def show_plan(request: Request, joined: Session | None) -> None:
 
 def show(folder: str) -> None:
     """Print the table of a results folder."""
+    from raybench.analysis.repeats import repeats
+    from raybench.analysis.scaling import scaling
+    from raybench.report.table import print_table
+    from raybench.results.load import load
+
     rows = load(folder)
     made = scaling(rows, load(folder, "workers"))
     print_table(made, trials=repeats(rows), where=f"{folder}/trials (Parquet)")

@@ -18,6 +18,17 @@ def test_help_answers_in_under_half_a_second():
     assert time.perf_counter() - began < 2.0
 
 
+def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
+    code = (
+        "import sys, raybench.run; from raybench.results.store import Store; "
+        f"Store({str(tmp_path / 'results')!r}).finals(); "
+        "late = {'ray', 'scipy', 'pandas', 'raybench.driver', 'raybench.report.table'}; "
+        "print(late & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -17,8 +17,8 @@ from raybench.cluster.seats import hold
 from raybench.cluster.session import there_is
 from raybench.config import compose
 from raybench.doctor import of_cluster
-from raybench.driver import make_plan
 from raybench.errors import ClusterError, WorkerDied
+from raybench.planning import make_plan
 
 pytestmark = pytest.mark.ray
 

@@ -13,11 +13,11 @@ from fake_nvml import FakeNvml
 
 from raybench import statistics
 from raybench.config import compose
-from raybench.driver import make_plan
 from raybench.machine import devices, nvml
 from raybench.measure import rules
 from raybench.measure.hardware import with_hardware
 from raybench.measure.summary import summarise
+from raybench.planning import make_plan
 from raybench.worker import Worker
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 import raybench
 from raybench.cluster import preflight
@@ -18,11 +21,15 @@ from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import devices, environment, hindrance, nvml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 NAMESPACE = "raybench"
 SURVEY_S = 60.0
 """Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
+BUSY_CHILDREN = 3
+"""Processes that Ray starts one after another before it waits for the last of them."""
+BUSY_POLL_S = 0.2
+"""Time between two looks for them; a look takes some milliseconds."""
 OBJECT_STORE_BYTES = 256 << 20
 """Traces and reports pass through it, never batches."""
 EMBEDDED = {
@@ -32,6 +39,8 @@ EMBEDDED = {
     # default they sleep for 1 s, which about every third start on 2 cores met
     "raylet_client_connect_timeout_milliseconds": 100,
     "raylet_client_num_connect_attempts": 100,
+    # workers start with the node and not once the driver has found it, which it looks for once a second
+    "enable_worker_prestart": True,
 }
 """Ray's own settings of an embedded cluster."""
 
@@ -132,13 +141,19 @@ def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> Iterator[Session]:
+def connect(
+    address: str | None,
+    told: Mapping[str, int],
+    dashboard: bool,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Iterator[Session]:
     """Start Ray here, or attach to a cluster; disconnect at the end.
 
     Args:
         address: None starts Ray; "auto" or "host:port" attaches, after a preflight.
         told: devices that an embedded cluster is to have.
         dashboard: whether an embedded cluster runs Ray's dashboard.
+        meanwhile: called once in a thread while the processes of an embedded cluster start.
 
     Raises:
         ClusterError: when the cluster at the address cannot be joined, within a few seconds.
@@ -154,30 +169,59 @@ def connect(address: str | None, told: Mapping[str, int], dashboard: bool) -> It
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # the first failure of a gang is a row; Ray would print those of its other workers
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    context = _embed(ray, told, dashboard) if address is None else _attach(ray, address)
+    context = _embed(ray, told, dashboard, meanwhile) if address is None else _attach(ray, address)
     try:
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
         nodes = _nodes(ray) if address is None else _answering(ray)
         yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
     finally:
+        if address is None:
+            _end_autoscaler()
         ray.shutdown()
 
 
-def _embed(ray: Any, told: Mapping[str, int], dashboard: bool) -> Any:
+def _embed(
+    ray: Any, told: Mapping[str, int], dashboard: bool, meanwhile: Callable[[], None]
+) -> Any:
     if not dashboard:
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    return ray.init(
-        address="local",
-        num_cpus=told["cpu"],
-        num_gpus=told["gpu"],
-        include_dashboard=dashboard,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="error",
-        namespace=NAMESPACE,
-        _system_config=EMBEDDED,
-    )
+    started = threading.Event()
+    threading.Thread(target=_once_ray_waits, args=(started, meanwhile), daemon=True).start()
+    try:
+        return ray.init(
+            address="local",
+            num_cpus=told["cpu"],
+            num_gpus=told["gpu"],
+            include_dashboard=dashboard,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level="error",
+            namespace=NAMESPACE,
+            _system_config=EMBEDDED,
+        )
+    finally:
+        started.set()
+
+
+def _once_ray_waits(started: threading.Event, work: Callable[[], None]) -> None:
+    """Do work while Ray's start waits for its processes; before that it needs the interpreter."""
+    own = psutil.Process()
+    while not started.wait(BUSY_POLL_S) and len(own.children()) < BUSY_CHILDREN:
+        pass
+    work()
+
+
+def _end_autoscaler() -> None:
+    """End the process that would rent nodes from a cloud.
+
+    Ray ends it after its own store, which it then looks for until Ray kills it after a second.
+    """
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            command = child.cmdline()
+            if any("/ray/autoscaler/" in word and word.endswith("monitor.py") for word in command):
+                child.kill()
 
 
 def _attach(ray: Any, address: str) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from raybench.report.table import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
+FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
+OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 CARET = "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
 WORDS = {
     "simulated": "simulated, no hardware",

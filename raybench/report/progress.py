@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 from typing_extensions import override
 
-from raybench.report.table import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
+from raybench.report.marks import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
+from raybench.report.marks import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 
-GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
 _COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
-FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
-OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _OVER_FP32 = f"{_TIMES} fp32"
 _ASCII = str.maketrans(

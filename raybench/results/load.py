@@ -215,7 +215,7 @@ def _unite(parts: list[pa.Table], schema: pa.Schema, skipped: list[str]) -> pa.T
                     schema = schema.append(field)
     conformed = [rows for part in parts for rows in _conform(part, schema, skipped)]
     if not conformed:
-        return schema.empty_table()
+        return pa.Table.from_batches([], schema)  # empty_table() would import pandas
     return pa.concat_tables(conformed).combine_chunks()
 
 
