@@ -69,6 +69,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
             sessions.connect(None, request.devices, cluster.dashboard, _load_ahead)
         )
         gc.freeze()  # what has been loaded stays: nobody need search it while points are measured
+    elif missing:
+        _load_ahead()
     gc.enable()
     started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
     if session is not None and session.dashboard_url:
@@ -90,7 +92,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
 
 
 def _load_ahead() -> None:
-    """Import what rows, looks and the table would wait for later."""
+    """Import what rows, looks and the table would wait for, before anything is measured."""
     from raybench import driver  # noqa: F401
     from raybench.report import table  # noqa: F401 - with the analysis behind it
 
