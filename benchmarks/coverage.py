@@ -51,35 +51,25 @@ import math
 import multiprocessing
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from raybench import statistics
+from raybench.config import compose
 from raybench.experiment import METHOD_VERSION, MeasureSettings
 from raybench.measure import rules
 
-STANDARD = MeasureSettings()
-PUBLISH = replace(STANDARD, warmup_min_s=30, warmup_max_s=120, min_s=60, max_s=300, look_s=30)
-QUICK = MeasureSettings(
-    block_s=0.2,
-    block_min_batches=1,
-    warmup_min_s=0,
-    warmup_min_batches=2,
-    warmup_max_s=10,
-    warmup_window_blocks=5,
-    warmup_advance_blocks=5,
-    warmup_agree=0.015,
-    min_s=5,
-    max_s=15,
-    look_s=2.5,
-    target=0.02,
-    n_eff_min=5,
-    verdict_best="unverified",
-)
-PRESETS = {"quick": QUICK, "standard": STANDARD, "publish": PUBLISH}
+
+def _preset(name: str) -> MeasureSettings:
+    """The settings that the preset's file gives."""
+    words = ["experiment=scaling", f"preset={name}"]
+    return compose(words, lambda _: {"cpu": 1, "gpu": 0}).experiment.measure
+
+
+PRESETS = {name: _preset(name) for name in ("quick", "standard", "publish")}
 
 COVERAGE = (0.93, 0.975)
 PERCENTILE = (0.93, 0.97)
