@@ -36,7 +36,7 @@ class Order:
         avg_timing: times each tactic is timed.
         jit_convolutions: try convolutions that the builder compiles on the spot.
         int8_rest: what layers outside Q/DQ may use under weak typing, one of `INT8_REST`.
-        version_compatible: for a runtime of a newer TensorRT, or the lean one.
+        version_compatible: for the lean and the dispatch runtime, too.
         detailed: keep the layers' names and tactics in the plan.
     """
 

@@ -66,8 +66,8 @@ class TensorRTSettings:
             of the point's batch.
         best_batch: the batch that a dynamic plan is tuned for; None for the largest.
         int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
-        version_compatible: plans for the lean runtime, or for a newer TensorRT of the same major.
-            Run with 8.6.0, by all three of its runtimes.
+        version_compatible: plans that the lean and the dispatch runtime can run, too. Run with 8.6.0
+            of all three; a newer version of the same major was not tried.
     """
 
     streams: int = 1
