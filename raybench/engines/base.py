@@ -26,7 +26,7 @@ class Load:
     Attributes:
         model: the graph in the precision and dialect of the point.
         batches: the inputs; batch i of the stream is `batches.batch(i % batches.count)`. An engine that
-            prepares each batch of more than a hundred may leave out a few of the last.
+            prepares every batch ahead may leave out some of the last.
         device: the one device that this process owns.
         inflight: most batches submitted and not yet collected.
         transfers: whether inputs and outputs cross the bus inside the timed stream.
