@@ -211,7 +211,7 @@ def _watched(actor: Any, seconds: float) -> float:
     import ray
 
     start = time.perf_counter_ns() + LEAD_NS
-    call = actor.stream.remote(start, start + int(seconds * 1e9), 200_000_000, 0)
+    call = actor.stream.remote(start, start + int(seconds * 1e9), 200_000_000)
     known = 0
     while not ray.wait([call], timeout=LOOK_S)[0]:
         known += len(ray.get(actor.look.remote(known)).edges)

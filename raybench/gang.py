@@ -139,11 +139,9 @@ class Gang:
     ) -> Streamed:
         """Let all workers stream; look on, and halt them when the rules say so."""
         settings = limits.settings
-        batch_s = min(each.batch_s for each in prepared)
         longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
-        expected = int(longest_s / batch_s) if batch_s > 0 else 0
         block_ns = int(limits.block_s * 1e9)
-        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns, expected)
+        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns)
         slowest_s = max(each.batch_s for each in prepared)
         stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * slowest_s)
         watch = Watch(len(pool.members), pool.point.batch_size)

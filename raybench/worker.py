@@ -288,7 +288,7 @@ class Worker:
         """This process's monotonic clock."""
         return time.perf_counter_ns()
 
-    def stream(self, start_ns: int, deadline_ns: int, block_ns: int, expected: int) -> Measurement:
+    def stream(self, start_ns: int, deadline_ns: int, block_ns: int) -> Measurement:
         """Stream batches from the common start until halted; the timed part.
 
         Telemetry samples beside it in threads of its own, from before the start to after the end.
@@ -297,12 +297,11 @@ class Worker:
             start_ns: common start by this process's clock.
             deadline_ns: backstop by this process's clock.
             block_ns: length of a block, for looks.
-            expected: batches to come, at a guess.
         """
         assert self._point is not None
         assert self._device is not None
         self._start_ns, self._block_ns, self._cut = start_ns, block_ns, _Cut()
-        self._stream = Stream(self._engine, self._point.batch_size, self._point.inflight, expected)
+        self._stream = Stream(self._engine, self._point.batch_size, self._point.inflight)
         self._gpu.start()
         self._host.start()
         try:
@@ -319,8 +318,9 @@ class Worker:
         if stream is None or point is None:
             return Look(0, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
         first = self._cut.edges[-1] if self._cut.edges else 0
+        submit_ns, done_ns = stream.since(first)
         fresh = cut(
-            stream.done_since(first),
+            done_ns,
             self._start_ns,
             self._block_ns,
             point.measure.block_min_batches,
@@ -330,14 +330,13 @@ class Worker:
         self._cut.edges += [first + int(edge) for edge in fresh.edges[skip:]]
         self._cut.edge_ns += [int(ns) - self._start_ns for ns in fresh.edge_ns[skip:]]
         edge_ns = np.array(self._cut.edge_ns[known:], np.int64)
-        latencies_ns = stream.latencies_since(first)
         last = self._gpu.samples[-1] if self._gpu.samples else None
         return Look(
             stream.done,
             np.array(self._cut.edges[known:], np.int64),
             edge_ns,
             nvml.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
-            float(np.median(latencies_ns)) / 1e6 if len(latencies_ns) else None,
+            float(np.median(done_ns - submit_ns)) / 1e6 if len(done_ns) else None,
             last.power_w if last else None,
             last.temp_c if last else None,
         )

@@ -62,7 +62,7 @@ def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
     start = time.perf_counter_ns() + 50_000_000
     backstop = start + 60 * 10**9
     thread = threading.Thread(
-        target=lambda: found.append(worker.stream(start, backstop, 100_000_000, 1000))
+        target=lambda: found.append(worker.stream(start, backstop, 100_000_000))
     )
     thread.start()
     time.sleep(seconds)

@@ -6,10 +6,8 @@ handled as columns; objects are made for cells only, since a table may hold a hu
 
 from __future__ import annotations
 
-import gc
 import math
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -24,7 +22,7 @@ from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
 from raybench.statistics import Logs, Span, ratio_of, ratios_of, t_quantile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -194,22 +192,6 @@ def singles(trials: pa.Table) -> list[tuple[Series, int, float]]:
     series_of, series = _series(rows, good)
     one = np.flatnonzero(good & _mask(pc.equal(rows["workers"], 1)))
     return [(series[series_of[k]], int(places[k]), float(values[k])) for k in one.tolist()]
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector away while an answer is built.
-
-    A hundred thousand rows make half a million objects that all stay: it would walk them again and
-    again, a fifth of the time, and find nothing.
-    """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 def ratio(cell: Cell, base: Cell) -> Span:

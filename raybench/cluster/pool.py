@@ -246,14 +246,13 @@ class Pool:
         """Each worker's clock against the driver's, by the shortest of some round trips."""
         return [_clock(member.actor, rank) for rank, member in enumerate(self.members)]
 
-    def start(self, clocks: Sequence[Clock], longest_s: float, block_ns: int, expected: int) -> int:
+    def start(self, clocks: Sequence[Clock], longest_s: float, block_ns: int) -> int:
         """Order all streams to begin at one instant; returns it by the driver's clock.
 
         Args:
             clocks: from `clocks`.
             longest_s: backstop for the length of the streams.
             block_ns: length of a block.
-            expected: batches to come per worker, at a guess.
         """
         lead = max(LEAD_NS, 20 * max(each.round_trip_ns for each in clocks))
         start_ns = time.perf_counter_ns() + lead
@@ -262,7 +261,7 @@ class Pool:
             local = start_ns + each.offset_ns
             self._streams.append(
                 member.actor.stream.options(name=f"{self._label}/measure").remote(
-                    local, local + int(longest_s * 1e9), block_ns, expected
+                    local, local + int(longest_s * 1e9), block_ns
                 )
             )
         return start_ns

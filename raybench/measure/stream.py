@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from raybench import collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +20,12 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Engine
 
-CHUNK = 1 << 16
-"""Records to a chunk: allocated and touched ahead, so that the loop meets no page fault."""
-
-MOST_CHUNKS = 64
-"""Allocated ahead at most: 4 million batches, 100 MB."""
-
 SPIN_NS = 1_000_000
 """The last stretch before the common start is spent spinning; longer spins steal from neighbours
 when there are fewer cores than workers."""
 
+PIECE = 1 << 12
+"""Stamps to a list: a longer one is copied when it outgrows its place, for milliseconds in the end."""
 
 NULL_NS = 20_000_000
 """How long the loop is run around nothing to learn its own price."""
@@ -56,17 +55,26 @@ class Trace:
     batch_size: int
 
 
+class _Piece(NamedTuple):
+    """Records of `PIECE` batches; `enqueued_ns` is ahead by what is in flight."""
+
+    enqueued_ns: list[int]
+    done_ns: list[int]
+    spans_ns: list[tuple[int, int, int]]
+
+
 class Stream:
     """Keeps an engine fed, and lets others look on while it does.
 
-    `run` is the timed path: it belongs to one thread. `halt` and `done_since` may be called from
-    another; they cost the loop nothing but the interpreter's lock.
+    `run` is the timed path: it belongs to one thread. `halt`, `done` and `since` are for others;
+    they cost the loop nothing but the interpreter's lock. Stamps go into lists, 40 bytes each,
+    because the interpreter itself appends to a list: the code that stores into an array must come
+    back after a batch that has emptied the caches, which takes a microsecond, ten times as long.
 
     Args:
         engine: loaded, with nothing in flight.
         batch_size: items of a batch.
         inflight: batches kept submitted and not yet collected.
-        expected: batches to come, for which records are allocated ahead; more are no error.
         clock: nanoseconds, monotonic.
         sleep: seconds.
     """
@@ -76,7 +84,6 @@ class Stream:
         engine: Engine,
         batch_size: int,
         inflight: int,
-        expected: int = 0,
         clock: Callable[[], int] = time.perf_counter_ns,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -85,15 +92,17 @@ class Stream:
         self._inflight = inflight
         self._clock = clock
         self._sleep = sleep
-        self._chunks: list[NDArray[np.int64]] = [
-            _chunk() for _ in range(min(1 + expected // CHUNK, MOST_CHUNKS))
-        ]
-        self._spans: list[tuple[int, int, int]] = []
+        self._first_ns: list[int] = []
+        self._pieces = [_Piece([], [], [])]
         self._halted = False
         self._start_ns = 0
         self._late_ns = 0
-        self.done = 0
+
+    @property
+    def done(self) -> int:
         """Batches collected so far."""
+        before = len(self._pieces) - 1
+        return before * PIECE + len(self._pieces[before].done_ns)
 
     def halt(self) -> None:
         """End the stream after the batch that completes next."""
@@ -106,46 +115,41 @@ class Stream:
             start_ns: common start in this process's clock.
             deadline_ns: no batch is submitted after a completion past this; a backstop.
         """
-        self._wait_for(start_ns)
+        with collector.paused():  # or it walks the stamps, millions of them, within a batch
+            self._wait_for(start_ns)
+            self._start_ns = start_ns
+            self._late_ns = self._clock() - start_ns
+            self._loop(deadline_ns)
+        return self._trace()
+
+    def _loop(self, deadline_ns: int) -> None:
         submit, collect, clock = self._engine.submit, self._engine.collect, self._clock
-        inflight, spans = self._inflight, self._spans
         with_spans = self._engine.info.device_clock
-        self._start_ns = start_ns
-        now = clock()
-        self._late_ns = now - start_ns
-        submits, enqueued, _ = self._cells(0)
-        for sequence in range(inflight):
-            submits[sequence] = clock()
+        enqueued_ns, done_ns, spans_ns = self._pieces[-1]
+        full = PIECE
+        for sequence in range(self._inflight):
+            self._first_ns.append(clock())
             submit(sequence)
-            enqueued[sequence] = clock()
-        done = done_slot = 0
-        head, head_slot = inflight, inflight
-        done_cells = self._cells(0)[2]
-        submit_cells, enqueued_cells, _ = self._cells(0)
+            enqueued_ns.append(clock())
+        tail, head = 0, self._inflight
         while True:
-            device = collect(done)
+            device = collect(tail)
             now = clock()
-            done_cells[done_slot] = now
+            done_ns.append(now)
             if with_spans:
-                spans.append(device)  # type: ignore[arg-type]
-            self.done = done = done + 1
+                spans_ns.append(device)  # type: ignore[arg-type]
+            tail += 1
             if self._halted or now >= deadline_ns:
                 break
-            if head_slot == CHUNK:
-                head_slot = 0
-                submit_cells, enqueued_cells, _ = self._cells(head)
-            submit_cells[head_slot] = now
+            if tail == full:
+                full += PIECE
+                self._pieces.append(_Piece([], [], []))
+                enqueued_ns, done_ns, spans_ns = self._pieces[-1]
             submit(head)
-            enqueued_cells[head_slot] = clock()
+            enqueued_ns.append(clock())
             head += 1
-            head_slot += 1
-            done_slot += 1
-            if done_slot == CHUNK:
-                done_slot = 0
-                done_cells = self._cells(done)[2]
-        for sequence in range(done, done + inflight - 1):
+        for sequence in range(tail, head):
             collect(sequence)
-        return self._trace()
 
     def _wait_for(self, start_ns: int) -> None:
         left_ns = start_ns - self._clock() - SPIN_NS
@@ -154,36 +158,33 @@ class Stream:
         while self._clock() < start_ns:
             pass
 
-    def _cells(self, sequence: int) -> tuple[Any, Any, Any]:
-        """Writable views of the chunk that holds a sequence number: submit, enqueued, done."""
-        index = sequence // CHUNK
-        while index >= len(self._chunks):
-            self._chunks.append(_chunk())
-        return tuple(memoryview(row) for row in self._chunks[index])  # type: ignore[return-value]
+    def since(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of batches `first`, `first`+1, ... that are in: submission and completion.
 
-    def done_since(self, first: int) -> NDArray[np.int64]:
-        """Completion stamps of batches `first`, `first`+1, ... that are in; int64, shape (m,)."""
-        return self._column(2, first, self.done)
+        Returns:
+            Two arrays of stamps, int64, shape (m,), as in `Trace`.
+        """
+        last, back = self.done, self._inflight
+        # a batch is submitted at the completion of the one that was `inflight` before it
+        later_ns = self._completions(max(first - back, 0), max(last - back, 0))
+        submit_ns = self._first_ns[first:last] + later_ns
+        return np.array(submit_ns, np.int64), np.array(self._completions(first, last), np.int64)
 
-    def latencies_since(self, first: int) -> NDArray[np.int64]:
-        """Submission to completion of the same batches, in ns; int64, shape (m,)."""
-        last = self.done
-        return self._column(2, first, last) - self._column(0, first, last)
-
-    def _column(self, row: int, first: int, last: int) -> NDArray[np.int64]:
-        pieces = []
-        for index in range(first // CHUNK, -(-last // CHUNK)):
-            base = index * CHUNK
-            pieces.append(self._chunks[index][row, max(first - base, 0) : min(last - base, CHUNK)])
-        return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+    def _completions(self, first: int, last: int) -> list[int]:
+        skipped = first // PIECE
+        pieces = self._pieces[skipped : 1 + last // PIECE]
+        stamps = list(chain.from_iterable(piece.done_ns for piece in pieces))
+        return stamps[first - skipped * PIECE : last - skipped * PIECE]
 
     def _trace(self) -> Trace:
-        n = self.done
+        submit_ns, done_ns = self.since(0)
+        enqueued_ns = list(chain.from_iterable(piece.enqueued_ns for piece in self._pieces))
+        spans_ns = list(chain.from_iterable(piece.spans_ns for piece in self._pieces))
         return Trace(
-            submit_ns=self._column(0, 0, n),
-            enqueued_ns=self._column(1, 0, n),
-            done_ns=self._column(2, 0, n),
-            spans_ns=np.array(self._spans, np.int64).reshape(-1, 3) if self._spans else None,
+            submit_ns=submit_ns,
+            enqueued_ns=np.array(enqueued_ns[: self.done], np.int64),
+            done_ns=done_ns,
+            spans_ns=np.array(spans_ns, np.int64) if spans_ns else None,
             start_ns=self._start_ns,
             late_ns=self._late_ns,
             batch_size=self._batch_size,
@@ -220,7 +221,3 @@ def own_cost_us(inflight: int, device_clock: bool) -> float:
     now = time.perf_counter_ns()
     done_ns = stream.run(now, now + NULL_NS).done_ns
     return float(np.median(np.diff(done_ns))) / 1e3 if len(done_ns) > 1 else NULL_NS / 1e3
-
-
-def _chunk() -> NDArray[np.int64]:
-    return np.full((3, CHUNK), -1, np.int64)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from raybench.measure import stream as module
@@ -147,32 +147,51 @@ def test_who_comes_late_says_so_and_does_not_sleep():
 
 
 @pytest.mark.parametrize("inflight", [1, 3, 4])
-def test_more_batches_than_were_expected_are_no_error(monkeypatch, inflight):
-    monkeypatch.setattr(module, "CHUNK", 4)
-    trace, _, _ = run(inflight, 23)
+def test_a_batch_is_submitted_when_the_one_before_it_in_its_place_completes(monkeypatch, inflight):
+    monkeypatch.setattr(module, "PIECE", 4)
+    trace, _, stream = run(inflight, 23)
     assert trace.done_ns.tolist() == [100 * (k + 1) for k in range(23)]
     expected = [100 * max(0, k + 1 - inflight) for k in range(23)]
     assert trace.submit_ns.tolist() == trace.enqueued_ns.tolist() == expected
+    for first in range(24):
+        submit_ns, done_ns = stream.since(first)
+        assert submit_ns.tolist() == expected[first:]
+        assert done_ns.tolist() == trace.done_ns[first:].tolist()
+
+
+def test_no_collection_interrupts_the_loop_and_all_go_on_after_it():
+    clock = Clock()
+    engine = Engine(clock)
+    stream = Stream(engine, 8, 1, clock=clock, sleep=clock.sleep)
+    seen = []
+
+    def look(sequence):
+        seen.append(gc.isenabled())
+        stream.halt()
+
+    engine.at_collect = look
+    stream.run(0, 10**18)
+    assert (seen, gc.isenabled()) == ([False], True)
 
 
 def test_others_look_on_while_it_runs(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 4)
+    monkeypatch.setattr(module, "PIECE", 4)
     clock = Clock()
     engine = Engine(clock)
     stream = Stream(engine, 8, 2, clock=clock, sleep=clock.sleep)
     seen = []
 
     def look(sequence):
-        seen.append((stream.done, stream.done_since(max(0, stream.done - 2)).tolist()))
+        seen.append((stream.done, stream.since(max(0, stream.done - 2))[1].tolist()))
         if sequence == 9:
             stream.halt()
 
     engine.at_collect = look
-    assert stream.done_since(0).tolist() == []
+    assert [stamps.tolist() for stamps in stream.since(0)] == [[], []]
     stream.run(0, 10**18)
     assert seen[:4] == [(0, []), (1, [100]), (2, [100, 200]), (3, [200, 300])]
     assert seen[9] == (9, [800, 900])
-    np.testing.assert_array_equal(stream.done_since(6), [700, 800, 900, 1000])
+    assert stream.since(6)[1].tolist() == [700, 800, 900, 1000]
 
 
 def test_the_loops_own_price_is_microseconds():
