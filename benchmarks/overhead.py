@@ -3,8 +3,8 @@
 Both drive the same engine, loaded once in one process and pinned to one core, on the same graph and
 batch. They take turns, a second each, in an order that alternates, so that whatever else moves on
 the machine moves both. "stream" is the loop alone, in this process. "actor" is the whole worker in a
-process of Ray's, its readings beside it and the driver looking in twice a second, against the bare
-loop in that process. Printed: the median ratio of the pairs and its spread. The last line is one
+process of Ray's, its readings beside it and the driver looking in as often as in a run, against the
+bare loop in that process. Printed: the median ratio of the pairs and its spread. The last line is one
 JSON document; exit code 1 when a median is below 0.99 at batch 8 or 0.98 at batch 1.
 
     python benchmarks/overhead.py [--pairs 15] [--seconds 1.0] [--only stream|actor]

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 RECENT_BLOCKS = 4
 """Blocks that a running rate is the mean of."""
-LOOK_S = 0.5
-"""Usual time between two looks."""
+LOOK_S = 1.0
+"""Usual time between two looks; each takes a millisecond of the worker's core."""
 SOON_S = 0.05
 """Time to the next look when the block that a rule waits for is about to end."""
 SLACK_S = 120.0
