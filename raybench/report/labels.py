@@ -5,6 +5,7 @@ What all have in common is said once, in a caption; a label names only what diff
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -161,8 +162,9 @@ def bundles(
     found = []
     for model, named in models.items():
         items = list(named.items())
-        for k in range(0, len(items), most):
-            some = items[k : k + most]
+        size = math.ceil(len(items) / math.ceil(len(items) / most))  # panels of one model alike
+        for k in range(0, len(items), size):
+            some = items[k : k + size]
             # a single bundle has no label under it
             title = joined(model, some[0][0]) if len(some) == 1 else model
             found.append((title, dict(some)))

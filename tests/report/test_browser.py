@@ -46,6 +46,12 @@ def address(tmp_path_factory):
         {"model": "alexnet", "device": "NVIDIA H100 80GB HBM3 with a long name", "items_per_s": 700,
          "environment_id": "e2"},
     ]  # fmt: skip
+    rows += [
+        {"model": "googlenet", "precision": precision, "batch_size": batch, "fidelity_sqnr_db": 54.3,
+         "device": "NVIDIA H100 80GB HBM3", "items_per_s": 100.0 * pace * batch**0.4}
+        for precision, pace in (("fp32", 1.0), ("fp16", 3.4), ("int8", 4.9))
+        for batch in (1, 8, 32, 128, 1024)
+    ]  # fmt: skip
     base = tmp_path_factory.mktemp("browser")
     return report([str(folder(base / "r", rows, gauges=True))], str(base / "out")).page.as_uri()
 
@@ -103,7 +109,7 @@ def test_tables_sort_as_numbers_and_back(page):
 def test_tables_filter_by_words_and_by_factor(page):
     page.fill("#points input", "opset18 INT8")
     assert column(page, "model") == [LONG] * 2
-    assert "2 of 18 rows" in page.inner_text("#points .tools")
+    assert "2 of 33 rows" in page.inner_text("#points .tools")
     page.fill("#points input", "")
     page.select_option("#points select[aria-label=workers]", label="2")
     assert column(page, "workers") == ["2"] * 4

@@ -49,6 +49,12 @@ def test_a_single_bundle_is_named_in_the_title_and_several_under_their_bars():
     assert [(title, list(named)) for title, named in apart] == [("resnet50", ["fp32", "int8"])]
 
 
+def test_bundles_of_a_model_are_spread_evenly_over_its_panels():
+    some = [series(batch_size=2**k) for k in range(5)]
+    found = bundles(some, lambda one: one, lambda one: f"batch {one.batch_size}", most=4)
+    assert [len(named) for _, named in found] == [3, 2]
+
+
 def test_long_names_keep_both_their_ends():
     assert shortened("resnet50", 8) == "resnet50"
     short = shortened("a_rather_long_name_of_a_network.onnx", 20)

@@ -139,6 +139,21 @@ def test_every_caption_says_how_sure_it_is(trials):
     assert all(sure.search(caption) for caption in captions)
 
 
+def test_every_network_is_among_the_first_findings_at_its_fastest(tmp_path):
+    rows = [
+        {"model": model, "precision": precision, "batch_size": batch, "items_per_s": pace * batch}
+        for model in ("alexnet", "googlenet", "resnet50")
+        for precision, pace in (("fp32", 1.0), ("int8", 2.0 if model == "alexnet" else 3.0))
+        for batch in (1, 2, 4, 8)
+    ]
+    _, text = written(folder(tmp_path / "results", rows), tmp_path / "out")
+    first = [line for line in text.splitlines() if line.startswith("**Precision.** int8")][:3]
+    assert [line.split(": ")[1].split(",")[0] for line in first] == [
+        "alexnet", "googlenet", "resnet50"
+    ]  # fmt: skip
+    assert all("batch 8" in line for line in first)
+
+
 def test_the_methods_are_those_of_the_rows(trials):
     methods = trials[2].split("## Methods")[1]
     for words in (

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MOST = 24
 _LONGEST_NAME = 44
+_LETTER_IN = 0.064
+"""Of a name and of a figure in a row, in inches."""
 _UNNAMED = ("engine_version", "environment_id", "engine_options", "method_version")
 """Factors for which a row has no room; the table names them."""
 
@@ -44,9 +46,8 @@ def _figure(name: str, title: str, uses: Sequence[Use], field: str, what: str) -
     some = sorted(uses, key=lambda use: -(getattr(use, field) or 0.0))[:_MOST]
     figure, axes = style.canvas(1, 1, height_in=0.5 + 0.21 * len(some))
     (axis,) = axes[0]
-    for place, use in enumerate(some):
-        _row(axis, place, use, field)
-    _dress(axis, some, Naming([use.series for use in uses], _UNNAMED), field)
+    ends = [_row(axis, place, use, field) for place, use in enumerate(some)]
+    _dress(axis, some, Naming([use.series for use in uses], _UNNAMED), field, ends)
     grammar.key(figure, {}, {m for u in some for m in u.marks}, bars=True)
     subset = "" if len(some) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
     words = " ".join(part for part in (what, _sureness(some), told(some), subset) if part)
@@ -67,7 +68,8 @@ def _sureness(uses: Sequence[Use]) -> str:
     return f"The throughput behind each bar is known to ± {reach} % (95 %)."
 
 
-def _row(axis: Any, place: int, use: Use, field: str) -> None:
+def _row(axis: Any, place: int, use: Use, field: str) -> tuple[float, int]:
+    """Draw a row; where its figure begins, and how many letters that has."""
     reach = value = getattr(use, field)
     grammar.lying(axis, place, value, 0.62, style.SERIES[0], use.marks)
     words = number(use.items_per_j, 3)
@@ -79,17 +81,27 @@ def _row(axis: Any, place: int, use: Use, field: str) -> None:
             axis.plot([use.mfu_clock], [place], marker="o", markerfacecolor="none", markersize=6,
                       markeredgecolor=style.INK, linestyle="none", zorder=5)  # fmt: skip
     axis.annotate(words, (reach, place), xytext=(6, 0), textcoords="offset points", va="center",
-                  fontsize=7.5, color=style.MUTED)  # fmt: skip
+                  fontsize=7.5, color=style.MUTED).set_in_layout(False)  # fmt: skip
+    return reach, len(words)
 
 
-def _dress(axis: Any, some: Sequence[Use], naming: Naming, field: str) -> None:
+def _dress(
+    axis: Any,
+    some: Sequence[Use],
+    naming: Naming,
+    field: str,
+    ends: Sequence[tuple[float, int]],
+) -> None:
     names = [f"{naming.label(u.series) or u.series.model}, {u.workers}{TIMES}" for u in some]
     short = [style.shortened(name, _LONGEST_NAME) for name in names]
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
     axis.set_yticks(range(len(some)), short, fontsize=7.5)
     axis.set_ylim(len(some) - 0.4, -0.6)  # the first on top
-    axis.set_xlim(0, axis.get_xlim()[1] * 1.16)
+    width_in = style.WIDTH_IN - 0.4 - _LETTER_IN * max(map(len, short))
+    axis.set_xlim(
+        0, max(reach / (1 - (0.15 + _LETTER_IN * letters) / width_in) for reach, letters in ends)
+    )
     if field == "mfu":
         axis.xaxis.set_major_formatter(percent())
     axis.set_xlabel("achieved / peak" if field == "mfu" else "items/J")

@@ -90,18 +90,30 @@ def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> N
         headroom: part of the height that words above the bars need when they stand upright.
     """
     crowded = sum(map(len, named.values())) > _ROOM
+    headroom *= 4 if crowded else 1
+    highest = max((bar.value or 0.0 for bars in named.values() for bar in bars), default=0.0)
     for place, bars in enumerate(named.values()):
         width = 0.8 / len(bars)
         for k, bar in enumerate(bars):
             x = place + (k - (len(bars) - 1) / 2) * width
-            upright(axes, bar, x, 0.86 * width, crowded=crowded)
+            upright(axes, bar, x, 0.86 * width, headroom * highest, crowded=crowded)
     categories(axes, range(len(named)), list(named) if len(named) > 1 else [""])
-    rates(axes, [bar.value for bars in named.values() for bar in bars],
-          (3 if crowded else 1) * headroom)  # fmt: skip
+    rates(axes, [bar.value for bars in named.values() for bar in bars], headroom)
 
 
-def upright(axes: Axes, bar: Bar, x: float, width: float, *, crowded: bool = False) -> None:
-    """A bar with its whisker and the words above it, turned where bars are narrow."""
+def upright(
+    axes: Axes, bar: Bar, x: float, width: float, room: float = 0.0, *, crowded: bool = False
+) -> None:
+    """A bar with its whisker and the words above it, turned where bars are narrow.
+
+    Args:
+        axes: of the panel.
+        bar: to draw.
+        x: its middle.
+        width: of the bar.
+        room: height that the words take, at a guess; they stand above a limit that is nearer.
+        crowded: turn the words.
+    """
     if bar.value is None:
         absent(axes, x, bar.absent)
         return
@@ -112,15 +124,16 @@ def upright(axes: Axes, bar: Bar, x: float, width: float, *, crowded: bool = Fal
     capped = "capped" in bar.marks
     if capped:
         _caret(axes, x, top)
+    if bar.limit is not None:
+        axes.plot([x - width / 2, x + width / 2], [bar.limit, bar.limit], color=INK,
+                  linestyle="--", linewidth=1.0, zorder=5)  # fmt: skip
+        top = bar.limit if top < bar.limit < top + room else top
     if bar.above:
         words, turn = (bar.above.replace("\n", "  "), 90) if crowded else (bar.above, 0)
         axes.annotate(words, (x, top), rotation=turn, xytext=(0, 12 if capped else 3), ha="center",
                       textcoords="offset points", va="bottom", fontsize=7.5, color=INK,
                       linespacing=1.15, zorder=7,
                       bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})  # fmt: skip
-    if bar.limit is not None:
-        axes.plot([x - width / 2, x + width / 2], [bar.limit, bar.limit], color=INK,
-                  linestyle="--", linewidth=1.0, zorder=5)  # fmt: skip
 
 
 def lying(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from raybench.report.document import Figure
 
 Panel = tuple[str, dict[str, list["Gain"]]]
-_GROUPS, MOST_FIGURES = 4, 2
+MOST_FIGURES = 2
+_BARS = 20
+"""Bars of a panel above which there are too many to be read."""
 
 
 def figures(precision: Precision) -> Iterator[Figure]:
@@ -32,7 +34,8 @@ def figures(precision: Precision) -> Iterator[Figure]:
         own = naming.label(gain.series, without=("model",))
         return joined(own, counted(gain.workers) if several else "")
 
-    every = bundles(gains, lambda gain: gain.series, name, _GROUPS)
+    beside = len({gain.series.precision for gain in gains})
+    every = bundles(gains, lambda gain: gain.series, name, max(1, _BARS // max(1, beside)))
     subset = shown(MOST_FIGURES * ABREAST, len(every))
     for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
         yield _figure(number, page, subset)
@@ -40,7 +43,7 @@ def figures(precision: Precision) -> Iterator[Figure]:
 
 @style.styled
 def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
-    figure, axes = style.canvas(1, ABREAST, height_in=2.6)
+    figure, axes = style.canvas(1, ABREAST, height_in=2.9)
     gains = [g for _, groups in page for group in groups.values() for g in group]
     tints = style.tints(str(gain.series.precision) for gain in gains)
     every = []

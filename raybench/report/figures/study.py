@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from raybench.report.captions import told
@@ -94,13 +95,13 @@ def _lines(axis: Any, bars: Sequence[Bar], tints: dict[str, str]) -> None:
 
 def _bars(axis: Any, bars: Sequence[Bar], tints: dict[str, str], by: str) -> None:
     places, names, place = [], [], 0.0
-    several = len({bar.device for bar in bars}) > 1
+    room = 42 // max(1, len(bars)) if len({bar.device for bar in bars}) > 1 else None
     for model, tint in tints.items():
         for bar in (bar for bar in bars if bar.model == model):
             one = grammar.Bar(tint, bar.items_per_s, bar.items_per_s_lo, bar.items_per_s_hi,
                               bar.marks, bar.status, _above(bar))  # fmt: skip
             grammar.upright(axis, one, place, 0.72)
-            names.append(_tick(bar, by, several))
+            names.append(_tick(bar, by, room))
             places.append(place)
             place += 1
         place += 0.6
@@ -115,6 +116,9 @@ def _above(bar: Bar) -> str:
     return f"{bar.relative:.3f}{TIMES}\n{rate}"
 
 
-def _tick(bar: Bar, by: str, several: bool) -> str:
+def _tick(bar: Bar, by: str, room: int | None) -> str:
+    """What a bar is, under its device in lines of so many letters where there are several."""
     what = f"{bar.workers}{TIMES}" if by == "workers" else bar.precision
-    return f"{style.shortened(bar.device or '?', 12)}\n{what}" if several else what
+    if room is None:
+        return what
+    return "\n".join([*textwrap.wrap(style.shortened(bar.device or "?", 24), max(6, room)), what])

@@ -34,6 +34,7 @@ _PNG_DPI = 2 * _PX_PER_IN
 def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
     """The drawing in its three forms."""
     text, image = io.StringIO(), io.BytesIO()
+    figure.dpi = _PNG_DPI  # at fewer dots letters are hinted narrower than they will be
     with mpl.rc_context({"svg.hashsalt": name}):
         engine = figure.get_layout_engine()
         if engine is not None:
@@ -41,7 +42,7 @@ def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
         figure.set_layout_engine("none")
         # straight from the canvas: savefig would draw everything once more to find out its size
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
-        figure.dpi = _PNG_DPI
+        figure.dpi = _PNG_DPI  # that of SVG is another one
         FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
     svg = _slim(text.getvalue())
     return Figure(

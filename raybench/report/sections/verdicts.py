@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
@@ -15,11 +15,13 @@ from raybench.report.sections.study import TONES
 from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from raybench.analysis.scaling import Entry
     from raybench.report.answers import Answers
     from raybench.report.document import Part, Tone
+
+T = TypeVar("T")
 
 _MOST_FINDINGS = 6
 _LEADS: dict[str, tuple[str, Tone, str]] = {
@@ -107,7 +109,7 @@ def _gains(answers: Answers) -> list[str]:
     ]
     naming = Naming([g.series for g in gains], without=("precision", "model"))
     found = []
-    for g in gains:
+    for g in _fastest_first(gains, lambda g: (g.series.model, g.series.precision)):
         where = joined(str(g.series.model), naming.label(g.series), counted(g.workers))
         kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
         pace = ratio(g.ratio or 0.0, g.ratio_lo, g.ratio_hi)
@@ -120,12 +122,21 @@ def _sides(answers: Answers) -> list[str]:
     without = ("model", "device", "precision", "engine_version", "environment_id")
     naming = Naming([s.series for s in sides], without=without)
     found = []
-    for s in sides:
+    for s in _fastest_first(sides, lambda s: (s.name, s.series.model, s.series.precision)):
         where = joined(str(s.series.model), str(s.series.precision), naming.label(s.series),
                        counted(s.workers))  # fmt: skip
         pace = ratio(s.ratio or 0.0, s.ratio_lo, s.ratio_hi)
         found.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
     return found
+
+
+def _fastest_first(things: Sequence[T], kind: Callable[[T], Any]) -> list[T]:
+    """Of each kind the one with the most items a second, then all others."""
+    fastest: dict[Any, Any] = {}
+    for thing in sorted(things, key=lambda one: -(getattr(one, "items_per_s", None) or 0.0)):
+        fastest.setdefault(kind(thing), thing)
+    first = list(map(id, fastest.values()))
+    return sorted(things, key=lambda one: id(one) not in first)
 
 
 def _study(answers: Answers) -> Iterator[Paragraph]:
