@@ -67,7 +67,9 @@ def _of_machine(console: Console) -> int:
     line("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on")
     line("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver tells of")
     for column in ("python", "ray", "numpy", "onnxruntime", "openvino", "tensorrt"):
-        line(column, facts.get(f"{column}_version") or "not installed")
+        # unpacked by hand, a library has no metadata that tells its version
+        unknown = "version unknown" if facts["missing"].get(column, "") is None else "not installed"
+        line(column, facts.get(f"{column}_version") or unknown)
     able = False
     for name, missing in facts["missing"].items():
         reason = missing

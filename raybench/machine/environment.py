@@ -45,7 +45,11 @@ DRIVER = ("driver_version", "cuda_driver_version")
 """Facts of `SAME` that a GPU's driver tells; all GPUs of a machine have one driver."""
 
 _LIBRARIES = {
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-lean"),
+    "tensorrt": tuple(
+        f"tensorrt{kind}{cuda}"
+        for kind in ("", "-lean", "-dispatch")
+        for cuda in ("", "-cu13", "-cu12")
+    ),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
     "onnx": ("onnx",),
