@@ -308,9 +308,9 @@ def _times(entry: Row, name: str) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four digits at least, thousands apart."""
+    """Four digits at least, thousands apart; a zero at the end is a digit, too."""
     if value is None:
         return "-"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    return f"{value:#.4g}".rstrip(".")

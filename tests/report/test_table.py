@@ -90,7 +90,7 @@ def test_intervals_between_trials_are_told_from_those_within():
         *({"point_id": "a", "trial": k, "items_per_s": 100.0 + k} for k in range(3)),
         *({"point_id": "b", "trial": k, "items_per_s": 200.0 + k, "workers": 2} for k in range(3)),
     )
-    assert "101 ± 2.5 %" in text
+    assert "101.0 ± 2.5 %" in text
     assert f"1.99{TIMES} [1.95, 2.03]" in text
     assert "±: 95 %, between 3 trials" in text
     assert "within one trial" not in text
