@@ -139,7 +139,7 @@ def test_markdown(written):
     assert lines[0] == "### raybench compare: 3 points: 1 regressed, 1 same, 1 missing."
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 5
-    assert rows[3].startswith("| resnet50 fp32 batch 8 x2 | 200 ± 0.2 % | 180 ± 0.2 % | 0.900 [")
+    assert rows[3].startswith("| resnet50 fp32 batch 8 x2 | 200.0 ± 0.2 % | 180.0 ± 0.2 % | 0.900 [")
     assert rows[3].endswith("| **regressed** |")
 
 
@@ -169,7 +169,7 @@ def test_junit(written):
     (suite,) = ElementTree.fromstring(written("format=junit"))
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
     first, second, third = suite
-    assert second.find("failure").get("message").startswith("regressed: 200 ")
+    assert second.find("failure").get("message").startswith("regressed: 200.0 ")
     assert second.get("name") == "resnet50 fp32 batch 8 x2"
     assert third.find("skipped") is not None
     assert first.find("failure") is None
