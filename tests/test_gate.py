@@ -139,7 +139,9 @@ def test_markdown(written):
     assert lines[0] == "### raybench compare: 3 points: 1 regressed, 1 same, 1 missing."
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 5
-    assert rows[3].startswith("| resnet50 fp32 batch 8 x2 | 200.0 ± 0.2 % | 180.0 ± 0.2 % | 0.900 [")
+    assert rows[3].startswith(
+        "| resnet50 fp32 batch 8 x2 | 200.0 ± 0.2 % | 180.0 ± 0.2 % | 0.900 ["
+    )
     assert rows[3].endswith("| **regressed** |")
 
 
