@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 import raybench
-from raybench.cluster import preflight
+from raybench.cluster import embedded, preflight
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import devices, environment, hindrance, nvml
@@ -26,23 +23,6 @@ if TYPE_CHECKING:
 NAMESPACE = "raybench"
 SURVEY_S = 60.0
 """Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
-BUSY_CHILDREN = 3
-"""Processes that Ray starts one after another before it waits for the last of them."""
-BUSY_POLL_S = 0.2
-"""Time between two looks for them; a look takes some milliseconds."""
-OBJECT_STORE_BYTES = 256 << 20
-"""Traces and reports pass through it, never batches."""
-EMBEDDED = {
-    # Ray lowers its workers' priority by 15 otherwise, which unbalances them on a busy machine
-    "worker_niceness": 0,
-    # Ray's processes try again so soon when a socket is not there yet, in all for 10 s as usual: by
-    # default they sleep for 1 s, which about every third start on 2 cores met
-    "raylet_client_connect_timeout_milliseconds": 100,
-    "raylet_client_num_connect_attempts": 100,
-    # workers start with the node and not once the driver has found it, which it looks for once a second
-    "enable_worker_prestart": True,
-}
-"""Ray's own settings of an embedded cluster."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +138,16 @@ def connect(
     Raises:
         ClusterError: when the cluster at the address cannot be joined, within a few seconds.
     """
-    if address is None:
-        # Ray then keeps to the loopback address, as it does on systems where it makes no clusters;
-        # it turns any other way to ask for that (_node_ip_address) into the machine's own address.
-        # Read when Ray is imported.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    import ray
-
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # the first failure of a gang is a row; Ray would print those of its other workers
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    context = _embed(ray, told, dashboard, meanwhile) if address is None else _attach(ray, address)
+    if address is None:
+        context = embedded.start(told, dashboard, NAMESPACE, meanwhile)
+    else:
+        context = _attach(address)
+    import ray
+
     try:
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
@@ -177,54 +155,13 @@ def connect(
         yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
     finally:
         if address is None:
-            _end_autoscaler()
+            embedded.end_autoscaler()
         ray.shutdown()
 
 
-def _embed(
-    ray: Any, told: Mapping[str, int], dashboard: bool, meanwhile: Callable[[], None]
-) -> Any:
-    if not dashboard:
-        os.environ.setdefault("RAY_enable_metrics_collection", "0")
-    started = threading.Event()
-    threading.Thread(target=_once_ray_waits, args=(started, meanwhile), daemon=True).start()
-    try:
-        return ray.init(
-            address="local",
-            num_cpus=told["cpu"],
-            num_gpus=told["gpu"],
-            include_dashboard=dashboard,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level="error",
-            namespace=NAMESPACE,
-            _system_config=EMBEDDED,
-        )
-    finally:
-        started.set()
+def _attach(address: str) -> Any:
+    import ray
 
-
-def _once_ray_waits(started: threading.Event, work: Callable[[], None]) -> None:
-    """Do work while Ray's start waits for its processes; before that it needs the interpreter."""
-    own = psutil.Process()
-    while not started.wait(BUSY_POLL_S) and len(own.children()) < BUSY_CHILDREN:
-        pass
-    work()
-
-
-def _end_autoscaler() -> None:
-    """End the process that would rent nodes from a cloud.
-
-    Ray ends it after its own store, which it then looks for until Ray kills it after a second.
-    """
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            command = child.cmdline()
-            if any("/ray/autoscaler/" in word and word.endswith("monitor.py") for word in command):
-                child.kill()
-
-
-def _attach(ray: Any, address: str) -> Any:
     gate = preflight.check(address)
     try:
         return ray.init(

@@ -1,8 +1,4 @@
-import contextlib
 import re
-import subprocess
-import sys
-import threading
 from functools import partial
 
 import pytest
@@ -79,28 +75,3 @@ def test_engine_auto_is_refused_where_nodes_differ_or_have_none():
         auto([], ["openvino"], [], device="cpu")
     with pytest.raises(EngineUnavailable, match="On node a: tensorrt is missing"):
         auto(["tensorrt"], ["tensorrt"], [], device="gpu")
-
-
-def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
-    monitor = tmp_path / "ray" / "autoscaler" / "_private" / "monitor.py"
-    monitor.parent.mkdir(parents=True)
-    monitor.write_text("import time; time.sleep(60)")
-    other = tmp_path / "monitor.py"
-    other.write_text(monitor.read_text())
-    both = [subprocess.Popen([sys.executable, str(script)]) for script in (monitor, other)]
-    try:
-        sessions._end_autoscaler()
-        assert both[0].wait(10) == -9
-        assert both[1].poll() is None
-    finally:
-        for child in both:
-            with contextlib.suppress(OSError):
-                child.kill()
-            child.wait()
-
-
-def test_work_beside_rays_start_is_done_however_soon_ray_is_there():
-    started, done = threading.Event(), []
-    started.set()
-    sessions._once_ray_waits(started, lambda: done.append(1))
-    assert done == [1]

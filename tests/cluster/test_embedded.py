@@ -1,0 +1,69 @@
+import contextlib
+import importlib
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+
+from raybench.cluster import embedded
+
+
+def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
+    monitor = tmp_path / "ray" / "autoscaler" / "_private" / "monitor.py"
+    monitor.parent.mkdir(parents=True)
+    monitor.write_text("import time; time.sleep(60)")
+    other = tmp_path / "monitor.py"
+    other.write_text(monitor.read_text())
+    both = [subprocess.Popen([sys.executable, str(script)]) for script in (monitor, other)]
+    try:
+        embedded.end_autoscaler()
+        assert both[0].wait(10) == -9
+        assert both[1].poll() is None
+    finally:
+        for child in both:
+            with contextlib.suppress(OSError):
+                child.kill()
+            child.wait()
+
+
+def test_work_beside_rays_start_is_done_however_soon_ray_is_there():
+    started, done = threading.Event(), []
+    started.set()
+    embedded._once_ray_waits(started, lambda: done.append(1))
+    assert done == [1]
+
+
+def test_work_beside_rays_start_begins_with_its_node(tmp_path):
+    node = tmp_path / "raylet" / "raylet"
+    node.parent.mkdir()
+    node.write_text("import time; time.sleep(60)")
+    begun = threading.Event()
+    with subprocess.Popen([sys.executable, str(node)]) as child:
+        embedded._once_ray_waits(threading.Event(), begun.set)
+        child.kill()
+    assert begun.is_set()
+
+
+def test_without_a_dashboard_ray_runs_none_of_what_serves_it(cluster):
+    commands = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            commands.append(" ".join(process.cmdline()))
+    assert any("/gcs_server" in command for command in commands)
+    for script in ("/dashboard.py", "/monitor.py", "/log_monitor.py"):
+        assert not [command for command in commands if script in command]
+
+
+def test_a_start_without_a_dashboard_leaves_ray_as_it_was():
+    import ray
+    import ray.dashboard.optional_deps as before
+
+    methods = dict(ray._private.node.Node.__dict__)
+    with embedded._bare(ray):
+        with pytest.raises(ImportError):
+            importlib.import_module(embedded.DASHBOARD_PACKAGES)
+        assert methods != dict(ray._private.node.Node.__dict__)
+    assert importlib.import_module(embedded.DASHBOARD_PACKAGES) is before
+    assert methods == dict(ray._private.node.Node.__dict__)
