@@ -211,7 +211,7 @@ def _unite(parts: list[pa.Table], schema: pa.Schema, skipped: list[str]) -> pa.T
     for part in parts:
         if not part.schema.equals(schema):
             for field in part.schema:
-                if field.name not in schema.names:
+                if schema.get_field_index(field.name) < 0:
                     schema = schema.append(field)
     conformed = [rows for part in parts for rows in _conform(part, schema, skipped)]
     if not conformed:

@@ -234,7 +234,7 @@ def build(table: str, rows: Rows, fixed: Row) -> pa.Table:
     """
     schema = SCHEMAS[table]
     given = _by_column(rows)
-    unknown = [name for name in given if name not in schema.names]
+    unknown = sorted(given.keys() - set(schema.names))
     if unknown:
         raise TypeError(f"Table {table!r} has no column {unknown[0]!r}.")
     length = max((len(values) for values in given.values()), default=0)
