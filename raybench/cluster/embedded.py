@@ -29,7 +29,7 @@ SETTINGS = {
 }
 """Ray's own."""
 SPARED = ("start_api_server", "start_monitor", "start_log_monitor")
-"""How Ray starts what only its dashboard shows: the server, the autoscaler, the carrier of logs."""
+"""How Ray starts what a run without a dashboard has no use for: server, autoscaler, log monitor."""
 DASHBOARD_PACKAGES = "ray.dashboard.optional_deps"
 """Where Ray looks whether the dashboard's packages are installed."""
 
@@ -55,7 +55,7 @@ def start(
     started = threading.Event()
     threading.Thread(target=_once_ray_waits, args=(started, meanwhile), daemon=True).start()
     try:
-        with contextlib.nullcontext() if dashboard else _bare(ray):
+        with contextlib.nullcontext() if dashboard else _without_dashboard(ray):
             return ray.init(
                 address="local",
                 num_cpus=told["cpu"],
@@ -78,11 +78,12 @@ def end_autoscaler() -> None:
     """
     for child in psutil.Process().children():
         if _runs(child, "/ray/autoscaler/", "monitor.py"):
-            child.kill()
+            with contextlib.suppress(psutil.Error):  # it may have ended since
+                child.kill()
 
 
 @contextlib.contextmanager
-def _bare(ray: Any) -> Iterator[None]:
+def _without_dashboard(ray: Any) -> Iterator[None]:
     """Let Ray start without what serves its dashboard.
 
     Told to include no dashboard, Ray still starts its server, empty, and waits for it before it goes
@@ -93,7 +94,7 @@ def _bare(ray: Any) -> Iterator[None]:
     kept = {name: node.__dict__[name] for name in SPARED if name in node.__dict__}
     known = sys.modules.get(DASHBOARD_PACKAGES)
     for name in kept:
-        setattr(node, name, lambda self, **options: None)
+        setattr(node, name, lambda *_, **__: None)
     sys.modules[DASHBOARD_PACKAGES] = None  # type: ignore[assignment]  # its import now fails
     try:
         yield

@@ -61,7 +61,7 @@ def test_a_start_without_a_dashboard_leaves_ray_as_it_was():
     import ray.dashboard.optional_deps as before
 
     methods = dict(ray._private.node.Node.__dict__)
-    with embedded._bare(ray):
+    with embedded._without_dashboard(ray):
         with pytest.raises(ImportError):
             importlib.import_module(embedded.DASHBOARD_PACKAGES)
         assert methods != dict(ray._private.node.Node.__dict__)

@@ -75,6 +75,14 @@ def test_every_figure_is_read(machine: Path) -> None:
     assert sample.rss_bytes
 
 
+def test_no_file_stays_open_after_the_end(machine: Path) -> None:
+    open_before = len(os.listdir("/proc/self/fd"))
+    telemetry = host.Telemetry(3600, machine)
+    telemetry.start()
+    telemetry.end()
+    assert len(os.listdir("/proc/self/fd")) == open_before
+
+
 def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
     counter = machine / "sys/class/powercap/intel-rapl:0/energy_uj"
     first, last = taken(machine, lambda: counter.write_text("100000\n"))
