@@ -31,7 +31,7 @@ import numpy as np
 from scipy.stats import binom
 
 import raybench
-from raybench import statistics
+from raybench.stats import intervals
 
 ITEM_US = 400.0
 MOST_SKEW_MS = 5.0
@@ -93,7 +93,7 @@ def _counted(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[st
     spreads = []
     for trials in points.values():
         rates = np.array([row["items_per_s"] for row in trials])
-        span = statistics.ratio_ci(rates[0::2], rates[1::2])
+        span = intervals.ratio_ci(rates[0::2], rates[1::2])
         assert span.lo is not None
         assert span.hi is not None
         agree += span.lo <= 1 <= span.hi

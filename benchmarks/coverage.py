@@ -57,10 +57,10 @@ from typing import Any
 
 import numpy as np
 
-from raybench import statistics
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.experiment import METHOD_VERSION, MeasureSettings
-from raybench.measure import rules
+from raybench.measure import stopping
+from raybench.stats import intervals
 
 
 def _preset(name: str) -> MeasureSettings:
@@ -81,7 +81,7 @@ DETECTOR = 5
 STALL_BATCHES = 5
 STALL_FACTOR = 3.0
 
-Floats = statistics.Floats
+Floats = intervals.Floats
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> Floats:
 
 def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, Any]:
     """Block rates, shape (runs, workers, blocks), true mean 1; and where the step is, (runs,)."""
-    limits = rules.limits(PRESETS[cell.preset])
+    limits = stopping.limits(PRESETS[cell.preset])
     blocks = limits.warmup_max + limits.measure_max + 2 * limits.settings.warmup_window_blocks
     x = 1 + cell.sd * ar1(rng, (runs, cell.workers, blocks), cell.phi)
     t = np.arange(blocks)
@@ -193,20 +193,20 @@ def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, 
 
 
 def run_trial(
-    rates: Floats, limits: rules.Limits
-) -> tuple[rules.WarmUp, rules.Stop, str, set[str]]:
+    rates: Floats, limits: stopping.Limits
+) -> tuple[stopping.WarmUp, stopping.Stop, str, set[str]]:
     """The whole procedure on block rates of shape (workers, blocks), as the driver follows it."""
-    warm = rules.warm_up(rates, limits)
+    warm = stopping.warm_up(rates, limits)
     assert warm.w0 is not None
-    stop = rules.stop_rule(rules.Stop(), rates.sum(axis=0)[warm.w0 :], limits)
+    stop = stopping.stop_rule(stopping.Stop(), rates.sum(axis=0)[warm.w0 :], limits)
     assert stop.last is not None
-    flags = rules.flags(rules.Evidence(warm, stop.last))
-    return warm, stop, rules.verdict(flags, limits.settings.verdict_best), set(flags)
+    flags = stopping.flags(stopping.Evidence(warm, stop.last))
+    return warm, stop, stopping.verdict(flags, limits.settings.verdict_best), set(flags)
 
 
 def trial_cell(cell: Trial, rng: np.random.Generator, runs: int) -> dict[str, Any]:
     """Counts over many trials of one kind."""
-    limits = rules.limits(PRESETS[cell.preset])
+    limits = stopping.limits(PRESETS[cell.preset])
     rates, steps = rates_of(cell, rng, runs)
     truth = float(cell.workers)
     rows = []
@@ -259,7 +259,7 @@ def best_test(x: Floats, phi: float, sd: float) -> bool:
     z = np.abs(steps @ y) / root / (sd * math.sqrt(1 - phi * phi))
     k = int(np.argmax(z))
     size = abs(steps[k] @ y) / root[k] ** 2
-    return bool(z[k] > rules.STEP_Z and size >= rules.STEP_LEAST)
+    return bool(z[k] > stopping.STEP_Z and size >= stopping.STEP_LEAST)
 
 
 @lru_cache(maxsize=64)
@@ -291,7 +291,7 @@ def latency_cell(cell: Latency, rng: np.random.Generator, runs: int) -> dict[str
     for _ in range(runs):
         latencies = np.exp(0.1 * ar1(rng, (cell.n,), cell.phi))
         latencies[stalled(rng, cell)] *= STALL_FACTOR
-        span = statistics.percentile_ci(latencies, cell.p)
+        span = intervals.percentile_ci(latencies, cell.p)
         if span is None or span.lo is None:
             continue
         told += 1

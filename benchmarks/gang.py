@@ -20,10 +20,11 @@ import time
 from typing import Any
 
 import raybench
-from raybench import gang, run
-from raybench.cluster import pool
+from raybench.cli import run
 from raybench.cluster import session as sessions
-from raybench.config import compose
+from raybench.cluster import worker_group
+from raybench.config.compose import compose
+from raybench.execute import trial
 
 WORDS = (
     "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
@@ -83,9 +84,9 @@ def main() -> int:
     """Returns 0 when the promises hold."""
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     nodes = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    gathered = Clocked(gang.pools, "gather")
-    prepared, clocks = Clocked(pool.Pool, "prepare"), Clocked(pool.Pool, "clocks")
-    looked, finished = Clocked(pool.Pool, "look"), Clocked(pool.Pool, "finish")
+    gathered = Clocked(trial.pools, "gather")
+    prepared, clocks = Clocked(worker_group.Pool, "prepare"), Clocked(worker_group.Pool, "clocks")
+    looked, finished = Clocked(worker_group.Pool, "look"), Clocked(worker_group.Pool, "finish")
     with tempfile.TemporaryDirectory() as folder, cluster(nodes, -(-workers // nodes)) as session:
         request = compose(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"],

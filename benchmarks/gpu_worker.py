@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import curve_fit
 
-from raybench import statistics as stats
-from raybench.engines import contract, registry
+from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
 from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
@@ -34,6 +33,7 @@ from raybench.models.cache import cache_dir
 from raybench.models.fidelity import fidelity
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
+from raybench.stats import intervals as stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,7 @@ def job_check(bench: Bench, job: Row) -> Iterator[Row]:
     load = bench.load_of(case)
     items = load.batches.batch_size
     try:
-        contract.check(
+        conformance.check(
             bench.engine, load, reference_outputs(load.model, load.batches, items, cache_dir())
         )
         yield {"status": "ok", "what": "contract"}

@@ -32,10 +32,10 @@ import numpy as np
 import pyarrow as pa
 
 from raybench.analysis.compare import IMPROVED, REGRESSED, compare
-from raybench.analysis.law import law
 from raybench.analysis.scaling import scaling
+from raybench.analysis.scaling_law import law
 from raybench.results.schema import SCHEMAS
-from raybench.statistics import Scaling, usl
+from raybench.stats.intervals import Scaling, usl
 
 COVERS = (0.93, 0.97)
 PREDICTS = (0.93, 0.98)

@@ -26,20 +26,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from raybench.agenda import Agenda
-from raybench.config import compose
+from raybench.cli.progress import Lines
+from raybench.config.compose import compose
+from raybench.execute.rows import Tables, identity
+from raybench.execute.writer import Writer
 from raybench.experiment import expand
-from raybench.report.progress import Lines
+from raybench.planning.plan import Seat, plan
+from raybench.planning.scheduler import Agenda
 from raybench.results.store import Store
-from raybench.row import Tables, identity
-from raybench.schedule import Seat, plan
-from raybench.writer import Writer
 
 if TYPE_CHECKING:
-    from raybench.agenda import Start
     from raybench.experiment import Experiment, Point
+    from raybench.planning.plan import Step
+    from raybench.planning.scheduler import Start
     from raybench.results.store import Run
-    from raybench.schedule import Step
 
 DEVICES = 8
 SIZES = (1, 2, 4, 8)

@@ -25,18 +25,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from typing_extensions import override
 
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.engines import registry
 from raybench.engines.base import Engine, Load
+from raybench.execute.trial import LOOK_S
 from raybench.experiment import ModelSettings
-from raybench.gang import LOOK_S
 from raybench.machine import devices
 from raybench.measure.blocks import items_between
 from raybench.measure.stream import Stream
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
-from raybench.planning import make_plan
+from raybench.planning.make import make_plan
 from raybench.worker import Measurement, Worker
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import pyarrow as pa
 import raybench
 from raybench.analysis.batch import batch
 from raybench.analysis.efficiency import efficiency
-from raybench.analysis.paper import paper
 from raybench.analysis.precision import precision
 from raybench.analysis.scaling import scaling
+from raybench.analysis.study2017.figures import paper
 
 folders = sys.argv[1:] or ["results"]
 trials = pa.concat_tables([raybench.load(folder) for folder in folders])

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raybench.version import __version__
+
 if TYPE_CHECKING:
     from raybench.experiment import Experiment, Point
     from raybench.results.load import load
 
-__version__ = "0.1.0"
 __all__ = ["Experiment", "Point", "__version__", "load"]
 
 _HOMES = {

@@ -18,8 +18,8 @@ from raybench.engines.base import BuildsAhead, Engine, EngineInfo, Layer, Load
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, host, nvml
 from raybench.measure.blocks import cut
-from raybench.measure.hardware import Readings
 from raybench.measure.stream import Stream, Trace, own_cost_us
+from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.fidelity import Fidelity, fidelity

@@ -6,9 +6,9 @@ import onnx
 import pytest
 from tiny_graphs import tiny_bert, tiny_conv
 
+from raybench.cli.run import run
 from raybench.cluster import session as sessions
-from raybench.config import compose
-from raybench.run import run
+from raybench.config.compose import compose
 
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")

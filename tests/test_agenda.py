@@ -1,8 +1,8 @@
 from test_schedule import made
 
-from raybench.agenda import Agenda, pick
 from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
-from raybench.schedule import Seat, Step, plan
+from raybench.planning.plan import Seat, Step, plan
+from raybench.planning.scheduler import Agenda, pick
 
 SEATS = [Seat("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
 

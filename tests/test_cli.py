@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from raybench.cli import main
+from raybench.cli.main import main
 
 
 def test_help_answers_in_under_half_a_second():
@@ -20,9 +20,9 @@ def test_help_answers_in_under_half_a_second():
 
 def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
     code = (
-        "import sys, raybench.run; from raybench.results.store import Store; "
+        "import sys, raybench.cli.run; from raybench.results.store import Store; "
         f"Store({str(tmp_path / 'results')!r}).finals(); "
-        "late = {'ray', 'scipy', 'pandas', 'raybench.driver', 'raybench.report.table'}; "
+        "late = {'ray', 'scipy', 'pandas', 'raybench.execute.runner', 'raybench.report.terminal.table'}; "
         "print(late & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from raybench.config import compose, experiment_files, parse_bytes
+from raybench.config.compose import compose, experiment_files, parse_bytes
 from raybench.errors import ConfigError
 
 CPU = {"gpu": 0, "cpu": 2}

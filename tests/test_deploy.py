@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import raybench
-from raybench.cluster.monitor import READINGS
+from raybench.cluster.metrics import READINGS
 
 ROOT = Path(raybench.__file__).parents[1]
 DEPLOY = ROOT / "deploy"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raybench.analysis.paper import study_trials
+from raybench.analysis.study2017.figures import study_trials
 from raybench.results.store import Store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "answers.py"
@@ -43,7 +43,7 @@ def test_the_example_answers_from_rows(folder):
 
 def test_reading_needs_neither_ray_nor_a_vendors_library():
     code = (
-        "import sys, raybench.gate, raybench.analysis.paper, raybench.report.table;"
+        "import sys, raybench.cli.compare, raybench.analysis.study2017.figures, raybench.report.terminal.table;"
         "print([m for m in ('ray', 'openvino', 'onnxruntime', 'onnx', 'tensorrt', 'omegaconf')"
         " if m in sys.modules])"
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.errors import ConfigError
 from raybench.experiment import expand, worker_counts
 

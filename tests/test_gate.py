@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raybench.cli import main
-from raybench.gate import Side, parse
+from raybench.cli.compare import Side, parse
+from raybench.cli.main import main
 from raybench.results.store import Store
 
 ROW = {

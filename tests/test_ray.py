@@ -12,13 +12,13 @@ import ray
 from rich.console import Console
 
 import raybench
-from raybench.cluster.pool import gather
-from raybench.cluster.seats import hold
+from raybench.cli.doctor import of_cluster
+from raybench.cluster.reservation import hold
 from raybench.cluster.session import there_is
-from raybench.config import compose
-from raybench.doctor import of_cluster
+from raybench.cluster.worker_group import gather
+from raybench.config.compose import compose
 from raybench.errors import ClusterError, WorkerDied
-from raybench.planning import make_plan
+from raybench.planning.make import make_plan
 
 pytestmark = pytest.mark.ray
 

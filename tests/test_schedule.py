@@ -1,10 +1,10 @@
 from collections import Counter
 from dataclasses import replace
 
-from raybench.agenda import Agenda
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.experiment import expand
-from raybench.schedule import Seat, Step, plan, preparations, standing
+from raybench.planning.plan import Seat, Step, plan, preparations, standing
+from raybench.planning.scheduler import Agenda
 
 DEVICES = {"gpu": 4, "cpu": 2}
 

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from raybench.signals import Signals
+from raybench.execute.signals import Signals
 
 ENDLESS = """
 import subprocess, sys, time

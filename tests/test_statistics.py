@@ -11,8 +11,8 @@ import pytest
 import scipy.optimize
 import scipy.stats
 
-from raybench import statistics
-from raybench.statistics import Scaling
+from raybench.stats import intervals as statistics
+from raybench.stats.intervals import Scaling
 
 
 def ar1(rng: np.random.Generator, runs: int, n: int, phi: float) -> np.ndarray:
@@ -403,5 +403,5 @@ def test_usl_ci_needs_two_trials():
 
 
 def test_importing_it_does_not_import_scipy():
-    code = "import sys, raybench.statistics; sys.exit('scipy' in sys.modules)"
+    code = "import sys, raybench.stats.intervals; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

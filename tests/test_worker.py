@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from fake_nvml import FakeNvml
 
-from raybench import statistics
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.machine import devices, nvml
-from raybench.measure import rules
-from raybench.measure.hardware import with_hardware
+from raybench.measure import stopping
 from raybench.measure.summary import summarise
-from raybench.planning import make_plan
+from raybench.measure.telemetry_columns import with_hardware
+from raybench.planning.make import make_plan
+from raybench.stats import intervals
 from raybench.worker import Worker
 
 
@@ -80,14 +80,14 @@ def flags(measurement):
     """The columns of a window of half a second, and the flags that rest on readings."""
     summary = summarise([measurement.trace], 2, 5, 100_000_000, 1)
     summary = with_hardware(summary, [measurement.trace], [measurement.readings])
-    last = rules.Look(5, statistics.mean_ci(np.ones(30)), *_still(), ())
-    warm = rules.WarmUp("agreed", 2)
-    raised = rules.flags(rules.evidence(warm, last, 3, summary.trial, "gpu"))
+    last = stopping.Look(5, intervals.mean_ci(np.ones(30)), *_still(), ())
+    warm = stopping.WarmUp("agreed", 2)
+    raised = stopping.flags(stopping.evidence(warm, last, 3, summary.trial, "gpu"))
     return summary, set(raised) - ABOUT_TIMES
 
 
 def _still():
-    return statistics.Step(0, 0.0, 0.0), statistics.Drift(0.0, 0.0)
+    return intervals.Step(0, 0.0, 0.0), intervals.Drift(0.0, 0.0)
 
 
 def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 
 from raybench.errors import ResultsError
-from raybench.row import Tables
-from raybench.writer import Writer
+from raybench.execute.rows import Tables
+from raybench.execute.writer import Writer
 
 
 class Disk:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from raybench.experiment import PRECISIONS
-from raybench.house import HOUSE
+from raybench.paths import HOUSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from raybench.analysis.frame import as_table
-from raybench.analysis.points import (
+from raybench.analysis.cells import (
     WITHIN,
     Cell,
     Series,
@@ -21,6 +20,7 @@ from raybench.analysis.points import (
     union,
     without_numbers,
 )
+from raybench.analysis.tables import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

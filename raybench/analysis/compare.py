@@ -7,8 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from raybench.analysis.frame import as_table
-from raybench.analysis.points import (
+from raybench.analysis.cells import (
     METRICS,
     SERIES,
     Cell,
@@ -19,8 +18,9 @@ from raybench.analysis.points import (
     ratio,
     without_numbers,
 )
+from raybench.analysis.tables import as_table
 from raybench.errors import ComparisonRefused, ConfigError, nearest
-from raybench.statistics import Span, sum_of_variances, t_quantile
+from raybench.stats.intervals import Span, sum_of_variances, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import Accelerator, find
-from raybench.analysis.frame import as_table
-from raybench.analysis.points import Cell, Series, cells, without_numbers
+from raybench.analysis.cells import Cell, Series, cells, without_numbers
+from raybench.analysis.tables import as_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

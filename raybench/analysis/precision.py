@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import peak
-from raybench.analysis.frame import as_table
-from raybench.analysis.points import (
+from raybench.analysis.cells import (
     Cell,
     Series,
     cells,
@@ -18,6 +17,7 @@ from raybench.analysis.points import (
     ratio,
     without_numbers,
 )
+from raybench.analysis.tables import as_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,12 +7,10 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from raybench import collector
-from raybench.analysis.bounds import BOUNDS, Bound, bounds
-from raybench.analysis.crew import Crew
-from raybench.analysis.frame import as_table
-from raybench.analysis.law import LEAST_SIZES, Law, Prediction, law
-from raybench.analysis.points import (
+from raybench import gc_control
+from raybench.analysis.baselines import Crew
+from raybench.analysis.bottlenecks import BOUNDS, Bound, bounds
+from raybench.analysis.cells import (
     BETWEEN,
     SERIES,
     WITHIN,
@@ -24,6 +22,8 @@ from raybench.analysis.points import (
     union,
     without_numbers,
 )
+from raybench.analysis.scaling_law import LEAST_SIZES, Law, Prediction, law
+from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from raybench.analysis.crew import Alone, Slowest
-    from raybench.statistics import Span
+    from raybench.analysis.baselines import Alone, Slowest
+    from raybench.stats.intervals import Span
 
 MODES = ("weak", "strong")
 
@@ -190,7 +190,7 @@ def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "w
     """
     if mode not in MODES:
         raise ConfigError(f"Unknown scaling mode {mode!r}. {nearest(mode, MODES)}")
-    with collector.paused():  # half a million objects of 100,000 rows stay: a fifth of the time
+    with gc_control.paused():  # half a million objects of 100,000 rows stay: a fifth of the time
         return _scaling(trials, workers, mode)
 
 

@@ -8,14 +8,13 @@ import socket
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import raybench
-from raybench.cluster import embedded, preflight
+from raybench.cluster import local, preflight
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
-from raybench.machine import devices, environment, hindrance, nvml
+from raybench.machine import checks, devices, environment, nvml
+from raybench.paths import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,7 +142,7 @@ def connect(
     # the first failure of a gang is a row; Ray would print those of its other workers
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if address is None:
-        context = embedded.start(told, dashboard, NAMESPACE, meanwhile)
+        context = local.start(told, dashboard, NAMESPACE, meanwhile)
     else:
         context = _attach(address)
     import ray
@@ -155,7 +154,7 @@ def connect(
         yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
     finally:
         if address is None:
-            embedded.end_autoscaler()
+            local.end_autoscaler()
         ray.shutdown()
 
 
@@ -171,7 +170,7 @@ def _attach(address: str) -> Any:
             logging_level="error",
             namespace=NAMESPACE,
             # nodes that lack this package, or hold another version of it, get this one
-            runtime_env={"py_modules": [str(Path(raybench.__file__).parent)]},
+            runtime_env={"py_modules": [str(PACKAGE)]},
         )
     except (Exception, SystemExit) as error:
         words = " ".join(str(error).split())[:300]
@@ -286,7 +285,7 @@ def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str
         "devices": held,
         "offers": dict(counted),
         "gpus": told,
-        "hindrances": hindrance.hindrances(told),
+        "hindrances": checks.hindrances(told),
         "missing": {name: registry.get(name).unavailable() for name in registry.names()},
     }
 

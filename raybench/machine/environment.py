@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-import raybench
+from raybench.paths import PACKAGE
+from raybench.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,7 +188,7 @@ def _pip_freeze_sha256() -> str:
 
 def _checkout() -> dict[str, Any]:
     """Commit and state of the checkout that this package runs from, if it does."""
-    root = Path(raybench.__file__).resolve().parents[1]
+    root = PACKAGE.resolve().parent
     if not (root / ".git").exists():
         return {"raybench_git_sha": None, "git_dirty": None}
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
@@ -225,7 +226,7 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "ram_gib": lambda: round(psutil.virtual_memory().total / 2**30, 2),
     "numa_nodes": _numa_nodes,
     "python_version": platform.python_version,
-    "raybench_version": lambda: raybench.__version__,
+    "raybench_version": lambda: __version__,
     "pip_freeze_sha256": _pip_freeze_sha256,
     "cloud_provider": _cloud_provider,
     "instance_type": _instance_type,

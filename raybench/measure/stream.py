@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from raybench import collector
+from raybench import gc_control
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ class Stream:
             start_ns: common start in this process's clock.
             deadline_ns: no batch is submitted after a completion past this; a backstop.
         """
-        with collector.paused():  # or it walks the stamps, millions of them, within a batch
+        with gc_control.paused():  # or it walks the stamps, millions of them, within a batch
             self._wait_for(start_ns)
             self._start_ns = start_ns
             self._late_ns = self._clock() - start_ns

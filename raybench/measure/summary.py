@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench import statistics
 from raybench.errors import EngineFailure
 from raybench.measure.blocks import Blocks, cut, items_between
+from raybench.stats import intervals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,7 +151,7 @@ def _throughput(
     end: int,
     block_ns: int,
 ) -> dict[str, Any]:
-    interval = statistics.mean_ci(rates)
+    interval = intervals.mean_ci(rates)
     known = math.isfinite(interval.half_width)
     half = interval.relative if known else None
     return {
@@ -159,12 +159,12 @@ def _throughput(
         "items_per_s_lo": items_per_s * (1 - half) if half is not None else None,
         "items_per_s_hi": items_per_s * (1 + half) if half is not None else None,
         "rel_half_width": half,
-        "ci_level": statistics.CONFIDENCE,
+        "ci_level": intervals.CONFIDENCE,
         "ci_method": CI_METHOD,
         "n_blocks": len(rates),
         "block_s": block_ns / 1e9,
         "n_eff": interval.n_eff,
-        "rho1": statistics.rho(rates) if len(rates) > 1 else None,
+        "rho1": intervals.rho(rates) if len(rates) > 1 else None,
         "block_cv": float(rates.std(ddof=1) / rates.mean()) if len(rates) > 1 else None,
         "items": round(items),
         "batches": round(items / batch_size),
@@ -175,13 +175,13 @@ def _throughput(
 def _stability(rates: NDArray[np.float64]) -> dict[str, Any]:
     if len(rates) < 3:
         return {}
-    step, drift = statistics.step(rates), statistics.drift(rates)
+    step, drift = intervals.step(rates), intervals.drift(rates)
     return {
         "step_rel": step.relative,
         "step_z": step.z,
         "drift_rel": drift.relative,
         "drift_z": drift.z,
-        "outlier_blocks": statistics.outliers(rates).either,
+        "outlier_blocks": intervals.outliers(rates).either,
     }
 
 
@@ -194,10 +194,10 @@ def _latency(latency_ms: NDArray[np.float64]) -> dict[str, Any]:
         "latency_std_ms": float(latency_ms.std(ddof=1)) if len(latency_ms) > 1 else None,
         "latency_max_ms": float(latency_ms.max()),
         "latency_basis": "batch",
-        "outlier_batches": statistics.outliers(latency_ms).either,
+        "outlier_batches": intervals.outliers(latency_ms).either,
     }
     for name, p in PERCENTILES.items():
-        span = statistics.percentile_ci(latency_ms, p)
+        span = intervals.percentile_ci(latency_ms, p)
         if span is not None:
             columns[f"latency_{name}_ms"] = span.value
             columns[f"latency_{name}_lo_ms"] = span.lo

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.models.skeleton import infer, skeleton
+from raybench.models.shape_inference import infer, skeleton
 
 if TYPE_CHECKING:
     import onnx
 
-    from raybench.models.skeleton import Shape
+    from raybench.models.shape_inference import Shape
 
 
 def rewrite_lrn(model: onnx.ModelProto) -> int:

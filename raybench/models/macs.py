@@ -9,14 +9,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.models.skeleton import infer, skeleton
+from raybench.models.shape_inference import infer, skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import onnx
 
-    from raybench.models.skeleton import Shape
+    from raybench.models.shape_inference import Shape
 
 _UNCOUNTED = frozenset(
     {"Einsum", "LSTM", "GRU", "RNN", "Attention", "Loop", "If", "Scan", "DeformConv"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError
-from raybench.models.skeleton import KEEP_ELEMENTS
+from raybench.models.shape_inference import KEEP_ELEMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from raybench.models import precision as passes
 from raybench.models.cache import Cache, key_of
 from raybench.models.model import Model, TensorSpec
 from raybench.models.ranges import integer_ranges
-from raybench.models.skeleton import dims
+from raybench.models.shape_inference import dims
 from raybench.models.source import identity, open_source
 
 if TYPE_CHECKING:

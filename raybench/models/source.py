@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from raybench.errors import ModelError, nearest
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
+from raybench.models.input_shapes import OpenInput, close_shapes, fixed_batch
 from raybench.models.model import BATCH, TensorSpec
 from raybench.models.onnxfile import OnnxFile
 from raybench.models.ranges import index_limits, integer_ranges
-from raybench.models.shapes import OpenInput, close_shapes, fixed_batch
-from raybench.models.skeleton import dims, infer, skeleton
+from raybench.models.shape_inference import dims, infer, skeleton
 
 if TYPE_CHECKING:
     import onnx

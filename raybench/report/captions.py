@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.scaling import BETWEEN, WITHIN
-from raybench.report.marks import WORDS, counted
+from raybench.report.symbols import WORDS, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from raybench.report import numbers as write
+from raybench.report import formatting as write
 from raybench.report.document import Cell, Column, Table
 from raybench.report.labels import word
-from raybench.report.marks import words as in_words
+from raybench.report.symbols import words as in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from raybench.analysis.points import Series
+    from raybench.analysis.cells import Series
     from raybench.report.labels import Naming
 
 Filled = tuple[Column, list[Cell]]

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from raybench.report.document import Figure, Paragraph, Table, Tally
-from raybench.report.marks import TAGS, glyph
+from raybench.report.symbols import TAGS, glyph
 
 if TYPE_CHECKING:
     from raybench.report.document import Cell, Column, Document, Part

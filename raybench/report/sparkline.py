@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.evidence import Floats, Trace
+    from raybench.analysis.timeline import Floats, Trace
 
 WIDTH, HEIGHT = 220, 26
 _POINTS = 36

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raybench.errors import ConfigError, ResultsError, nearest
-from raybench.results.files import Files, open_files
 from raybench.results.schema import SCHEMAS, TABLES
+from raybench.results.storage import Files, open_files
 
 if TYPE_CHECKING:
     import os

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-import raybench
 from raybench.experiment import METHOD_VERSION
+from raybench.version import __version__
 
 SCHEMA_VERSION = 1
 
@@ -359,7 +359,7 @@ def _schema(table: str, *texts: str) -> pa.Schema:
         "raybench.table": table,
         "raybench.schema_version": str(SCHEMA_VERSION),
         "raybench.method_version": str(METHOD_VERSION),
-        "raybench.version": raybench.__version__,
+        "raybench.version": __version__,
     }
     return pa.schema([_field(line) for line in lines], metadata=facts)
 

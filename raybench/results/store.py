@@ -29,12 +29,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
-import raybench
 from raybench.errors import ResultsError
 from raybench.experiment import METHOD_VERSION
-from raybench.results.files import FORMAT_FILE, FORMAT_VERSION, Files, open_files
 from raybench.results.load import compact, encode, read, uncompacted
 from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
+from raybench.results.storage import FORMAT_FILE, FORMAT_VERSION, Files, open_files
+from raybench.version import __version__
 
 Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Mapping[str, Any] | Sequence[Row]
@@ -69,7 +69,7 @@ class Store:
         self.files.make()
         if not self.files.check_format():
             _refuse_strangers(self.files)
-            facts = {"format_version": FORMAT_VERSION, "written_by": raybench.__version__}
+            facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
             self.files.write(FORMAT_FILE, _json(facts))
 
     def start_run(self, manifest: Mapping[str, Any]) -> Run:
@@ -109,7 +109,7 @@ class Run:
             "state": "running",
             "started_at": _now(),
             "ended_at": None,
-            "raybench_version": raybench.__version__,
+            "raybench_version": __version__,
             "method_version": METHOD_VERSION,
             **manifest,
         }

@@ -9,11 +9,11 @@ from hand_made import lost, table, trials
 import raybench
 from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare
+from raybench.analysis.devices import generation
 from raybench.analysis.efficiency import efficiency
-from raybench.analysis.generation import generation
-from raybench.analysis.paper import paper
 from raybench.analysis.precision import precision
 from raybench.analysis.scaling import scaling
+from raybench.analysis.study2017.figures import paper
 from raybench.errors import ComparisonRefused, ResultsError
 from raybench.results.store import Store
 

@@ -6,7 +6,7 @@ import pytest
 from hand_made import lost, table, trials
 
 from raybench.analysis.batch import batch
-from raybench.analysis.paper import study_trials
+from raybench.analysis.study2017.figures import study_trials
 
 
 def ladder(*rows):

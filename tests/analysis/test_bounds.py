@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hand_made import table, trials
 
-from raybench.analysis.bounds import bounds
-from raybench.analysis.crew import Slowest
-from raybench.analysis.points import cells
+from raybench.analysis.baselines import Slowest
+from raybench.analysis.bottlenecks import bounds
+from raybench.analysis.cells import cells
 
 
 def found(slowest=None, base=None, **row):

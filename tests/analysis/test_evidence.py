@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.analysis.evidence import traces
+from raybench.analysis.timeline import traces
 from raybench.results.store import build
 
 

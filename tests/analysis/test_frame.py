@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raybench.analysis.frame import as_table
 from raybench.analysis.scaling import Entry
+from raybench.analysis.tables import as_table
 from raybench.results.schema import SCHEMAS
 
 

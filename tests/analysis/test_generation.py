@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hand_made import lost, table, trials
 
-from raybench.analysis.generation import generation
-from raybench.analysis.paper import study_trials
+from raybench.analysis.devices import generation
+from raybench.analysis.study2017.figures import study_trials
 from raybench.errors import ConfigError
 
 

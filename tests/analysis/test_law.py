@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.analysis.law import REACH, law
-from raybench.statistics import Scaling, usl
+from raybench.analysis.scaling_law import REACH, law
+from raybench.stats.intervals import Scaling, usl
 
 SIZES = (1, 2, 4, 8)
 TRUTH = Scaling(100.0, 0.05, 0.002)

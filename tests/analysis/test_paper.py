@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hand_made import lost, table, trials
 
-from raybench.analysis.paper import (
+from raybench.analysis.scaling import scaling
+from raybench.analysis.study2017.figures import (
     NOT_REPRODUCED,
     NOT_TESTABLE,
     REPRODUCED,
@@ -13,7 +14,6 @@ from raybench.analysis.paper import (
     study,
     study_trials,
 )
-from raybench.analysis.scaling import scaling
 
 
 def verdicts(made):

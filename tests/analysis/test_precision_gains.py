@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hand_made import lost, table, trials
 
-from raybench.analysis.paper import study_trials
 from raybench.analysis.precision import precision
-from raybench.statistics import ratio_ci
+from raybench.analysis.study2017.figures import study_trials
+from raybench.stats.intervals import ratio_ci
 
 
 def test_the_study_of_2017_gives_the_ratios_of_its_bars():

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from raybench.analysis.repeats import repeats
-from raybench.report.table import of_trials
+from raybench.analysis.repeatability import repeats
+from raybench.report.terminal.table import of_trials
 from raybench.results.store import build
 
 GOOD = {

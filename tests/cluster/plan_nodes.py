@@ -58,9 +58,9 @@ def main(words: list[str]) -> int:
     """Run raybench with these words on the three nodes."""
     from ray.cluster_utils import Cluster
 
-    from raybench import run
+    from raybench.cli import run
     from raybench.cluster import session as sessions
-    from raybench.config import compose
+    from raybench.config.compose import compose
 
     folder = Path(os.environ[FOLDER])
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}

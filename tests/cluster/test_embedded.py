@@ -7,7 +7,7 @@ import threading
 import psutil
 import pytest
 
-from raybench.cluster import embedded
+from raybench.cluster import local
 
 
 def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
@@ -18,7 +18,7 @@ def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
     other.write_text(monitor.read_text())
     both = [subprocess.Popen([sys.executable, str(script)]) for script in (monitor, other)]
     try:
-        embedded.end_autoscaler()
+        local.end_autoscaler()
         assert both[0].wait(10) == -9
         assert both[1].poll() is None
     finally:
@@ -31,7 +31,7 @@ def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
 def test_work_beside_rays_start_is_done_however_soon_ray_is_there():
     started, done = threading.Event(), []
     started.set()
-    embedded._once_ray_waits(started, lambda: done.append(1))
+    local._once_ray_waits(started, lambda: done.append(1))
     assert done == [1]
 
 
@@ -41,7 +41,7 @@ def test_work_beside_rays_start_begins_with_its_node(tmp_path):
     node.write_text("import time; time.sleep(60)")
     begun = threading.Event()
     with subprocess.Popen([sys.executable, str(node)]) as child:
-        embedded._once_ray_waits(threading.Event(), begun.set)
+        local._once_ray_waits(threading.Event(), begun.set)
         child.kill()
     assert begun.is_set()
 
@@ -61,9 +61,9 @@ def test_a_start_without_a_dashboard_leaves_ray_as_it_was():
     import ray.dashboard.optional_deps as before
 
     methods = dict(ray._private.node.Node.__dict__)
-    with embedded._without_dashboard(ray):
+    with local._without_dashboard(ray):
         with pytest.raises(ImportError):
-            importlib.import_module(embedded.DASHBOARD_PACKAGES)
+            importlib.import_module(local.DASHBOARD_PACKAGES)
         assert methods != dict(ray._private.node.Node.__dict__)
-    assert importlib.import_module(embedded.DASHBOARD_PACKAGES) is before
+    assert importlib.import_module(local.DASHBOARD_PACKAGES) is before
     assert methods == dict(ray._private.node.Node.__dict__)

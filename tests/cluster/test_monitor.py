@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from raybench.cluster import monitor
-from raybench.measure.watch import Glance, Pulse
+from raybench.cluster import metrics
+from raybench.measure.progress import Glance, Pulse
 
 STEP = SimpleNamespace(
     point=SimpleNamespace(
@@ -42,7 +42,7 @@ def series(name, labels=None):
 
 
 def test_a_point_is_told_from_its_start_to_its_row(told):
-    made = monitor.Monitor("scaling", 3)
+    made = metrics.Monitor("scaling", 3)
     made.skipped(0, STEP, "ok")
     made.step(1, STEP)
     assert told[series("phase", POINT)] == 1
@@ -57,7 +57,7 @@ def test_a_point_is_told_from_its_start_to_its_row(told):
     assert told[series("point_half_width", POINT)] == 0.01
     assert told[series("trials_planned")] == 3
     here = {"host": "a", "device": "GPU 0"}
-    assert [told[series(name, here)] for name in monitor.READINGS] == [60.0, 2.5, 300.0, 41.0]
+    assert [told[series(name, here)] for name in metrics.READINGS] == [60.0, 2.5, 300.0, 41.0]
     assert series("power_w", {"host": "b", "device": "GPU 0"}) not in told  # unknown is not 0
     made.row(1, {"status": "node_died"})
     assert told[series("phase", POINT)] == told[series("items_per_s", here)] == 0
@@ -66,15 +66,15 @@ def test_a_point_is_told_from_its_start_to_its_row(told):
 
 
 def test_series_do_not_grow_with_the_points(told):
-    made = monitor.Monitor("scaling", 50)
+    made = metrics.Monitor("scaling", 50)
     pulses = [Pulse("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)]
     for number in range(50):
         made.step(number, STEP)
         made.look(number, Glance(1.0, 2.0, 1.0, None, pulses))
         made.row(number, {"status": "ok"})
-    assert len(told) == len(monitor.READINGS) + 4
+    assert len(told) == len(metrics.READINGS) + 4
 
 
 def test_a_row_of_a_step_that_never_began_is_counted(told):
-    monitor.Monitor("scaling", 1).row(0, {"status": "infeasible"})
+    metrics.Monitor("scaling", 1).row(0, {"status": "infeasible"})
     assert told[series("trials", {"status": "infeasible"})] == 1

@@ -5,7 +5,7 @@ import pytest
 
 from raybench.cluster import session as sessions
 from raybench.cluster.session import Node, Session
-from raybench.config import compose
+from raybench.config.compose import compose
 from raybench.errors import ClusterError, EngineUnavailable
 
 A = Node("1", "a", {"gpu": 2, "cpu": 8}, "A100", {"rack": "r1", "pool": "bench"})

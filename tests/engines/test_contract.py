@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from raybench.engines import contract, registry
+from raybench.engines import conformance, registry
 from raybench.engines.base import Load
 from raybench.experiment import ModelSettings
 from raybench.machine import nvml
@@ -32,7 +32,7 @@ def loaded(engine, tiny, tmp_path, inflight):
 def test_every_engine_keeps_the_contract(name, inflight, tiny, tmp_path):
     engine = registry.get(name)
     load, reference = loaded(engine, tiny, tmp_path, inflight)
-    contract.check(engine, load, reference)
+    conformance.check(engine, load, reference)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
@@ -83,4 +83,4 @@ def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tin
     if reason:
         pytest.skip(reason)
     load, reference = loaded(engine, tiny, tmp_path, inflight)
-    contract.check(engine, replace(load, device=device, transfers=transfers), reference)
+    conformance.check(engine, replace(load, device=device, transfers=transfers), reference)

@@ -1,6 +1,6 @@
 import pytest
 
-from raybench.machine.hindrance import hindrances
+from raybench.machine.checks import hindrances
 
 FAIR = {
     "device_index": 0, "gpu_uuid": "GPU-0", "persistence_mode": "on", "power_limit_w": 700.0,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raybench.measure.blocks import cut, items_between
-from raybench.measure.watch import Watch
+from raybench.measure.progress import Watch
 
 S = 1_000_000_000
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from raybench.machine import host, nvml
-from raybench.measure.hardware import Readings, with_hardware
 from raybench.measure.stream import Trace
 from raybench.measure.summary import Summary, summarise
+from raybench.measure.telemetry_columns import Readings, with_hardware
 from raybench.results.store import build
 
 S, MS = 10**9, 10**6

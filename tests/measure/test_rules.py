@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from raybench.experiment import MeasureSettings
-from raybench.measure import rules
-from raybench.measure.rules import Evidence, Stop, WarmUp
+from raybench.measure import stopping
+from raybench.measure.stopping import Evidence, Stop, WarmUp
 
 STANDARD = MeasureSettings()
-LIMITS = rules.limits(STANDARD)
+LIMITS = stopping.limits(STANDARD)
 
 
 def noise(sd: float, n: int = 200, workers: int = 1, seed: int = 0) -> np.ndarray:
     return 1 + sd * np.random.default_rng(seed).standard_normal((workers, n))
 
 
-def ended(aggregate: np.ndarray, limits: rules.Limits = LIMITS) -> Stop:
-    return rules.stop_rule(Stop(), aggregate, limits)
+def ended(aggregate: np.ndarray, limits: stopping.Limits = LIMITS) -> Stop:
+    return stopping.stop_rule(Stop(), aggregate, limits)
 
 
 def evidence(**known) -> Evidence:
-    last = rules.look(noise(0.001, 40)[0], STANDARD)
+    last = stopping.look(noise(0.001, 40)[0], STANDARD)
     return Evidence(**{"warm": WarmUp("agreed", 15), "last": last, **known})
 
 
@@ -40,16 +40,16 @@ def test_limits_of_the_standard_preset():
 
 def test_short_blocks_have_more_of_them():
     quick = replace(STANDARD, block_s=0.25, block_min_batches=1, min_s=5, max_s=15, look_s=2.5)
-    limits = rules.limits(quick)
+    limits = stopping.limits(quick)
     assert (limits.measure_min, limits.look, limits.measure_max) == (20, 10, 60)
 
 
 def test_a_quick_batch_changes_nothing():
-    assert rules.limits(STANDARD, 0.25) == LIMITS
+    assert stopping.limits(STANDARD, 0.25) == LIMITS
 
 
 def test_slow_batches_stretch_blocks_and_limits_together():
-    limits = rules.limits(STANDARD, 0.5)
+    limits = stopping.limits(STANDARD, 0.5)
     assert (limits.scale, limits.block_s, limits.span_s) == (2, 2, 2)
     assert (limits.measure_min, limits.look, limits.measure_max) == (30, 10, 120)
     assert limits.warmup_min == 5  # 20 batches are 10 s, no more than twice 5 s
@@ -57,19 +57,19 @@ def test_slow_batches_stretch_blocks_and_limits_together():
 
 
 def test_stretching_ends_at_four():
-    limits = rules.limits(STANDARD, 10.0)
+    limits = stopping.limits(STANDARD, 10.0)
     assert (limits.scale, limits.block_s, limits.span_s) == (4, 4, 40)
     assert (limits.measure_min, limits.look, limits.measure_max) == (3, 1, 12)
     assert limits.warmup_max == 6
 
 
 def test_the_warm_up_holds_its_batches():
-    limits = rules.limits(replace(STANDARD, warmup_min_batches=100), 0.2)
+    limits = stopping.limits(replace(STANDARD, warmup_min_batches=100), 0.2)
     assert limits.warmup_min == 20
 
 
 def test_looks_are_due_at_fixed_blocks_and_at_the_end():
-    limits = rules.limits(replace(STANDARD, max_s=55))
+    limits = stopping.limits(replace(STANDARD, max_s=55))
     due, blocks = [], 0
     while (step := limits.next_look(blocks)) is not None:
         due.append(step)
@@ -81,7 +81,7 @@ def test_looks_are_due_at_fixed_blocks_and_at_the_end():
 def test_target_is_narrower_early_and_as_configured_at_the_end():
     assert LIMITS.target(30) == pytest.approx(0.0025)
     assert LIMITS.target(120) == 0.005
-    fixed = rules.limits(replace(STANDARD, min_s=600, max_s=600))
+    fixed = stopping.limits(replace(STANDARD, min_s=600, max_s=600))
     assert fixed.target(600) == 0.005
 
 
@@ -90,12 +90,12 @@ def test_target_is_narrower_early_and_as_configured_at_the_end():
 
 def test_warm_at_the_first_try():
     rates = np.ones((1, 25))
-    assert rules.warm_up(rates[:, :24], LIMITS) == WarmUp("not_yet")
-    assert rules.warm_up(rates, LIMITS) == WarmUp("agreed", 15)
+    assert stopping.warm_up(rates[:, :24], LIMITS) == WarmUp("not_yet")
+    assert stopping.warm_up(rates, LIMITS) == WarmUp("agreed", 15)
 
 
 def test_nothing_measured_yet():
-    assert rules.warm_up(np.empty((2, 0)), LIMITS).state == "not_yet"
+    assert stopping.warm_up(np.empty((2, 0)), LIMITS).state == "not_yet"
 
 
 @pytest.mark.parametrize(("step_at", "w0"), [(5, 15), (6, 20), (10, 20), (12, 25), (31, 45)])
@@ -104,23 +104,23 @@ def test_the_window_begins_after_a_change(step_at, w0):
     rates = np.where(np.arange(200) < step_at, 0.5, 1.0)[None]
     if step_at > 25:  # seen from the start, the old rate is steady as well
         rates = rates * np.where(np.arange(200) < step_at, 1 - 0.02 * np.arange(200), 1.0)
-    assert rules.warm_up(rates, LIMITS) == WarmUp("agreed", w0)
+    assert stopping.warm_up(rates, LIMITS) == WarmUp("agreed", w0)
 
 
 def test_gives_up_at_the_longest_warm_up():
     rates = np.exp(0.01 * np.arange(200))[None]
-    assert rules.warm_up(rates[:, :69], LIMITS).state == "not_yet"
-    assert rules.warm_up(rates[:, :70], LIMITS) == WarmUp("given_up", 60)
+    assert stopping.warm_up(rates[:, :69], LIMITS).state == "not_yet"
+    assert stopping.warm_up(rates[:, :70], LIMITS) == WarmUp("given_up", 60)
 
 
 def test_gives_up_at_once_where_the_windows_do_not_fit():
-    limits = rules.limits(STANDARD, 10.0)
-    assert rules.warm_up(np.empty((1, 0)), limits) == WarmUp("given_up", limits.warmup_max)
+    limits = stopping.limits(STANDARD, 10.0)
+    assert stopping.warm_up(np.empty((1, 0)), limits) == WarmUp("given_up", limits.warmup_max)
 
 
 def test_later_blocks_change_no_earlier_answer():
     rates = noise(0.004, workers=4, seed=3) * (1 - 0.1 * np.exp(-np.arange(200) / 8))
-    answers = [rules.warm_up(rates[:, :k], LIMITS) for k in range(201)]
+    answers = [stopping.warm_up(rates[:, :k], LIMITS) for k in range(201)]
     first = next(a for a in answers if a.state != "not_yet")
     since = answers.index(first)
     assert all(a.state == "not_yet" for a in answers[:since])
@@ -130,45 +130,45 @@ def test_later_blocks_change_no_earlier_answer():
 def test_one_worker_still_warming_keeps_all_waiting():
     rates = noise(0.001, workers=16)
     rates[3] *= 1 - 0.15 * np.exp(-np.arange(200) / 15)
-    alone = rules.warm_up(rates.sum(axis=0)[None], LIMITS)
-    found = rules.warm_up(rates, LIMITS)
+    alone = stopping.warm_up(rates.sum(axis=0)[None], LIMITS)
+    found = stopping.warm_up(rates, LIMITS)
     assert (alone.state, found.state) == ("agreed", "agreed")
     assert found.w0 >= alone.w0 + 20
 
 
 @pytest.mark.parametrize("workers", [8, 64])
 def test_noise_of_single_workers_does_not_hold_up_the_start(workers):
-    found = rules.warm_up(noise(0.01, workers=workers), LIMITS)
+    found = stopping.warm_up(noise(0.01, workers=workers), LIMITS)
     assert found.state == "agreed"
     assert found.w0 <= 25
 
 
 def test_a_dead_stream_never_warms():
-    assert rules.warm_up(np.zeros((1, 200)), LIMITS).state == "given_up"
+    assert stopping.warm_up(np.zeros((1, 200)), LIMITS).state == "given_up"
 
 
 def test_waits_for_the_temperature():
     rates, t = np.ones((2, 200)), np.arange(200.0)
     heat = np.stack((np.full(200, 60.0), 80 - 20 * np.exp(-t / 10)))
-    found = rules.warm_up(rates, LIMITS, heat)
+    found = stopping.warm_up(rates, LIMITS, heat)
     assert (found.state, found.settled) == ("agreed", True)
     assert found.w0 > 15
 
 
 def test_temperature_gives_up_softly():
     rates, t = np.ones((1, 200)), np.arange(200.0)
-    assert rules.warm_up(rates, LIMITS, 40 + 0.2 * t[None]) == WarmUp("agreed", 60, False)
+    assert stopping.warm_up(rates, LIMITS, 40 + 0.2 * t[None]) == WarmUp("agreed", 60, False)
 
 
 def test_a_step_of_the_sensor_between_two_short_windows_is_no_warming():
-    quick = rules.limits(replace(STANDARD, block_s=0.1, look_s=1.0))
+    quick = stopping.limits(replace(STANDARD, block_s=0.1, look_s=1.0))
     heat = np.repeat([[60.0, 61.0]], 40, axis=1)
-    assert rules.warm_up(np.ones((1, 80)), quick, heat).settled is True
+    assert stopping.warm_up(np.ones((1, 80)), quick, heat).settled is True
 
 
 def test_unknown_temperatures_count_for_nothing():
     rates = np.ones((1, 30))
-    assert rules.warm_up(rates, LIMITS, np.full((1, 30), np.nan)) == WarmUp("agreed", 15, None)
+    assert stopping.warm_up(rates, LIMITS, np.full((1, 30), np.nan)) == WarmUp("agreed", 15, None)
 
 
 # --- looks and stop -------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_the_answer_does_not_depend_on_when_the_driver_asks():
     x = noise(0.012, seed=5)[0]
     stop = Stop()
     for k in range(0, 201, 7):
-        stop = rules.stop_rule(stop, x[:k], LIMITS)
+        stop = stopping.stop_rule(stop, x[:k], LIMITS)
     assert stop == ended(x)
     assert stop.looks > 2
 
@@ -228,37 +228,37 @@ def test_a_step_below_one_percent_is_no_step():
 
 def test_a_drift_is_flagged():
     x = noise(0.002)[0] * (1 + 0.008 * np.arange(200) / 120)
-    limits = rules.limits(replace(STANDARD, min_s=110))
+    limits = stopping.limits(replace(STANDARD, min_s=110))
     assert ended(x, limits).last.flags == ("drift",)
 
 
 def test_too_few_blocks_have_no_interval_and_no_detectors():
-    found = rules.look(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]), STANDARD)
+    found = stopping.look(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]), STANDARD)
     assert found.flags == ("few_neff",)
     assert (found.step.z, found.drift.z) == (0, 0)
-    assert ended(np.ones(200), rules.limits(STANDARD, 15.0)).last.flags == ("few_neff",)
+    assert ended(np.ones(200), stopping.limits(STANDARD, 15.0)).last.flags == ("few_neff",)
 
 
 def test_correlated_blocks_are_worth_too_little():
     x = 1 + 1e-4 * np.sin(np.arange(40) / 4)
-    assert rules.look(x, STANDARD).flags == ("few_neff",)
+    assert stopping.look(x, STANDARD).flags == ("few_neff",)
 
 
 def test_a_fixed_length_ends_on_time_and_may_be_stable():
-    limits = rules.limits(replace(STANDARD, min_s=100, max_s=100))
+    limits = stopping.limits(replace(STANDARD, min_s=100, max_s=100))
     found = ended(noise(0.001)[0], limits)
     assert (found.state, found.looks, found.good) == ("time_up", 1, 1)
-    assert rules.verdict(found.last.flags) == "stable"
+    assert stopping.verdict(found.last.flags) == "stable"
 
 
 def test_the_next_look_is_due_when_its_last_block_ends():
-    warm, limits = WarmUp("agreed", 15), rules.limits(STANDARD)
-    first = rules.stop_rule(rules.Stop(), np.ones(30), limits)
-    assert rules.due_s(WarmUp("not_yet"), rules.Stop(), limits) == math.inf
-    assert rules.due_s(warm, rules.Stop(), limits) == 15 + 30
-    assert rules.due_s(warm, first, limits) == 15 + 40
-    slow = rules.limits(STANDARD, 15.0)  # blocks of 60 s
-    assert rules.due_s(WarmUp("agreed", 2), rules.Stop(), slow) == (2 + slow.measure_min) * 60
+    warm, limits = WarmUp("agreed", 15), stopping.limits(STANDARD)
+    first = stopping.stop_rule(stopping.Stop(), np.ones(30), limits)
+    assert stopping.due_s(WarmUp("not_yet"), stopping.Stop(), limits) == math.inf
+    assert stopping.due_s(warm, stopping.Stop(), limits) == 15 + 30
+    assert stopping.due_s(warm, first, limits) == 15 + 40
+    slow = stopping.limits(STANDARD, 15.0)  # blocks of 60 s
+    assert stopping.due_s(WarmUp("agreed", 2), stopping.Stop(), slow) == (2 + slow.measure_min) * 60
 
 
 # --- flags and verdict ----------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_the_next_look_is_due_when_its_last_block_ends():
 
 def test_the_list_of_flags_is_closed():
     groups = {}
-    for name, flag in rules.FLAGS.items():
+    for name, flag in stopping.FLAGS.items():
         groups.setdefault(flag.group, []).append(name)
         assert flag.meaning.endswith(".")
         assert "\n" not in flag.meaning
@@ -285,25 +285,25 @@ def test_the_list_of_flags_is_closed():
         ],
     }
     with pytest.raises(TypeError):
-        rules.FLAGS["new"] = rules.FLAGS["step"]
+        stopping.FLAGS["new"] = stopping.FLAGS["step"]
     with pytest.raises(KeyError):
-        rules.verdict(["stepp"])
+        stopping.verdict(["stepp"])
 
 
-@pytest.mark.parametrize("name", rules.FLAGS)
+@pytest.mark.parametrize("name", stopping.FLAGS)
 def test_verdict_of_each_flag(name):
-    unstable = rules.FLAGS[name].group in ("blocking", "target_missed")
-    assert rules.verdict([name]) == ("unstable" if unstable else "stable")
-    assert rules.verdict([name], "unverified") == ("unstable" if unstable else "unverified")
+    unstable = stopping.FLAGS[name].group in ("blocking", "target_missed")
+    assert stopping.verdict([name]) == ("unstable" if unstable else "stable")
+    assert stopping.verdict([name], "unverified") == ("unstable" if unstable else "unverified")
 
 
 def test_no_flags_is_the_best_verdict():
-    assert rules.verdict([]) == "stable"
-    assert rules.verdict([], "unverified") == "unverified"
+    assert stopping.verdict([]) == "stable"
+    assert stopping.verdict([], "unverified") == "unverified"
 
 
 def test_nothing_known_raises_nothing():
-    assert rules.flags(evidence()) == ()
+    assert stopping.flags(evidence()) == ()
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_nothing_known_raises_nothing():
     ],
 )
 def test_each_piece_of_evidence_raises_its_flag(known, flag):
-    assert rules.flags(evidence(**known)) == (flag,)
+    assert stopping.flags(evidence(**known)) == (flag,)
 
 
 def test_evidence_at_its_threshold_raises_nothing():
@@ -368,11 +368,11 @@ def test_evidence_at_its_threshold_raises_nothing():
         outlier_blocks=0,
         trials=3,
     )
-    assert rules.flags(at) == ()
+    assert stopping.flags(at) == ()
 
 
 def test_flags_come_gravest_first():
-    found = rules.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, clock_skew=1.0))
+    found = stopping.flags(evidence(outlier_blocks=2, throttled_hw_frac=0.5, clock_skew=1.0))
     assert found == ("throttled_hw", "clock_skew", "outliers")
 
 
@@ -386,21 +386,23 @@ def test_evidence_is_read_from_the_columns_of_the_row():
         "steal_frac": 0.3,
         "nice": 5,
     }
-    of_core = rules.evidence(known.warm, known.last, 3, columns, "cpu")
-    assert set(rules.flags(of_core)) == {
+    of_core = stopping.evidence(known.warm, known.last, 3, columns, "cpu")
+    assert set(stopping.flags(of_core)) == {
         *("throttled_thermal", "clock_low", "foreign_load", "node_load", "steal"),
         "lowered_priority",
     }
-    of_gpu = rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu"))
+    of_gpu = stopping.flags(stopping.evidence(known.warm, known.last, 3, columns, "gpu"))
     assert set(of_gpu) == {"throttled_thermal", "clock_low", "lowered_priority"}
-    assert rules.flags(rules.evidence(known.warm, known.last, 3, {}, "cpu")) == ()
+    assert stopping.flags(stopping.evidence(known.warm, known.last, 3, {}, "cpu")) == ()
 
 
 def test_wrong_outputs_are_told_by_the_rows_own_fidelity():
     known = evidence()
     for sqnr_db, raised in ((-11.0, ("wrong_outputs",)), (22.4, ()), (None, ())):
         columns = {"fidelity_sqnr_db": sqnr_db}
-        assert rules.flags(rules.evidence(known.warm, known.last, 3, columns, "gpu")) == raised
+        assert (
+            stopping.flags(stopping.evidence(known.warm, known.last, 3, columns, "gpu")) == raised
+        )
 
 
 def test_the_loops_own_cost_counts_against_the_time_of_a_batch():
@@ -411,9 +413,9 @@ def test_the_loops_own_cost_counts_against_the_time_of_a_batch():
         "items": 800,
         "batches": 100,
     }
-    found = rules.evidence(known.warm, known.last, 3, columns, "cpu")
+    found = stopping.evidence(known.warm, known.last, 3, columns, "cpu")
     assert found.harness_frac == pytest.approx(0.012)  # 2 us of 167 us
-    assert rules.flags(found) == ("harness_cost",)
+    assert stopping.flags(found) == ("harness_cost",)
 
 
 def test_the_slower_copy_and_the_submission_count_against_the_time_to_compute():
@@ -424,73 +426,73 @@ def test_the_slower_copy_and_the_submission_count_against_the_time_to_compute():
         "compute_ms_median": 1.0,
         "d2h_ms_median": 0.1,
     }
-    found = rules.evidence(known.warm, known.last, 3, columns, "gpu")
+    found = stopping.evidence(known.warm, known.last, 3, columns, "gpu")
     assert (found.enqueue_frac, found.copy_frac) == (0.9, 1.2)
-    assert set(rules.flags(found)) == {"enqueue_bound", "copy_bound"}
+    assert set(stopping.flags(found)) == {"enqueue_bound", "copy_bound"}
     without_clock = {"enqueue_ms_median": 0.9}
-    assert rules.evidence(known.warm, known.last, 3, without_clock, "cpu").enqueue_frac is None
+    assert stopping.evidence(known.warm, known.last, 3, without_clock, "cpu").enqueue_frac is None
 
 
 # --- advice ---------------------------------------------------------------------------------------
 
 
 def test_a_stable_row_needs_no_advice():
-    assert rules.advice(["outliers"], evidence(), LIMITS) is None
+    assert stopping.advice(["outliers"], evidence(), LIMITS) is None
 
 
 def test_a_demo_row_is_sent_to_the_standard_preset():
-    demo = rules.limits(replace(STANDARD, verdict_best="unverified"))
-    assert "preset=standard" in rules.advice([], evidence(), demo)
+    demo = stopping.limits(replace(STANDARD, verdict_best="unverified"))
+    assert "preset=standard" in stopping.advice([], evidence(), demo)
 
 
 def test_a_wide_interval_is_told_how_much_longer():
-    last = rules.look(noise(0.04, 120)[0], STANDARD)
+    last = stopping.look(noise(0.04, 120)[0], STANDARD)
     times = (last.interval.relative / 0.005) ** 2
     assert 1.5 < times < 4
-    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    words = stopping.advice(last.flags, evidence(last=last), LIMITS)
     assert f"measure {times:.1f} times longer" in words
     seconds = int(words.split("measure.max_s=")[1].rstrip(")."))
     assert seconds == math.ceil(times * 120 / 10) * 10
 
 
 def test_advice_for_a_slow_point_is_in_configured_seconds():
-    last = rules.look(noise(0.04, 120)[0], STANDARD)
+    last = stopping.look(noise(0.04, 120)[0], STANDARD)
     words = [
-        rules.advice(last.flags, evidence(last=last), rules.limits(STANDARD, batch_s))
+        stopping.advice(last.flags, evidence(last=last), stopping.limits(STANDARD, batch_s))
         for batch_s in (0.01, 0.5)
     ]
     assert words[0] == words[1]
 
 
 def test_hopeless_noise_is_not_told_to_wait():
-    last = rules.look(noise(0.5, 120)[0], STANDARD)
-    assert "other load" in rules.advice(last.flags, evidence(last=last), LIMITS)
+    last = stopping.look(noise(0.5, 120)[0], STANDARD)
+    assert "other load" in stopping.advice(last.flags, evidence(last=last), LIMITS)
 
 
 def test_too_few_blocks_are_told_so():
-    last = rules.look(np.ones(9), STANDARD)
-    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    last = stopping.look(np.ones(9), STANDARD)
+    words = stopping.advice(last.flags, evidence(last=last), LIMITS)
     assert "The window has 9 blocks and an interval needs 10" in words
 
 
 def test_a_step_is_placed_in_time():
     x = noise(0.001, 120)[0]
     x[31:] *= 0.98
-    last = rules.look(x, STANDARD)
-    words = rules.advice(last.flags, evidence(last=last), LIMITS)
+    last = stopping.look(x, STANDARD)
+    words = stopping.advice(last.flags, evidence(last=last), LIMITS)
     assert "-2.0%" in words
     assert "31 s" in words
 
 
 def test_throttling_tells_its_share():
     known = evidence(throttled_thermal_frac=0.41)
-    assert "41%" in rules.advice(rules.flags(known), known, LIMITS)
+    assert "41%" in stopping.advice(stopping.flags(known), known, LIMITS)
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, f in rules.FLAGS.items() if f.group in ("blocking", "target_missed")]
+    "name", [n for n, f in stopping.FLAGS.items() if f.group in ("blocking", "target_missed")]
 )
 def test_every_grave_flag_has_one_sentence_of_advice(name):
-    words = rules.advice([name], evidence(), LIMITS)
+    words = stopping.advice([name], evidence(), LIMITS)
     assert words.endswith(".")
     assert "\n" not in words

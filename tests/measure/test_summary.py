@@ -9,7 +9,7 @@ from raybench.errors import EngineFailure
 from raybench.measure.stream import Trace
 from raybench.measure.summary import Summary, summarise
 from raybench.results.store import build
-from raybench.statistics import percentile_least
+from raybench.stats.intervals import percentile_least
 
 S, MS = 1_000_000_000, 1_000_000
 

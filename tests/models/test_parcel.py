@@ -3,8 +3,8 @@ import onnx
 import pytest
 from tiny_graphs import tiny_conv
 
+from raybench.cluster import file_transfer as parcels
 from raybench.experiment import ModelSettings
-from raybench.models import parcel as parcels
 from raybench.models.source import identity
 
 

@@ -14,7 +14,7 @@ from raybench.models import zoo
 from raybench.models.batches import BatchPool
 from raybench.models.builder import Weight
 from raybench.models.prepare import prepare
-from raybench.models.skeleton import skeleton
+from raybench.models.shape_inference import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from rows import LOST, folder
 
-from raybench.report.report import report
+from raybench.report.build import report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -3,10 +3,10 @@ import io
 import pytest
 from rich.console import Console
 
+from raybench.cli.progress import LiveLine, duration, ending, node_lines
 from raybench.experiment import MeasureSettings, ModelSettings, Point
-from raybench.measure.watch import Glance, Pulse
-from raybench.report.progress import LiveLine, duration, ending, node_lines
-from raybench.schedule import Plan, Step
+from raybench.measure.progress import Glance, Pulse
+from raybench.planning.plan import Plan, Step
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rows import LOST, folder, study_folder
 
-from raybench.cli import main
-from raybench.report.report import report
+from raybench.cli.main import main
+from raybench.report.build import report
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 SECTIONS = ["Verdicts", "Key table", "Scaling", "Precision", "Batch", "Devices", "Evidence",

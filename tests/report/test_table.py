@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raybench.analysis.scaling import scaling
-from raybench.report.table import print_table
+from raybench.report.terminal.table import print_table
 from raybench.results.store import build
 
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -10,9 +10,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 import raybench
-from raybench import cli
+from raybench.cli import main
+from raybench.cli.compare import Side, parse
 from raybench.errors import ResultsError
-from raybench.gate import Side, parse
 from raybench.results.load import compact
 from raybench.results.store import Store
 
@@ -148,12 +148,12 @@ def test_a_report_of_a_bucket_is_written_here_and_sides_are_compared_where_they_
     write(store.start_run({}), "p1")
     monkeypatch.chdir(tmp_path)
     region = f"{root}?region=us-east-1"
-    assert cli.main(["report", region, "title=From a store"]) == 0
+    assert main.main(["report", region, "title=From a store"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert "From a store" in (tmp_path / "report" / "report.html").read_text()
-    assert cli.main(["report", root, f"out={root}/report"]) == 2
+    assert main.main(["report", root, f"out={root}/report"]) == 2
     assert "is no folder of this machine" in capsys.readouterr().err
-    assert cli.main(["compare", root, region]) == 0
+    assert main.main(["compare", root, region]) == 0
 
 
 def test_an_address_with_options_is_no_filter():

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from raybench.report.captions import CUT
 from raybench.report.figures.style import WIDTH_IN
-from raybench.report.numbers import short
+from raybench.report.formatting import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from raybench.report.captions import caption, shown
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
+from raybench.report.formatting import ratio
 from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined, word
-from raybench.report.numbers import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.generation import Generation, Side
+    from raybench.analysis.devices import Generation, Side
     from raybench.report.document import Figure
 
 Panel = tuple[str, dict[str, list["Side"]]]

@@ -8,8 +8,8 @@ from raybench.report.captions import told
 from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import percent
 from raybench.report.figures.svg import finish
+from raybench.report.formatting import TIMES, number
 from raybench.report.labels import Naming
-from raybench.report.numbers import TIMES, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

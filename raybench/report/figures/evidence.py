@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.report import marks as told
+from raybench.report import symbols as told
 from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import plain
 from raybench.report.figures.svg import finish
@@ -12,7 +12,7 @@ from raybench.report.figures.svg import finish
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.evidence import Floats, Trace
+    from raybench.analysis.timeline import Floats, Trace
     from raybench.report.document import Figure
 
 _GAUGES = {

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from raybench.report.captions import CUT
 from raybench.report.figures.axes import categories, rates
 from raybench.report.figures.style import INK, MUTED, PAPER, WIDTH_IN, shortened
-from raybench.report.marks import CARET, WORDS
+from raybench.report.symbols import CARET, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from raybench.report.captions import CUT, caption, shown
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
+from raybench.report.formatting import ratio
 from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined
-from raybench.report.numbers import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,9 +17,9 @@ from raybench.report.labels import ABREAST, abreast, panels
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from raybench.analysis.law import Law
-    from raybench.analysis.points import Series
+    from raybench.analysis.cells import Series
     from raybench.analysis.scaling import Curve, Entry, Scaling
+    from raybench.analysis.scaling_law import Law
     from raybench.report.document import Figure
     from raybench.report.labels import Panel
 

@@ -9,13 +9,13 @@ from raybench.report.captions import told
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.numbers import TIMES, short
+from raybench.report.formatting import TIMES, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.paper import Bar, Paper
-    from raybench.analysis.paper import Figure as Study
+    from raybench.analysis.study2017.figures import Bar, Paper
+    from raybench.analysis.study2017.figures import Figure as Study
     from raybench.report.document import Figure
 
 _SOURCE = (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.batch import Ladder
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
 

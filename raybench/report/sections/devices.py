@@ -8,16 +8,16 @@ from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures import devices as side_figures
 from raybench.report.figures import efficiency as share_figures
+from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
-from raybench.report.numbers import TIMES
 from raybench.report.sections.sentences import missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from raybench.analysis.devices import Generation
     from raybench.analysis.efficiency import Use
-    from raybench.analysis.generation import Generation
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
 

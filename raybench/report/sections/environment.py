@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.report import columns
 from raybench.report.document import Section
-from raybench.report.numbers import number
+from raybench.report.formatting import number
 from raybench.report.sections.sentences import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
 
 _HIDDEN = ("run_id", "environment_id", "schema_version", "node_id", "topology_json", "gpu_uuid")
 

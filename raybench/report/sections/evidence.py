@@ -8,17 +8,17 @@ from raybench.analysis.scaling import BETWEEN
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.evidence import figure
+from raybench.report.formatting import number
 from raybench.report.labels import Naming, counted, joined
-from raybench.report.numbers import number
 from raybench.report.sections.sentences import missing
 from raybench.report.sparkline import sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.evidence import Trace
     from raybench.analysis.scaling import Entry
-    from raybench.report.answers import Answers
+    from raybench.analysis.timeline import Trace
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
     Pair = tuple[Entry, Sequence[Trace]]

@@ -15,7 +15,7 @@ from raybench.report.document import Paragraph, Section
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part
 
     Row = Mapping[str, Any]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from raybench.report import columns
 from raybench.report.document import Section
+from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
-from raybench.report.numbers import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from raybench.analysis.scaling import Entry
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Table
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures.precision import figures
+from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
-from raybench.report.numbers import TIMES
 from raybench.report.sections.sentences import missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.precision import Gain
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures.scaling import figures
+from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
-from raybench.report.numbers import TIMES
 from raybench.report.sections.sentences import gaps, marked, missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from raybench.analysis.scaling import Curve, Entry
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
 

@@ -12,8 +12,8 @@ from raybench.report.sections.sentences import marked, missing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.paper import Finding
-    from raybench.report.answers import Answers
+    from raybench.analysis.study2017.figures import Finding
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table, Tone
 
 TONES: dict[str, Tone] = {"reproduced": "good", "not reproduced": "bad"}

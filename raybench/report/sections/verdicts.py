@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
+from raybench.report.formatting import ratio
 from raybench.report.labels import Naming, counted, joined
-from raybench.report.marks import counted as told
-from raybench.report.numbers import ratio
 from raybench.report.sections.sentences import marked
 from raybench.report.sections.study import TONES
+from raybench.report.symbols import counted as told
 from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from raybench.analysis.scaling import Entry
-    from raybench.report.answers import Answers
+    from raybench.report.analyses import Answers
     from raybench.report.document import Part, Tone
 
 T = TypeVar("T")

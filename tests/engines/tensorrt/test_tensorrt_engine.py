@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, FakeLean, FakeTrt
 
-from raybench.engines import contract
+from raybench.cluster import file_transfer as parcels
+from raybench.engines import conformance
 from raybench.engines.tensorrt import library
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import MOST_GRAPHS, rotation, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine.devices import Device
-from raybench.models import parcel as parcels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_streams_without_a_race_and_computes_every_batch(
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_keeps_the_contract(trt: FakeTrt, make_load: Make, mode: dict[str, Any]) -> None:
     load = make_load(**mode)
-    contract.check(TensorRTEngine, load, {"y": expected(load, 0)})
+    conformance.check(TensorRTEngine, load, {"y": expected(load, 0)})
 
 
 def test_the_fake_notices_a_race(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:

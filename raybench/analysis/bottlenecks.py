@@ -1,0 +1,135 @@
+"""Bound: what holds a point back, as far as its flags and its telemetry tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from raybench.analysis.baselines import Slowest
+    from raybench.analysis.cells import Cell
+
+BOUNDS = ("host", "copies", "power", "heat", "hardware", "slow_device", "neighbours")
+"""What can hold a point back, the likeliest cause of poor scaling first."""
+
+
+_OTHERS = {
+    "foreign_process": "another process used the device",
+    "foreign_load": "others used the workers' own cores",
+    "steal": "other virtual machines took the workers' cores",
+}
+_TELLING = frozenset(
+    {
+        "host_bound", "enqueue_bound", "throttled_power", "throttled_thermal", "throttled_hw",
+        "imbalance", *_OTHERS,
+    }
+)  # fmt: skip
+"""Flags that tell of a bound."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Something that holds a point back, and what tells so.
+
+    Attributes:
+        what: of `BOUNDS`.
+        evidence: one sentence with the figures.
+    """
+
+    what: str
+    workers: int
+    evidence: str
+
+
+def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Bound, ...]:
+    """All that holds a cell back.
+
+    Args:
+        cell: with a number.
+        base: the same series at its smallest number of workers; its clock is the reference.
+        slowest: the worker that was behind the others.
+    """
+    copies = _copies(cell)
+    if copies is None and _TELLING.isdisjoint(cell.flags):
+        return ()
+    found = {
+        "host": _host(cell),
+        "copies": copies,
+        "power": _throttled(
+            cell, base, "throttled_power", "throttle_power_frac", "the power limit"
+        ),
+        "heat": _throttled(cell, base, "throttled_thermal", "throttle_thermal_frac", "heat"),
+        "hardware": _throttled(cell, base, "throttled_hw", "throttle_hw_frac", "a hardware brake"),
+        "slow_device": _slow(cell, slowest),
+        "neighbours": _neighbours(cell),
+    }
+    workers = cell.workers or 1
+    return tuple(Bound(what, workers, text) for what, text in found.items() if text is not None)
+
+
+def _host(cell: Cell) -> str | None:
+    if not {"host_bound", "enqueue_bound"} & set(cell.flags):
+        return None
+    idle, submit, compute = (
+        cell.get(name) for name in ("host_idle_frac", "enqueue_ms_median", "compute_ms_median")
+    )
+    told = [
+        None
+        if idle is None
+        else f"the device had nothing to do for {100 * idle:.0f} % of the time",
+        None
+        if submit is None or compute is None
+        else f"submitting a batch took {submit:.3g} ms, computing it {compute:.3g} ms",
+    ]
+    return _sentence(told, "the device waited for the host")
+
+
+def _copies(cell: Cell) -> str | None:
+    """Copies overlap with compute and with each other: the longest of the three bounds."""
+    get = cell.typical.get
+    compute, copy_in, copy_out = map(get, ("compute_ms_median", "h2d_ms_median", "d2h_ms_median"))
+    flagged = "copy_bound" in cell.flags
+    ms = max(copy_in or 0.0, copy_out or 0.0)
+    if compute is None or not ms:
+        return _sentence([], "the device waited for copies") if flagged else None
+    if not flagged and ms <= compute:
+        return None
+    way = "in" if ms == copy_in else "out"
+    return f"Copying a batch {way} took {ms:.3g} ms, computing it {compute:.3g} ms."
+
+
+def _throttled(cell: Cell, base: Cell | None, flag: str, column: str, what: str) -> str | None:
+    if flag not in cell.flags:
+        return None
+    part = cell.get(column)
+    told = [None if part is None else f"{what} held the clock in {100 * part:.0f} % of samples"]
+    clock = cell.get("sm_clock_mhz_mean")
+    alone = base.get("sm_clock_mhz_mean") if base is not None and base is not cell else None
+    if clock is not None and alone:
+        told.append(
+            f"the clock was {clock:.0f} MHz, {100 * clock / alone:.0f} % of that of {base.workers if base else 1}"
+        )
+    return _sentence(told, f"{what} held the clock")
+
+
+def _slow(cell: Cell, slowest: Slowest | None) -> str | None:
+    if "imbalance" not in cell.flags:
+        return None
+    apart = cell.get("imbalance")
+    told = [
+        None if apart is None else f"the fastest worker beat the slowest by {100 * apart:.1f} %",
+        None
+        if slowest is None
+        else f"the slowest was {slowest.name} at {100 * slowest.share:.1f} % of the mean",
+    ]
+    return _sentence(told, "one worker was slower than the others")
+
+
+def _neighbours(cell: Cell) -> str | None:
+    told: list[str | None] = [text for flag, text in _OTHERS.items() if flag in cell.flags]
+    return _sentence(told, "") if told else None
+
+
+def _sentence(told: list[str | None], otherwise: str) -> str:
+    text = "; ".join(part for part in told if part is not None) or otherwise
+    return text[0].upper() + text[1:] + "."

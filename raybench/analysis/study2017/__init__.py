@@ -1,0 +1,1 @@
+"""The 2017 study of TensorRT on Tesla P40 beside measured rows."""

@@ -1,0 +1,1 @@
+"""The command line: words become one call, results become text."""

@@ -1,0 +1,1 @@
+"""Every trial of the plan is run; a failure becomes a row."""

@@ -1,0 +1,104 @@
+"""Answers: everything that the analysis says of a source, asked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from raybench.analysis.batch import Batch, batch
+from raybench.analysis.cells import SERIES
+from raybench.analysis.devices import Generation, generation
+from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.precision import Precision, precision
+from raybench.analysis.scaling import Scaling, scaling
+from raybench.analysis.study2017.figures import Paper, paper
+from raybench.analysis.timeline import Trace, traces
+from raybench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from raybench.analysis.timeline import Key
+    from raybench.results.folders import Source
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the reader wants to know beyond the usual.
+
+    Attributes:
+        mode: weak or strong scaling.
+        by: factor that differs between devices that stand side by side.
+        base: its value that the others are held against; None takes the slowest.
+        usd_per_device_hour: price of one device; None uses what the rows say.
+    """
+
+    mode: str = "weak"
+    by: str = "device"
+    base: str | None = None
+    usd_per_device_hour: float | None = None
+
+
+def question(options: Mapping[str, str]) -> Question:
+    """The question of some words of the command line.
+
+    Raises:
+        ConfigError: an option that does not exist, or a value that it cannot have.
+    """
+    known = {"by": "by", "base": "base", "scaling.mode": "mode",
+             "usd_per_device_hour": "usd_per_device_hour"}  # fmt: skip
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(
+                f"report knows no {name!r}. {nearest(name, [*known, 'out', 'title'])}"
+            )
+        given[known[name]] = value
+    if given.get("mode", "weak") not in ("weak", "strong"):
+        raise ConfigError(f"scaling.mode {given['mode']!r} is neither weak nor strong.")
+    if "by" in given and given["by"] not in SERIES:
+        raise ConfigError(
+            f"by={given['by']} is no factor of a series. {nearest(given['by'], SERIES)}"
+        )
+    if "usd_per_device_hour" in given:
+        given["usd_per_device_hour"] = _price(given["usd_per_device_hour"])
+    return Question(**given)
+
+
+def _price(value: str) -> float:
+    try:
+        price = float(value)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < float("inf"):
+        raise ConfigError(f"usd_per_device_hour {value!r} is no price. Write a number above 0.")
+    return price
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer a section."""
+
+    source: Source
+    scaling: Scaling
+    precision: Precision
+    batch: Batch
+    generation: Generation
+    efficiency: Efficiency
+    paper: Paper
+    traces: dict[Key, tuple[Trace, ...]]
+
+
+def ask(source: Source, question: Question) -> Answers:
+    """All answers."""
+    trials = source.trials
+    return Answers(
+        source=source,
+        scaling=scaling(trials, source.workers, mode=question.mode),
+        precision=precision(trials),
+        batch=batch(trials),
+        generation=generation(trials, question.by, question.base),
+        efficiency=efficiency(trials, question.usd_per_device_hour),
+        paper=paper(trials),
+        traces=traces(source.blocks),
+    )

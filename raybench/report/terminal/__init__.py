@@ -1,0 +1,1 @@
+"""Tables printed on a terminal; the only door to rich."""

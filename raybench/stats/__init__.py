@@ -1,0 +1,1 @@
+"""Statistics over numpy arrays: intervals, trends, ratios and the scaling law."""
