@@ -1,6 +1,6 @@
 """How large a gang the driver can lead: many simulated workers on the nodes of one machine.
 
-Starts a Ray cluster of its own and measures two points on all of its told GPUs: the first starts
+Starts a Ray cluster of its own and measures two points on all of its declared GPUs: the first starts
 all processes (on 2 cores that is bound by the CPU), the second finds them there
 (cluster.processes=kept). Prints how long each gang took to start, how far apart its workers began,
 and what a look costs the driver. Promise: start under 30 s warm, 5 ms of the driver's time a worker

@@ -280,7 +280,7 @@ def job_nvml(bench: Bench, job: Row) -> Iterator[Row]:
         for turn in range(job["turns"]):
             order = job["hz"] if turn % 2 else job["hz"][::-1]
             for hz in order:
-                telemetry = nvml.Telemetry(bench.device.uuid, 1 / hz) if hz else None
+                telemetry = nvml.GpuTelemetry(bench.device.uuid, 1 / hz) if hz else None
                 if telemetry:
                     telemetry.start()
                 done = stream(engine, case, job["seconds"]).done_ns
@@ -306,7 +306,7 @@ def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
     base: Row = {"status": "ok", **_facts(case)}
     with bench.loaded(case) as (engine, _):
         time.sleep(job["idle_s"])
-        telemetry = nvml.Telemetry(bench.device.uuid)
+        telemetry = nvml.GpuTelemetry(bench.device.uuid)
         telemetry.start()
         trace = stream(engine, case, job["long_s"])
         half_ns = trace.start_ns + int(job["warm_s"] * 1e9)

@@ -17,6 +17,7 @@ import onnx
 from hosts import HEAD, ROOT, Hosts, missing, two_hosts
 
 import raybench
+from raybench.machine.devices import declared_gpu
 
 sys.path.append(str(ROOT / "tests" / "models"))
 from tiny_graphs import tiny_conv
@@ -158,10 +159,12 @@ def generations(scene: Scene) -> None:
         f"cluster.address={scene.hosts.address}", *QUICK,
     )  # fmt: skip
     found = {(row["device"], row["precision"]) for row in scene.rows("generations")}
-    expected = {(f"told {name}", p) for name in ("A100", "H100") for p in ("fp32", "int8")}
+    expected = {(declared_gpu(name), p) for name in ("A100", "H100") for p in ("fp32", "int8")}
     expect(found == expected, f"{found}")
     hosts = {(w["device"], w["hostname"]) for w in scene.rows("generations", "workers")}
-    expect(hosts == {("told A100", "host-a"), ("told H100", "host-b")}, f"{hosts}")
+    expect(
+        hosts == {(declared_gpu("A100"), "host-a"), (declared_gpu("H100"), "host-b")}, f"{hosts}"
+    )
 
 
 def refusals(scene: Scene) -> None:

@@ -138,8 +138,8 @@ class Worker:
         self._batches: BatchPool | None = None
         self._stream: Stream | None = None
         self._device: Device | None = None
-        self._gpu = nvml.Telemetry(None)
-        self._host = host.Telemetry()
+        self._gpu = nvml.GpuTelemetry(None)
+        self._host = host.HostTelemetry()
         self._cut = _Cut()
         self._start_ns = 0
         self._block_ns = 0
@@ -168,7 +168,7 @@ class Worker:
         load = self._load(point, engine_class, rank, seat, seed)
         device, model = load.device, load.model
         self._device, self._batches = device, load.batches
-        self._gpu = nvml.Telemetry(device.uuid)
+        self._gpu = nvml.GpuTelemetry(device.uuid)
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)

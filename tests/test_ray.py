@@ -277,6 +277,6 @@ def test_doctor_prints_a_table_of_the_nodes_and_what_is_in_the_way(cluster):
     assert of_cluster(console, cluster, cluster.facts) == 0
     text = console.export_text()
     assert platform.node() in text
-    assert "4 x told GPU" in text
+    assert "4 x declared GPU" in text
     assert "openvino, onnxruntime" in text or "onnxruntime, openvino" in text
     assert ray.__version__ in text

@@ -14,6 +14,7 @@ from raybench.config.compose import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError
 from raybench.machine import devices, nvml
+from raybench.report.labels import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,8 +79,8 @@ def _of_machine(console: Console) -> int:
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(registry.get(name).device_kinds)
         line(f"engine {name}", reason or f"ready, on {kinds}")
-    for finding in facts["hindrances"]:
-        line("mind", f"{finding.what}. Look: {finding.mend}")
+    for finding in facts["system_issues"]:
+        line("mind", f"{finding.what}. Look: {finding.fix}")
     if len(cores) < 2:
         line("mind", "with one core, Ray and the driver share it with the worker.")
     return 0 if able else 1
@@ -96,9 +97,9 @@ def of_cluster(
     for line in sessions.differences(facts):
         console.print(f"differ   {line}", markup=False, soft_wrap=True)
     for node in facts:
-        for finding in node["hindrances"]:
+        for finding in node["system_issues"]:
             console.print(f"mind     {node['hostname']}: {finding.what}", markup=False)
-            console.print(f"         {finding.mend}", markup=False, soft_wrap=True)
+            console.print(f"         {finding.fix}", markup=False, soft_wrap=True)
     for line in sessions.taken(session):
         console.print(f"mind     {line}", markup=False)
         console.print("         ray list actors --filter state=ALIVE --detail", markup=False)
@@ -117,7 +118,7 @@ def _table(session: sessions.Session, facts: Sequence[Mapping[str, Any]]) -> Tab
 
 
 def _devices(facts: Mapping[str, Any]) -> str:
-    names = [f"{count} x {name}" for name, count in facts["devices"].items() if count]
+    names = [f"{count} x {device_name(name)}" for name, count in facts["devices"].items() if count]
     return "\n".join(names) or "none"
 
 

@@ -126,7 +126,7 @@ def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     return [sessions.here(request.devices)]
 
 
-_OF_RUN = ("devices", "gpus", "offers", "missing", "hindrances")
+_OF_RUN = ("devices", "gpus", "offers", "missing", "system_issues")
 """Facts that decide and are not stored as they are."""
 
 

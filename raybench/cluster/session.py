@@ -271,12 +271,12 @@ def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str
 
     `devices` counts them by product name and `offers` by kind; `gpus` holds what the driver tells
     of each GPU; the driver's own facts are the machine's too. `missing` says why an engine cannot
-    run here, None where it can; `hindrances` what is in the way of a fair measurement.
+    run here, None where it can; `system_issues` what is in the way of a fair measurement.
     """
     held = {devices.cpu_name(): counted.get("cpu", 0)}
     gpus = nvml.inventory()
     if counted.get("gpu", 0):
-        held[gpus[0].name if gpus else devices.told_gpu(accelerator)] = counted["gpu"]
+        held[gpus[0].name if gpus else devices.declared_gpu(accelerator)] = counted["gpu"]
     told = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in gpus]
     driver = {name: told[0].get(name) for name in environment.DRIVER} if told else {}
     return {
@@ -285,7 +285,7 @@ def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str
         "devices": held,
         "offers": dict(counted),
         "gpus": told,
-        "hindrances": checks.hindrances(told),
+        "system_issues": checks.system_issues(told),
         "missing": {name: registry.get(name).unavailable() for name in registry.names()},
     }
 

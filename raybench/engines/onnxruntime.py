@@ -211,7 +211,7 @@ def _on_gpu(array: np.ndarray[Any, Any]) -> Any:
 def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
     import onnxruntime as ort
 
-    if device.told:
+    if device.declared:
         return (
             "The cluster was told of this GPU, but no NVIDIA driver confirms it. "
             "Start the worker where nvidia-smi lists it, or use engine=simulated."

@@ -68,7 +68,7 @@ class SimulatedSettings:
 
 
 @dataclass(frozen=True)
-class Law:
+class TimingModel:
     """Time and memory of a batch: `overhead_ms + items * item_us / 1000`, `items * item_mib`."""
 
     overhead_ms: float
@@ -76,14 +76,14 @@ class Law:
     item_mib: float = 1.0
 
 
-P40_INT8 = {"alexnet": Law(1.170, 53.93, 2.0), "googlenet": Law(1.520, 143.7, 8.0)}
-P40_FP32 = {"alexnet": Law(1.170, 183.2, 4.0), "googlenet": Law(1.520, 439.6, 16.0)}
-M40_FP32 = {"alexnet": Law(1.170, 303.4, 4.0), "googlenet": Law(1.520, 679.7, 16.0)}
-PROFILES: dict[str, dict[str, dict[str, Law]]] = {
+P40_INT8 = {"alexnet": TimingModel(1.170, 53.93, 2.0), "googlenet": TimingModel(1.520, 143.7, 8.0)}
+P40_FP32 = {"alexnet": TimingModel(1.170, 183.2, 4.0), "googlenet": TimingModel(1.520, 439.6, 16.0)}
+M40_FP32 = {"alexnet": TimingModel(1.170, 303.4, 4.0), "googlenet": TimingModel(1.520, 679.7, 16.0)}
+PROFILES: dict[str, dict[str, dict[str, TimingModel]]] = {
     "p40": {"int8": P40_INT8, "fp32": P40_FP32},
     "m40": {"fp32": M40_FP32},
 }
-"""The 2017 study as laws. int8: least squares on relative error over Figure 6, which each law meets
+"""The 2017 study as laws. int8: least squares on relative error over Figure 6, which each timing meets
 within 4.1 %. fp32: one figure, at batch 128, is known; the overhead of int8 is kept and the rest
 is the item's. Memory per item is chosen, not known: GoogLeNet ends above batch 2048 on 24 GB and
 AlexNet does not, as in Figure 6."""
@@ -122,17 +122,19 @@ class SimulatedEngine:
 
     def __init__(self, load: Load) -> None:
         options: SimulatedSettings = load.options
-        law, memory_gib = _law(options, load)
+        timing, memory_gib = _timing_model(options, load)
         batch_size = load.batches.batch_size
         memory = min(int(memory_gib * 2**30), load.memory_limit_bytes or 2**63)
-        needed = int(batch_size * law.item_mib * 2**20)
+        needed = int(batch_size * timing.item_mib * 2**20)
         if needed > memory:
             raise OutOfMemory("load", needed, f"the simulated device has {memory / 2**20:.0f} MiB")
         time.sleep(options.load_s)
         self._options = options
         entropy = int.from_bytes(np.random.SeedSequence().generate_state(1).tobytes(), "little")
         trial = np.random.default_rng(entropy).standard_normal() * options.trial_noise
-        self._mean_ns = (law.overhead_ms * 1e6 + batch_size * law.item_us * 1e3) * math.exp(trial)
+        self._mean_ns = (timing.overhead_ms * 1e6 + batch_size * timing.item_us * 1e3) * math.exp(
+            trial
+        )
         if load.rank == options.slow_worker:
             self._mean_ns /= 1 - options.slow_drop
         self._noise = np.random.default_rng([options.seed, load.rank, entropy % 2**31])
@@ -190,10 +192,12 @@ class SimulatedEngine:
         """Nothing is held."""
 
 
-def _law(options: SimulatedSettings, load: Load) -> tuple[Law, float]:
-    """The law and memory of the profile for this model and precision."""
+def _timing_model(options: SimulatedSettings, load: Load) -> tuple[TimingModel, float]:
+    """The timing and memory of the profile for this model and precision."""
     if options.profile == "custom":
-        return Law(options.overhead_ms, options.item_us, options.item_mib), options.memory_gib
+        return TimingModel(
+            options.overhead_ms, options.item_us, options.item_mib
+        ), options.memory_gib
     series = PROFILES[options.profile].get(load.model.precision, {})
     if load.model.name not in series:
         raise Unsupported(

@@ -1,4 +1,4 @@
-"""Hindrance: what on this machine would make a measurement less fair, and the command that mends it."""
+"""Machine settings that bias measurements, and the command that fixes each."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ POWER_SHARE = 0.99
 
 
 @dataclass(frozen=True)
-class Hindrance:
-    """One finding.
+class SystemIssue:
+    """A machine setting that biases measurements.
 
     Attributes:
-        what: in words, without the machine's name.
-        mend: a command for that machine.
+        what: a clause that does not name the machine.
+        fix: a command to run on that machine.
     """
 
     what: str
-    mend: str
+    fix: str
 
 
-def hindrances(
+def system_issues(
     gpus: Sequence[Mapping[str, Any]],
     *,
     nice: int | None = None,
     load: float | None = None,
     governors: Sequence[str] | None = None,
     processes: Callable[[str], tuple[int, ...] | None] = nvml.compute_processes,
-) -> list[Hindrance]:
+) -> list[SystemIssue]:
     """What is found here.
 
     Args:
@@ -56,20 +56,20 @@ def hindrances(
     return [*found, *(finding for gpu in gpus for finding in _of_gpu(gpu, processes))]
 
 
-def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[Hindrance]:
+def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[SystemIssue]:
     if nice > 0:
-        yield Hindrance(
+        yield SystemIssue(
             f"workers have niceness {nice} and yield to everything else",
             """ray start --head --system-config='{"worker_niceness": 0}'  (or renice this shell)""",
         )
     if load > LOAD:
-        yield Hindrance(
+        yield SystemIssue(
             f"something else is running (load average {load:.1f})",
             "ps -eo pid,user,pcpu,etime,comm --sort=-pcpu | head",
         )
     slow = sorted(set(governors) - {"performance"})
     if slow:
-        yield Hindrance(
+        yield SystemIssue(
             f"CPU clocks follow the governor {', '.join(slow)}",
             "sudo cpupower frequency-set -g performance",
         )
@@ -77,28 +77,28 @@ def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[Hindr
 
 def _of_gpu(
     gpu: Mapping[str, Any], processes: Callable[[str], tuple[int, ...] | None]
-) -> Iterator[Hindrance]:
+) -> Iterator[SystemIssue]:
     index, uuid = gpu.get("device_index"), str(gpu.get("gpu_uuid"))
     others = processes(uuid)
     if others:
-        yield Hindrance(
+        yield SystemIssue(
             f"GPU {index} is used by process {', '.join(map(str, others))}",
             "nvidia-smi --query-compute-apps=gpu_uuid,pid,name --format=csv",
         )
     if gpu.get("persistence_mode") == "off":
-        yield Hindrance(
+        yield SystemIssue(
             f"GPU {index} sleeps between uses (persistence mode off)",
             f"sudo nvidia-smi -i {index} -pm 1",
         )
     limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
     if limit is not None and usual is not None and limit < POWER_SHARE * usual:
-        yield Hindrance(
+        yield SystemIssue(
             f"GPU {index} may draw {limit:.0f} W of its {usual:.0f} W",
             f"sudo nvidia-smi -i {index} -pl {usual:.0f}",
         )
     clock, most = gpu.get("app_clock_sm_mhz"), gpu.get("max_clock_sm_mhz")
     if clock is not None and most is not None and clock < most:
-        yield Hindrance(
+        yield SystemIssue(
             f"GPU {index} is set to {clock:.0f} MHz of its {most:.0f} MHz",
             f"sudo nvidia-smi -i {index} -rac",
         )

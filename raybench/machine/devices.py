@@ -39,7 +39,7 @@ class Device:
     index: int
     uuid: str | None
     visible: str
-    told: bool = False
+    declared: bool = False
     memory_bytes: int | None = None
     pci_bus_id: str | None = None
     numa_node: int | None = None
@@ -111,13 +111,18 @@ def gpu_count() -> int:
     return len(nvml.inventory())
 
 
-def told_gpu(accelerator: str | None) -> str:
-    """The name of a GPU that nothing but the cluster's word stands for.
+DECLARED = "\x74old"
+"""First word of a declared GPU's stored name. Rows hold it and environment ids are hashes over it, so
+the value never changes; what is printed says "declared" in its place."""
+
+
+def declared_gpu(accelerator: str | None) -> str:
+    """Return the stored name of a GPU that the cluster declares and no driver confirms.
 
     Args:
-        accelerator: its type, when the cluster tells of one; "any" or None when not.
+        accelerator: its type if the cluster declares one, else None or "any".
     """
-    return "told GPU" if accelerator in (None, "any") else f"told {accelerator}"
+    return f"{DECLARED} {'GPU' if accelerator in (None, 'any') else accelerator}"
 
 
 def gpu(visible: str, accelerator: str | None = None) -> Device:
@@ -145,7 +150,7 @@ def gpu(visible: str, accelerator: str | None = None) -> Device:
                 numa_node=entry.numa_node,
                 cpus=share(sorted(allowed), sharers.index(entry.uuid), len(sharers)),
             )
-    return Device("gpu", told_gpu(accelerator), 0, None, visible, told=True)
+    return Device("gpu", declared_gpu(accelerator), 0, None, visible, declared=True)
 
 
 FEWEST_CPUS = 2

@@ -32,7 +32,7 @@ _SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "x86_pkg_temp", "c
 
 
 @dataclass(frozen=True)
-class Sample:
+class HostSample:
     """What the kernel told at one time. Times of CPUs are cumulative, in seconds since boot.
 
     Attributes:
@@ -68,7 +68,7 @@ class Sample:
     available_bytes: int | None = None
 
 
-class Telemetry(telemetry.Telemetry[Sample]):
+class HostTelemetry(telemetry.Telemetry[HostSample]):
     """Samples the host of this process.
 
     Args:
@@ -125,12 +125,12 @@ class Telemetry(telemetry.Telemetry[Sample]):
         return time.thread_time() - began
 
     @override
-    def _read(self, edge: bool) -> Sample:
+    def _read(self, edge: bool) -> HostSample:
         t_ns = time.perf_counter_ns()
         own_s = time.process_time()
         times = _cpu_times(self._stat.text(), self._ticks)
         clock = _mean(self._clocks)
-        return Sample(
+        return HostSample(
             t_ns=t_ns,
             cpus=len(self._cpus),
             busy_s=_total(times, self._cores, 0),
@@ -281,7 +281,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def columns(samples: Sequence[Sample], start_ns: int, end_ns: int) -> dict[str, float | None]:
+def columns(samples: Sequence[HostSample], start_ns: int, end_ns: int) -> dict[str, float | None]:
     """The columns of one worker's host over a window; None where its samples do not tell.
 
     Args:
@@ -313,11 +313,11 @@ def columns(samples: Sequence[Sample], start_ns: int, end_ns: int) -> dict[str, 
 _COUNTERS = ("busy_s", "steal_s", "node_busy_s", "own_s", "energy_j")
 
 
-def _told(samples: Sequence[Sample], name: str) -> list[float]:
+def _told(samples: Sequence[HostSample], name: str) -> list[float]:
     return [value for sample in samples if (value := getattr(sample, name)) is not None]
 
 
-def _rise(samples: Sequence[Sample], name: str, start_ns: int, end_ns: int) -> float | None:
+def _rise(samples: Sequence[HostSample], name: str, start_ns: int, end_ns: int) -> float | None:
     """How much a counter rose over a window that its samples cover."""
     told = [(s.t_ns, value) for s in samples if (value := getattr(s, name)) is not None]
     if len(told) < 2 or told[0][0] > start_ns or told[-1][0] < end_ns:

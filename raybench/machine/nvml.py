@@ -67,7 +67,7 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Sample:
+class GpuSample:
     """What the driver told of one GPU at one time; None for what it did not.
 
     Attributes:
@@ -363,7 +363,7 @@ _POWER_INSTANT = 186
 """NVML_FI_DEV_POWER_INSTANT: at once; nvmlDeviceGetPowerUsage is a mean over a second on Hopper."""
 
 
-def temperatures_c(samples: Sequence[Sample], at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+def temperatures_c(samples: Sequence[GpuSample], at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Temperature at some instants, between the samples around them; NaN where none is known."""
     told = [(sample.t_ns, sample.temp_c) for sample in samples if sample.temp_c is not None]
     if not told:
@@ -383,14 +383,14 @@ def _power_w(nvml: _Nvml, handle: Any) -> float | None:
     return _watts(nvml.ask("DeviceGetPowerUsage", handle))
 
 
-def _take(nvml: _Nvml, handle: Any, edge: bool) -> Sample:
+def _take(nvml: _Nvml, handle: Any, edge: bool) -> GpuSample:
     ask = nvml.ask
     t_ns = time.perf_counter_ns()
     util = getattr(ask("DeviceGetUtilizationRates", handle), "gpu", None)
     reasons = ask("DeviceGetCurrentClocksEventReasons", handle)
     if reasons is None:
         reasons = ask("DeviceGetCurrentClocksThrottleReasons", handle)  # drivers before 535
-    return Sample(
+    return GpuSample(
         t_ns=t_ns,
         power_w=_power_w(nvml, handle),
         energy_mj=ask("DeviceGetTotalEnergyConsumption", handle),
@@ -412,7 +412,7 @@ def _edge(nvml: _Nvml, handle: Any) -> dict[str, Any]:
     }
 
 
-class Telemetry(telemetry.Telemetry[Sample]):
+class GpuTelemetry(telemetry.Telemetry[GpuSample]):
     """Samples one GPU.
 
     Args:
@@ -452,7 +452,7 @@ class Telemetry(telemetry.Telemetry[Sample]):
         return self._handle is not None
 
     @override
-    def _read(self, edge: bool) -> Sample:
+    def _read(self, edge: bool) -> GpuSample:
         assert self._nvml is not None
         return _take(self._nvml, self._handle, edge)
 
@@ -464,7 +464,7 @@ class Telemetry(telemetry.Telemetry[Sample]):
 
 
 def columns(
-    samples: Sequence[Sample],
+    samples: Sequence[GpuSample],
     start_ns: int | None = None,
     end_ns: int | None = None,
     items: int | None = None,
@@ -523,7 +523,7 @@ COLUMNS = (
 """Names as in the results' schema, in its order."""
 
 
-def _told(samples: Sequence[Sample], name: str) -> list[float]:
+def _told(samples: Sequence[GpuSample], name: str) -> list[float]:
     return [value for sample in samples if (value := getattr(sample, name)) is not None]
 
 
@@ -531,12 +531,14 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _part(samples: Sequence[Sample], mask: int) -> float | None:
+def _part(samples: Sequence[GpuSample], mask: int) -> float | None:
     told = [sample.reasons for sample in samples if sample.reasons is not None]
     return sum(bool(reasons & mask) for reasons in told) / len(told) if told else None
 
 
-def _energy(samples: Sequence[Sample], start: int, end: int, items: int | None) -> dict[str, Any]:
+def _energy(
+    samples: Sequence[GpuSample], start: int, end: int, items: int | None
+) -> dict[str, Any]:
     """Energy over the window: of the counter, else the integral of the sampled power."""
     seconds = (end - start) / 1e9
     counter = counted_j(samples, start, end)
@@ -555,7 +557,7 @@ def _energy(samples: Sequence[Sample], start: int, end: int, items: int | None) 
     }
 
 
-def counted_j(samples: Sequence[Sample], start: int, end: int) -> float | None:
+def counted_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
     """Energy from `start` to `end` by the counter; None where it is not told for all of it."""
     told = [(s.t_ns, s.energy_mj) for s in samples if s.energy_mj is not None]
     if len(told) < 2 or told[0][0] > start or told[-1][0] < end:
@@ -566,7 +568,7 @@ def counted_j(samples: Sequence[Sample], start: int, end: int) -> float | None:
     return float(last - first) / 1e3
 
 
-def _integral_j(samples: Sequence[Sample], start: int, end: int) -> float | None:
+def _integral_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
     told = [(s.t_ns, s.power_w) for s in samples if s.power_w is not None]
     if len(told) < 2 or told[0][0] > start or told[-1][0] < end:
         return None

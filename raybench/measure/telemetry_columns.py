@@ -34,8 +34,8 @@ class Readings:
     kind: str
     hostname: str
     pid: int
-    gpu: tuple[nvml.Sample, ...] = ()
-    host: tuple[host.Sample, ...] = ()
+    gpu: tuple[nvml.GpuSample, ...] = ()
+    host: tuple[host.HostSample, ...] = ()
 
 
 def with_hardware(
@@ -200,7 +200,7 @@ def _nodes(workers: Sequence[Columns], readings: Sequence[Readings]) -> Columns:
     }
 
 
-def _node_load(here: Sequence[tuple[Columns, Sequence[host.Sample]]]) -> float | None:
+def _node_load(here: Sequence[tuple[Columns, Sequence[host.HostSample]]]) -> float | None:
     """Of one node: the load that its first worker saw, less the other workers' own."""
     first = here[0][0]["node_load_frac"]
     if first is None:

@@ -74,7 +74,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A folder of the cache that is complete.
 
     Attributes:
@@ -106,7 +106,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
 
-    def entry(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
+    def entry(self, key: str, build: Callable[[Path], dict[str, Any]]) -> CacheEntry:
         """The entry of a key, built if it is missing or damaged.
 
         Args:
@@ -139,7 +139,7 @@ class Cache:
         finally:
             lock.release()
 
-    def _read(self, key: str) -> Entry | None:
+    def _read(self, key: str) -> CacheEntry | None:
         folder = self._root / key
         try:
             told = json.loads((folder / _FACTS).read_text())
@@ -149,9 +149,9 @@ class Cache:
             return None
         if not all(stored.holds(folder / name) for name, stored in files.items()):
             return None
-        return Entry(folder, files, facts)
+        return CacheEntry(folder, files, facts)
 
-    def _write(self, key: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
+    def _write(self, key: str, build: Callable[[Path], dict[str, Any]]) -> CacheEntry:
         for left in self._root.glob(f".{key}.*.part"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".part", dir=self._root))
@@ -173,7 +173,7 @@ class Cache:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        return Entry(folder, files, facts)
+        return CacheEntry(folder, files, facts)
 
 
 def _stored(path: Path) -> Stored:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
     from raybench.experiment import ModelSettings
-    from raybench.models.cache import Entry
+    from raybench.models.cache import CacheEntry
 
 VERSION = 1
 """Rises when the same source gives another fp32 graph or other facts."""
@@ -122,7 +122,7 @@ def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, A
     }
 
 
-def _build_lrn(source: Entry, folder: Path) -> dict[str, Any]:
+def _build_lrn(source: CacheEntry, folder: Path) -> dict[str, Any]:
     import onnx
 
     from raybench.models.lrn import rewrite_lrn

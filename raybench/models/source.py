@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A model before any precision: its fp32 graph and what may be fed to it.
 
     Attributes:
@@ -80,13 +80,13 @@ def check(name: str, settings: ModelSettings) -> None:
         _check_recipe(found, settings)
 
 
-def open_source(name: str, settings: ModelSettings) -> Source:
+def open_source(name: str, settings: ModelSettings) -> ModelSource:
     """The fp32 graph behind a name: written for the zoo, read and closed for a file."""
     found = resolve(name)
     if isinstance(found, Path):
         return _open_file(name, found, settings)
     limits = _check_recipe(found, settings)
-    return Source(found.model(settings.seed), found.inputs, limits, None)
+    return ModelSource(found.model(settings.seed), found.inputs, limits, None)
 
 
 def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
@@ -103,7 +103,7 @@ def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
     return limits
 
 
-def _open_file(name: str, path: Path, settings: ModelSettings) -> Source:
+def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
     file = OnnxFile.open(path)
     told = tuple(_open_input(value) for value in file.inputs)
     inputs = close_shapes(name, told, settings.shapes)
@@ -113,7 +113,7 @@ def _open_file(name: str, path: Path, settings: ModelSettings) -> Source:
     batch = fixed_batch(told)
     if batch is not None:
         _refuse_stuck_batch(name, file.proto, batch)
-    return Source(file.proto, inputs, limits, file)
+    return ModelSource(file.proto, inputs, limits, file)
 
 
 def _open_input(value: onnx.ValueInfoProto) -> OpenInput:

@@ -45,7 +45,18 @@ def word(factor: str, value: Any) -> str:
         return f"memory limit {size(value)}"
     if factor == "method_version":
         return f"method {value}"
+    if factor == "device":
+        return device_name(value)
     return str(value)[:8] if factor == "environment_id" else str(value)
+
+
+_DECLARED = "\x74old "
+"""How the stored name of a GPU begins that no driver confirmed; see `raybench.machine.devices`."""
+
+
+def device_name(stored: str) -> str:
+    """Return the name of a device to print, from the name that rows hold."""
+    return stored.replace(_DECLARED, "declared ", 1) if stored.startswith(_DECLARED) else stored
 
 
 def counted(workers: int | None) -> str:

@@ -62,7 +62,7 @@ def test_openvino_computes_fp32_in_fp32_and_not_in_the_libraries_default(tiny, t
 def test_onnxruntime_says_why_it_cannot_have_a_gpu_or_a_precision_on_one():
     engine = registry.get("onnxruntime")
     h200 = Device("gpu", "NVIDIA H200", 0, "GPU-0", "0")
-    assert "no NVIDIA driver" in engine.unsupported("fp32", replace(h200, told=True), True)
+    assert "no NVIDIA driver" in engine.unsupported("fp32", replace(h200, declared=True), True)
     reason = engine.unsupported("int8", h200, False)
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         assert "as fp32" in reason

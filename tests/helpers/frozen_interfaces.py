@@ -142,7 +142,7 @@ def machine_kind(facts):
 
 def gpu_without_driver(accelerator):
     """Product name of a GPU that the cluster declares and no driver confirms."""
-    return machine_devices.told_gpu(accelerator)
+    return machine_devices.declared_gpu(accelerator)
 
 
 # --- caches ---------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def model_cache_keys():
         asked.append(f"{self._root.name}/{key}")
         if self._root.name != "models":
             raise _Asked
-        return cache.Entry(self._root / key, {}, facts)
+        return cache.CacheEntry(self._root / key, {}, facts)
 
     found = {}
     folder = Path("cache")
@@ -362,7 +362,7 @@ def resume(words, devices, folder, facts, ended_as=None):
     Args:
         ended_as: a status that a trial of the run is said to have ended with.
     """
-    machine = {**facts, "offers": devices, "gpus": [], "missing": {}, "hindrances": []}
+    machine = {**facts, "offers": devices, "gpus": [], "missing": {}, "system_issues": []}
     tally = patch.object(Driver, "execute", lambda self: {ended_as: 1})
     with (
         patch.object(sessions, "here", lambda counted: machine),

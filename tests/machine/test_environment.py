@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raybench.machine import environment
+from raybench.machine import devices, environment
 from raybench.machine.environment import SAME, environment_id, snapshot
+from raybench.report.labels import device_name
 from raybench.results.schema import SCHEMAS
 from raybench.results.store import build
 
@@ -135,3 +136,10 @@ def test_unknown_is_missing_and_devices_have_no_order():
 def test_a_machine_is_the_same_as_itself(facts):
     assert environment_id(snapshot()) == environment_id(facts)
     assert len(environment_id(facts)) == 20
+
+
+def test_a_declared_gpu_keeps_its_stored_name_and_is_printed_as_declared():
+    assert devices.declared_gpu(None) == "\x74old GPU"
+    assert device_name(devices.declared_gpu("any")) == "declared GPU"
+    assert device_name(devices.declared_gpu("H100")) == "declared H100"
+    assert device_name("NVIDIA H200") == "NVIDIA H200"

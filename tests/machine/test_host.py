@@ -48,8 +48,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def taken(root: Path, meanwhile: object = None) -> tuple[host.Sample, ...]:
-    telemetry = host.Telemetry(3600, root)
+def taken(root: Path, meanwhile: object = None) -> tuple[host.HostSample, ...]:
+    telemetry = host.HostTelemetry(3600, root)
     telemetry.start()
     while not telemetry.samples:
         time.sleep(0.001)
@@ -77,7 +77,7 @@ def test_every_figure_is_read(machine: Path) -> None:
 
 def test_no_file_stays_open_after_the_end(machine: Path) -> None:
     open_before = len(os.listdir("/proc/self/fd"))
-    telemetry = host.Telemetry(3600, machine)
+    telemetry = host.HostTelemetry(3600, machine)
     telemetry.start()
     telemetry.end()
     assert len(os.listdir("/proc/self/fd")) == open_before
@@ -99,15 +99,15 @@ def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path) -> None:
 
 
 def test_dear_readings_are_taken_less_often(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host.Telemetry, "_cost_s", lambda self: 0.01)
-    telemetry = host.Telemetry(0.2, machine)
+    monkeypatch.setattr(host.HostTelemetry, "_cost_s", lambda self: 0.01)
+    telemetry = host.HostTelemetry(0.2, machine)
     telemetry._open()
     assert telemetry._period_s == pytest.approx(10)
 
 
-def _at(second: float, **told: float) -> host.Sample:
+def _at(second: float, **told: float) -> host.HostSample:
     known = {"cpus": 2, "node_cpus": 8, **told}
-    return host.Sample(int(second * S), **known)  # type: ignore[arg-type]
+    return host.HostSample(int(second * S), **known)  # type: ignore[arg-type]
 
 
 def test_load_of_others_is_what_is_left_of_the_busy_time() -> None:

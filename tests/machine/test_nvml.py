@@ -41,7 +41,7 @@ def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> No
     assert devices.gpu_count() == 3
     assert devices.gpu("0").uuid == "GPU-0"
     assert devices.gpu("MIG-1").uuid == "MIG-1"
-    assert devices.gpu("7").told
+    assert devices.gpu("7").declared
 
 
 def test_gpus_near_the_same_cpus_share_them_fairly(
@@ -115,7 +115,7 @@ def test_others_on_the_device_are_told_from_ourselves() -> None:
 
 
 def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
-    telemetry = nvml.Telemetry("GPU-0", period_s=0.001)
+    telemetry = nvml.GpuTelemetry("GPU-0", period_s=0.001)
     telemetry.start()
     while len(telemetry.samples) < 3:
         time.sleep(0.001)
@@ -132,7 +132,7 @@ def test_temperature_between_two_samples_lies_between_them() -> None:
 
 
 def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -> None:
-    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
     telemetry.start()
     told = telemetry.stop()
@@ -152,14 +152,14 @@ def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -
 
 @pytest.mark.parametrize("uuid", [None, "GPU-9"])
 def test_telemetry_of_an_unknown_gpu_is_none(driver: FakeNvml, uuid: str | None) -> None:
-    telemetry = nvml.Telemetry(uuid)
+    telemetry = nvml.GpuTelemetry(uuid)
     telemetry.start()
     assert set(telemetry.stop().values()) == {None}
     assert driver.opened == 0
 
 
 def test_telemetry_survives_a_driver_that_refuses_everything(driver: FakeNvml) -> None:
-    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
     driver.refused |= {
         name for name in dir(FakeNvml) if "DeviceGet" in name and "Handle" not in name
     }
@@ -169,19 +169,19 @@ def test_telemetry_survives_a_driver_that_refuses_everything(driver: FakeNvml) -
 
 
 def test_stop_without_start_tells_nothing() -> None:
-    assert set(nvml.Telemetry("GPU-0").stop().values()) == {None}
+    assert set(nvml.GpuTelemetry("GPU-0").stop().values()) == {None}
 
 
 def test_power_falls_back_to_the_mean_of_a_second(driver: FakeNvml) -> None:
     driver.refused.add("nvmlDeviceGetFieldValues")
-    telemetry = nvml.Telemetry("GPU-0", period_s=3600)
+    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
     telemetry.stop()
     assert telemetry.samples[0].power_w == 400
 
 
-def _seconds(second: int, **told: Any) -> nvml.Sample:
-    return nvml.Sample(second * 10**9, **told)
+def _seconds(second: int, **told: Any) -> nvml.GpuSample:
+    return nvml.GpuSample(second * 10**9, **told)
 
 
 def test_energy_is_the_counter_over_the_window_not_over_the_samples() -> None:

@@ -25,7 +25,7 @@ def gpu(start_ns: int = 0, **told: object) -> Readings:
     """A board at 500 W that is sampled every half second from 1 s before the start."""
     plain = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
     samples = tuple(
-        nvml.Sample(
+        nvml.GpuSample(
             start_ns + t * S // 2,
             **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **told},  # type: ignore[arg-type]
         )
@@ -90,9 +90,9 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
     readings = gpu()
     first, *between, last = readings.gpu
     edges = (
-        nvml.Sample(first.t_ns, processes=(42,), ecc_errors=3),
+        nvml.GpuSample(first.t_ns, processes=(42,), ecc_errors=3),
         *between,
-        nvml.Sample(last.t_ns, processes=(42, 77), ecc_errors=5),
+        nvml.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
     )
     trial = told([trace()], [Readings("gpu", "a", 42, edges)]).trial
     assert trial["foreign_processes"] == 1
@@ -109,7 +109,7 @@ def test_readings_that_stop_leave_a_gap() -> None:
 
 def test_a_block_has_the_readings_of_its_own_second() -> None:
     samples = tuple(
-        nvml.Sample(
+        nvml.GpuSample(
             t * S // 2 - 1, energy_mj=t * 100_000, temp_c=t / 2, reasons=4 if t == 11 else 1
         )
         for t in range(-2, 52)
@@ -125,7 +125,7 @@ def test_a_block_has_the_readings_of_its_own_second() -> None:
 def core(hostname: str, own: float, node: float, **more: object) -> Readings:
     """A core of a node with 4 CPUs; `own` and `node` are seconds of CPU a second."""
     samples = tuple(
-        host.Sample(t * S, 1, 1.0 * t, 0.0, 4, node * t, own * t, **more)  # type: ignore[arg-type]
+        host.HostSample(t * S, 1, 1.0 * t, 0.0, 4, node * t, own * t, **more)  # type: ignore[arg-type]
         for t in range(-1, 26)
     )
     return Readings("cpu", hostname, 1, (), samples)
@@ -141,7 +141,7 @@ def test_load_on_a_node_leaves_out_all_workers_on_it() -> None:
 
 def test_energy_of_processors_counts_once_a_node() -> None:
     def packages(hostname: str, watts: float) -> Readings:
-        samples = tuple(host.Sample(t * S, 1, energy_j=watts * t) for t in range(-1, 26))
+        samples = tuple(host.HostSample(t * S, 1, energy_j=watts * t) for t in range(-1, 26))
         return Readings("cpu", hostname, 1, (), samples)
 
     three = [packages("a", 100), packages("a", 100), packages("b", 50)]
@@ -150,7 +150,9 @@ def test_energy_of_processors_counts_once_a_node() -> None:
 
 def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
     samples = tuple(
-        host.Sample(t * S, 1, mhz=2000.0, max_mhz=4000.0, temp_c=50.0 + t, throttles=max(t - 11, 0))
+        host.HostSample(
+            t * S, 1, mhz=2000.0, max_mhz=4000.0, temp_c=50.0 + t, throttles=max(t - 11, 0)
+        )
         for t in range(-1, 26)
     )
     found = told([trace()], [Readings("cpu", "a", 1, (), samples)])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from raybench.engines.base import DeviceSpans, Layer, Load
-    from raybench.engines.tensorrt.plans import Plan
+    from raybench.engines.tensorrt.plans import EnginePlan
     from raybench.machine.devices import Device
 
 FOLDER = "tensorrt"
@@ -114,7 +114,7 @@ class TensorRTEngine:
     @classmethod
     def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
         """Precisions that TensorRT would quietly run in another one are refused."""
-        if device.told:
+        if device.declared:
             return (
                 "The cluster was told of this GPU, but no NVIDIA driver confirms it. "
                 "Start the worker where nvidia-smi lists it, or use engine=simulated."
@@ -247,7 +247,7 @@ class TensorRTEngine:
 
     # plan
 
-    def _plan(self, load: Load) -> tuple[Plan, Any, float]:
+    def _plan(self, load: Load) -> tuple[EnginePlan, Any, float]:
         """The plan, the engine made of it, and when the plan was there.
 
         A plan from the cache that will not load is built again where there is a builder.

@@ -22,7 +22,7 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """A serialised engine, and how it was come by.
 
     Attributes:
@@ -69,7 +69,7 @@ class PlanCache:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, facts: Mapping[str, Any], build: Callable[[], Built]) -> Plan:
+    def get(self, facts: Mapping[str, Any], build: Callable[[], Built]) -> EnginePlan:
         """The plan of these facts: from the folder, or built while others wait.
 
         Args:
@@ -109,7 +109,7 @@ class PlanCache:
             if theirs != learnt:
                 self._replace(f"{name}.timing", merge(learnt, theirs) if theirs else learnt)
 
-    def _read(self, key: str, facts: Mapping[str, Any]) -> Plan | None:
+    def _read(self, key: str, facts: Mapping[str, Any]) -> EnginePlan | None:
         try:
             header = json.loads((self._folder / f"{key}.json").read_text())
             data = (self._folder / f"{key}.plan").read_bytes()
@@ -120,11 +120,11 @@ class PlanCache:
             )
             if not same:
                 return None
-            return Plan(data, header["sha256"], float(header["build_s"]), hit=True, key=key)
+            return EnginePlan(data, header["sha256"], float(header["build_s"]), hit=True, key=key)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def _write(self, key: str, facts: Mapping[str, Any], built: Built) -> Plan:
+    def _write(self, key: str, facts: Mapping[str, Any], built: Built) -> EnginePlan:
         sha256 = hashlib.sha256(built.plan).hexdigest()
         header = {
             "format": FORMAT,
@@ -136,7 +136,7 @@ class PlanCache:
         self.discard(key)
         self._replace(f"{key}.plan", built.plan)
         self._replace(f"{key}.json", json.dumps(header, indent=1, sort_keys=True).encode())
-        return Plan(built.plan, sha256, built.build_s, hit=False, key=key)
+        return EnginePlan(built.plan, sha256, built.build_s, hit=False, key=key)
 
     def _replace(self, name: str, data: bytes) -> None:
         handle, path = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")

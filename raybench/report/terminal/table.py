@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
+from raybench.report.labels import device_name
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
@@ -269,6 +270,8 @@ def factor(name: str, value: Any) -> str:
         return "on" if value else "off"
     if name == "memory_limit_bytes":
         return f"{value / 2**20:,.0f} MiB"
+    if name == "device":
+        return device_name(value)
     return str(value)[:8] if name == "environment_id" else str(value)
 
 

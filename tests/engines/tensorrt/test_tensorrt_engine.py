@@ -432,7 +432,7 @@ def test_unsupported_never_lets_a_precision_pass_as_another(trt: FakeTrt, make_l
         assert TensorRTEngine.unsupported(precision, device, True) is None
     for precision in ("bf16", "fp8"):
         assert precision in (TensorRTEngine.unsupported(precision, device, True) or "")
-    told = replace(device, told=True)
+    told = replace(device, declared=True)
     assert "nvidia-smi" in (TensorRTEngine.unsupported("fp32", told, True) or "")
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from raybench.machine.checks import hindrances
+from raybench.machine.checks import system_issues
 
 FAIR = {
     "device_index": 0, "gpu_uuid": "GPU-0", "persistence_mode": "on", "power_limit_w": 700.0,
@@ -8,9 +8,11 @@ FAIR = {
 }  # fmt: skip
 
 
-def found(gpus=(), others=(), **told):
-    told = {"nice": 0, "load": 0.1, "governors": ["performance"], **told}
-    return [(h.what, h.mend) for h in hindrances(gpus, processes=lambda uuid: others, **told)]
+def found(gpus=(), others=(), **arguments):
+    arguments = {"nice": 0, "load": 0.1, "governors": ["performance"], **arguments}
+    return [
+        (h.what, h.fix) for h in system_issues(gpus, processes=lambda uuid: others, **arguments)
+    ]
 
 
 def test_a_quiet_machine_has_none():
@@ -19,7 +21,7 @@ def test_a_quiet_machine_has_none():
 
 
 @pytest.mark.parametrize(
-    ("told", "what", "mend"),
+    ("arguments", "what", "fix"),
     [
         ({"nice": 15}, "niceness 15", "worker_niceness"),
         ({"load": 3.2}, "load average 3.2", "--sort=-pcpu"),
@@ -30,7 +32,7 @@ def test_a_quiet_machine_has_none():
         ({"gpus": [{**FAIR, "app_clock_sm_mhz": 1200.0}]}, "1200 MHz of its 1980", "-i 0 -rac"),
     ],
 )
-def test_what_is_in_the_way_comes_with_the_command_that_mends_it(told, what, mend):
-    ((said, command),) = found(**told)
+def test_what_is_in_the_way_comes_with_the_command_that_fixes_it(arguments, what, fix):
+    ((said, command),) = found(**arguments)
     assert what in said
-    assert mend in command
+    assert fix in command
