@@ -31,8 +31,9 @@ from raybench.config.compose import compose
 from raybench.execute.rows import Tables, identity
 from raybench.execute.writer import Writer
 from raybench.experiment import expand
-from raybench.planning.plan import Seat, plan
+from raybench.planning.plan import plan
 from raybench.planning.scheduler import Agenda
+from raybench.planning.slots import DeviceSlot
 from raybench.results.store import Store
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
     # preparation and warm-up vary, as does the time until the interval is narrow enough
     lasting_s = {step.number: chance.uniform(8.0, 24.0) for step in steps}
     work = sum(lasting_s[step.number] * step.point.workers for step in steps) / DEVICES
-    seats = [Seat("gpu", "node", number) for number in range(DEVICES)]
+    seats = [DeviceSlot("gpu", "node", number) for number in range(DEVICES)]
     agenda = Agenda(steps, seats, "gpu", 1)
     ending: list[tuple[float, int, Start]] = []
     now = loop_s = 0.0

@@ -1,10 +1,11 @@
 from test_schedule import made
 
 from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
-from raybench.planning.plan import Seat, Step, plan
-from raybench.planning.scheduler import Agenda, pick
+from raybench.planning.plan import Step, plan
+from raybench.planning.scheduler import Agenda
+from raybench.planning.slots import DeviceSlot, pick
 
-SEATS = [Seat("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
+SEATS = [DeviceSlot("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
 
 
 def agenda(*words, isolation="gpu", retries=1):
@@ -138,7 +139,7 @@ def test_a_search_whose_devices_go_away_ends_as_infeasible():
 
 
 def test_spread_takes_one_of_each_node_in_turn():
-    more = [*SEATS, Seat("gpu", "b", 2)]
+    more = [*SEATS, DeviceSlot("gpu", "b", 2)]
     assert [str(seat) for seat in pick(more, 2, "spread")] == ["GPU 0 of a", "GPU 0 of b"]
     assert {seat.node for seat in pick(more, 3, "spread")} == {"a", "b"}
     assert len(set(pick(more, 5, "spread"))) == 5
@@ -149,7 +150,7 @@ def test_a_point_takes_only_devices_of_its_type():
     experiment, points = made("model=alexnet", "trials=1", "workers=2", "accelerator=[A100,H100]")
     counted = {"gpu": 4, "gpu/A100": 2, "gpu/H100": 2}
     seats = [
-        Seat("gpu", node, number, accelerator=kind)
+        DeviceSlot("gpu", node, number, accelerator=kind)
         for node, kind in (("a", "A100"), ("b", "H100"))
         for number in (0, 1)
     ]

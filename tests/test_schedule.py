@@ -3,8 +3,9 @@ from dataclasses import replace
 
 from raybench.config.compose import compose
 from raybench.experiment import expand
-from raybench.planning.plan import Seat, Step, plan, preparations, standing
+from raybench.planning.plan import Step, plan, preparations, standing
 from raybench.planning.scheduler import Agenda
+from raybench.planning.slots import DeviceSlot
 
 DEVICES = {"gpu": 4, "cpu": 2}
 
@@ -72,15 +73,15 @@ def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
     assert len(shared("gpu", "tensorrt")) == 8
     assert len(shared("gpu", "tensorrt", words=["engine.largest_batch=8"])) == 4
     assert shared("gpu", "simulated") == ()
-    one = tuple(Seat("gpu", node, number) for node in "ab" for number in (0, 1))
-    other, cores = (Seat("gpu", "c", 0),), (Seat("cpu", "d", 0),)
+    one = tuple(DeviceSlot("gpu", node, number) for node in "ab" for number in (0, 1))
+    other, cores = (DeviceSlot("gpu", "c", 0),), (DeviceSlot("cpu", "d", 0),)
     on_kinds = shared("gpu", "tensorrt", one, other, cores)
     assert Counter(step.among for step in on_kinds) == {one: 8, other: 8}
 
 
 def test_a_preparation_runs_on_the_kind_of_device_that_it_is_for():
     _, points = made("model=alexnet", "workers=1")
-    seats = [Seat("gpu", node, 0) for node in "abc"]
+    seats = [DeviceSlot("gpu", node, 0) for node in "abc"]
     step = Step(points[0], 0, 0, purpose="prepare")
     steps = [replace(step, among=(seat,)) for seat in reversed(seats)]
     agenda = Agenda(steps, seats, "gpu", 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.errors import Interrupted
 from raybench.experiment import ANY
-from raybench.planning.plan import Seat
+from raybench.planning.slots import DeviceSlot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,15 +31,15 @@ class Seats:
         busy: why some could not be had; None when there are as many as were asked for.
     """
 
-    def __init__(self, groups: Mapping[Seat, Any], busy: str | None) -> None:
+    def __init__(self, groups: Mapping[DeviceSlot, Any], busy: str | None) -> None:
         self.held = tuple(groups)
         self.busy = busy
         self._groups = dict(groups)
-        self._sitting: dict[Seat, tuple[Any, str]] = {}
+        self._sitting: dict[DeviceSlot, tuple[Any, str]] = {}
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, seat: Seat, label: str, purpose: str) -> tuple[Any, bool]:
+    def take(self, seat: DeviceSlot, label: str, purpose: str) -> tuple[Any, bool]:
         """A worker on the seat, and whether its process is new.
 
         Whoever sits there stays if left there for the same purpose, and is ended otherwise.
@@ -58,13 +58,13 @@ class Seats:
             self._sitting[seat] = (actor, "")
             return actor, not kept
 
-    def keep(self, seat: Seat, purpose: str) -> None:
+    def keep(self, seat: DeviceSlot, purpose: str) -> None:
         """Leave the worker on the seat for the next point of the same purpose."""
         with self._lock:
             if seat in self._sitting:
                 self._sitting[seat] = (self._sitting[seat][0], purpose)
 
-    def clear(self, seats: tuple[Seat, ...]) -> None:
+    def clear(self, seats: tuple[DeviceSlot, ...]) -> None:
         """End whoever sits on these seats."""
         with self._lock:
             for seat in seats:
@@ -139,11 +139,11 @@ def _complaint(missing: int, timeout_s: float) -> str | None:
     )
 
 
-def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int], placement: str) -> list[Seat]:
-    chosen: dict[Seat, None] = {}
+def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int], placement: str) -> list[DeviceSlot]:
+    chosen: dict[DeviceSlot, None] = {}
     for wants, count in wanted.items():
         every = [
-            Seat(kind, node.node_id, number, node.hostname, node.accelerator or ANY)
+            DeviceSlot(kind, node.node_id, number, node.hostname, node.accelerator or ANY)
             for kind in ("gpu", "cpu")
             for node in sorted(nodes, key=lambda node: node.devices.get(kind, 0), reverse=True)
             for number in range(node.devices.get(kind, 0))

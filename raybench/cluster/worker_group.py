@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.clock import Clock
-    from raybench.planning.plan import Seat
+    from raybench.planning.slots import DeviceSlot
 
 PINGS = 20
 """Round trips for a clock's offset; the shortest counts."""
@@ -58,7 +58,7 @@ class Member:
 
 def gather(
     seats: Seats,
-    taken: Sequence[Seat],
+    taken: Sequence[DeviceSlot],
     point: Point,
     label: str,
     purpose: str,

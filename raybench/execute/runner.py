@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from raybench.execute.signals import Signals
     from raybench.execute.trial_threads import Ended
     from raybench.experiment import Experiment, Point
-    from raybench.planning.plan import Plan, Seat
+    from raybench.planning.plan import Plan
     from raybench.planning.scheduler import Settled, Start
+    from raybench.planning.slots import DeviceSlot
     from raybench.results.store import Run
 
 LOST = "lost"
@@ -106,7 +107,7 @@ class Driver:
 
         Plans are made once for each kind of machine.
         """
-        by_kind: dict[str, list[Seat]] = {}
+        by_kind: dict[str, list[DeviceSlot]] = {}
         for seat in seats.held:
             by_kind.setdefault(self.kinds.get(seat.node, ""), []).append(seat)
         steps = preparations(missing, by_kind.values())

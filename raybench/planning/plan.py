@@ -6,51 +6,20 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from typing_extensions import override
-
 from raybench.engines import registry
 from raybench.engines.base import BuildsAhead
-from raybench.experiment import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
+    from raybench.planning.slots import DeviceSlot
 
 PREPARE_S = 4.0
 """Time to start the workers of a point and to load a cached model, for the estimate only."""
 
 WINDOW = 16
 """Steps that may be sorted by size when points share a node; the order of windows stays random."""
-
-
-@dataclass(frozen=True)
-class Seat:
-    """One device that a worker can be given: the `number`-th of its kind on a node.
-
-    Attributes:
-        accelerator: the type of its node's GPUs; "any" where the cluster does not tell.
-    """
-
-    kind: str
-    node: str
-    number: int
-    host: str = ""
-    accelerator: str = ANY
-
-    def suits(self, wants: str) -> bool:
-        """Whether it is a device such as `Point.wants`."""
-        return wants in (self.kind, f"{self.kind}/{self.accelerator}")
-
-    @property
-    def device(self) -> str:
-        """What it is on its node: "GPU 0", "core 1"."""
-        name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
-        return f"{name} {self.number}"
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.device} of {self.host or self.node}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +42,7 @@ class Step:
     number: int = 0
     device: int | None = None
     purpose: Literal["measure", "fit", "prepare"] = "measure"
-    among: tuple[Seat, ...] = ()
+    among: tuple[DeviceSlot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +139,9 @@ def _devices(
     return [(trial * there + device, device) for device in range(there)]
 
 
-def preparations(steps: Sequence[Step], kinds: Iterable[Sequence[Seat]] = ()) -> tuple[Step, ...]:
+def preparations(
+    steps: Sequence[Step], kinds: Iterable[Sequence[DeviceSlot]] = ()
+) -> tuple[Step, ...]:
     """A step on one device for each graph that steps share, and for each plan on each kind of device.
 
     They run before anything is measured, all devices at work: a graph that is quantised or a plan
@@ -211,7 +182,7 @@ def _plan_of(point: Point) -> tuple[int, str] | None:
     return engine.plan_batch(options, point.batch_size), point.accelerator
 
 
-def _suited(point: Point, kinds: Iterable[Sequence[Seat]]) -> list[tuple[Seat, ...]]:
+def _suited(point: Point, kinds: Iterable[Sequence[DeviceSlot]]) -> list[tuple[DeviceSlot, ...]]:
     """The seats of each kind that has devices such as the point wants; any, where none is told."""
     suited = [tuple(seat for seat in kind if seat.suits(point.wants)) for kind in kinds]
     return [seats for seats in suited if seats] or [()]

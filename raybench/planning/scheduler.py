@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.errors import Infeasible, NodeDied, OutOfMemory, PhaseTimeout
 from raybench.planning.plan import named
+from raybench.planning.slots import pick
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from raybench.errors import PointError
     from raybench.experiment import Point
-    from raybench.planning.plan import Seat, Step
+    from raybench.planning.plan import Step
+    from raybench.planning.slots import DeviceSlot
 
 LOOKAHEAD = 64
 """Steps that are considered for free devices."""
@@ -35,7 +37,7 @@ class Start:
     """A step that is to start now, on these seats, rank by rank. `attempt` counts from 1."""
 
     step: Step
-    seats: tuple[Seat, ...]
+    seats: tuple[DeviceSlot, ...]
     attempt: int
 
 
@@ -91,7 +93,7 @@ class Agenda:
     def __init__(
         self,
         steps: Iterable[Step],
-        seats: Iterable[Seat],
+        seats: Iterable[DeviceSlot],
         isolation: str,
         retries: int,
         unfit: Iterable[Point] = (),
@@ -109,8 +111,8 @@ class Agenda:
         self._running: list[Start] = []
         self._gone: list[str] = []
         self._attempts: Counter[_Key] = Counter()
-        self._suspects: dict[_Key, set[Seat]] = {}
-        self._blame: Counter[Seat] = Counter()
+        self._suspects: dict[_Key, set[DeviceSlot]] = {}
+        self._blame: Counter[DeviceSlot] = Counter()
         self._searches: dict[str, _Search] = {}
         self._overtakes: Counter[_Key] = Counter()
         self._unfit: dict[str, Point] = {}
@@ -142,7 +144,7 @@ class Agenda:
                 return None
         return None
 
-    def _begin(self, step: Step, chosen: Step, seats: tuple[Seat, ...]) -> Start:
+    def _begin(self, step: Step, chosen: Step, seats: tuple[DeviceSlot, ...]) -> Start:
         for other in self._waiting:
             if other is step:
                 break
@@ -175,7 +177,7 @@ class Agenda:
         )
         return self._searches.setdefault(point.id, found)
 
-    def _choose(self, step: Step) -> tuple[Seat, ...] | None:
+    def _choose(self, step: Step) -> tuple[DeviceSlot, ...] | None:
         point = step.point
         suspects = self._suspects.get(_key(step), set())
         usable = [seat for seat in self._seats if seat.suits(point.wants)]
@@ -294,7 +296,7 @@ class Agenda:
         if lost:
             self._drop(lost, f"node {lost[0].host or node} with {len(lost)} devices went away")
 
-    def _drop(self, seats: list[Seat], reason: str) -> None:
+    def _drop(self, seats: list[DeviceSlot], reason: str) -> None:
         self._gone.append(reason)
         self._seats = [seat for seat in self._seats if seat not in seats]
         self._free -= set(seats)
@@ -325,30 +327,6 @@ class Agenda:
         )
         error.lost = True
         return error
-
-
-def pick(free: Sequence[Seat], workers: int, placement: str = "pack") -> tuple[Seat, ...] | None:
-    """Seats for a gang, in the order of nodes and numbers; None when there are too few.
-
-    Args:
-        free: to choose from.
-        workers: how many.
-        placement: "pack" takes as few nodes as possible: one that holds all is best, the fullest
-            of those; else the emptiest come first. "spread" takes one of each node in turn.
-    """
-    nodes: dict[str, list[Seat]] = {}
-    for seat in sorted(free, key=lambda seat: (seat.node, seat.number)):
-        nodes.setdefault(seat.node, []).append(seat)
-    if sum(map(len, nodes.values())) < workers:
-        return None
-    if placement == "spread":
-        turns = sorted(free, key=lambda seat: (nodes[seat.node].index(seat), seat.node))
-        return tuple(sorted(turns[:workers], key=lambda seat: (seat.node, seat.number)))
-    holding = [seats for seats in nodes.values() if len(seats) >= workers]
-    if holding:
-        return tuple(min(holding, key=len)[:workers])
-    chosen = [seat for seats in sorted(nodes.values(), key=len, reverse=True) for seat in seats]
-    return tuple(sorted(chosen[:workers], key=lambda seat: (seat.node, seat.number)))
 
 
 _Key: TypeAlias = tuple[str, int, str]

@@ -1,0 +1,273 @@
+"""Workers without processes, devices or Ray, for tests of `raybench.execute`.
+
+A script, called at every phase of every group, decides what goes wrong; streams run on a clock of
+their own that only `FakeStream.wait` moves, so that an hour of measuring takes a millisecond.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raybench.engines.base import EngineInfo, Layer
+from raybench.errors import Interrupted, PhaseTimeout, PointError, WorkerDied
+from raybench.machine.devices import Device
+from raybench.measure.blocks import cut
+from raybench.measure.clock import Clock, Watched
+from raybench.measure.stream import Trace
+from raybench.measure.telemetry_columns import Readings
+from raybench.models.model import Model
+from raybench.worker import Look, Measurement, Place, Prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from raybench.experiment import Point
+    from raybench.planning.slots import DeviceSlot
+
+    Script = Callable[[str, "FakeWorkerGroup"], None]
+
+S = 1_000_000_000
+
+
+def works(phase: str, group: FakeWorkerGroup) -> None:
+    """Script in which nothing goes wrong."""
+
+
+def fails(
+    error: type[PointError],
+    phase: str,
+    on: DeviceSlot | None = None,
+    times: int = 1_000_000,
+) -> Script:
+    """Script that raises an error in a phase, on one slot or on every group's first, so often."""
+    left = [times]
+
+    def script(now: str, group: FakeWorkerGroup) -> None:
+        slot = on or group.slots[0]
+        if now == phase and slot in group.slots and left[0]:
+            left[0] -= 1
+            raise concerning(error(f"broken in {phase}"), group.slots.index(slot))
+
+    return script
+
+
+def loses_node(node: str, phase: str) -> Script:
+    """Script in which a node dies in a phase of the first group that uses it."""
+
+    def script(now: str, group: FakeWorkerGroup) -> None:
+        ranks = [rank for rank, slot in enumerate(group.slots) if slot.node == node]
+        if now == phase and ranks:
+            group.reservation.dead_nodes.add(node)
+        if ranks and node in group.reservation.dead_nodes:
+            error = WorkerDied(f"connection lost in {now}")
+            raise concerning(error, *ranks)
+
+    return script
+
+
+def concerning(error: PointError, *ranks: int) -> PointError:
+    """Set the ranks of the workers that an error concerns."""
+    error.ranks = ranks
+    return error
+
+
+@dataclass(frozen=True)
+class FakeMember:
+    node_id: str
+    host: Place
+
+
+@dataclass
+class FakeReservation:
+    """Slots without devices; see `raybench.execute.workers.Reservation`.
+
+    Attributes:
+        script: called with every phase ("start", "prepare", "build", "measure", "finish",
+            "layers", "release") and its group; raises what goes wrong, and may block.
+        batch_s: time of a batch.
+        hang_at_s: when the streams stop completing batches; None for never.
+        calls: what was asked for, in order: ("start", slot), ("park", slot), ("stop", slot).
+        workers: process id and reuse key of the worker on each slot.
+        closed: set by `close`; a script may wait for it to behave like a worker that is killed.
+    """
+
+    slots: Sequence[DeviceSlot]
+    busy: str | None = None
+    script: Script = works
+    batch_s: float = 0.01
+    hang_at_s: float | None = None
+    calls: list[tuple[str, DeviceSlot]] = field(default_factory=list)
+    groups: list[FakeWorkerGroup] = field(default_factory=list)
+    workers: dict[DeviceSlot, tuple[int, str]] = field(default_factory=dict)
+    dead_nodes: set[str] = field(default_factory=set)
+    closed: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start_workers(
+        self,
+        slots: Sequence[DeviceSlot],
+        point: Point,
+        label: str,
+        reuse_key: str,
+        timeout_s: float,
+    ) -> FakeWorkerGroup:
+        if self.closed.is_set():
+            raise Interrupted("The run was ended.")
+        pids, fresh = [], True
+        with self._lock:
+            for slot in slots:
+                self.calls.append(("start", slot))
+                pid, key = self.workers.get(slot, (0, ""))
+                reused = bool(reuse_key) and key == reuse_key
+                pids.append(pid if reused else len(self.calls))
+                fresh = fresh and not reused
+                self.workers[slot] = (pids[-1], "")
+            group = FakeWorkerGroup(self, tuple(slots), point, pids, fresh)
+            self.groups.append(group)
+        self.script("start", group)
+        return group
+
+    def park(self, slots: Sequence[DeviceSlot], reuse_key: str) -> None:
+        with self._lock:
+            for slot in slots:
+                self.calls.append(("park", slot))
+                self.workers[slot] = (self.workers[slot][0], reuse_key)
+
+    def stop(self, slots: Sequence[DeviceSlot]) -> None:
+        with self._lock:
+            for slot in slots:
+                self.calls.append(("stop", slot))
+                self.workers.pop(slot, None)
+
+    def close(self) -> None:
+        self.closed.set()
+        self.stop(self.slots)
+
+    def lost_nodes(self, nodes: Sequence[str], wait_s: float) -> Sequence[str]:
+        return [node for node in nodes if node in self.dead_nodes]
+
+
+@dataclass
+class FakeWorkerGroup:
+    """Workers that do as their reservation's script says."""
+
+    reservation: FakeReservation
+    slots: tuple[DeviceSlot, ...]
+    point: Point
+    pids: Sequence[int]
+    fresh: bool
+    phases: list[str] = field(default_factory=list)
+
+    @property
+    def members(self) -> Sequence[FakeMember]:
+        return [
+            FakeMember(slot.node, Place(slot.host or slot.node, pid, 0))
+            for slot, pid in zip(self.slots, self.pids, strict=True)
+        ]
+
+    def enter(self, phase: str) -> None:
+        """Run the script; a worker of a closed reservation has been killed."""
+        self.phases.append(phase)
+        self.reservation.script(phase, self)
+        if self.reservation.closed.is_set():
+            raise WorkerDied(f"A worker's process ended in phase {phase!r}.")
+
+    def prepare(
+        self, seed: int, timeout_s: float, sharers: Mapping[str, int]
+    ) -> Sequence[Prepared]:
+        self.enter("prepare")
+        return [prepared(self.point, slot, self.reservation.batch_s) for slot in self.slots]
+
+    def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+        self.enter("build")
+
+    def start_stream(self, longest_s: float, block_ns: int) -> FakeStream:
+        self.enter("measure")
+        return FakeStream(self, longest_s, block_ns)
+
+    def layers(self, timeout_s: float) -> Sequence[Layer]:
+        self.enter("layers")
+        return (Layer("conv1", "Conv", 2_000_000), Layer("fc", "Gemm", 1_000_000))
+
+    def release(self) -> None:
+        self.phases.append("release")
+
+
+class FakeStream:
+    """Streams of one batch each `batch_s`, on a clock that `wait` moves."""
+
+    start_ns = 77 * S
+
+    def __init__(self, group: FakeWorkerGroup, longest_s: float, block_ns: int) -> None:
+        self._group = group
+        self._longest_s = longest_s
+        self._block_ns = block_ns
+        self._now_s = 0.0
+        self._known = [0] * len(group.slots)
+
+    def elapsed_s(self) -> float:
+        return self._now_s
+
+    def wait(self, seconds: float) -> bool:
+        self._group.enter("stream")
+        self._now_s += max(seconds, 0.001)
+        return self._now_s >= self._longest_s
+
+    def snapshot(self, stall_s: float) -> Sequence[Look]:
+        self._refuse_stalled(stall_s)
+        done_ns = self._done_ns()
+        measure, batch_size = self._group.point.measure, self._group.point.batch_size
+        blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
+        looks = []
+        for rank, known in enumerate(self._known):
+            edges, edge_ns = blocks.edges[known:], blocks.edge_ns[known:]
+            looks.append(Look(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan)))
+            self._known[rank] += len(edges)
+        return looks
+
+    def finish(self) -> tuple[Sequence[Measurement], Sequence[Watched]]:
+        self._group.enter("finish")
+        done_ns = self._done_ns()
+        submit_ns = done_ns - int(self._group.reservation.batch_s * 1e9)
+        trace = Trace(
+            submit_ns, submit_ns + 1000, done_ns, None, 0, 0, self._group.point.batch_size
+        )
+        measured = [
+            Measurement(trace, Readings(self._group.point.device, member.host.hostname, pid))
+            for member, pid in zip(self._group.members, self._group.pids, strict=True)
+        ]
+        clock = Watched(Clock(0, 1000, 0), Clock(0, 1000, int(self._now_s * 1e9)))
+        return measured, [clock] * len(measured)
+
+    def _refuse_stalled(self, stall_s: float) -> None:
+        hang_at_s = self._group.reservation.hang_at_s
+        if hang_at_s is not None and self._now_s - hang_at_s > stall_s:
+            error = PhaseTimeout(f"No batch was completed for {stall_s:.0f} s.")
+            raise concerning(error, *range(len(self._known)))
+
+    def _done_ns(self) -> np.ndarray:
+        hang_at_s = self._group.reservation.hang_at_s
+        until_s = self._now_s if hang_at_s is None else min(self._now_s, hang_at_s)
+        period_ns = int(self._group.reservation.batch_s * 1e9)
+        return np.arange(0, int(until_s * 1e9) + 1, period_ns, dtype=np.int64)
+
+
+def prepared(point: Point, slot: DeviceSlot, batch_s: float) -> Prepared:
+    """Result of preparing a worker of a simulated engine."""
+    return Prepared(
+        device=Device(point.device, "simulated", 0, None, str(slot.number)),
+        engine=EngineInfo("1.0", build_s=0.0, load_s=0.1, simulated=True),
+        model=Model.named(point.model, point.precision, None),
+        batch_s=batch_s,
+        first_infer_ms=batch_s * 1e3,
+        fidelity=None,
+        harness_us=1.0,
+        input_shape="",
+        affinity="0",
+        variables={},
+        software={},
+    )
