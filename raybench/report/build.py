@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ResultsError
+from raybench.paths import write_atomically
 from raybench.report import markdown
 from raybench.report import page as html
 from raybench.report.analyses import Question, ask
@@ -137,7 +136,7 @@ def _write(document: Document, target: Path) -> tuple[Path, ...]:
             if _OURS.fullmatch(path.name) and path not in contents:
                 path.unlink()
         for path, data in contents.items():
-            _replace(path, data)
+            write_atomically(path, data)
     except OSError as error:
         raise ResultsError(
             f"Report folder {str(target)!r} cannot be written ({error.strerror or error}). "
@@ -148,11 +147,3 @@ def _write(document: Document, target: Path) -> tuple[Path, ...]:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".report-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    os.chmod(name, 0o644)
-    os.replace(name, path)

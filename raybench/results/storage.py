@@ -7,7 +7,6 @@ start with "." or "_" are nobody's rows.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from raybench.errors import ResultsError
+from raybench.paths import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -193,21 +193,11 @@ class Folder(Files):
     @override
     def write(self, name: str, data: bytes) -> None:
         path = self._path(name)
-        # not beside it: polars refuses to scan the folder of a table that holds a leftover
-        temporary = self._path(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            if not isinstance(error, OSError):
-                raise
+            # not beside it: polars refuses to scan the folder of a table that holds a leftover
+            write_atomically(path, data, durable=True, temporary_dir=self._root)
+        except OSError as error:
             raise ResultsError(
                 f"Results file {str(path)!r} cannot be written: {error.strerror or error}. "
                 "Free space or rights there, or choose another folder with results.dir=PATH."
@@ -344,14 +334,3 @@ class Bucket(Files):
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network disks know it not
-            raise
-    finally:
-        os.close(handle)
