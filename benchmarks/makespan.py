@@ -32,14 +32,14 @@ from raybench.execute.rows import Tables, identity
 from raybench.execute.writer import Writer
 from raybench.experiment import expand
 from raybench.planning.plan import plan
-from raybench.planning.scheduler import Agenda
+from raybench.planning.scheduler import Scheduler
 from raybench.planning.slots import DeviceSlot
 from raybench.results.store import Store
 
 if TYPE_CHECKING:
     from raybench.experiment import Experiment, Point
-    from raybench.planning.plan import Step
-    from raybench.planning.scheduler import Start
+    from raybench.planning.plan import PlannedTrial
+    from raybench.planning.scheduler import Attempt
     from raybench.results.store import Run
 
 DEVICES = 8
@@ -79,8 +79,8 @@ def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
     lasting_s = {step.number: chance.uniform(8.0, 24.0) for step in steps}
     work = sum(lasting_s[step.number] * step.point.workers for step in steps) / DEVICES
     seats = [DeviceSlot("gpu", "node", number) for number in range(DEVICES)]
-    agenda = Agenda(steps, seats, "gpu", 1)
-    ending: list[tuple[float, int, Start]] = []
+    agenda = Scheduler(steps, seats, "gpu", 1)
+    ending: list[tuple[float, int, Attempt]] = []
     now = loop_s = 0.0
     began_rows = time.perf_counter()
     with Writer(run, Lines(planned, Console(file=io.StringIO()))) as writer:
@@ -121,7 +121,7 @@ def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
     return experiment, expand(experiment, {"gpu": DEVICES}, {"alexnet": "a"})
 
 
-def _rows(experiment: Experiment, step: Step) -> tuple[dict[str, Any], Tables]:
+def _rows(experiment: Experiment, step: PlannedTrial) -> tuple[dict[str, Any], Tables]:
     trial = {
         **identity(experiment, step, "e"),
         "status": "ok",

@@ -1,8 +1,8 @@
 from test_schedule import made
 
 from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
-from raybench.planning.plan import Step, plan
-from raybench.planning.scheduler import Agenda
+from raybench.planning.plan import PlannedTrial, plan
+from raybench.planning.scheduler import Scheduler
 from raybench.planning.slots import DeviceSlot, pick
 
 SEATS = [DeviceSlot("gpu", node, number) for node in ("a", "b") for number in (0, 1)]
@@ -11,7 +11,7 @@ SEATS = [DeviceSlot("gpu", node, number) for node in ("a", "b") for number in (0
 def agenda(*words, isolation="gpu", retries=1):
     experiment, points = made("model=alexnet", "trials=1", *words)
     steps = plan(experiment, points, {"gpu": 4}, isolation).steps
-    return Agenda(steps, SEATS, isolation, retries)
+    return Scheduler(steps, SEATS, isolation, retries)
 
 
 def started(made):
@@ -154,7 +154,7 @@ def test_a_point_takes_only_devices_of_its_type():
         for node, kind in (("a", "A100"), ("b", "H100"))
         for number in (0, 1)
     ]
-    agenda = Agenda(plan(experiment, points, counted, "gpu").steps, seats, "gpu", 1)
+    agenda = Scheduler(plan(experiment, points, counted, "gpu").steps, seats, "gpu", 1)
     found = {start.step.point.accelerator: start.seats for start in started(agenda)}
     assert found == {"A100": tuple(seats[:2]), "H100": tuple(seats[2:])}
     agenda.end(agenda.running[0], failure(NodeDied, 0, 1))
@@ -188,8 +188,8 @@ def test_a_step_that_is_tried_again_on_other_devices_lets_others_pass():
     singles = [point for point in points if point.workers == 1]
     gang = next(point for point in points if point.workers == 3)
     order = [*singles[:2], gang, *singles[2:]]
-    steps = [Step(point, index, 0, index) for index, point in enumerate(order)]
-    tried = Agenda(steps, SEATS, "gpu", 1)
+    steps = [PlannedTrial(point, index, 0, index) for index, point in enumerate(order)]
+    tried = Scheduler(steps, SEATS, "gpu", 1)
     started(tried)
     while gang not in [start.step.point for start in tried.running]:
         tried.end(tried.running[0], None)

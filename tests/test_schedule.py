@@ -3,8 +3,8 @@ from dataclasses import replace
 
 from raybench.config.compose import compose
 from raybench.experiment import expand
-from raybench.planning.plan import Step, plan, preparations, standing
-from raybench.planning.scheduler import Agenda
+from raybench.planning.plan import PlannedTrial, plan, preparations, standing
+from raybench.planning.scheduler import Scheduler
 from raybench.planning.slots import DeviceSlot
 
 DEVICES = {"gpu": 4, "cpu": 2}
@@ -82,9 +82,9 @@ def test_each_graph_is_prepared_once_and_on_a_gpu_each_plan():
 def test_a_preparation_runs_on_the_kind_of_device_that_it_is_for():
     _, points = made("model=alexnet", "workers=1")
     seats = [DeviceSlot("gpu", node, 0) for node in "abc"]
-    step = Step(points[0], 0, 0, purpose="prepare")
+    step = PlannedTrial(points[0], 0, 0, purpose="prepare")
     steps = [replace(step, among=(seat,)) for seat in reversed(seats)]
-    agenda = Agenda(steps, seats, "gpu", 0)
+    agenda = Scheduler(steps, seats, "gpu", 0)
     started = [agenda.next() for _ in range(4)]
     assert [start and start.seats for start in started] == [(seat,) for seat in seats[::-1]] + [
         None

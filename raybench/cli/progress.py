@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from raybench.measure.progress import Glance, Pulse
-    from raybench.planning.plan import Plan, Step
+    from raybench.planning.plan import Plan, PlannedTrial
 
 
-def title(step: Step) -> str:
+def title(step: PlannedTrial) -> str:
     """A point in one short line."""
     point = step.point
     unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
@@ -99,11 +99,11 @@ class Lines:
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def skipped(self, number: int, step: Step, status: str) -> None:
+    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
         """Say that the row is there."""
         self._print(f"[{number + 1}/{self._steps}] {title(step)}: kept ({status})")
 
-    def step(self, number: int, step: Step) -> None:
+    def step(self, number: int, step: PlannedTrial) -> None:
         """Announce the step."""
         self._print(f"[{number + 1}/{self._steps}] {title(step)} ...")
 
@@ -144,13 +144,13 @@ class LiveLine(Lines):
         self._live.stop()
 
     @override
-    def skipped(self, number: int, step: Step, status: str) -> None:
+    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
         """Say that the row is there; it takes no time."""
         self._missing -= 1
         super().skipped(number, step, status)
 
     @override
-    def step(self, number: int, step: Step) -> None:
+    def step(self, number: int, step: PlannedTrial) -> None:
         """Show the step."""
         self._running[number] = _Shown(title(step))
         self._show()

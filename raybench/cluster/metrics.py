@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from raybench.measure.progress import Glance
-    from raybench.planning.plan import Step
+    from raybench.planning.plan import PlannedTrial
 
 PHASES = ("", "start", "prepare", "warm-up", "measure", "layers")
 """The value of `raybench_phase`: 0 when the point has ended."""
@@ -61,11 +61,11 @@ class Monitor:
         self._points: dict[int, str] = {}
         self._devices: dict[int, set[tuple[str, str]]] = {}
 
-    def skipped(self, number: int, step: Step, status: str) -> None:
+    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
         """A trial whose row is there already counts as ended."""
         self._rows.inc(tags={"status": status})
 
-    def step(self, number: int, step: Step) -> None:
+    def step(self, number: int, step: PlannedTrial) -> None:
         """A trial begins."""
         point = step.point
         model = point.model.rsplit("/", 1)[-1]

@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from raybench.measure.progress import Glance
-    from raybench.planning.plan import Step
+    from raybench.planning.plan import PlannedTrial
 
 
 class View(Protocol):
     """What the driver tells while it works."""
 
-    def skipped(self, number: int, step: Step, status: str) -> None:
-        """Step `number` of the plan has its row already."""
+    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
+        """PlannedTrial `number` of the plan has its row already."""
         ...
 
-    def step(self, number: int, step: Step) -> None:
-        """Step `number` of the plan begins."""
+    def step(self, number: int, step: PlannedTrial) -> None:
+        """PlannedTrial `number` of the plan begins."""
         ...
 
     def phase(self, number: int, name: str) -> None:
-        """Step `number` enters a phase: start, prepare, warm-up, measure."""
+        """PlannedTrial `number` enters a phase: start, prepare, warm-up, measure."""
         ...
 
     def look(self, number: int, glance: Glance) -> None:
@@ -45,12 +45,12 @@ class Several:
     def __init__(self, *views: View) -> None:
         self._views = views
 
-    def skipped(self, number: int, step: Step, status: str) -> None:
+    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
         """To all."""
         for view in self._views:
             view.skipped(number, step, status)
 
-    def step(self, number: int, step: Step) -> None:
+    def step(self, number: int, step: PlannedTrial) -> None:
         """To all."""
         for view in self._views:
             view.step(number, step)

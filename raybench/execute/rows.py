@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from raybench.measure.clock import Watched
     from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
-    from raybench.planning.plan import Step
+    from raybench.planning.plan import PlannedTrial
     from raybench.worker import Prepared
 
 Columns = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Gang:
+class TrialWorkers:
     """Who measured: members of the pool, what they prepared, how their clocks went."""
 
     members: Sequence[Member]
@@ -53,7 +53,7 @@ class Tables:
     layers: Sequence[Columns] = ()
 
 
-def identity(experiment: Experiment, step: Step, environment_id: str) -> Columns:
+def identity(experiment: Experiment, step: PlannedTrial, environment_id: str) -> Columns:
     """Columns that are known before anything runs."""
     point = step.point
     return {
@@ -115,7 +115,7 @@ def outcome(
     }
 
 
-def loaded(gang: Gang) -> Columns:
+def loaded(gang: TrialWorkers) -> Columns:
     """What the workers loaded, as columns of `trials`; the first worker speaks for all."""
     first = gang.prepared[0]
     names = {prepared.device.name for prepared in gang.prepared}
@@ -142,7 +142,7 @@ def loaded(gang: Gang) -> Columns:
     }
 
 
-def measured(gang: Gang, summary: Summary) -> Columns:
+def measured(gang: TrialWorkers, summary: Summary) -> Columns:
     """What was measured, as columns of `trials`."""
     macs = gang.prepared[0].model.macs_per_item
     gflops = None if macs is None else 2 * macs / 1e9
@@ -154,7 +154,7 @@ def measured(gang: Gang, summary: Summary) -> Columns:
     }
 
 
-def workers(gang: Gang, summary: Summary) -> list[Columns]:
+def workers(gang: TrialWorkers, summary: Summary) -> list[Columns]:
     """One row a worker."""
     rows = []
     for rank, columns in enumerate(summary.workers):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from raybench.cluster import reservation as devices
 from raybench.errors import Infeasible, Interrupted
 from raybench.execute import rows
-from raybench.execute.trial_threads import Running
+from raybench.execute.trial_threads import TrialThreads
 from raybench.execute.writer import Writer
-from raybench.planning.plan import Step, builds_ahead, preparations
-from raybench.planning.scheduler import Agenda
+from raybench.planning.plan import PlannedTrial, builds_ahead, preparations
+from raybench.planning.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from raybench.config.compose import Request
     from raybench.execute.events import View
     from raybench.execute.signals import Signals
-    from raybench.execute.trial_threads import Ended
+    from raybench.execute.trial_threads import FinishedAttempt
     from raybench.experiment import Experiment, Point
     from raybench.planning.plan import Plan
-    from raybench.planning.scheduler import Settled, Start
+    from raybench.planning.scheduler import Attempt, Outcome
     from raybench.planning.slots import DeviceSlot
     from raybench.results.store import Run
 
@@ -83,7 +83,7 @@ class Driver:
         keys = ((step.point.id, step.trial) for step in self.plan.steps)
         return writer.tally + Counter(self.finals[key] for key in keys if key in self.finals)
 
-    def _run(self, missing: list[Step], session: Session, writer: Writer) -> None:
+    def _run(self, missing: list[PlannedTrial], session: Session, writer: Writer) -> None:
         """Hold the devices and let all that is missing be measured."""
         cluster = self.request.cluster
         wanted = _wanted(missing, session.devices, cluster.isolation)
@@ -93,16 +93,16 @@ class Driver:
             self._prepare(missing, seats, writer)
             self._measure(missing, seats, writer)
 
-    def _impossible(self) -> list[Step]:
+    def _impossible(self) -> list[PlannedTrial]:
         return [
-            Step(point, index, trial)
+            PlannedTrial(point, index, trial)
             for index, point in enumerate(self.plan.points)
             if point.id in self.plan.infeasible
             for trial in range(self._experiment.trials)
             if (point.id, trial) not in self.finals
         ]
 
-    def _prepare(self, missing: list[Step], seats: Seats, writer: Writer) -> None:
+    def _prepare(self, missing: list[PlannedTrial], seats: Seats, writer: Writer) -> None:
         """Let graphs and plans be made first, where that saves time or spares a stream.
 
         Plans are made once for each kind of machine.
@@ -117,11 +117,11 @@ class Driver:
         nodes = {seat.node for seat in seats.held}
         shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
         if side_by_side or shared:
-            self._work(Agenda(steps, seats.held, "gpu", 0), seats, writer)
+            self._work(Scheduler(steps, seats.held, "gpu", 0), seats, writer)
 
-    def _measure(self, missing: list[Step], seats: Seats, writer: Writer) -> None:
+    def _measure(self, missing: list[PlannedTrial], seats: Seats, writer: Writer) -> None:
         cluster = self.request.cluster
-        agenda = Agenda(
+        agenda = Scheduler(
             missing,
             seats.held,
             cluster.isolation,
@@ -133,9 +133,9 @@ class Driver:
         self._settle(agenda.hopeless(), None, writer)
         self._work(agenda, seats, writer)
 
-    def _work(self, agenda: Agenda, seats: Seats, writer: Writer) -> None:
+    def _work(self, agenda: Scheduler, seats: Seats, writer: Writer) -> None:
         """Let gangs work until nothing on the agenda is left."""
-        running = Running(self.request, self.view, seats)
+        running = TrialThreads(self.request, self.view, seats)
         self.signals.first = writer.failed = running.stop
         try:
             while (ended := self._next_end(agenda, running, writer)) is not None:
@@ -162,7 +162,9 @@ class Driver:
             and not step.point.largest
         ]
 
-    def _next_end(self, agenda: Agenda, running: Running, writer: Writer) -> Ended | None:
+    def _next_end(
+        self, agenda: Scheduler, running: TrialThreads, writer: Writer
+    ) -> FinishedAttempt | None:
         """Start all that can be, then wait for an end; None when nothing runs any more.
 
         Raises:
@@ -181,7 +183,7 @@ class Driver:
             raise KeyboardInterrupt
         return ended
 
-    def _tell(self, ended: Ended, settled: list[Settled], gone: Sequence[str]) -> None:
+    def _tell(self, ended: FinishedAttempt, settled: list[Outcome], gone: Sequence[str]) -> None:
         """Say what no row will: that a step is tried again, and which devices are used no more."""
         step, error = ended.start.step, ended.error
         tried = step.purpose != "prepare" and all(entry.step != step for entry in settled)
@@ -190,7 +192,9 @@ class Driver:
         for reason in gone:
             self.view.note(f"From now on without: {reason}.")
 
-    def _settle(self, settled: list[Settled], ended: Ended | None, writer: Writer) -> None:
+    def _settle(
+        self, settled: list[Outcome], ended: FinishedAttempt | None, writer: Writer
+    ) -> None:
         """Write the rows of steps that have their last word."""
         for entry in settled:
             if entry.step.purpose == "prepare":
@@ -205,7 +209,7 @@ class Driver:
                 outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
             self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), writer)
 
-    def _write_interrupted(self, start: Start, writer: Writer) -> None:
+    def _write_interrupted(self, start: Attempt, writer: Writer) -> None:
         if start.step.purpose != "measure":
             return
         error = Interrupted(
@@ -214,12 +218,12 @@ class Driver:
         outcome = rows.outcome(*_now(), error, start.attempt)
         self._write(start.step, rows.Tables(outcome), writer)
 
-    def _write(self, step: Step, tables: rows.Tables, writer: Writer) -> None:
+    def _write(self, step: PlannedTrial, tables: rows.Tables, writer: Writer) -> None:
         row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}
         writer.put(step, row, tables)
 
 
-def _wanted(steps: list[Step], there: Mapping[str, int], isolation: str) -> dict[str, int]:
+def _wanted(steps: list[PlannedTrial], there: Mapping[str, int], isolation: str) -> dict[str, int]:
     """Devices of each kind to hold: of those that steps use, as many as can be at work."""
     most: dict[str, int] = {}
     for step in steps:

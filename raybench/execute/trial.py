@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from raybench.measure.clock import Clock
     from raybench.measure.stopping import Limits
     from raybench.measure.stream import Trace
-    from raybench.planning.plan import Step
-    from raybench.planning.scheduler import Start
+    from raybench.planning.plan import PlannedTrial
+    from raybench.planning.scheduler import Attempt
     from raybench.stats.intervals import Floats
     from raybench.worker import Look, Prepared
 
@@ -57,13 +57,13 @@ class Streamed:
 
 
 @dataclass(frozen=True)
-class Gang:
+class TrialRunner:
     """Measures one step on the seats that it was given; a failure is a PointError."""
 
     request: Request
     view: View
     seats: Seats
-    start: Start
+    start: Attempt
 
     def measure(self) -> rows.Tables:
         """All rows of the step; none when it is not to be measured."""
@@ -92,7 +92,7 @@ class Gang:
             limits = stopping.limits(step.point.measure, max(p.batch_s for p in prepared))
             before = pool.clocks()
             streamed = self._stream(pool, prepared, before, limits)
-            gang = rows.Gang(pool.members, prepared, watched(before, pool.clocks()))
+            gang = rows.TrialWorkers(pool.members, prepared, watched(before, pool.clocks()))
             layers = self._layers(pool)
             pool.release()
             if kept:
@@ -214,7 +214,9 @@ class Gang:
             self.view.look(self.start.step.number, glance)
 
 
-def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) -> dict[str, Any]:
+def _judged(
+    streamed: Streamed, limits: Limits, trials: int, gang: rows.TrialWorkers
+) -> dict[str, Any]:
     """What the rules make of a trial, as columns of `trials`."""
     assert streamed.stop.last is not None
     columns = {**rows.loaded(gang), **streamed.summary.trial}
@@ -231,7 +233,7 @@ def _judged(streamed: Streamed, limits: Limits, trials: int, gang: rows.Gang) ->
     }
 
 
-def _label(experiment: Experiment, step: Step) -> str:
+def _label(experiment: Experiment, step: PlannedTrial) -> str:
     """Name of a step in Ray's dashboard."""
     point = step.point
     model = point.model.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Running: the gangs that are at work, a thread each, and what they report at their end."""
+"""TrialThreads: the gangs that are at work, a thread each, and what they report at their end."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from raybench.cluster import worker_group as pools
 from raybench.errors import NodeDied, PhaseTimeout, PointError, Refused, UsageError, WorkerDied
 from raybench.execute.rows import Tables
-from raybench.execute.trial import Gang
+from raybench.execute.trial import TrialRunner
 
 if TYPE_CHECKING:
     from raybench.cluster.reservation import Seats
     from raybench.config.compose import Request
     from raybench.execute.events import View
-    from raybench.planning.scheduler import Start
+    from raybench.planning.scheduler import Attempt
 
 NODE_VERDICT_S = 18.0
 """Longest wait for Ray to say whether a lost worker's node is lost; its own default takes 14 s."""
@@ -31,32 +31,32 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedAttempt:
     """What came of a start: rows, or an error."""
 
-    start: Start
+    start: Attempt
     tables: Tables
     error: PointError | None
     began: datetime
 
 
-class Running:
+class TrialThreads:
     """Gangs at work on the seats of a run."""
 
     def __init__(self, request: Request, view: View, seats: Seats) -> None:
         self._request = request
         self._view = view
         self._seats = seats
-        self._inbox: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[FinishedAttempt | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def begin(self, start: Start) -> None:
+    def begin(self, start: Attempt) -> None:
         """Let a gang work in a thread of its own."""
         thread = threading.Thread(target=self._live, args=(start,), daemon=True)
         self._threads = [other for other in self._threads if other.is_alive()] + [thread]
         thread.start()
 
-    def wait(self) -> Ended | None:
+    def wait(self) -> FinishedAttempt | None:
         """The next end of a gang; None when `stop` was called."""
         return self._inbox.get()
 
@@ -64,7 +64,7 @@ class Running:
         """Wake `wait`; may be called by a signal's handler."""
         self._inbox.put(None)
 
-    def end(self, patience_s: float) -> list[Ended]:
+    def end(self, patience_s: float) -> list[FinishedAttempt]:
         """End all gangs; returns what they report within so many seconds."""
         self._seats.close()
         deadline = time.monotonic() + patience_s
@@ -75,17 +75,17 @@ class Running:
             found.append(self._inbox.get())
         return [ended for ended in found if ended is not None]
 
-    def _live(self, start: Start) -> None:
+    def _live(self, start: Attempt) -> None:
         began = datetime.now(timezone.utc)
         tables, error = Tables({}), None
         try:
-            tables = Gang(self._request, self._view, self._seats, start).measure()
+            tables = TrialRunner(self._request, self._view, self._seats, start).measure()
         except BaseException as caught:  # noqa: BLE001 - a point's trouble must not end the grid
             error = _told(caught, start)
-        self._inbox.put(Ended(start, tables, error, began))
+        self._inbox.put(FinishedAttempt(start, tables, error, began))
 
 
-def _told(caught: BaseException, start: Start) -> PointError:
+def _told(caught: BaseException, start: Attempt) -> PointError:
     """What the row is to say of whatever ended a gang."""
     if isinstance(caught, PointError):
         return _with_lost_nodes(caught, start)
@@ -98,7 +98,7 @@ def _told(caught: BaseException, start: Start) -> PointError:
     )
 
 
-def _with_lost_nodes(error: PointError, start: Start) -> PointError:
+def _with_lost_nodes(error: PointError, start: Attempt) -> PointError:
     """What befell workers because their node was lost as NodeDied, struck on its ranks."""
     if not isinstance(error, (WorkerDied, NodeDied, PhaseTimeout)):
         return error

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from raybench.execute.events import View
     from raybench.execute.rows import Tables
-    from raybench.planning.plan import Step
+    from raybench.planning.plan import PlannedTrial
     from raybench.results.store import Run
 
 
@@ -34,7 +34,7 @@ class Writer:
         self.failed: Callable[[], None] = lambda: None
         self._run = run
         self._view = view
-        self._queue: queue.SimpleQueue[tuple[Step, Mapping[str, Any], Tables] | None] = (
+        self._queue: queue.SimpleQueue[tuple[PlannedTrial, Mapping[str, Any], Tables] | None] = (
             queue.SimpleQueue()
         )
         self._error: BaseException | None = None
@@ -55,7 +55,7 @@ class Writer:
         if error is not self._error:
             self.check()
 
-    def put(self, step: Step, row: Mapping[str, Any], tables: Tables) -> None:
+    def put(self, step: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
         """Write a trial's rows soon; `row` is that of `trials`."""
         self._queue.put((step, row, tables))
 
@@ -68,7 +68,7 @@ class Writer:
         while (given := self._queue.get()) is not None:
             self._write(*given)
 
-    def _write(self, step: Step, row: Mapping[str, Any], tables: Tables) -> None:
+    def _write(self, step: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
         try:
             self._run.write_point(
                 step.point.id,

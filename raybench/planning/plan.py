@@ -23,7 +23,7 @@ WINDOW = 16
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedTrial:
     """One trial of one point.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan:
     """
 
     points: tuple[Point, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedTrial, ...]
     infeasible: Mapping[str, str]
     side_by_side: int = 1
 
@@ -109,7 +109,7 @@ def plan(
         if point.workers > devices.get(point.wants, 0)
     }
     indices = [i for i, point in enumerate(points) if point.id not in infeasible]
-    steps: list[Step] = []
+    steps: list[PlannedTrial] = []
     for trial in range(experiment.trials):
         visit = list(indices)
         if experiment.order == "interleaved":
@@ -120,7 +120,7 @@ def plan(
                 visit = _small_batches_first(points, visit)
         for i in visit:
             for each, device in _devices(experiment, points[i], trial, devices):
-                steps.append(Step(points[i], i, each, len(steps), device))
+                steps.append(PlannedTrial(points[i], i, each, len(steps), device))
     side_by_side = max(devices.values(), default=1) if isolation == "gpu" else 1
     return Plan(tuple(points), tuple(steps), infeasible, side_by_side)
 
@@ -140,8 +140,8 @@ def _devices(
 
 
 def preparations(
-    steps: Sequence[Step], kinds: Iterable[Sequence[DeviceSlot]] = ()
-) -> tuple[Step, ...]:
+    steps: Sequence[PlannedTrial], kinds: Iterable[Sequence[DeviceSlot]] = ()
+) -> tuple[PlannedTrial, ...]:
     """A step on one device for each graph that steps share, and for each plan on each kind of device.
 
     They run before anything is measured, all devices at work: a graph that is quantised or a plan
@@ -152,7 +152,7 @@ def preparations(
         kinds: seats that are held, those together whose nodes can use the same plan.
     """
     kinds = tuple(kinds)
-    shared: dict[Any, Step] = {}
+    shared: dict[Any, PlannedTrial] = {}
     for step in steps:
         point = step.point
         if not registry.get(point.engine).reads_graph:

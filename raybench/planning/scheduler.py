@@ -1,4 +1,4 @@
-"""Agenda: what may start now and on which devices, and what an ending means for the rest.
+"""Scheduler: what may start now and on which devices, and what an ending means for the rest.
 
 A pure state machine: it starts nothing, knows no clock and no Ray. The driver asks `next` until it
 gets None, waits for something to end, and tells `end`.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from raybench.errors import PointError
     from raybench.experiment import Point
-    from raybench.planning.plan import Step
+    from raybench.planning.plan import PlannedTrial
     from raybench.planning.slots import DeviceSlot
 
 LOOKAHEAD = 64
@@ -33,16 +33,16 @@ LARGEST_BATCH = 1 << 16
 
 
 @dataclass(frozen=True)
-class Start:
+class Attempt:
     """A step that is to start now, on these seats, rank by rank. `attempt` counts from 1."""
 
-    step: Step
+    step: PlannedTrial
     seats: tuple[DeviceSlot, ...]
     attempt: int
 
 
 @dataclass(frozen=True)
-class Settled:
+class Outcome:
     """A step with its last word: a row is to be written. `error` is None when it was measured.
 
     Attributes:
@@ -50,7 +50,7 @@ class Settled:
         note: what else the row is to say.
     """
 
-    step: Step
+    step: PlannedTrial
     error: PointError | None
     attempts: int
     note: str | None = None
@@ -77,7 +77,7 @@ class _Search:
         return 2 * self.fits or 1 if self.fails is None else (self.fits + self.fails) // 2
 
 
-class Agenda:
+class Scheduler:
     """Steps that wait, run and end.
 
     Args:
@@ -92,7 +92,7 @@ class Agenda:
 
     def __init__(
         self,
-        steps: Iterable[Step],
+        steps: Iterable[PlannedTrial],
         seats: Iterable[DeviceSlot],
         isolation: str,
         retries: int,
@@ -108,7 +108,7 @@ class Agenda:
         self._isolation = isolation
         self._retries = retries
         self._busy = busy
-        self._running: list[Start] = []
+        self._running: list[Attempt] = []
         self._gone: list[str] = []
         self._attempts: Counter[_Key] = Counter()
         self._suspects: dict[_Key, set[DeviceSlot]] = {}
@@ -120,7 +120,7 @@ class Agenda:
             self._note_unfit(point)
 
     @property
-    def running(self) -> Sequence[Start]:
+    def running(self) -> Sequence[Attempt]:
         """What has been started and has not ended."""
         return tuple(self._running)
 
@@ -131,7 +131,7 @@ class Agenda:
 
     # ------------------------------------------------------------ starting
 
-    def next(self) -> Start | None:
+    def next(self) -> Attempt | None:
         """The next step to start and its seats; None until something ends, or for good."""
         if self._isolation == "cluster" and self._running:
             return None
@@ -144,7 +144,9 @@ class Agenda:
                 return None
         return None
 
-    def _begin(self, step: Step, chosen: Step, seats: tuple[DeviceSlot, ...]) -> Start:
+    def _begin(
+        self, step: PlannedTrial, chosen: PlannedTrial, seats: tuple[DeviceSlot, ...]
+    ) -> Attempt:
         for other in self._waiting:
             if other is step:
                 break
@@ -156,11 +158,11 @@ class Agenda:
         self._free -= set(seats)
         self._overtakes[_key(step)] = 0  # when it is tried again it has not waited yet
         self._attempts[_key(chosen)] += 1
-        start = Start(chosen, seats, self._attempts[_key(chosen)])
+        start = Attempt(chosen, seats, self._attempts[_key(chosen)])
         self._running.append(start)
         return start
 
-    def _candidate(self, step: Step) -> Step | None:
+    def _candidate(self, step: PlannedTrial) -> PlannedTrial | None:
         """The step itself; for `batch_size: max` a probe, or the step with the batch found."""
         if not step.point.largest:
             return step
@@ -177,7 +179,7 @@ class Agenda:
         )
         return self._searches.setdefault(point.id, found)
 
-    def _choose(self, step: Step) -> tuple[DeviceSlot, ...] | None:
+    def _choose(self, step: PlannedTrial) -> tuple[DeviceSlot, ...] | None:
         point = step.point
         suspects = self._suspects.get(_key(step), set())
         usable = [seat for seat in self._seats if seat.suits(point.wants)]
@@ -197,7 +199,7 @@ class Agenda:
 
     # ------------------------------------------------------------ ending
 
-    def end(self, start: Start, error: PointError | None) -> list[Settled]:
+    def end(self, start: Attempt, error: PointError | None) -> list[Outcome]:
         """A step has ended; returns all steps that have their last word by this."""
         self._running = [other for other in self._running if other is not start]
         self._free |= set(start.seats) & set(self._seats)
@@ -212,20 +214,20 @@ class Agenda:
             self._waiting.insert(0, self._origin(start.step))
             settled = []
         else:
-            settled = [Settled(start.step, error, start.attempt, self._note(start.step))]
+            settled = [Outcome(start.step, error, start.attempt, self._note(start.step))]
         return settled + self.hopeless()
 
-    def _note(self, step: Step) -> str | None:
+    def _note(self, step: PlannedTrial) -> str | None:
         """Of a largest batch, why there is no larger one."""
         search = self._searches.get(step.point.id)
         if search is None or search.fails is None:
             return None
         return f"batch_size={search.fails} does not fit: {search.words}"
 
-    def _again(self, start: Start, error: PointError | None) -> bool:
+    def _again(self, start: Attempt, error: PointError | None) -> bool:
         return error is not None and error.retried and start.attempt <= self._retries
 
-    def _end_probe(self, start: Start, error: PointError | None) -> list[Settled]:
+    def _end_probe(self, start: Attempt, error: PointError | None) -> list[Outcome]:
         step = start.step
         mine = (s for s in self._waiting if s.point.largest and s.index == step.index)
         owner = next(mine, None)
@@ -244,12 +246,12 @@ class Agenda:
             return self._give_up(owner, error, start.attempt)
         return []
 
-    def _end_unfit(self, start: Start, error: OutOfMemory) -> list[Settled]:
+    def _end_unfit(self, start: Attempt, error: OutOfMemory) -> list[Outcome]:
         """A batch that ran out of memory; of a largest batch, a smaller one is looked for."""
         step = start.step
         if not step.point.largest or step.point.batch_size == 1:
             self._note_unfit(step.point)
-            return [Settled(step, error, start.attempt)]
+            return [Outcome(step, error, start.attempt)]
         search = self._searches[step.point.id]
         search.fails, search.fits = step.point.batch_size, step.point.batch_size // 2
         search.words = str(error)
@@ -257,16 +259,16 @@ class Agenda:
         self._note_unfit(replace(step.point, largest=False))
         return []
 
-    def _origin(self, step: Step) -> Step:
+    def _origin(self, step: PlannedTrial) -> PlannedTrial:
         if not step.point.largest:
             return step
         return replace(step, point=replace(step.point, batch_size=1))
 
-    def _give_up(self, owner: Step, error: PointError, attempts: int) -> list[Settled]:
+    def _give_up(self, owner: PlannedTrial, error: PointError, attempts: int) -> list[Outcome]:
         """End every trial of a largest batch that cannot be found."""
         mine = [step for step in self._waiting if step.point.id == owner.point.id]
         self._waiting = [step for step in self._waiting if step.point.id != owner.point.id]
-        return [Settled(step, error, attempts) for step in mine]
+        return [Outcome(step, error, attempts) for step in mine]
 
     def _note_unfit(self, point: Point) -> None:
         known = self._unfit.get(point.series)
@@ -275,7 +277,7 @@ class Agenda:
 
     # ------------------------------------------------------------ devices
 
-    def _judge_devices(self, start: Start, error: PointError | None) -> None:
+    def _judge_devices(self, start: Attempt, error: PointError | None) -> None:
         """Blame a device when a point that failed on it then ran without it."""
         if isinstance(error, NodeDied):
             for rank in error.ranks:
@@ -301,13 +303,13 @@ class Agenda:
         self._seats = [seat for seat in self._seats if seat not in seats]
         self._free -= set(seats)
 
-    def hopeless(self) -> list[Settled]:
+    def hopeless(self) -> list[Outcome]:
         """Steps that need not or cannot be tried any more; they are taken off the agenda."""
         found = [(step, self._hopeless(step)) for step in self._waiting]
         self._waiting = [step for step, error in found if error is None]
-        return [Settled(step, error, 0) for step, error in found if error is not None]
+        return [Outcome(step, error, 0) for step, error in found if error is not None]
 
-    def _hopeless(self, step: Step) -> PointError | None:
+    def _hopeless(self, step: PlannedTrial) -> PointError | None:
         point = step.point
         known = self._unfit.get(point.series)
         if known is not None and not point.largest and point.batch_size > known.batch_size:
@@ -332,6 +334,6 @@ class Agenda:
 _Key: TypeAlias = tuple[str, int, str]
 
 
-def _key(step: Step) -> _Key:
+def _key(step: PlannedTrial) -> _Key:
     """A probe is not the trial of the same batch that the grid may hold too."""
     return (step.point.id, step.trial, step.purpose)

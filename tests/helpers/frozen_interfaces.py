@@ -47,7 +47,7 @@ from raybench.measure import stopping
 from raybench.models import cache, prepare, reference, source, zoo
 from raybench.models.model import Model, TensorSpec
 from raybench.planning.make import make_plan
-from raybench.planning.plan import Step, standing
+from raybench.planning.plan import PlannedTrial, standing
 from raybench.report.terminal.comparison import FORMATS
 from raybench.results import schema
 from raybench.results.load import compact, load
@@ -106,7 +106,7 @@ def first_row(words, devices, engines):
     """Columns of the first point that are known before anything runs."""
     request = _request(words, devices, engines)
     point = make_plan(request, "").points[0]
-    return rows.identity(request.experiment, Step(point, 0, 0), "e" * 20)
+    return rows.identity(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
 
 
 def model_identity(name, **settings):

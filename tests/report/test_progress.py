@@ -6,7 +6,7 @@ from rich.console import Console
 from raybench.cli.progress import LiveLine, duration, ending, node_lines
 from raybench.experiment import MeasureSettings, ModelSettings, Point
 from raybench.measure.progress import Glance, Pulse
-from raybench.planning.plan import Plan, Step
+from raybench.planning.plan import Plan, PlannedTrial
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
 
@@ -35,7 +35,7 @@ def test_times_are_written_for_people(seconds, words):
 
 def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     steps = tuple(
-        Step(
+        PlannedTrial(
             Point("lenet5", "z", ModelSettings(), "fp32", size, 1, "simulated", (), 1, True, "gpu",
                   None, MeasureSettings(), "quick"),
             index, 0, index,
