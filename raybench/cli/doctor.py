@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from raybench.cluster import preflight
+from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.config.compose import ClusterSettings
 from raybench.engines import registry
@@ -63,7 +63,7 @@ def _of_machine(console: Console) -> int:
 
     cores = devices.cores()
     gpus = nvml.inventory()
-    facts = sessions.here({"gpu": len(gpus), "cpu": len(cores)})
+    facts = nodes.here({"gpu": len(gpus), "cpu": len(cores)})
     line("machine", f"{facts['hostname']}, {facts['os']}, kernel {facts['kernel']}")
     line("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on")
     line("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver tells of")
@@ -94,7 +94,7 @@ def of_cluster(
 ) -> int:
     """Print what `facts`, from `survey`, say of a cluster's nodes; 0 when one can measure."""
     console.print(_table(session, facts))
-    for line in sessions.differences(facts):
+    for line in nodes.differences(facts):
         console.print(f"differ   {line}", markup=False, soft_wrap=True)
     for node in facts:
         for finding in node["system_issues"]:

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, Any]:
     """The request, and the session when it had to be joined to learn what there is."""
-    from raybench.cluster import preflight, session
+    from raybench.cluster import nodes, preflight, session
     from raybench.config.compose import compose
     from raybench.engines import registry
 
@@ -105,7 +105,7 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
 
     def unavailable(engine: str, kind: str) -> str | None:
         if joined:
-            return session.unavailable(joined[0].facts, engine, kind)
+            return nodes.unavailable(joined[0].facts, engine, kind)
         return registry.unavailable_here(engine, kind)
 
     request = compose(words, devices, unavailable)

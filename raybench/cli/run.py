@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from raybench.cli.progress import Lines, LiveLine, duration, title
+from raybench.cluster import nodes
 from raybench.cluster import session as sessions
 from raybench.cluster.metrics import Monitor
 from raybench.errors import ClusterError, ResultsError
@@ -48,13 +49,13 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     store = Store(request.results.dir)
     facts = _facts(request, joined)
     check_engines(request.experiment, facts)
-    differences = sessions.differences(facts)
+    differences = nodes.differences(facts)
     if differences and request.cluster.uniform == "require":
         raise ClusterError(
             f"The nodes differ ({'. '.join(differences)}). Make them equal, leave some out with "
             "cluster.select, or measure all the same with cluster.uniform=warn."
         )
-    environment_id = environment.environment_id(*sessions.measuring(facts))
+    environment_id = environment.environment_id(*nodes.measuring(facts))
     store.tidy()
     finals = standing(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
@@ -83,7 +84,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
     from raybench.execute.runner import LOST, Driver  # loaded by now, beside Ray's start
 
-    kinds = sessions.kinds(facts)
+    kinds = nodes.kinds(facts)
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals, kinds)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
@@ -123,7 +124,7 @@ def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
     """Facts about each node."""
     if joined is not None:
         return joined.facts
-    return [sessions.here(request.devices)]
+    return [nodes.here(request.devices)]
 
 
 _OF_RUN = ("devices", "gpus", "offers", "missing", "system_issues")
@@ -191,7 +192,7 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
 
 def _announce_nodes(console: Console, joined: Session, differences: list[str]) -> None:
     for node in joined.nodes:
-        console.print(f"Node {node.hostname}: {sessions.offers(node)}", markup=False)
+        console.print(f"Node {node.hostname}: {nodes.offers(node)}", markup=False)
     for line in differences:
         console.print(f"Nodes differ in {line}", markup=False, soft_wrap=True)
 
@@ -224,7 +225,7 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
 def show_plan(request: Request, joined: Session | None) -> None:
     """Print the points and the least time that they take; start nothing."""
     if joined is None:
-        check_engines(request.experiment, [sessions.here(request.devices)])
+        check_engines(request.experiment, [nodes.here(request.devices)])
     plan = make_plan(request, sessions.there_is(joined, request.devices))
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.steps))

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from raybench.cluster.actor import actor_class
 from raybench.errors import Interrupted
 from raybench.experiment import ANY
 from raybench.planning.slots import DeviceSlot
@@ -14,7 +15,7 @@ from raybench.planning.slots import DeviceSlot
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from raybench.cluster.session import Node
+    from raybench.cluster.nodes import Node
 
 LET_GO_S = 5.0
 """Longest wait for a cluster to take devices back; Ray itself would wait for 60 s and then exit."""
@@ -157,8 +158,6 @@ def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int], placement: str) 
 
 def _start(group: Any, kind: str, label: str) -> Any:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    from raybench.cluster.worker_group import actor_class
 
     return (
         actor_class()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from raybench.cluster import worker_group as pools
+from raybench.cluster import ray_errors
 from raybench.errors import NodeDied, PhaseTimeout, PointError, Refused, UsageError, WorkerDied
 from raybench.execute.rows import Tables
 from raybench.execute.trial import TrialRunner
@@ -104,7 +104,7 @@ def _with_lost_nodes(error: PointError, start: Attempt) -> PointError:
         return error
     nodes = [start.seats[rank].node for rank in error.ranks] or [s.node for s in start.seats]
     vague = isinstance(error, NodeDied) or (isinstance(error, WorkerDied) and error.vague)
-    lost = pools.lost_nodes(nodes, NODE_VERDICT_S if vague else SUDDEN_VERDICT_S)
+    lost = ray_errors.lost_nodes(nodes, NODE_VERDICT_S if vague else SUDDEN_VERDICT_S)
     if not lost:
         return error
     hosts = dict.fromkeys(seat.host or seat.node for seat in start.seats if seat.node in lost)

@@ -47,7 +47,7 @@ def check_engines(experiment: Experiment, facts: Sequence[Mapping[str, Any]]) ->
 
     Args:
         experiment: with every engine settled.
-        facts: about each node, from `Session.facts` or `session.here`.
+        facts: about each node, from `Session.facts` or `nodes.here`.
 
     Raises:
         EngineUnavailable: naming node, library and way out.

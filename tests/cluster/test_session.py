@@ -3,8 +3,9 @@ from functools import partial
 
 import pytest
 
-from raybench.cluster import session as sessions
-from raybench.cluster.session import Node, Session
+from raybench.cluster import nodes
+from raybench.cluster.nodes import Node
+from raybench.cluster.session import Session
 from raybench.config.compose import compose
 from raybench.errors import ClusterError, EngineUnavailable
 
@@ -31,17 +32,17 @@ def test_labels_choose_nodes_and_none_is_refused_with_what_there_is():
 
 def test_nodes_that_differ_are_told_apart_version_by_version():
     told = [facts(A, openvino_version="1"), facts(B, openvino_version="2", kernel="6")]
-    found = sessions.differences([*told, facts(HEAD, openvino_version="1")])
+    found = nodes.differences([*told, facts(HEAD, openvino_version="1")])
     assert found == ["openvino: 1 on a, head; 2 on b", "kernel: 6 on b; none on a, head"]
-    assert sessions.differences(told[:1]) == []
+    assert nodes.differences(told[:1]) == []
 
 
 def test_a_node_without_devices_makes_no_difference():
     bare = {**facts(HEAD, openvino_version="3"), "offers": {"gpu": 0, "cpu": 0}}
     told = [bare, facts(A, openvino_version="1")]
-    assert sessions.differences(told) == []
-    assert sessions.measuring(told) == told[1:]
-    assert sessions.measuring(told[:1]) == told[:1]
+    assert nodes.differences(told) == []
+    assert nodes.measuring(told) == told[1:]
+    assert nodes.measuring(told[:1]) == told[:1]
 
 
 def auto(*missing, device="auto"):
@@ -53,7 +54,7 @@ def auto(*missing, device="auto"):
     request = compose(
         ["experiment=smoke", f"device={device}"],
         lambda settings: CLUSTER.devices,
-        partial(sessions.unavailable, told),
+        partial(nodes.unavailable, told),
     )
     ((choice),) = request.experiment.engines.values()
     return choice.name, choice.device

@@ -31,7 +31,7 @@ from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
 from raybench.cli import compare as gate
 from raybench.cli import main, run
-from raybench.cluster import file_transfer, metrics, worker_group
+from raybench.cluster import actor, file_transfer, metrics
 from raybench.cluster import session as sessions
 from raybench.config import compose
 from raybench.engines import registry
@@ -496,7 +496,7 @@ def entry_point_group():
 def actor_name():
     """Name of the class that Ray shows for a worker's process."""
     with patch("ray.remote", lambda **options: lambda kind: kind):
-        kind = worker_group.actor_class.__wrapped__()
+        kind = actor.actor_class.__wrapped__()
     return [kind.__name__, kind.__qualname__]
 
 

@@ -1,7 +1,7 @@
 import pytest
 import ray.exceptions as rx
 
-from raybench.cluster.worker_group import failure_of
+from raybench.cluster.ray_errors import failure_of
 from raybench.errors import ConfigError, OutOfMemory, Unsupported
 
 

@@ -1,0 +1,118 @@
+"""The Ray actor around a Worker, and how model files and built plans reach its node."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from raybench.cluster import file_transfer
+from raybench.worker import Look, Prepared, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from raybench.cluster.file_transfer import Parcel
+    from raybench.experiment import Point
+
+
+@lru_cache(maxsize=1)
+def actor_class() -> Any:
+    """Return the Worker as a Ray actor; `look` and `halt` run on a thread beside the stream.
+
+    Calls that are made hundreds of times record no task events: Ray's dashboard keeps 10,000 events
+    of a job and should show what the workers do. Ray never restarts the actor and never repeats a
+    call, because a trial that was cut off does not count.
+    """
+    import ray
+
+    class BenchWorker(Worker):
+        @override
+        def prepare(
+            self,
+            point: Point,
+            rank: int,
+            seat: int,
+            seed: int,
+            sharers: int = 1,
+            model_files: Sequence[Any] = (),
+        ) -> Prepared:
+            return super().prepare(_with_local_model(point, model_files), rank, seat, seed, sharers)
+
+        def build_plan(
+            self, point: Point, seat: int, seed: int, model_files: Sequence[Any]
+        ) -> dict[str, str]:
+            names = self.build(_with_local_model(point, model_files), seat, seed)
+            return file_transfer.manifest(names)
+
+        def pack(self, names: Sequence[str]) -> Parcel:
+            return file_transfer.pack_built(names)
+
+        @ray.method(enable_task_events=False)  # type: ignore[untyped-decorator]
+        @override
+        def clock_ns(self) -> int:
+            return super().clock_ns()
+
+        @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
+        @override
+        def look(self, known: int) -> Look:
+            return super().look(known)
+
+        @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
+        @override
+        def halt(self) -> None:
+            super().halt()
+
+    BenchWorker.__qualname__ = "BenchWorker"  # the name that the dashboard shows
+    options = {"concurrency_groups": {"watch": 1}, "max_restarts": 0, "max_task_retries": 0}
+    return ray.remote(**options)(BenchWorker)
+
+
+def model_files(point: Point) -> list[Any]:
+    """Return an object-store reference to the model's files, in a list.
+
+    Ray would fetch a bare argument for every worker; inside a list it is fetched only where asked
+    for. The list is empty for models that need no files, and where Ray runs on this machine only.
+    """
+    import ray
+
+    context = ray.get_runtime_context()
+    if not file_transfer.travels(point.model) or not context.runtime_env.get("py_modules"):
+        return []
+    return [_put_model(context.get_job_id(), point.model, point.model_identity)]
+
+
+@lru_cache(maxsize=16)
+def _put_model(_job: str, name: str, _identity: str) -> Any:
+    """Put a model's files into the object store, once a job and version of the model."""
+    import ray
+
+    return ray.put(file_transfer.pack(name))
+
+
+def _with_local_model(point: Point, files: Sequence[Any]) -> Point:
+    """Return the point with its model's path on this node, fetching the files when needed."""
+    import ray
+
+    for reference in files:
+        fetch = partial(ray.get, reference)
+        path = file_transfer.here(point.model, point.model_settings, point.model_identity, fetch)
+        point = replace(point, model=path)
+    return point
+
+
+def store_built(manifest: Mapping[str, str], bundle: Sequence[Any]) -> bool:
+    """Put files that another node built into this node's cache; runs as a Ray task.
+
+    Args:
+        manifest: SHA-256 of each file, by name.
+        bundle: object-store reference to the files, in a list so that it is fetched only if needed.
+
+    Returns:
+        Whether the files had to be fetched.
+    """
+    import ray
+
+    return file_transfer.lay(manifest, partial(ray.get, bundle[0]))

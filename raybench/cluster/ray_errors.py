@@ -1,0 +1,153 @@
+"""Waits for Ray calls and translates Ray's exceptions into raybench's own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from raybench.errors import (
+    EngineFailure,
+    NodeDied,
+    OutOfMemory,
+    PhaseTimeout,
+    PointError,
+    RaybenchError,
+    Refused,
+    WorkerDied,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+NODE_CHECK_S = 1.0
+"""How often the nodes of workers that are starting are checked; a start on a dead node never ends."""
+NODE_POLL_S = 0.25
+"""How often `lost_nodes` asks Ray for dead nodes."""
+
+T = TypeVar("T")
+
+
+def get_all(
+    calls: list[Any],
+    timeout_s: float,
+    phase: str,
+    ranks: Sequence[int] | None = None,
+    nodes: Sequence[str] = (),
+) -> list[Any]:
+    """Wait for Ray calls and return their results in order.
+
+    Args:
+        calls: object references.
+        timeout_s: longest wait for all of them.
+        phase: of the trial, for error messages.
+        ranks: of the workers called; by default one call a worker, in order of rank.
+        nodes: ids of the workers' nodes, by rank. When given, the wait also ends when one of them
+            is lost.
+
+    Raises:
+        PointError: for the first call that fails, with the ranks of the workers concerned.
+        PhaseTimeout: when some calls have not returned in time.
+        NodeDied: when a node of `nodes` is lost.
+    """
+    import ray
+
+    rank_of = dict(zip(calls, ranks if ranks is not None else range(len(calls)), strict=True))
+    deadline = time.monotonic() + timeout_s
+    waiting = list(calls)
+    while waiting:
+        left_s = max(deadline - time.monotonic(), 0.0)
+        ready, waiting = ray.wait(
+            waiting, num_returns=1, timeout=min(left_s, NODE_CHECK_S) if nodes else left_s
+        )
+        if ready:
+            translate(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
+            continue
+        late = [rank_of[call] for call in waiting]
+        if lost_nodes([nodes[rank] for rank in late] if nodes else (), 0.0):
+            raise with_ranks(NodeDied(f"A node went away in phase {phase!r}."), late)
+        if time.monotonic() >= deadline:
+            raise with_ranks(_timeout(phase, timeout_s, len(late)), late)
+    return translate(lambda: list(ray.get(calls)), phase)
+
+
+def _timeout(phase: str, timeout_s: float, workers: int) -> PhaseTimeout:
+    return PhaseTimeout(
+        f"Phase {phase!r} did not end within {timeout_s:.0f} s on {workers} workers, which were "
+        "ended. Look for a hang, or allow more time."
+    )
+
+
+def with_ranks(error: PointError, ranks: Sequence[int]) -> PointError:
+    """Return the error with the ranks of the workers it concerns."""
+    error.ranks = tuple(ranks)
+    return error
+
+
+def translate(call: Callable[[], T], phase: str, ranks: Sequence[int] = ()) -> T:
+    """Return the result of a call of Ray; raise Ray's exceptions as PointErrors."""
+    try:
+        return call()
+    except Exception as error:
+        own = failure_of(error, phase)
+        if own is None:
+            raise
+        raise with_ranks(own, ranks) from error
+
+
+def failure_of(error: Exception, phase: str) -> PointError | None:
+    """Return the PointError that stands for an exception of Ray; None for a bug in raybench."""
+    import ray.exceptions as rx
+
+    if isinstance(error, rx.RayTaskError):
+        return _failure_in_worker(error.cause, phase)
+    if isinstance(error, rx.OutOfMemoryError):
+        return OutOfMemory(phase, None, "Ray ended the worker to save the node")
+    if isinstance(error, rx.NodeDiedError):
+        return NodeDied(f"A node went away in phase {phase!r}. Look at that machine.")
+    if isinstance(error, (rx.ActorDiedError, rx.ActorUnavailableError, rx.TaskCancelledError)):
+        died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_last_line(error)}")
+        died.vague = isinstance(error, rx.ActorUnavailableError)
+        return died
+    return None
+
+
+def _failure_in_worker(cause: BaseException, phase: str) -> PointError:
+    """Return the PointError for an exception that was raised inside a worker."""
+    if isinstance(cause, PointError):
+        return cause
+    if isinstance(cause, RaybenchError):
+        return Refused(str(cause))
+    if isinstance(cause, MemoryError):
+        return OutOfMemory(phase, None, str(cause) or "MemoryError")
+    return EngineFailure(
+        f"A worker raised {type(cause).__name__} in phase {phase!r}: {_last_line(cause)}"
+    )
+
+
+def lost_nodes(nodes: Sequence[str], wait_s: float) -> list[str]:
+    """Return the nodes that Ray reports dead, polling until there is one or the wait is over.
+
+    Ray breaks a call to a lost node within seconds but reports the node dead only later.
+
+    Args:
+        nodes: ids to check; a node that Ray does not list counts as dead.
+        wait_s: longest wait; 0 asks once.
+    """
+    import ray
+
+    deadline = time.monotonic() + wait_s
+    while nodes:
+        lost: list[str] = []
+        with contextlib.suppress(Exception):  # the cluster itself may be shutting down
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            lost = [node for node in nodes if node not in alive]
+        if lost or time.monotonic() >= deadline:
+            return lost
+        time.sleep(NODE_POLL_S)
+    return []
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
