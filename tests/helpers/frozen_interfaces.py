@@ -31,7 +31,7 @@ from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
 from raybench.cli import compare as gate
 from raybench.cli import main, run
-from raybench.cluster import actor, file_transfer, metrics
+from raybench.cluster import actor, file_transfer, metrics, nodes
 from raybench.cluster import session as sessions
 from raybench.config import compose
 from raybench.engines import registry
@@ -365,7 +365,7 @@ def resume(words, devices, folder, facts, ended_as=None):
     machine = {**facts, "offers": devices, "gpus": [], "missing": {}, "system_issues": []}
     tally = patch.object(Driver, "execute", lambda self: {ended_as: 1})
     with (
-        patch.object(sessions, "here", lambda counted: machine),
+        patch.object(nodes, "here", lambda counted: machine),
         patch.object(sessions, "connect", side_effect=AssertionError("Ray was started")),
         tally if ended_as else contextlib.nullcontext(),
     ):
