@@ -1,10 +1,10 @@
 """How well are devices packed, and what does the driver itself cost?
 
-500 points of 1, 2, 4 and 8 devices go through the real plan, agenda and writer on 8 devices with
+500 points of 1, 2, 4 and 8 devices go through the real plan, scheduler and writer on 8 devices with
 isolation gpu, in virtual time: a point takes the time that it would, only that nobody waits for it.
 The lower bound is the larger of the longest point and all device-seconds over 8. For each point
 (trials, workers and 20 blocks a worker) it tells, in ms: `plan`, once before the first; `loop`, for
-which free devices wait: agenda and handing the rows to the writer, who is at work all the while;
+which free devices wait: scheduler and handing the rows to the writer, who is at work all the while;
 `rows`, until the writer has them on this disk, devices working on; `cpu`, of all threads together.
 The last line is one JSON document.
 
@@ -31,15 +31,15 @@ from raybench.config.compose import compose
 from raybench.execute.rows import Tables, identity
 from raybench.execute.writer import Writer
 from raybench.experiment import expand
-from raybench.planning.plan import plan
-from raybench.planning.scheduler import Scheduler
+from raybench.planning.plan import order_trials
+from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 from raybench.planning.slots import DeviceSlot
 from raybench.results.store import Store
 
 if TYPE_CHECKING:
     from raybench.experiment import Experiment, Point
+    from raybench.planning.attempts import Attempt
     from raybench.planning.plan import PlannedTrial
-    from raybench.planning.scheduler import Attempt
     from raybench.results.store import Run
 
 DEVICES = 8
@@ -71,34 +71,35 @@ def main() -> None:
 def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
     began, used = time.perf_counter(), time.process_time()
     experiment, grid = _grid(points, seed)
-    planned = plan(experiment, grid, {"gpu": DEVICES}, "gpu")
-    steps = planned.steps
+    plan = order_trials(experiment, grid, {"gpu": DEVICES}, "gpu")
+    trials = plan.trials
     planned_s = time.perf_counter() - began
     chance = random.Random(seed)
     # preparation and warm-up vary, as does the time until the interval is narrow enough
-    lasting_s = {step.number: chance.uniform(8.0, 24.0) for step in steps}
-    work = sum(lasting_s[step.number] * step.point.workers for step in steps) / DEVICES
-    seats = [DeviceSlot("gpu", "node", number) for number in range(DEVICES)]
-    agenda = Scheduler(steps, seats, "gpu", 1)
+    lasting_s = {planned.number: chance.uniform(8.0, 24.0) for planned in trials}
+    work = sum(lasting_s[planned.number] * planned.point.workers for planned in trials) / DEVICES
+    slots = [DeviceSlot("gpu", "node", number) for number in range(DEVICES)]
+    scheduler = Scheduler(trials, slots, SchedulingPolicy("gpu", 1))
     ending: list[tuple[float, int, Attempt]] = []
     now = loop_s = 0.0
     began_rows = time.perf_counter()
-    with Writer(run, Lines(planned, Console(file=io.StringIO()))) as writer:
+    with Writer(run, Lines(plan, Console(file=io.StringIO()))) as writer:
         while True:
             began = time.perf_counter()
-            while (start := agenda.next()) is not None:
+            while (attempt := scheduler.next_attempt()) is not None:
                 heapq.heappush(
-                    ending, (now + lasting_s[start.step.number], start.step.number, start)
+                    ending,
+                    (now + lasting_s[attempt.planned.number], attempt.planned.number, attempt),
                 )
             if not ending:
                 break
-            now, _, start = heapq.heappop(ending)
-            for entry in agenda.end(start, None):
-                writer.put(entry.step, *_rows(experiment, entry.step))
+            now, _, attempt = heapq.heappop(ending)
+            for entry in scheduler.end(attempt, None):
+                writer.put(entry.planned, *_rows(experiment, entry.planned))
             loop_s += time.perf_counter() - began
     rows_s = time.perf_counter() - began_rows
-    assert sum(writer.tally.values()) == len(steps)
-    per_point_ms = 1e3 / len(steps)
+    assert sum(writer.tally.values()) == len(trials)
+    per_point_ms = 1e3 / len(trials)
     return {
         "seed": seed,
         "over_bound": now / max(work, max(lasting_s.values())),
@@ -121,18 +122,18 @@ def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
     return experiment, expand(experiment, {"gpu": DEVICES}, {"alexnet": "a"})
 
 
-def _rows(experiment: Experiment, step: PlannedTrial) -> tuple[dict[str, Any], Tables]:
+def _rows(experiment: Experiment, planned: PlannedTrial) -> tuple[dict[str, Any], Tables]:
     trial = {
-        **identity(experiment, step, "e"),
+        **identity(experiment, planned, "e"),
         "status": "ok",
         "verdict": "stable",
         "started_at": datetime.now(timezone.utc),
         "items_per_s": 1.0,
     }
-    workers = [{"worker": rank} for rank in range(step.point.workers)]
+    workers = [{"worker": rank} for rank in range(planned.point.workers)]
     blocks = [
         {"worker": rank, "block": block, "phase": "measure", "items": 80}
-        for rank in range(step.point.workers)
+        for rank in range(planned.point.workers)
         for block in range(BLOCKS)
     ]
     return trial, Tables(trial, workers, blocks)

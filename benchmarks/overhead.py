@@ -36,7 +36,7 @@ from raybench.measure.stream import Stream
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
-from raybench.planning.make import make_plan
+from raybench.planning.plan import make_plan
 from raybench.worker import Measurement, Worker
 
 if TYPE_CHECKING:
@@ -203,7 +203,9 @@ def _point(options: argparse.Namespace, name: str, precision: str, batch_size: i
     )
     words = [f"experiment={question}", "device=cpu", f"engine={options.engine}"]
     request = compose(words, lambda _: {"cpu": 1, "gpu": 0})
-    return make_plan(request, "this machine").points[0]
+    return make_plan(
+        request.experiment, request.devices, request.cluster.isolation, "this machine"
+    ).points[0]
 
 
 def _watched(actor: Any, seconds: float) -> float:

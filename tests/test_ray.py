@@ -18,7 +18,7 @@ from raybench.cluster.session import there_is
 from raybench.cluster.worker_group import gather
 from raybench.config.compose import compose
 from raybench.errors import ClusterError, WorkerDied
-from raybench.planning.make import make_plan
+from raybench.planning.plan import make_plan
 
 pytestmark = pytest.mark.ray
 
@@ -40,7 +40,9 @@ def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
     )
     what = "needs 5 GPUs and the cluster has 4.*has 4 GPUs and 2 CPU cores"
     with pytest.raises(ClusterError, match=what):
-        make_plan(request, there_is(cluster, {}))
+        make_plan(
+            request.experiment, request.devices, request.cluster.isolation, there_is(cluster, {})
+        )
 
 
 def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick):
@@ -119,7 +121,7 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
         ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"],
         lambda settings: dict(cluster.devices),
     )
-    point = make_plan(request, "").points[0]
+    point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
     with hold(cluster.nodes, {"gpu": 1}, 30) as seats:
         pool = gather(seats, seats.held, point, "test/killed", "", 30)
         pool.prepare(0, 30, {seats.held[0].node: 1})

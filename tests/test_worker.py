@@ -16,7 +16,7 @@ from raybench.machine import devices, nvml
 from raybench.measure import stopping
 from raybench.measure.summary import summarise
 from raybench.measure.telemetry_columns import with_hardware
-from raybench.planning.make import make_plan
+from raybench.planning.plan import make_plan
 from raybench.stats import intervals
 from raybench.worker import Worker
 
@@ -52,7 +52,8 @@ def _process(pid):
 @pytest.fixture
 def point():
     words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
-    return make_plan(compose(words, lambda settings: {"gpu": 1, "cpu": 1}), "").points[0]
+    request = compose(words, lambda settings: {"gpu": 1, "cpu": 1})
+    return make_plan(request.experiment, request.devices, "node", "").points[0]
 
 
 def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):

@@ -94,7 +94,7 @@ class Lines:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._steps = len(plan.steps)
+        self._steps = len(plan.trials)
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -131,8 +131,8 @@ class LiveLine(Lines):
         super().__init__(plan, console)
         self._live = Live(console=console, refresh_per_second=2, transient=True)
         self._running: dict[int, _Shown] = {}
-        self._missing = len(plan.steps)
-        self._left_s = plan.seconds
+        self._missing = len(plan.trials)
+        self._left_s = plan.shortest_s
         self._began = self._estimated = time.monotonic()
         self._finished = 0
 

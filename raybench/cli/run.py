@@ -17,8 +17,7 @@ from raybench.errors import ClusterError, ResultsError
 from raybench.execute.events import Several, View
 from raybench.execute.signals import Signals
 from raybench.machine import environment
-from raybench.planning.make import check_engines, make_plan
-from raybench.planning.plan import standing
+from raybench.planning.plan import check_engines, make_plan, still_final
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store, build
 from raybench.stats import intervals
@@ -45,7 +44,12 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     Returns:
         0 when no row of the plan is a failure and no point lost its devices, else 1.
     """
-    plan = make_plan(request, sessions.there_is(joined, request.devices))
+    plan = make_plan(
+        request.experiment,
+        request.devices,
+        request.cluster.isolation,
+        sessions.there_is(joined, request.devices),
+    )
     store = Store(request.results.dir)
     facts = _facts(request, joined)
     check_engines(request.experiment, facts)
@@ -57,9 +61,9 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         )
     environment_id = environment.environment_id(*nodes.measuring(facts))
     store.tidy()
-    finals = standing(plan, _finals(store, request, environment_id))
+    finals = still_final(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
-    missing = [step for step in plan.steps if (step.point.id, step.trial) not in finals]
+    missing = [step for step in plan.trials if (step.point.id, step.trial) not in finals]
     _announce(console, request, plan, len(missing))
     if joined is not None and joined.attached:
         _announce_nodes(console, joined, differences)
@@ -81,7 +85,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     signals = stack.enter_context(Signals())  # after Ray has set its own handlers
     view = _view(plan, console, stack)
     if session is not None and (session.attached or session.dashboard_url):
-        view = Several(view, Monitor(request.experiment.name, len(plan.steps)))
+        view = Several(view, Monitor(request.experiment.name, len(plan.trials)))
     from raybench.execute.runner import LOST, Driver  # loaded by now, beside Ray's start
 
     kinds = nodes.kinds(facts)
@@ -176,15 +180,15 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
         f"devices: {held}",
         markup=False,
     )
-    if missing < len(plan.steps):
+    if missing < len(plan.trials):
         console.print(
-            f"{len(plan.steps) - missing} of {len(plan.steps)} trials have their rows in "
+            f"{len(plan.trials) - missing} of {len(plan.trials)} trials have their rows in "
             f"{request.results.dir}; rerun=all measures them again.",
             markup=False,
         )
     if missing:
-        share = missing / len(plan.steps)
-        least, most = plan.seconds * share, plan.longest_seconds * share
+        share = missing / len(plan.trials)
+        least, most = plan.shortest_s * share, plan.longest_s * share
         console.print(f"{duration(least)} to {duration(most)} to go.", markup=False)
     for reason in dict.fromkeys(plan.infeasible.values()):
         console.print(f"Infeasible here: {reason}", markup=False, soft_wrap=True)
@@ -226,12 +230,17 @@ def show_plan(request: Request, joined: Session | None) -> None:
     """Print the points and the least time that they take; start nothing."""
     if joined is None:
         check_engines(request.experiment, [nodes.here(request.devices)])
-    plan = make_plan(request, sessions.there_is(joined, request.devices))
+    plan = make_plan(
+        request.experiment,
+        request.devices,
+        request.cluster.isolation,
+        sessions.there_is(joined, request.devices),
+    )
     console = Console(highlight=False)
-    _announce(console, request, plan, len(plan.steps))
+    _announce(console, request, plan, len(plan.trials))
     seed, isolation = request.experiment.seed, request.cluster.isolation
     console.print(f"In this order (seed {seed}), isolation {isolation}:", markup=False)
-    for step in plan.steps:
+    for step in plan.trials:
         console.print(f"  {step.point.id}  {title(step)}", markup=False, soft_wrap=True)
 
 

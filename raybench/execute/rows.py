@@ -59,7 +59,7 @@ def identity(experiment: Experiment, step: PlannedTrial, environment_id: str) ->
     return {
         "environment_id": environment_id,
         "experiment": experiment.name,
-        "point_index": step.index,
+        "point_index": step.point_index,
         "config_json": json.dumps(asdict(point), sort_keys=True),
         "preset": point.preset,
         "seed": experiment.seed,

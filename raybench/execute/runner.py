@@ -12,8 +12,9 @@ from raybench.errors import Infeasible, Interrupted
 from raybench.execute import rows
 from raybench.execute.trial_threads import TrialThreads
 from raybench.execute.writer import Writer
-from raybench.planning.plan import PlannedTrial, builds_ahead, preparations
-from raybench.planning.scheduler import Scheduler
+from raybench.planning.plan import PlannedTrial
+from raybench.planning.preparations import builds_ahead, preparations
+from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from raybench.execute.signals import Signals
     from raybench.execute.trial_threads import FinishedAttempt
     from raybench.experiment import Experiment, Point
+    from raybench.planning.attempts import Attempt, Outcome
     from raybench.planning.plan import Plan
-    from raybench.planning.scheduler import Attempt, Outcome
     from raybench.planning.slots import DeviceSlot
     from raybench.results.store import Run
 
@@ -72,7 +73,7 @@ class Driver:
                 trial = rows.outcome(*_now(), reason=self.plan.infeasible[step.point.id])
                 self._write(step, rows.Tables(trial), writer)
             missing = []
-            for step in self.plan.steps:
+            for step in self.plan.trials:
                 known = self.finals.get((step.point.id, step.trial))
                 if known is None:
                     missing.append(step)
@@ -80,7 +81,7 @@ class Driver:
                     self.view.skipped(step.number, step, known)
             if missing and self.session is not None:
                 self._run(missing, self.session, writer)
-        keys = ((step.point.id, step.trial) for step in self.plan.steps)
+        keys = ((step.point.id, step.trial) for step in self.plan.trials)
         return writer.tally + Counter(self.finals[key] for key in keys if key in self.finals)
 
     def _run(self, missing: list[PlannedTrial], session: Session, writer: Writer) -> None:
@@ -117,20 +118,18 @@ class Driver:
         nodes = {seat.node for seat in seats.held}
         shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
         if side_by_side or shared:
-            self._work(Scheduler(steps, seats.held, "gpu", 0), seats, writer)
+            self._work(Scheduler(steps, seats.held, SchedulingPolicy("gpu")), seats, writer)
 
     def _measure(self, missing: list[PlannedTrial], seats: Seats, writer: Writer) -> None:
         cluster = self.request.cluster
         agenda = Scheduler(
             missing,
             seats.held,
-            cluster.isolation,
-            cluster.retries,
+            SchedulingPolicy(cluster.isolation, cluster.retries, cluster.placement),
             self._unfit(),
             seats.busy,
-            cluster.placement,
         )
-        self._settle(agenda.hopeless(), None, writer)
+        self._settle(agenda.drop_impossible(), None, writer)
         self._work(agenda, seats, writer)
 
     def _work(self, agenda: Scheduler, seats: Seats, writer: Writer) -> None:
@@ -139,9 +138,9 @@ class Driver:
         self.signals.first = writer.failed = running.stop
         try:
             while (ended := self._next_end(agenda, running, writer)) is not None:
-                known = len(agenda.set_aside)
+                known = len(agenda.removed_devices)
                 settled = agenda.end(ended.start, ended.error)
-                self._tell(ended, settled, agenda.set_aside[known:])
+                self._tell(ended, settled, agenda.removed_devices[known:])
                 self._settle(settled, ended, writer)
         except BaseException as error:
             # whatever it was, what has been measured meanwhile is kept, and nobody works on
@@ -157,7 +156,7 @@ class Driver:
         """Points that are known to run out of memory."""
         return [
             step.point
-            for step in self.plan.steps
+            for step in self.plan.trials
             if self.finals.get((step.point.id, step.trial)) == "out_of_memory"
             and not step.point.largest
         ]
@@ -172,8 +171,8 @@ class Driver:
             ResultsError: when rows cannot be written any more.
         """
         writer.check()
-        while (start := agenda.next()) is not None:
-            self.view.step(start.step.number, start.step)
+        while (start := agenda.next_attempt()) is not None:
+            self.view.step(start.planned.number, start.planned)
             running.begin(start)
         if not agenda.running:
             return None
@@ -185,8 +184,8 @@ class Driver:
 
     def _tell(self, ended: FinishedAttempt, settled: list[Outcome], gone: Sequence[str]) -> None:
         """Say what no row will: that a step is tried again, and which devices are used no more."""
-        step, error = ended.start.step, ended.error
-        tried = step.purpose != "prepare" and all(entry.step != step for entry in settled)
+        step, error = ended.start.planned, ended.error
+        tried = step.purpose != "prepare" and all(entry.planned != step for entry in settled)
         if error is not None and error.retried and tried:
             self.view.note(f"[{step.number + 1}] {error.status}, tried again: {error}")
         for reason in gone:
@@ -197,9 +196,9 @@ class Driver:
     ) -> None:
         """Write the rows of steps that have their last word."""
         for entry in settled:
-            if entry.step.purpose == "prepare":
+            if entry.planned.purpose == "prepare":
                 continue
-            mine = ended is not None and entry.step == ended.start.step
+            mine = ended is not None and entry.planned == ended.start.planned
             began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
             tables = ended.tables if ended is not None and mine else rows.Tables({})
             outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
@@ -207,16 +206,16 @@ class Driver:
                 writer.tally[LOST] += 1
             if entry.note is not None:
                 outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
-            self._write(entry.step, replace(tables, trial={**tables.trial, **outcome}), writer)
+            self._write(entry.planned, replace(tables, trial={**tables.trial, **outcome}), writer)
 
     def _write_interrupted(self, start: Attempt, writer: Writer) -> None:
-        if start.step.purpose != "measure":
+        if start.planned.purpose != "measure":
             return
         error = Interrupted(
             "The run was ended by hand. The same command measures this point again."
         )
-        outcome = rows.outcome(*_now(), error, start.attempt)
-        self._write(start.step, rows.Tables(outcome), writer)
+        outcome = rows.outcome(*_now(), error, start.number)
+        self._write(start.planned, rows.Tables(outcome), writer)
 
     def _write(self, step: PlannedTrial, tables: rows.Tables, writer: Writer) -> None:
         row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}

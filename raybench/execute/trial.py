@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from raybench.measure.clock import Clock
     from raybench.measure.stopping import Limits
     from raybench.measure.stream import Trace
+    from raybench.planning.attempts import Attempt
     from raybench.planning.plan import PlannedTrial
-    from raybench.planning.scheduler import Attempt
     from raybench.stats.intervals import Floats
     from raybench.worker import Look, Prepared
 
@@ -67,7 +67,7 @@ class TrialRunner:
 
     def measure(self) -> rows.Tables:
         """All rows of the step; none when it is not to be measured."""
-        step, cluster = self.start.step, self.request.cluster
+        step, cluster = self.start.planned, self.request.cluster
         experiment = self.request.experiment
         kept = f"{step.trial}/{step.point.engine}" if cluster.processes == "kept" else ""
         try:
@@ -75,7 +75,7 @@ class TrialRunner:
             label = _label(experiment, step)
             pool = pools.gather(
                 self.seats,
-                self.start.seats,
+                self.start.slots,
                 step.point,
                 label,
                 kept or "never",
@@ -83,7 +83,7 @@ class TrialRunner:
             )
             self._phase("prepare")
             if step.purpose == "prepare":
-                others = {seat.node for seat in step.among}
+                others = {seat.node for seat in step.allowed_slots}
                 pool.build(experiment.seed, cluster.prepare_timeout_s, others)
                 return rows.Tables({})
             prepared = pool.prepare(experiment.seed, cluster.prepare_timeout_s, self._sharers())
@@ -96,14 +96,14 @@ class TrialRunner:
             layers = self._layers(pool)
             pool.release()
             if kept:
-                for seat in self.start.seats:
+                for seat in self.start.slots:
                     self.seats.keep(seat, kept)
         except BaseException:
             kept = ""
             raise
         finally:
             if not kept or step.purpose != "measure":
-                self.seats.clear(self.start.seats)
+                self.seats.clear(self.start.slots)
         return rows.Tables(
             trial={
                 **rows.loaded(gang),
@@ -120,10 +120,10 @@ class TrialRunner:
     def _sharers(self) -> Counter[str]:
         """How many workers share the memory of a node: those of other points count as well."""
         alone = self.request.cluster.isolation != "gpu"
-        return Counter(seat.node for seat in (self.start.seats if alone else self.seats.held))
+        return Counter(seat.node for seat in (self.start.slots if alone else self.seats.held))
 
     def _phase(self, name: str) -> None:
-        self.view.phase(self.start.step.number, name)
+        self.view.phase(self.start.planned.number, name)
 
     def _layers(self, pool: Pool) -> tuple[Layer, ...]:
         """Each layer's time when asked for; a profile that fails takes nothing from the row."""
@@ -184,7 +184,7 @@ class TrialRunner:
                 look.now_c,
             )
             for member, seat, rate, look in zip(
-                pool.members, self.start.seats, recent, looks, strict=True
+                pool.members, self.start.slots, recent, looks, strict=True
             )
         ]
 
@@ -203,7 +203,7 @@ class TrialRunner:
             mean = float(rates.sum(axis=0)[-RECENT_BLOCKS:].mean()) if blocks else None
             most_s = limits.warmup_max * limits.span_s
             glance = Glance(blocks * limits.span_s, most_s, mean, None, pulses)
-            self.view.look(self.start.step.number, glance)
+            self.view.look(self.start.planned.number, glance)
             return
         self._phase("measure")
         window = rates.sum(axis=0)[warm.w0 :]
@@ -211,7 +211,7 @@ class TrialRunner:
             relative = stop.last.interval.relative if stop.last else None
             gone_s, most_s = (n * limits.span_s for n in (len(window), limits.measure_max))
             glance = Glance(gone_s, most_s, float(window.mean()), relative, pulses)
-            self.view.look(self.start.step.number, glance)
+            self.view.look(self.start.planned.number, glance)
 
 
 def _judged(

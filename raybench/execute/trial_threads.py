@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raybench.cluster.reservation import Seats
     from raybench.config.compose import Request
     from raybench.execute.events import View
-    from raybench.planning.scheduler import Attempt
+    from raybench.planning.attempts import Attempt
 
 NODE_VERDICT_S = 18.0
 """Longest wait for Ray to say whether a lost worker's node is lost; its own default takes 14 s."""
@@ -102,12 +102,12 @@ def _with_lost_nodes(error: PointError, start: Attempt) -> PointError:
     """What befell workers because their node was lost as NodeDied, struck on its ranks."""
     if not isinstance(error, (WorkerDied, NodeDied, PhaseTimeout)):
         return error
-    nodes = [start.seats[rank].node for rank in error.ranks] or [s.node for s in start.seats]
+    nodes = [start.slots[rank].node for rank in error.ranks] or [s.node for s in start.slots]
     vague = isinstance(error, NodeDied) or (isinstance(error, WorkerDied) and error.vague)
     lost = ray_errors.lost_nodes(nodes, NODE_VERDICT_S if vague else SUDDEN_VERDICT_S)
     if not lost:
         return error
-    hosts = dict.fromkeys(seat.host or seat.node for seat in start.seats if seat.node in lost)
+    hosts = dict.fromkeys(seat.host or seat.node for seat in start.slots if seat.node in lost)
     gone = NodeDied(f"Node {', '.join(hosts)} went away. Look at that machine.")
-    gone.ranks = tuple(rank for rank, seat in enumerate(start.seats) if seat.node in lost)
+    gone.ranks = tuple(rank for rank, seat in enumerate(start.slots) if seat.node in lost)
     return gone

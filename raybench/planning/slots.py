@@ -77,3 +77,10 @@ def pick(
 
 def _place(slot: DeviceSlot) -> tuple[str, int]:
     return slot.node, slot.number
+
+
+def describe(wants: str) -> str:
+    """Return the plural of what `Point.wants` names: "GPUs", "CPU cores", "GPUs of type H100"."""
+    kind, _, accelerator = wants.partition("/")
+    plural = {"gpu": "GPUs", "cpu": "CPU cores"}[kind]
+    return f"{plural} of type {accelerator}" if accelerator else plural

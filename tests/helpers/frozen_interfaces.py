@@ -46,8 +46,7 @@ from raybench.machine.devices import Device
 from raybench.measure import stopping
 from raybench.models import cache, prepare, reference, source, zoo
 from raybench.models.model import Model, TensorSpec
-from raybench.planning.make import make_plan
-from raybench.planning.plan import PlannedTrial, standing
+from raybench.planning.plan import PlannedTrial, make_plan, still_final
 from raybench.report.terminal.comparison import FORMATS
 from raybench.results import schema
 from raybench.results.load import compact, load
@@ -66,7 +65,7 @@ def _request(words, devices, engines):
 
 
 def _points(words, devices, engines):
-    return make_plan(_request(words, devices, engines), "").points
+    return _plan(_request(words, devices, engines)).points
 
 
 def _label(point):
@@ -102,10 +101,14 @@ def hashed_bytes(words, devices, engines):
     return hashed[-1].decode()
 
 
+def _plan(request):
+    return make_plan(request.experiment, request.devices, request.cluster.isolation, "")
+
+
 def first_row(words, devices, engines):
     """Columns of the first point that are known before anything runs."""
     request = _request(words, devices, engines)
-    point = make_plan(request, "").points[0]
+    point = _plan(request).points[0]
     return rows.identity(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
 
 
@@ -292,10 +295,10 @@ def verdict(flags, best):
 def write_results(folder, words, devices, engines):
     """Write one trial with rows in every table; returns its point id and environment id."""
     request = _request(words, devices, engines)
-    plan = make_plan(request, "")
+    plan = _plan(request)
     point = plan.points[0]
     now = datetime(2026, 11, 1, 8, 0, tzinfo=timezone.utc)
-    columns = {**rows.identity(request.experiment, plan.steps[0], "e" * 20), "started_at": now}
+    columns = {**rows.identity(request.experiment, plan.trials[0], "e" * 20), "started_at": now}
     columns |= {"status": "ok", "verdict": "stable", "items_per_s": 1234.5}
     started = Store(folder).start_run(run._manifest(request, plan))
     started.write_environment([{"environment_id": "e" * 20, "hostname": "node-a"}])
@@ -350,9 +353,9 @@ def file_metadata(path):
 def left_to_measure(words, devices, folder, environment_id):
     """(point id, trial) of what a run with these words would still measure into a folder."""
     request = _request([*words, f"results.dir={folder}"], devices, ())
-    plan = make_plan(request, "")
-    finals = standing(plan, run._finals(Store(folder), request, environment_id))
-    keys = [(step.point.id, step.trial) for step in plan.steps]
+    plan = _plan(request)
+    finals = still_final(plan, run._finals(Store(folder), request, environment_id))
+    keys = [(step.point.id, step.trial) for step in plan.trials]
     return [key for key in keys if key not in finals]
 
 

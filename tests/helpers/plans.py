@@ -1,0 +1,19 @@
+"""Experiments, points and planned trials for tests, from the words of a command line."""
+
+from raybench.config.compose import compose
+from raybench.experiment import expand
+from raybench.planning.plan import order_trials
+
+DEVICES = {"gpu": 4, "cpu": 2}
+
+
+def expanded(*words, devices=DEVICES):
+    """Experiment and points of a command line with simulated engines."""
+    request = compose(["experiment=scaling", "engine=simulated", *words], lambda settings: devices)
+    identities = {"alexnet": "a", "googlenet": "g"}
+    return request.experiment, expand(request.experiment, devices, identities)
+
+
+def planned(*words, devices=DEVICES, isolation="node"):
+    """Plan of a command line."""
+    return order_trials(*expanded(*words, devices=devices), devices, isolation)

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+from helpers.plans import DEVICES, expanded, planned
+
+from raybench.planning.plan import order_trials, still_final
+
+
+def test_every_round_visits_every_point_once_in_its_own_order():
+    trials = planned("trials=3").trials
+    rounds = [[t.point_index for t in trials if t.trial == trial] for trial in range(3)]
+    assert all(sorted(visit) == list(range(6)) for visit in rounds)
+    assert len({tuple(visit) for visit in rounds}) > 1
+    assert [t.trial for t in trials] == sorted(t.trial for t in trials)
+
+
+def test_the_same_seed_gives_the_same_order_and_grid_order_keeps_the_files():
+    experiment, points = expanded("trials=2")
+    plan = order_trials(experiment, points, DEVICES)
+    assert plan == order_trials(experiment, points, DEVICES)
+    assert plan.trials != order_trials(replace(experiment, seed=5), points, DEVICES).trials
+    in_grid_order = order_trials(replace(experiment, order="grid"), points, DEVICES)
+    assert [t.point_index for t in in_grid_order.trials] == list(range(6)) * 2
+
+
+def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_trial():
+    plan = planned("workers=[1,8]")
+    assert {t.point.workers for t in plan.trials} == {1}
+    assert all("needs 8 GPUs and the cluster has 4" in why for why in plan.infeasible.values())
+
+
+def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
+    plan = planned("model=alexnet", "workers=[1,8]", "batch_size=[1,2,4]")
+    narrow = {point.batch_size: point.id for point in plan.points if point.workers == 1}
+    wide = {point.batch_size: point.id for point in plan.points if point.workers == 8}
+    statuses = {
+        (narrow[1], 0): "ok",
+        (narrow[2], 0): "out_of_memory",
+        (narrow[4], 0): "infeasible",  # because of the row above
+        (wide[1], 0): "infeasible",  # because devices are missing
+    }
+    assert still_final(plan, statuses) == statuses
+    del statuses[narrow[2], 0]
+    assert still_final(plan, statuses) == {(narrow[1], 0): "ok", (wide[1], 0): "infeasible"}
+
+
+def test_with_the_solo_baseline_every_device_measures_a_point_of_one_worker_in_each_round():
+    trials = planned("model=alexnet", "workers=[1,2]", "trials=2", "scaling.baseline=solo").trials
+    solo = [(t.trial, t.device) for t in trials if t.point.workers == 1]
+    assert sorted(solo) == [(k, k % 4) for k in range(8)]
+    assert [(t.trial, t.device) for t in trials if t.point.workers == 2] == [(0, None), (1, None)]
+    assert len({t.number for t in trials}) == len(trials)
