@@ -33,7 +33,7 @@ def examine(words: list[str]) -> int:
         ConfigError: when given words it does not know.
         ClusterError: when the cluster cannot be joined.
     """
-    address = preflight.wanted(_address(words))
+    address = preflight.requested_address(_address(words))
     console = Console(highlight=False)
     if address is None:
         return _of_machine(console)

@@ -91,7 +91,7 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
     joined: list[Any] = []
 
     def devices(cluster: ClusterSettings) -> Mapping[str, int]:
-        address = preflight.wanted(cluster.address)
+        address = preflight.requested_address(cluster.address)
         if address is None and cluster.select:
             raise ConfigError(
                 "cluster.select chooses among the nodes of a cluster, and Ray is started on this "

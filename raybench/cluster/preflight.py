@@ -1,87 +1,95 @@
-"""Preflight: ask a cluster's head node what would keep us out, before Ray tries to join it.
+"""Asks a cluster's head node whether this process can join, before Ray tries to.
 
-Over a wrong address, token or version Ray itself takes 20 to 60 s, writes pages of noise, hides the
-reason and may exit the process. The head node's own gRPC service answers the same questions in
-milliseconds, so every refusal here is one sentence.
+With a wrong address, token or version Ray itself takes 20 to 60 s, prints pages, hides the reason
+and may exit the process. The head node's gRPC service answers the same questions in milliseconds,
+so that every refusal here is quick and one sentence.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from raybench.cluster import ray_internals
 from raybench.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROBE_S = 2.0
 """Deadline of one question; a whole preflight asks three."""
+GET_TOKEN = "Run ray get-auth-token on the head node and set RAY_AUTH_TOKEN here."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Gate:
-    """Where to join.
+class ClusterAddress:
+    """Where a cluster can be joined.
 
     Attributes:
-        address: the head node's host:port.
-        here: this machine's address in the cluster; None lets Ray find it.
+        head: host:port of the head node; "auto" lets Ray find it.
+        own: this machine's address in the cluster; None lets Ray find it.
     """
 
-    address: str
-    here: str | None
+    head: str
+    own: str | None
 
 
-def wanted(address: str | None) -> str | None:
-    """The cluster that is meant, or None when Ray is to be started on this machine.
+def requested_address(address: str | None) -> str | None:
+    """Return the address of the requested cluster; None when Ray is to start on this machine.
 
     Args:
-        address: as set: None leaves it to RAY_ADDRESS, "local" starts Ray here, "auto" is any
-            running cluster, "host:port" that one.
+        address: the setting: None defers to RAY_ADDRESS, "local" starts Ray here, "auto" is any
+            running cluster, "host:port" the one there.
     """
     if address is None:
         address = os.environ.get("RAY_ADDRESS") or "local"
     return None if address == "local" else address
 
 
-def check(address: str) -> Gate:
-    """Find out whether the cluster can be joined from this process.
+def check(address: str) -> ClusterAddress:
+    """Check that the cluster can be joined from this process and return where.
 
     Enables token authentication for this process when the head asks for a token that may be sent.
 
     Raises:
         ClusterError: with the reason and the way out, within about 2 s.
     """
-    address = _head(address)
-    host, port = _parsed(address)
-    _knock(address, host, port)
+    address = _head_address(address)
+    if address == "auto":
+        return ClusterAddress(address, None)
+    host, port = _host_and_port(address)
+    _check_listening(address, host, port)
+    head = _head_node(address)
+    if head is None:
+        return ClusterAddress(address, None)
     try:
-        questions = _Questions(address)
-    except ImportError:  # another Ray keeps its gRPC channel elsewhere; joining will tell
-        return Gate(address, None)
+        _answer(address, head.cluster_id)
+    except _TokenRequired:
+        _enable_token(address, host)
+        head = _head_node(address) or head
     try:
-        questions.cluster()
-    except _TokenAskedFor:
-        _offer_token(address, host)
-        questions = _Questions(address)
-    try:
-        _same_versions(address, questions.metadata())
-    except _TokenAskedFor:
+        _check_versions(address, _answer(address, head.metadata))
+        nodes = _answer(address, head.nodes)
+    except _TokenRequired:
         raise ClusterError(_wrong_token(address)) from None
-    return Gate(address, _here(address, questions.nodes()))
+    return ClusterAddress(address, _own_address(address, nodes))
 
 
-def _head(address: str) -> str:
+def _head_address(address: str) -> str:
+    """Resolve "auto" and refuse addresses that no head node has; "auto" where Ray must resolve it."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "auto"
     if address == "auto":
-        from ray._private.services import canonicalize_bootstrap_address_or_die
-
         try:
-            address = canonicalize_bootstrap_address_or_die("auto")
+            address = ray_internals.running_cluster() or "auto"
         except ConnectionError as error:
             raise ClusterError(
                 "cluster.address=auto found no running Ray cluster on this machine. "
@@ -101,7 +109,7 @@ def _head(address: str) -> str:
     return address
 
 
-def _parsed(address: str) -> tuple[str, int]:
+def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ClusterError(
@@ -110,7 +118,7 @@ def _parsed(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _knock(address: str, host: str, port: int) -> None:
+def _check_listening(address: str, host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), PROBE_S).close()
     except OSError as error:
@@ -120,97 +128,66 @@ def _knock(address: str, host: str, port: int) -> None:
         ) from error
 
 
-# ---------------------------------------------------------------- questions to the head
+# ---------------------------------------------------------------- questions to the head node
 
 
-class _TokenAskedFor(Exception):
-    """The head wants a token that was not sent, or another."""
+class _TokenRequired(Exception):
+    """The head node wants a token and got none, or the wrong one."""
 
 
-class _Questions:
-    """Calls of the head node's gRPC service, in the token mode of the moment it is made.
+def _head_node(address: str) -> ray_internals.HeadNode | None:
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not ray_internals.has_token():
+        raise ClusterError(f"RAY_AUTH_MODE=token is set, and this user has none. {GET_TOKEN}")
+    return ray_internals.head_node(address, PROBE_S)
 
-    Raises: _TokenAskedFor, or ClusterError when there is no such answer within PROBE_S.
+
+def _answer(address: str, question: Callable[[], T]) -> T:
+    """Return the head node's answer.
+
+    Raises:
+        _TokenRequired: when the head node wants another token.
+        ClusterError: when there is no such answer within `PROBE_S`.
     """
-
-    def __init__(self, address: str) -> None:
-        from ray._private.grpc_utils import init_grpc_channel
-        from ray.core.generated import gcs_service_pb2
-
-        if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and not _has_token():
-            raise ClusterError(f"RAY_AUTH_MODE=token is set, and this user has none. {_GET_TOKEN}")
-        self._address = address
-        self._channel = init_grpc_channel(address)
-        self._messages = gcs_service_pb2
-
-    def _ask(self, service: str, method: str, **fields: Any) -> Any:
-        import grpc
-
-        request = getattr(self._messages, f"{method}Request")(**fields)
-        call = self._channel.unary_unary(
-            f"/ray.rpc.{service}/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=getattr(self._messages, f"{method}Reply").FromString,
-        )
-        try:
-            return call(request, timeout=PROBE_S)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise _TokenAskedFor from None
-            raise ClusterError(
-                f"What answers at cluster.address={self._address!r} is no Ray head node "
-                f"({error.code().name}). The head's port is 6379 unless ray start was told "
-                "another; 8265 and 10001 are its dashboard and its client server."
-            ) from error
-
-    def cluster(self) -> bytes:
-        return bytes(self._ask("NodeInfoGcsService", "GetClusterId").cluster_id)
-
-    def metadata(self) -> dict[str, Any]:
-        reply = self._ask(
-            "InternalKVGcsService", "InternalKVGet", key=b"CLUSTER_METADATA", namespace=b"cluster"
-        )
-        return dict(json.loads(reply.value or b"{}"))
-
-    def nodes(self) -> list[Any]:
-        """Alive ones."""
-        reply = self._ask("NodeInfoGcsService", "GetAllNodeInfo")
-        return [node for node in reply.node_info_list if node.state == 0]
+    try:
+        return question()
+    except ray_internals.HeadNodeError as error:
+        if error.code == "UNAUTHENTICATED":
+            raise _TokenRequired from None
+        raise ClusterError(
+            f"What answers at cluster.address={address!r} is no Ray head node "
+            f"({error.code}). The head's port is 6379 unless ray start was told "
+            "another; 8265 and 10001 are its dashboard and its client server."
+        ) from error
 
 
-def _offer_token(address: str, host: str) -> None:
-    """Let this process send its token, or say why not.
+# ---------------------------------------------------------------- token, versions, own address
 
-    Ray does so on its own only for a cluster it found itself. A token that is lying in the home
-    folder goes to this machine only; one that was set for this process goes where it is told.
+
+def _enable_token(address: str, host: str) -> None:
+    """Let this process send its token, or raise a ClusterError that says why it may not.
+
+    Ray sends a token unasked only to a cluster it found itself. The token in the home folder is
+    sent to this machine only; one that was set for this process goes wherever it connects.
     """
-    from ray._raylet import Config  # type: ignore[attr-defined]
-
-    asks = f"The Ray cluster at cluster.address={address!r} asks for a token"
+    request = f"The Ray cluster at cluster.address={address!r} asks for a token"
     mode = os.environ.get("RAY_AUTH_MODE", "").lower()
     if mode == "token":
         raise ClusterError(_wrong_token(address))
     if mode:
-        raise ClusterError(f"{asks}, and RAY_AUTH_MODE={mode} sends none. Set RAY_AUTH_MODE=token.")
-    if not _has_token():
-        raise ClusterError(f"{asks}, and this user has none. {_GET_TOKEN}")
-    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
-    if not told and _address_of(host) not in _own_addresses():
         raise ClusterError(
-            f"{asks}. Set RAY_AUTH_MODE=token to send it the one in ~/.ray/auth_token, or "
+            f"{request}, and RAY_AUTH_MODE={mode} sends none. Set RAY_AUTH_MODE=token."
+        )
+    if not ray_internals.has_token():
+        raise ClusterError(f"{request}, and this user has none. {GET_TOKEN}")
+    set_by_user = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+    if not set_by_user and _resolved(host) not in _local_addresses():
+        raise ClusterError(
+            f"{request}. Set RAY_AUTH_MODE=token to send it the one in ~/.ray/auth_token, or "
             "RAY_AUTH_TOKEN to send another."
         )
     os.environ["RAY_AUTH_MODE"] = "token"
-    Config.initialize("")  # Ray read the mode when it was imported
-
-
-def _has_token() -> bool:
-    from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
-
-    return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
-
-
-_GET_TOKEN = "Run ray get-auth-token on the head node and set RAY_AUTH_TOKEN here."
+    if not ray_internals.reload_auth_mode():
+        raise ClusterError(f"{request}. Set RAY_AUTH_MODE=token before this command starts.")
 
 
 def _wrong_token(address: str) -> str:
@@ -220,57 +197,57 @@ def _wrong_token(address: str) -> str:
     )
     return (
         f"The Ray cluster at cluster.address={address!r} does not accept the token from {source}. "
-        f"{_GET_TOKEN}"
+        f"{GET_TOKEN}"
     )
 
 
-def _same_versions(address: str, facts: dict[str, Any]) -> None:
-    """Refuse another Ray or Python than ours; Ray would, with more words and later."""
-    from ray._private.utils import compute_version_info
+def _check_versions(address: str, metadata: dict[str, Any]) -> None:
+    """Refuse a Ray or Python other than ours; Ray would too, later and with more output."""
+    import ray
 
-    ray_version, python_version = compute_version_info()
     parts = 2 if os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL") == "minor" else 3
-    for name, ours, key in (
-        ("Ray", ray_version, "ray_version"),
-        ("Python", ".".join(python_version.split(".")[:parts]), "python_version"),
+    own_python = ".".join(map(str, sys.version_info[:parts]))
+    for name, own, key in (
+        ("Ray", ray.__version__, "ray_version"),
+        ("Python", own_python, "python_version"),
     ):
-        theirs = str(facts.get(key, ours))
+        theirs = str(metadata.get(key, own))
         if name == "Python":
             theirs = ".".join(theirs.split(".")[:parts])
-        if theirs != ours:
+        if theirs != own:
             raise ClusterError(
                 f"The cluster at cluster.address={address!r} runs {name} {theirs} and this process "
-                f"{ours}; Ray needs them equal. Run raybench in an environment with {name} {theirs}."
+                f"{own}; Ray needs them equal. Run raybench in an environment with {name} {theirs}."
             )
 
 
-def _here(address: str, nodes: list[Any]) -> str:
-    """This machine's address among the nodes: a driver joins through a node of its own machine."""
-    own = _own_addresses()
-    mine = [node for node in nodes if node.node_manager_address in own]
-    if not mine:
+def _own_address(address: str, nodes: list[Any]) -> str:
+    """Return this machine's address among the nodes: a driver joins through a node of its machine."""
+    local = _local_addresses()
+    here = [node for node in nodes if node.node_manager_address in local]
+    if not here:
         hosts = ", ".join(sorted({node.node_manager_hostname for node in nodes}))
         raise ClusterError(
             f"This machine is no node of the cluster at cluster.address={address!r} ({hosts}). "
             f"Make it one with ray start --address={address} --num-cpus=0 --num-gpus=0, or run "
             "this command through ray job submit."
         )
-    reachable = [node for node in mine if Path(node.raylet_socket_name).exists()]
+    reachable = [node for node in here if Path(node.raylet_socket_name).exists()]
     if not reachable:
         raise ClusterError(
-            f"The Ray node at {mine[0].node_manager_address} runs in another container or for "
+            f"The Ray node at {here[0].node_manager_address} runs in another container or for "
             "another user: its socket cannot be seen from here. Run this command inside that "
             "container, or through ray job submit."
         )
     return str(reachable[0].node_manager_address)
 
 
-def _own_addresses() -> set[str]:
+def _local_addresses() -> set[str]:
     interfaces = psutil.net_if_addrs().values()
     return {entry.address.partition("%")[0] for entries in interfaces for entry in entries}
 
 
-def _address_of(host: str) -> str:
+def _resolved(host: str) -> str:
     try:
         return str(socket.getaddrinfo(host, None)[0][4][0])
     except OSError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from raybench.cluster import local, preflight
+from raybench.cluster import local, preflight, ray_internals
 from raybench.cluster.nodes import SURVEY_S, Node, offers, survey
 from raybench.errors import ClusterError
 from raybench.machine import devices
@@ -134,13 +134,12 @@ def connect(
 
 
 def _attach(address: str) -> Any:
-    import ray
-
-    gate = preflight.check(address)
+    """Join a cluster that runs already and return Ray's context."""
+    place = preflight.check(address)
     try:
-        return ray.init(
-            address=gate.address,
-            _node_ip_address=gate.here,
+        return ray_internals.init(
+            address=place.head,
+            node_ip_address=place.own,
             log_to_driver=False,
             logging_level="error",
             namespace=NAMESPACE,
@@ -148,9 +147,9 @@ def _attach(address: str) -> Any:
             runtime_env={"py_modules": [str(PACKAGE)]},
         )
     except (Exception, SystemExit) as error:
-        words = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300]
         raise ClusterError(
-            f"No Ray cluster could be joined at cluster.address={address!r}: {words}. "
+            f"No Ray cluster could be joined at cluster.address={address!r}: {reason}. "
             "Look into the head node's log, /tmp/ray/session_latest/logs/gcs_server.out."
         ) from error
 

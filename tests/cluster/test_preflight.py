@@ -86,7 +86,7 @@ def test_a_machine_that_is_no_node_is_told_how_to_become_one(here):
 def test_the_gate_is_the_node_of_this_machine(here):
     dead = {**here, "node_manager_address": "192.0.2.1", "state": 1}
     with running(Head(OURS, [dead, here])) as address:
-        assert preflight.check(address) == preflight.Gate(address, "127.0.0.1")
+        assert preflight.check(address) == preflight.ClusterAddress(address, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_the_command_ends_with_one_line_over_a_token(variables, words, tmp_path)
 
 def test_who_decides_between_here_and_a_cluster(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert preflight.wanted(None) is None
+    assert preflight.requested_address(None) is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert preflight.wanted(None) == "10.0.0.1:6379"
-    assert preflight.wanted("local") is None
-    assert preflight.wanted("auto") == "auto"
+    assert preflight.requested_address(None) == "10.0.0.1:6379"
+    assert preflight.requested_address("local") is None
+    assert preflight.requested_address("auto") == "auto"

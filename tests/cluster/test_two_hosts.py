@@ -4,8 +4,10 @@ import hosts
 import pytest
 import two_hosts
 
+pytestmark = pytest.mark.ray
 
-def test_a_gang_works_on_two_hosts_and_a_cut_cable_costs_one_point():
+
+def test_one_point_spans_two_hosts_and_a_cut_cable_costs_that_point_only():
     reason = hosts.missing()
     if reason is not None:
         pytest.skip(reason)

@@ -1,5 +1,4 @@
 import contextlib
-import importlib
 import subprocess
 import sys
 import threading
@@ -28,25 +27,26 @@ def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
             child.wait()
 
 
-def test_work_beside_rays_start_is_done_however_soon_ray_is_there():
+def test_work_during_rays_start_is_done_even_if_ray_has_started():
     started, done = threading.Event(), []
     started.set()
-    local._once_ray_waits(started, lambda: done.append(1))
+    local._run_once_node_starts(started, lambda: done.append(1))
     assert done == [1]
 
 
-def test_work_beside_rays_start_begins_with_its_node(tmp_path):
+def test_work_during_rays_start_begins_with_its_node(tmp_path):
     node = tmp_path / "raylet" / "raylet"
     node.parent.mkdir()
     node.write_text("import time; time.sleep(60)")
     begun = threading.Event()
     with subprocess.Popen([sys.executable, str(node)]) as child:
-        local._once_ray_waits(threading.Event(), begun.set)
+        local._run_once_node_starts(threading.Event(), begun.set)
         child.kill()
     assert begun.is_set()
 
 
-def test_without_a_dashboard_ray_runs_none_of_what_serves_it(cluster):
+@pytest.mark.ray
+def test_without_a_dashboard_ray_runs_none_of_the_processes_that_serve_it(cluster):
     commands = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -54,16 +54,3 @@ def test_without_a_dashboard_ray_runs_none_of_what_serves_it(cluster):
     assert any("/gcs_server" in command for command in commands)
     for script in ("/dashboard.py", "/monitor.py", "/log_monitor.py"):
         assert not [command for command in commands if script in command]
-
-
-def test_a_start_without_a_dashboard_leaves_ray_as_it_was():
-    import ray
-    import ray.dashboard.optional_deps as before
-
-    methods = dict(ray._private.node.Node.__dict__)
-    with local._without_dashboard(ray):
-        with pytest.raises(ImportError):
-            importlib.import_module(local.DASHBOARD_PACKAGES)
-        assert methods != dict(ray._private.node.Node.__dict__)
-    assert importlib.import_module(local.DASHBOARD_PACKAGES) is before
-    assert methods == dict(ray._private.node.Node.__dict__)
