@@ -23,8 +23,9 @@ import raybench
 from raybench.cli import run
 from raybench.cluster import session as sessions
 from raybench.cluster import worker_group
+from raybench.cluster.reservation import RayReservation
+from raybench.cluster.worker_group import RayWorkerGroup, RayWorkerStream
 from raybench.config.compose import compose
-from raybench.execute import trial
 
 WORDS = (
     "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
@@ -84,9 +85,9 @@ def main() -> int:
     """Returns 0 when the promises hold."""
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     nodes = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    gathered = Clocked(trial.pools, "gather")
-    prepared, clocks = Clocked(worker_group.Pool, "prepare"), Clocked(worker_group.Pool, "clocks")
-    looked, finished = Clocked(worker_group.Pool, "look"), Clocked(worker_group.Pool, "finish")
+    gathered = Clocked(RayReservation, "start_workers")
+    prepared, clocks = Clocked(RayWorkerGroup, "prepare"), Clocked(worker_group, "measure_clocks")
+    looked, finished = Clocked(RayWorkerStream, "snapshot"), Clocked(RayWorkerStream, "finish")
     with tempfile.TemporaryDirectory() as folder, cluster(nodes, -(-workers // nodes)) as session:
         request = compose(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"],

@@ -13,9 +13,8 @@ from rich.console import Console
 
 import raybench
 from raybench.cli.doctor import of_cluster
-from raybench.cluster.reservation import hold
+from raybench.cluster.reservation import reserve
 from raybench.cluster.session import there_is
-from raybench.cluster.worker_group import gather
 from raybench.config.compose import compose
 from raybench.errors import ClusterError, WorkerDied
 from raybench.planning.plan import make_plan
@@ -122,13 +121,13 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
         lambda settings: dict(cluster.devices),
     )
     point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
-    with hold(cluster.nodes, {"gpu": 1}, 30) as seats:
-        pool = gather(seats, seats.held, point, "test/killed", "", 30)
-        pool.prepare(0, 30, {seats.held[0].node: 1})
-        os.kill(pool.members[0].place.pid, signal.SIGKILL)
+    with reserve(cluster.nodes, {"gpu": 1}, 30) as reservation:
+        group = reservation.start_workers(reservation.slots, point, "test/killed", "", 30)
+        group.prepare(0, 30, {reservation.slots[0].node: 1})
+        os.kill(group.members[0].host.pid, signal.SIGKILL)
         began = time.monotonic()
         with pytest.raises(WorkerDied, match="ended in phase") as caught:
-            pool.clocks()
+            group.start_stream(60, 1_000_000_000)
         assert caught.value.ranks == (0,)
         assert time.monotonic() - began < 1.0
 

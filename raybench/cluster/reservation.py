@@ -1,4 +1,4 @@
-"""Seats: the devices that a run holds, each in a placement group of its own, and who sits there."""
+"""The devices that a run holds, each in a Ray placement group, and the workers on them."""
 
 from __future__ import annotations
 
@@ -7,118 +7,190 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from raybench.cluster import ray_errors
 from raybench.cluster.actor import actor_class
+from raybench.cluster.worker_group import RayMember, RayWorkerGroup
 from raybench.errors import Interrupted
 from raybench.experiment import ANY
 from raybench.planning.slots import DeviceSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from raybench.cluster.nodes import Node
+    from raybench.experiment import Point
 
-LET_GO_S = 5.0
-"""Longest wait for a cluster to take devices back; Ray itself would wait for 60 s and then exit."""
+REMOVE_S = 5.0
+"""Longest wait for Ray to take devices back; Ray itself would wait for 60 s and then exit."""
 
 
-class Seats:
-    """Devices held until the end of the run, so that a point waits for nobody.
+class RayReservation:
+    """Device slots held until the end of the run, so that no trial waits for other users of Ray.
 
-    A seat is always the same device: Ray binds it to the placement group. Safe for threads that
-    work on different seats.
+    A slot is always the same device: Ray binds the device to the slot's placement group. Safe for
+    threads that use different slots.
 
     Attributes:
-        held: the devices that could be had.
-        busy: why some could not be had; None when there are as many as were asked for.
+        slots: the slots that could be reserved.
+        busy: why fewer are held than were asked for; None when all are.
     """
 
     def __init__(self, groups: Mapping[DeviceSlot, Any], busy: str | None) -> None:
-        self.held = tuple(groups)
+        self.slots = tuple(groups)
         self.busy = busy
         self._groups = dict(groups)
-        self._sitting: dict[DeviceSlot, tuple[Any, str]] = {}
+        self._workers: dict[DeviceSlot, tuple[Any, str]] = {}
+        """Actor on each slot and the key under which it is parked; "" while it is in use."""
         self._lock = threading.Lock()
         self._closed = False
 
-    def take(self, seat: DeviceSlot, label: str, purpose: str) -> tuple[Any, bool]:
-        """A worker on the seat, and whether its process is new.
+    def start_workers(
+        self,
+        slots: Sequence[DeviceSlot],
+        point: Point,
+        label: str,
+        reuse_key: str,
+        timeout_s: float,
+    ) -> RayWorkerGroup:
+        """Start a worker on each slot, or reuse the one that is parked there.
 
-        Whoever sits there stays if left there for the same purpose, and is ended otherwise.
+        Args:
+            slots: one for each worker, by rank.
+            point: what they will measure.
+            label: of point and trial, for Ray's dashboard.
+            reuse_key: a parked worker with the same key is reused, any other is stopped; the
+                empty key never matches.
+            timeout_s: longest wait for their processes.
 
         Raises:
+            PhaseTimeout: when they do not start in time.
+            WorkerDied: when a worker's process does not come up.
+            NodeDied: when a worker's node is gone; Ray would let it wait for ever.
             Interrupted: after `close`.
+        """
+        acquired = [
+            self._acquire_worker(slot, f"{label} worker {rank}", reuse_key)
+            for rank, slot in enumerate(slots)
+        ]
+        hosts = ray_errors.get_all(
+            [actor.place.remote() for actor, _ in acquired],
+            timeout_s,
+            "start",
+            nodes=[slot.node for slot in slots],
+        )
+        members = [
+            RayMember(actor, slot, host)
+            for (actor, _), slot, host in zip(acquired, slots, hosts, strict=True)
+        ]
+        return RayWorkerGroup(members, point, label, all(fresh for _, fresh in acquired))
+
+    def _acquire_worker(self, slot: DeviceSlot, label: str, reuse_key: str) -> tuple[Any, bool]:
+        """Return the actor of a worker on the slot, and whether its process is new.
+
+        The parked worker is reused if its key matches; otherwise it is killed and a new one started.
         """
         with self._lock:
             if self._closed:
                 raise Interrupted("The run was ended. The same command goes on from here.")
-            sitting = self._sitting.pop(seat, None)
-            kept = sitting is not None and sitting[1] == purpose
-            if sitting is not None and not kept:
-                _end(sitting[0])
-            actor = sitting[0] if sitting and kept else _start(self._groups[seat], seat.kind, label)
-            self._sitting[seat] = (actor, "")
-            return actor, not kept
+            actor, parked_key = self._workers.pop(slot, (None, ""))
+            fresh = actor is None or not reuse_key or parked_key != reuse_key
+            if fresh:
+                if actor is not None:
+                    _kill(actor)
+                actor = _start_actor(self._groups[slot], slot.kind, label)
+            self._workers[slot] = (actor, "")
+            return actor, fresh
 
-    def keep(self, seat: DeviceSlot, purpose: str) -> None:
-        """Leave the worker on the seat for the next point of the same purpose."""
+    def park(self, slots: Sequence[DeviceSlot], reuse_key: str) -> None:
+        """Leave the workers of these slots running for the next attempt with the same key."""
         with self._lock:
-            if seat in self._sitting:
-                self._sitting[seat] = (self._sitting[seat][0], purpose)
+            for slot in slots:
+                if slot in self._workers:
+                    self._workers[slot] = (self._workers[slot][0], reuse_key)
 
-    def clear(self, seats: tuple[DeviceSlot, ...]) -> None:
-        """End whoever sits on these seats."""
+    def stop(self, slots: Sequence[DeviceSlot]) -> None:
+        """Stop the workers of these slots, if there are any."""
         with self._lock:
-            for seat in seats:
-                sitting = self._sitting.pop(seat, None)
-                if sitting is not None:
-                    _end(sitting[0])
+            for slot in slots:
+                actor, _ = self._workers.pop(slot, (None, ""))
+                if actor is not None:
+                    _kill(actor)
 
     def close(self) -> None:
-        """End everybody; nobody can sit down any more."""
+        """Stop all workers and refuse to start new ones; safe to call more than once."""
         with self._lock:
             self._closed = True
-        self.clear(self.held)
+        self.stop(self.slots)
+
+    def lost_nodes(self, nodes: Sequence[str], wait_s: float) -> list[str]:
+        """Return the nodes that Ray reports dead, polling until there is one or the wait is over."""
+        return ray_errors.lost_nodes(nodes, wait_s)
 
 
 @contextlib.contextmanager
-def hold(
-    nodes: tuple[Node, ...], wanted: Mapping[str, int], timeout_s: float, placement: str = "pack"
-) -> Iterator[Seats]:
-    """Hold devices; they are freed at the end.
+def reserve(
+    nodes: Sequence[Node], wanted: Mapping[str, int], timeout_s: float, placement: str = "pack"
+) -> Iterator[RayReservation]:
+    """Hold devices until the end of the `with` block.
 
     Args:
         nodes: of the cluster.
-        wanted: devices of each kind, as `Point.wants` has it; all that there are when there are
-            fewer.
-        placement: "pack" holds devices of as few nodes as possible, "spread" of as many.
-        timeout_s: longest wait for devices that others use; those are then done without.
+        wanted: number of devices by kind, as in `Point.wants`; all that exist when there are fewer.
+        timeout_s: longest wait for devices that others use; the run goes on without those.
+        placement: "pack" reserves on as few nodes as possible, "spread" on as many.
     """
     from ray.util.placement_group import placement_group
 
     groups = {
-        seat: placement_group(
-            [{seat.kind.upper(): 1}], bundle_label_selector=[{"ray.io/node-id": seat.node}]
+        slot: placement_group(
+            [{slot.kind.upper(): 1}], bundle_label_selector=[{"ray.io/node-id": slot.node}]
         )
-        for seat in _chosen(nodes, wanted, placement)
+        for slot in _choose(nodes, wanted, placement)
     }
-    seats = None
+    reservation = None
     try:
         deadline = time.monotonic() + timeout_s
         ready = {
-            seat: group
-            for seat, group in groups.items()
+            slot: group
+            for slot, group in groups.items()
             if group.wait(max(deadline - time.monotonic(), 0.01))
         }
-        seats = Seats(ready, _complaint(len(groups) - len(ready), timeout_s))
-        yield seats
+        reservation = RayReservation(ready, _busy_reason(len(groups) - len(ready), timeout_s))
+        yield reservation
     finally:
-        if seats is not None:
-            seats.close()
-        _let_go(list(groups.values()))
+        if reservation is not None:
+            reservation.close()
+        _remove(list(groups.values()))
 
 
-def _let_go(groups: list[Any]) -> None:
-    """Remove placement groups; a cluster that is gone already is not waited for."""
+def _choose(nodes: Sequence[Node], wanted: Mapping[str, int], placement: str) -> list[DeviceSlot]:
+    """Choose the devices to reserve, those of the nodes with the most devices first."""
+    every = [
+        DeviceSlot(kind, node.node_id, number, node.hostname, node.accelerator or ANY)
+        for kind in ("gpu", "cpu")
+        for node in sorted(nodes, key=lambda node: node.devices.get(kind, 0), reverse=True)
+        for number in range(node.devices.get(kind, 0))
+    ]
+    chosen: dict[DeviceSlot, None] = {}
+    for kind, count in wanted.items():
+        suitable = [slot for slot in every if slot.suits(kind)]
+        if placement == "spread":
+            suitable.sort(key=lambda slot: slot.number)
+        chosen |= dict.fromkeys(suitable[:count])
+    return list(chosen)
+
+
+def _busy_reason(missing: int, timeout_s: float) -> str | None:
+    if not missing:
+        return None
+    return (
+        f"{missing} devices did not become free in {timeout_s:.0f} s. "
+        "End the other work on the cluster, or raise cluster.start_timeout_s."
+    )
+
+
+def _remove(groups: list[Any]) -> None:
+    """Remove placement groups, without waiting long for a cluster that is gone already."""
     from ray.util.placement_group import remove_placement_group
 
     def remove() -> None:
@@ -128,35 +200,10 @@ def _let_go(groups: list[Any]) -> None:
 
     thread = threading.Thread(target=remove, daemon=True)
     thread.start()
-    thread.join(LET_GO_S)
+    thread.join(REMOVE_S)
 
 
-def _complaint(missing: int, timeout_s: float) -> str | None:
-    if not missing:
-        return None
-    return (
-        f"{missing} devices did not become free in {timeout_s:.0f} s. "
-        "End the other work on the cluster, or raise cluster.start_timeout_s."
-    )
-
-
-def _chosen(nodes: tuple[Node, ...], wanted: Mapping[str, int], placement: str) -> list[DeviceSlot]:
-    chosen: dict[DeviceSlot, None] = {}
-    for wants, count in wanted.items():
-        every = [
-            DeviceSlot(kind, node.node_id, number, node.hostname, node.accelerator or ANY)
-            for kind in ("gpu", "cpu")
-            for node in sorted(nodes, key=lambda node: node.devices.get(kind, 0), reverse=True)
-            for number in range(node.devices.get(kind, 0))
-        ]
-        suited = [seat for seat in every if seat.suits(wants)]
-        if placement == "spread":
-            suited.sort(key=lambda seat: seat.number)
-        chosen |= dict.fromkeys(suited[:count])
-    return list(chosen)
-
-
-def _start(group: Any, kind: str, label: str) -> Any:
+def _start_actor(group: Any, kind: str, label: str) -> Any:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     return (
@@ -173,8 +220,8 @@ def _start(group: Any, kind: str, label: str) -> Any:
     )
 
 
-def _end(actor: Any) -> None:
+def _kill(actor: Any) -> None:
     import ray
 
-    with contextlib.suppress(Exception):  # the cluster itself may be going
+    with contextlib.suppress(Exception):  # the cluster itself may be shutting down
         ray.kill(actor)

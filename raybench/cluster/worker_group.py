@@ -1,4 +1,4 @@
-"""The group of workers that measures one trial, each on a device slot of its own."""
+"""The workers of one attempt as Ray actors: prepare, stream, snapshots, measurements."""
 
 from __future__ import annotations
 
@@ -15,185 +15,207 @@ from raybench.measure import clock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from raybench.cluster.reservation import Seats
     from raybench.engines.base import Layer
     from raybench.experiment import Point
-    from raybench.measure.clock import Clock
+    from raybench.measure.clock import Clock, Watched
     from raybench.planning.slots import DeviceSlot
     from raybench.worker import Look, Measurement, Place, Prepared
 
 PINGS = 20
-"""Round trips for a clock's offset; the shortest counts."""
+"""Round trips to measure a clock's offset with; the shortest counts."""
 CALL_S = 30.0
-"""Deadline of a call that should answer at once."""
+"""Deadline of a call that should return at once."""
+FINISH_S = CALL_S + 10.0
+"""Deadline for the streams' measurements once they are halted."""
 LEAD_NS = 100_000_000
-"""Time between the order to start and the common start, at least."""
+"""Shortest time from the order to start until the streams start."""
+LEAD_ROUND_TRIPS = 20
+"""The same in round trips to the slowest worker, where that is longer."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """One worker of the gang and where it sits."""
+class RayMember:
+    """One worker of a group and where it runs.
+
+    Attributes:
+        actor: handle of its actor.
+        slot: its device.
+        host: its host name, process id and niceness.
+    """
 
     actor: Any
-    node_id: str
-    place: Place
-    seat: int
+    slot: DeviceSlot
+    host: Place
+
+    @property
+    def node_id(self) -> str:
+        """Return the id of its node."""
+        return self.slot.node
 
 
-def gather(
-    seats: Seats,
-    taken: Sequence[DeviceSlot],
-    point: Point,
-    label: str,
-    purpose: str,
-    timeout_s: float,
-) -> Pool:
-    """Workers for a point, each on a seat of its own, rank by rank.
+class RayWorkerGroup:
+    """The workers of one attempt, one a device slot, in the order of their ranks.
 
-    Args:
-        seats: that the run holds.
-        taken: for this point.
-        point: says what they will measure.
-        label: of the point and trial, for Ray's dashboard.
-        purpose: workers that were kept for the same purpose are taken again.
-        timeout_s: longest wait for their processes to start.
+    Every method but `release` raises PointError when a worker fails; the group is then lost.
 
-    Raises:
-        PhaseTimeout: when they do not start in time.
-        WorkerDied: when a worker's process does not come up.
-        NodeDied: when a worker's node is no longer there; Ray would let it wait for ever.
+    Attributes:
+        members: the workers, by rank.
+        fresh: whether every worker's process is new.
     """
-    sitting = [
-        seats.take(seat, f"{label} worker {rank}", purpose) for rank, seat in enumerate(taken)
-    ]
-    actors = [actor for actor, _ in sitting]
-    nodes = [seat.node for seat in taken]
-    places = get_all([actor.place.remote() for actor in actors], timeout_s, "start", nodes=nodes)
-    members = [
-        Member(actor, seat.node, place, seat.number)
-        for actor, place, seat in zip(actors, places, taken, strict=True)
-    ]
-    return Pool(members, point, label, all(fresh for _, fresh in sitting))
 
-
-class Pool:
-    """A running gang. Any method raises PointError when a member fails; then the gang is lost."""
-
-    def __init__(self, members: list[Member], point: Point, label: str, fresh: bool) -> None:
+    def __init__(self, members: Sequence[RayMember], point: Point, label: str, fresh: bool) -> None:
         self.members = members
-        self.point = point
         self.fresh = fresh
-        """Whether every worker's process is new."""
-        self._done = [(0, time.monotonic())] * len(members)
+        self._point = point
         self._label = label
-        self._streams: list[Any] = []
-        self._known = [0] * len(members)
 
     def prepare(self, seed: int, timeout_s: float, sharers: Mapping[str, int]) -> list[Prepared]:
-        """Let every worker make ready, at the same time; worker 0 first in the list.
+        """Prepare all workers for the point, at the same time.
 
         Args:
             seed: of the synthetic batches.
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
         """
-        files = model_files(self.point)
+        files = model_files(self._point)
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
-                self.point, rank, member.seat, seed, sharers[member.node_id], files
+                self._point, rank, member.slot.number, seed, sharers[member.node_id], files
             )
             for rank, member in enumerate(self.members)
         ]
         return get_all(calls, timeout_s, "prepare")
 
-    def build(self, seed: int, timeout_s: float, others: Iterable[str]) -> None:
-        """Let the only worker make graph and plan, and give the plan to other nodes, once a node.
+    def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+        """Let the only worker build graph and plan, and copy the plan to other nodes.
 
-        A node that cannot be given it will build its own.
+        A node that cannot store the plan will build its own.
 
         Args:
             seed: of the synthetic batches.
             timeout_s: longest time that either may take.
-            others: ids of nodes of the same kind.
+            nodes: ids of nodes that can use the same plan.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         (member,) = self.members
         call = member.actor.build_plan.options(name=f"{self._label}/build").remote(
-            self.point, member.seat, seed, model_files(self.point)
+            self._point, member.slot.number, seed, model_files(self._point)
         )
-        (built,) = get_all([call], timeout_s, "prepare")
-        missing = set(others) - {member.node_id} if built else set()
-        if not missing:
+        (manifest,) = get_all([call], timeout_s, "prepare")
+        others = set(nodes) - {member.node_id} if manifest else set()
+        if not others:
             return
-        sent = [member.actor.pack.options(name=f"{self._label}/pack").remote(list(built))]
-        lay = ray.remote(num_cpus=0, max_retries=0)(store_built)
+        bundle = [member.actor.pack.options(name=f"{self._label}/pack").remote(list(manifest))]
+        store = ray.remote(num_cpus=0, max_retries=0)(store_built)
         calls = [
-            lay.options(
-                name=f"{self._label}/lay",
+            store.options(
+                name=f"{self._label}/store",
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, False),
-            ).remote(built, sent)
-            for node in sorted(missing)
+            ).remote(manifest, bundle)
+            for node in sorted(others)
         ]
         ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
 
-    def clocks(self) -> list[Clock]:
-        """Each worker's clock against the driver's, by the shortest of some round trips."""
-        return [_clock(member.actor, rank) for rank, member in enumerate(self.members)]
-
-    def start(self, clocks: Sequence[Clock], longest_s: float, block_ns: int) -> int:
-        """Order all streams to begin at one instant; returns it by the driver's clock.
+    def start_stream(self, longest_s: float, block_ns: int) -> RayWorkerStream:
+        """Measure every worker's clock and start all streams at one instant.
 
         Args:
-            clocks: from `clocks`.
-            longest_s: backstop for the length of the streams.
+            longest_s: after this a stream ends by itself; a backstop.
             block_ns: length of a block.
         """
-        lead = max(LEAD_NS, 20 * max(each.round_trip_ns for each in clocks))
-        start_ns = time.perf_counter_ns() + lead
-        self._done = [(0, time.monotonic() + lead / 1e9)] * len(self.members)
+        clocks = measure_clocks(self.members)
+        lead_ns = max(LEAD_NS, LEAD_ROUND_TRIPS * max(each.round_trip_ns for each in clocks))
+        start_ns = time.perf_counter_ns() + lead_ns
+        calls = []
         for member, each in zip(self.members, clocks, strict=True):
-            local = start_ns + each.offset_ns
-            self._streams.append(
+            own_start_ns = start_ns + each.offset_ns
+            calls.append(
                 member.actor.stream.options(name=f"{self._label}/measure").remote(
-                    local, local + int(longest_s * 1e9), block_ns
+                    own_start_ns, own_start_ns + int(longest_s * 1e9), block_ns
                 )
             )
-        return start_ns
+        return RayWorkerStream(self.members, calls, clocks, start_ns)
+
+    def layers(self, timeout_s: float) -> tuple[Layer, ...]:
+        """Return the layers of the first worker's model, timed in a run of their own."""
+        call = self.members[0].actor.layers.options(name=f"{self._label}/layers").remote()
+        timed: tuple[Layer, ...] = get_all([call], timeout_s, "layers")[0]
+        return timed
+
+    def release(self) -> None:
+        """Let the engines free their devices before the processes end; never raises PointError."""
+        with contextlib.suppress(PointError):
+            get_all([member.actor.close.remote() for member in self.members], CALL_S, "close")
+
+
+class RayWorkerStream:
+    """The streams of all workers of a group, which began at one common instant.
+
+    Every method raises PointError, with the ranks of the workers concerned, when one fails.
+
+    Args:
+        members: the workers, by rank.
+        calls: references to their streams' measurements, by rank.
+        clocks: of the workers, from before the start.
+        start_ns: the common start, on the driver's `perf_counter_ns`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[RayMember],
+        calls: list[Any],
+        clocks: Sequence[Clock],
+        start_ns: int,
+    ) -> None:
+        self.start_ns = start_ns
+        self._members = members
+        self._calls = calls
+        self._clocks = clocks
+        self._edges_seen = [0] * len(members)
+        start = time.monotonic() + (start_ns - time.perf_counter_ns()) / 1e9
+        self._progress = [(0, start)] * len(members)
+        """Batches that each worker had completed when that number was first seen, and when."""
+
+    def elapsed_s(self) -> float:
+        """Return the time since the common start; negative before it."""
+        return (time.perf_counter_ns() - self.start_ns) / 1e9
 
     def wait(self, seconds: float) -> bool:
-        """Sleep until a stream ends or the time is over; True when one has ended."""
+        """Sleep until a stream ends or the time is over; return whether one has ended."""
         import ray
 
-        ended, _ = ray.wait(self._streams, num_returns=1, timeout=seconds)
+        ended, _ = ray.wait(self._calls, num_returns=1, timeout=seconds)
         if ended:
-            rank = self._streams.index(ended[0])
+            rank = self._calls.index(ended[0])
             translate(lambda: ray.get(ended), "measure", (rank,))
         return bool(ended)
 
-    def look(self, stall_s: float) -> list[Look]:
-        """What each worker has done since the look before, in whole blocks.
+    def snapshot(self, stall_s: float) -> list[Look]:
+        """Return what each worker has done since the snapshot before, in whole blocks.
 
         Raises:
             PhaseTimeout: naming the workers that have not completed a batch for `stall_s`.
         """
         calls = [
-            member.actor.look.remote(known)
-            for member, known in zip(self.members, self._known, strict=True)
+            member.actor.look.remote(seen)
+            for member, seen in zip(self._members, self._edges_seen, strict=True)
         ]
-        looks: list[Look] = get_all(calls, stall_s, "measure")
-        self._known = [k + len(look.edges) for k, look in zip(self._known, looks, strict=True)]
-        self._refuse_stalled(looks, stall_s)
-        return looks
+        snapshots: list[Look] = get_all(calls, stall_s, "measure")
+        self._edges_seen = [
+            seen + len(new.edges) for seen, new in zip(self._edges_seen, snapshots, strict=True)
+        ]
+        self._check_stalled(snapshots, stall_s)
+        return snapshots
 
-    def _refuse_stalled(self, looks: list[Look], stall_s: float) -> None:
+    def _check_stalled(self, snapshots: Sequence[Look], stall_s: float) -> None:
         now = time.monotonic()
-        self._done = [
-            before if look.done == before[0] else (look.done, now)
-            for before, look in zip(self._done, looks, strict=True)
+        self._progress = [
+            before if new.done == before[0] else (new.done, now)
+            for before, new in zip(self._progress, snapshots, strict=True)
         ]
-        stalled = [rank for rank, (_, since) in enumerate(self._done) if now - since > stall_s]
+        stalled = [rank for rank, (_, since) in enumerate(self._progress) if now - since > stall_s]
         if stalled:
             raise with_ranks(
                 PhaseTimeout(
@@ -203,28 +225,23 @@ class Pool:
                 stalled,
             )
 
-    def finish(self) -> list[Measurement]:
-        """Halt every stream and bring in what was measured."""
-        for member in self.members:
+    def finish(self) -> tuple[list[Measurement], list[Watched]]:
+        """Halt all streams; return each worker's records, and its clock before and after."""
+        for member in self._members:
             member.actor.halt.remote()
-        return get_all(self._streams, CALL_S + 10.0, "measure")
-
-    def layers(self, timeout_s: float) -> tuple[Layer, ...]:
-        """The layers of the first worker's model, timed in a run of their own."""
-        call = self.members[0].actor.layers.options(name=f"{self._label}/layers").remote()
-        found: tuple[Layer, ...] = get_all([call], timeout_s, "layers")[0]
-        return found
-
-    def release(self) -> None:
-        """Let the engines free their devices before the processes end."""
-        with contextlib.suppress(PointError):
-            get_all([member.actor.close.remote() for member in self.members], CALL_S, "close")
+        measurements = get_all(self._calls, FINISH_S, "measure")
+        return measurements, clock.watched(self._clocks, measure_clocks(self._members))
 
 
-def _clock(actor: Any, rank: int) -> Clock:
+def measure_clocks(members: Sequence[RayMember]) -> list[Clock]:
+    """Return each worker's clock relative to the driver's, from the shortest of some round trips."""
+    return [_measure_clock(member.actor, rank) for rank, member in enumerate(members)]
+
+
+def _measure_clock(actor: Any, rank: int) -> Clock:
     pings = []
     for _ in range(PINGS):
-        sent = time.perf_counter_ns()
-        theirs = get_all([actor.clock_ns.remote()], CALL_S, "start", (rank,))[0]
-        pings.append((sent, theirs, time.perf_counter_ns()))
+        sent_ns = time.perf_counter_ns()
+        worker_ns = get_all([actor.clock_ns.remote()], CALL_S, "start", (rank,))[0]
+        pings.append((sent_ns, worker_ns, time.perf_counter_ns()))
     return clock.best(pings)

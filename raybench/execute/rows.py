@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from raybench.cluster.worker_group import Member
     from raybench.engines.base import Layer
     from raybench.errors import PointError
+    from raybench.execute.workers import WorkerMember
     from raybench.experiment import Experiment, Point
     from raybench.measure.clock import Watched
     from raybench.measure.stream import Trace
@@ -31,7 +31,7 @@ Columns = dict[str, Any]
 class TrialWorkers:
     """Who measured: members of the pool, what they prepared, how their clocks went."""
 
-    members: Sequence[Member]
+    members: Sequence[WorkerMember]
     prepared: Sequence[Prepared]
     clocks: Sequence[Watched]
 
@@ -132,7 +132,7 @@ def loaded(gang: TrialWorkers) -> Columns:
         "n_nodes": len(nodes),
         "workers_per_node": max(nodes.values()),
         "simulated": first.engine.simulated,
-        "nice": max(member.place.nice for member in gang.members),
+        "nice": max(member.host.nice for member in gang.members),
         "notes": sorted({note for p in gang.prepared for note in p.engine.notes}),
         "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
         "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
@@ -167,17 +167,17 @@ def workers(gang: TrialWorkers, summary: Summary) -> list[Columns]:
                 **_cold_start(prepared),
                 "worker": rank,
                 "node_id": member.node_id,
-                "hostname": member.place.hostname,
+                "hostname": member.host.hostname,
                 "device": device.name,
                 "gpu_index": int(device.visible) if gpu and device.visible.isdigit() else None,
                 "gpu_uuid": device.uuid,
                 "gpu_name": device.name if gpu else None,
                 "pci_bus_id": device.pci_bus_id,
                 "numa_node": device.numa_node,
-                "pid": member.place.pid,
+                "pid": member.host.pid,
                 "cpu_affinity": prepared.affinity,
                 "threads": prepared.engine.threads,
-                "nice": member.place.nice,
+                "nice": member.host.nice,
                 "env_allowlist": prepared.variables,
                 "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.engine.notes),

@@ -19,7 +19,7 @@ from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raybench.cluster.reservation import Seats
+    from raybench.cluster.reservation import RayReservation
     from raybench.cluster.session import Session
     from raybench.config.compose import Request
     from raybench.execute.events import View
@@ -88,7 +88,7 @@ class Driver:
         """Hold the devices and let all that is missing be measured."""
         cluster = self.request.cluster
         wanted = _wanted(missing, session.devices, cluster.isolation)
-        with devices.hold(
+        with devices.reserve(
             session.nodes, wanted, cluster.start_timeout_s, cluster.placement
         ) as seats:
             self._prepare(missing, seats, writer)
@@ -103,28 +103,28 @@ class Driver:
             if (point.id, trial) not in self.finals
         ]
 
-    def _prepare(self, missing: list[PlannedTrial], seats: Seats, writer: Writer) -> None:
+    def _prepare(self, missing: list[PlannedTrial], seats: RayReservation, writer: Writer) -> None:
         """Let graphs and plans be made first, where that saves time or spares a stream.
 
         Plans are made once for each kind of machine.
         """
         by_kind: dict[str, list[DeviceSlot]] = {}
-        for seat in seats.held:
+        for seat in seats.slots:
             by_kind.setdefault(self.kinds.get(seat.node, ""), []).append(seat)
         steps = preparations(missing, by_kind.values())
         gpu = any(step.point.device == "gpu" for step in steps)
         apart = self.request.cluster.isolation != "gpu" and not gpu
-        side_by_side = len(steps) > 1 and len(seats.held) > 1 and not apart
-        nodes = {seat.node for seat in seats.held}
+        side_by_side = len(steps) > 1 and len(seats.slots) > 1 and not apart
+        nodes = {seat.node for seat in seats.slots}
         shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
         if side_by_side or shared:
-            self._work(Scheduler(steps, seats.held, SchedulingPolicy("gpu")), seats, writer)
+            self._work(Scheduler(steps, seats.slots, SchedulingPolicy("gpu")), seats, writer)
 
-    def _measure(self, missing: list[PlannedTrial], seats: Seats, writer: Writer) -> None:
+    def _measure(self, missing: list[PlannedTrial], seats: RayReservation, writer: Writer) -> None:
         cluster = self.request.cluster
         agenda = Scheduler(
             missing,
-            seats.held,
+            seats.slots,
             SchedulingPolicy(cluster.isolation, cluster.retries, cluster.placement),
             self._unfit(),
             seats.busy,
@@ -132,7 +132,7 @@ class Driver:
         self._settle(agenda.drop_impossible(), None, writer)
         self._work(agenda, seats, writer)
 
-    def _work(self, agenda: Scheduler, seats: Seats, writer: Writer) -> None:
+    def _work(self, agenda: Scheduler, seats: RayReservation, writer: Writer) -> None:
         """Let gangs work until nothing on the agenda is left."""
         running = TrialThreads(self.request, self.view, seats)
         self.signals.first = writer.failed = running.stop

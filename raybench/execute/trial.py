@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raybench.cluster import worker_group as pools
 from raybench.errors import PointError, Refused
 from raybench.execute import rows
 from raybench.measure import stopping, telemetry_columns
-from raybench.measure.clock import watched
 from raybench.measure.progress import Glance, Pulse, Watch
 from raybench.measure.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.cluster.reservation import Seats
-    from raybench.cluster.worker_group import Pool
     from raybench.config.compose import Request
     from raybench.engines.base import Layer
     from raybench.execute.events import View
+    from raybench.execute.workers import Reservation, WorkerGroup
     from raybench.experiment import Experiment
-    from raybench.measure.clock import Clock
+    from raybench.measure.clock import Watched
     from raybench.measure.stopping import Limits
     from raybench.measure.stream import Trace
     from raybench.planning.attempts import Attempt
@@ -51,6 +47,7 @@ class Streamed:
 
     start_ns: int
     traces: Sequence[Trace]
+    clocks: Sequence[Watched]
     summary: Summary
     warm: stopping.WarmUp
     stop: stopping.Stop
@@ -62,7 +59,7 @@ class TrialRunner:
 
     request: Request
     view: View
-    seats: Seats
+    reservation: Reservation
     start: Attempt
 
     def measure(self) -> rows.Tables:
@@ -73,13 +70,8 @@ class TrialRunner:
         try:
             self._phase("start")
             label = _label(experiment, step)
-            pool = pools.gather(
-                self.seats,
-                self.start.slots,
-                step.point,
-                label,
-                kept or "never",
-                cluster.start_timeout_s,
+            pool = self.reservation.start_workers(
+                self.start.slots, step.point, label, kept, cluster.start_timeout_s
             )
             self._phase("prepare")
             if step.purpose == "prepare":
@@ -90,20 +82,18 @@ class TrialRunner:
             if step.purpose != "measure":
                 return rows.Tables({})
             limits = stopping.limits(step.point.measure, max(p.batch_s for p in prepared))
-            before = pool.clocks()
-            streamed = self._stream(pool, prepared, before, limits)
-            gang = rows.TrialWorkers(pool.members, prepared, watched(before, pool.clocks()))
+            streamed = self._stream(pool, prepared, limits)
+            gang = rows.TrialWorkers(pool.members, prepared, streamed.clocks)
             layers = self._layers(pool)
             pool.release()
             if kept:
-                for seat in self.start.slots:
-                    self.seats.keep(seat, kept)
+                self.reservation.park(self.start.slots, kept)
         except BaseException:
             kept = ""
             raise
         finally:
             if not kept or step.purpose != "measure":
-                self.seats.clear(self.start.slots)
+                self.reservation.stop(self.start.slots)
         return rows.Tables(
             trial={
                 **rows.loaded(gang),
@@ -120,12 +110,14 @@ class TrialRunner:
     def _sharers(self) -> Counter[str]:
         """How many workers share the memory of a node: those of other points count as well."""
         alone = self.request.cluster.isolation != "gpu"
-        return Counter(seat.node for seat in (self.start.slots if alone else self.seats.held))
+        return Counter(
+            seat.node for seat in (self.start.slots if alone else self.reservation.slots)
+        )
 
     def _phase(self, name: str) -> None:
         self.view.phase(self.start.planned.number, name)
 
-    def _layers(self, pool: Pool) -> tuple[Layer, ...]:
+    def _layers(self, pool: WorkerGroup) -> Sequence[Layer]:
         """Each layer's time when asked for; a profile that fails takes nothing from the row."""
         if not self.request.results.layers:
             return ()
@@ -134,23 +126,21 @@ class TrialRunner:
             return pool.layers(self.request.cluster.prepare_timeout_s)
         return ()
 
-    def _stream(
-        self, pool: Pool, prepared: Sequence[Prepared], clocks: Sequence[Clock], limits: Limits
-    ) -> Streamed:
+    def _stream(self, pool: WorkerGroup, prepared: Sequence[Prepared], limits: Limits) -> Streamed:
         """Let all workers stream; look on, and halt them when the rules say so."""
         settings = limits.settings
         longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
         block_ns = int(limits.block_s * 1e9)
-        start_ns = pool.start(clocks, longest_s + SLACK_S, block_ns)
         slowest_s = max(each.batch_s for each in prepared)
         stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * slowest_s)
-        watch = Watch(len(pool.members), pool.point.batch_size)
+        watch = Watch(len(pool.members), self.start.planned.point.batch_size)
         warm, stop = stopping.WarmUp("not_yet"), stopping.Stop()
+        stream = pool.start_stream(longest_s + SLACK_S, block_ns)
         while stop.state == "measuring":
-            left_s = stopping.due_s(warm, stop, limits) - (time.perf_counter_ns() - start_ns) / 1e9
-            if pool.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
+            left_s = stopping.due_s(warm, stop, limits) - stream.elapsed_s()
+            if stream.wait(min(max(left_s, SOON_S), max(limits.span_s, LOOK_S))):
                 break
-            looks = pool.look(stall_s)
+            looks = stream.snapshot(stall_s)
             for rank, seen in enumerate(looks):
                 watch.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = watch.rates
@@ -159,7 +149,7 @@ class TrialRunner:
             if warm.w0 is not None:
                 stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm.w0 :], limits)
             self._tell(rates, warm, stop, limits, self._pulses(pool, rates, looks))
-        measured = pool.finish()
+        measured, clocks = stream.finish()
         traces = [measurement.trace for measurement in measured]
         if warm.w0 is None or stop.last is None:
             raise Refused(
@@ -170,13 +160,13 @@ class TrialRunner:
         summary = telemetry_columns.with_hardware(
             summary, traces, [each.readings for each in measured]
         )
-        return Streamed(start_ns, traces, summary, warm, stop)
+        return Streamed(stream.start_ns, traces, clocks, summary, warm, stop)
 
-    def _pulses(self, pool: Pool, rates: Floats, looks: Sequence[Look]) -> list[Pulse]:
+    def _pulses(self, pool: WorkerGroup, rates: Floats, looks: Sequence[Look]) -> list[Pulse]:
         recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if rates.shape[1] else [None] * len(looks)
         return [
             Pulse(
-                member.place.hostname,
+                member.host.hostname,
                 seat.device,
                 None if rate is None else float(rate),
                 look.latency_ms,

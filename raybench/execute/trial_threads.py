@@ -16,9 +16,9 @@ from raybench.execute.rows import Tables
 from raybench.execute.trial import TrialRunner
 
 if TYPE_CHECKING:
-    from raybench.cluster.reservation import Seats
     from raybench.config.compose import Request
     from raybench.execute.events import View
+    from raybench.execute.workers import Reservation
     from raybench.planning.attempts import Attempt
 
 NODE_VERDICT_S = 18.0
@@ -43,10 +43,10 @@ class FinishedAttempt:
 class TrialThreads:
     """Gangs at work on the seats of a run."""
 
-    def __init__(self, request: Request, view: View, seats: Seats) -> None:
+    def __init__(self, request: Request, view: View, reservation: Reservation) -> None:
         self._request = request
         self._view = view
-        self._seats = seats
+        self._reservation = reservation
         self._inbox: queue.SimpleQueue[FinishedAttempt | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
@@ -66,7 +66,7 @@ class TrialThreads:
 
     def end(self, patience_s: float) -> list[FinishedAttempt]:
         """End all gangs; returns what they report within so many seconds."""
-        self._seats.close()
+        self._reservation.close()
         deadline = time.monotonic() + patience_s
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
@@ -79,7 +79,7 @@ class TrialThreads:
         began = datetime.now(timezone.utc)
         tables, error = Tables({}), None
         try:
-            tables = TrialRunner(self._request, self._view, self._seats, start).measure()
+            tables = TrialRunner(self._request, self._view, self._reservation, start).measure()
         except BaseException as caught:  # noqa: BLE001 - a point's trouble must not end the grid
             error = _told(caught, start)
         self._inbox.put(FinishedAttempt(start, tables, error, began))
