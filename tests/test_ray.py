@@ -14,7 +14,7 @@ from rich.console import Console
 import raybench
 from raybench.cli.doctor import of_cluster
 from raybench.cluster.reservation import reserve
-from raybench.cluster.session import there_is
+from raybench.cluster.session import describe_devices
 from raybench.config.compose import compose
 from raybench.errors import ClusterError, WorkerDied
 from raybench.planning.plan import make_plan
@@ -40,7 +40,10 @@ def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
     what = "needs 5 GPUs and the cluster has 4.*has 4 GPUs and 2 CPU cores"
     with pytest.raises(ClusterError, match=what):
         make_plan(
-            request.experiment, request.devices, request.cluster.isolation, there_is(cluster, {})
+            request.experiment,
+            request.devices,
+            request.cluster.isolation,
+            describe_devices(cluster, {}),
         )
 
 

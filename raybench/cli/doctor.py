@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,7 +17,9 @@ from raybench.machine import devices, nvml
 from raybench.report.labels import device_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from raybench.machine.node_facts import NodeFacts
 
 VERSIONS = ("raybench", "python", "ray", "openvino", "onnxruntime", "tensorrt", "driver")
 """Columns of the table; what stands nowhere has none."""
@@ -63,23 +65,24 @@ def _of_machine(console: Console) -> int:
 
     cores = devices.cores()
     gpus = nvml.inventory()
-    facts = nodes.here({"gpu": len(gpus), "cpu": len(cores)})
-    line("machine", f"{facts['hostname']}, {facts['os']}, kernel {facts['kernel']}")
+    facts = nodes.local_facts({"gpu": len(gpus), "cpu": len(cores)})
+    host = facts.environment
+    line("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}")
     line("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on")
     line("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver tells of")
     for column in ("python", "ray", "numpy", "onnxruntime", "openvino", "tensorrt"):
         # unpacked by hand, a library has no metadata that tells its version
-        unknown = "version unknown" if facts["missing"].get(column, "") is None else "not installed"
-        line(column, facts.get(f"{column}_version") or unknown)
+        unknown = "version unknown" if facts.missing.get(column, "") is None else "not installed"
+        line(column, host.get(f"{column}_version") or unknown)
     able = False
-    for name, missing in facts["missing"].items():
+    for name, missing in facts.missing.items():
         reason = missing
         if reason is None and name == "tensorrt" and not gpus:
             reason = "needs an NVIDIA GPU and its driver, and there is none here."
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(registry.get(name).device_kinds)
         line(f"engine {name}", reason or f"ready, on {kinds}")
-    for finding in facts["system_issues"]:
+    for finding in facts.system_issues:
         line("mind", f"{finding.what}. Look: {finding.fix}")
     if len(cores) < 2:
         line("mind", "with one core, Ray and the driver share it with the worker.")
@@ -89,46 +92,44 @@ def _of_machine(console: Console) -> int:
 # ---------------------------------------------------------------- a cluster
 
 
-def of_cluster(
-    console: Console, session: sessions.Session, facts: Sequence[Mapping[str, Any]]
-) -> int:
-    """Print what `facts`, from `survey`, say of a cluster's nodes; 0 when one can measure."""
+def of_cluster(console: Console, session: sessions.Session, facts: Sequence[NodeFacts]) -> int:
+    """Print what the facts say of a cluster's nodes; 0 when one can measure."""
     console.print(_table(session, facts))
     for line in nodes.differences(facts):
         console.print(f"differ   {line}", markup=False, soft_wrap=True)
     for node in facts:
-        for finding in node["system_issues"]:
-            console.print(f"mind     {node['hostname']}: {finding.what}", markup=False)
+        for finding in node.system_issues:
+            console.print(f"mind     {node.hostname}: {finding.what}", markup=False)
             console.print(f"         {finding.fix}", markup=False, soft_wrap=True)
-    for line in sessions.taken(session):
+    for line in sessions.busy_devices(session):
         console.print(f"mind     {line}", markup=False)
         console.print("         ray list actors --filter state=ALIVE --detail", markup=False)
     return 0 if any(_ready(node) for node in facts) else 1
 
 
-def _table(session: sessions.Session, facts: Sequence[Mapping[str, Any]]) -> Table:
-    told = [v for v in VERSIONS if any(node.get(f"{v}_version") for node in facts)]
+def _table(session: sessions.Session, facts: Sequence[NodeFacts]) -> Table:
+    told = [v for v in VERSIONS if any(node.environment.get(f"{v}_version") for node in facts)]
     table = Table(box=SIMPLE_HEAD, header_style="bold")
     for name in ("node", "devices", "engines", *told):
         table.add_column(name, overflow="fold")
     for node, known in zip(session.nodes, facts, strict=True):
-        versions = [str(known.get(f"{name}_version") or "-") for name in told]
+        versions = [str(known.environment.get(f"{name}_version") or "-") for name in told]
         table.add_row(node.hostname, _devices(known), ", ".join(_ready(known)) or "none", *versions)
     return table
 
 
-def _devices(facts: Mapping[str, Any]) -> str:
-    names = [f"{count} x {device_name(name)}" for name, count in facts["devices"].items() if count]
+def _devices(facts: NodeFacts) -> str:
+    names = [f"{count} x {device_name(name)}" for name, count in facts.products.items() if count]
     return "\n".join(names) or "none"
 
 
-def _ready(facts: Mapping[str, Any]) -> list[str]:
+def _ready(facts: NodeFacts) -> list[str]:
     """Engines that can measure hardware on a node."""
     return [
         name
-        for name, missing in facts["missing"].items()
+        for name, missing in facts.missing.items()
         if missing is None
         and name != "simulated"
-        and any(facts["offers"].get(kind, 0) for kind in registry.get(name).device_kinds)
-        and (name != "tensorrt" or facts["gpus"])
+        and any(facts.devices.get(kind, 0) for kind in registry.get(name).device_kinds)
+        and (name != "tensorrt" or facts.gpus)
     ]

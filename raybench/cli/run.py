@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from raybench.cluster.session import Session
     from raybench.config.compose import Request
     from raybench.execute.runner import Driver
+    from raybench.machine.node_facts import NodeFacts
     from raybench.planning.plan import Plan
     from raybench.results.store import Run
 
@@ -48,7 +49,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         request.experiment,
         request.devices,
         request.cluster.isolation,
-        sessions.there_is(joined, request.devices),
+        sessions.describe_devices(joined, request.devices),
     )
     store = Store(request.results.dir)
     facts = _facts(request, joined)
@@ -59,7 +60,9 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
             f"The nodes differ ({'. '.join(differences)}). Make them equal, leave some out with "
             "cluster.select, or measure all the same with cluster.uniform=warn."
         )
-    environment_id = environment.environment_id(*nodes.measuring(facts))
+    environment_id = environment.environment_id(
+        *(node.identity for node in nodes.with_devices(facts))
+    )
     store.tidy()
     finals = still_final(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
@@ -78,7 +81,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     elif missing:
         _load_ahead()
     gc.enable()
-    started.write_environment([row for fact in facts for row in _stored(fact, environment_id)])
+    started.write_environment([row for node in facts for row in node.rows(environment_id)])
     if session is not None and session.dashboard_url:
         token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
         console.print(f"Dashboard  {session.dashboard_url}{token}", markup=False, soft_wrap=True)
@@ -88,7 +91,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
         view = Several(view, Monitor(request.experiment.name, len(plan.trials)))
     from raybench.execute.runner import LOST, Driver  # loaded by now, beside Ray's start
 
-    kinds = nodes.kinds(facts)
+    kinds = nodes.machine_kinds(facts)
     driver = Driver(request, plan, started, view, environment_id, finals, session, signals, kinds)
     tally = _execute(driver, started)
     stack.pop_all().close()  # the live line and Ray end before the table
@@ -124,22 +127,11 @@ def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
     return Lines(plan, console)
 
 
-def _facts(request: Request, joined: Session | None) -> list[dict[str, Any]]:
-    """Facts about each node."""
+def _facts(request: Request, joined: Session | None) -> list[NodeFacts]:
+    """Return the facts about each node."""
     if joined is not None:
         return joined.facts
-    return [nodes.here(request.devices)]
-
-
-_OF_RUN = ("devices", "gpus", "offers", "missing", "system_issues")
-"""Facts that decide and are not stored as they are."""
-
-
-def _stored(facts: Mapping[str, Any], environment_id: str) -> list[dict[str, Any]]:
-    """Facts of a node as rows of `environment`: one for each GPU, or one for a node without."""
-    row = {name: value for name, value in facts.items() if name not in _OF_RUN}
-    row |= {"device": ", ".join(facts["devices"]), "environment_id": environment_id}
-    return [{**row, **gpu} for gpu in facts["gpus"]] or [row]
+    return [nodes.local_facts(request.devices)]
 
 
 def _finals(store: Store, request: Request, environment_id: str) -> dict[tuple[str, int], str]:
@@ -196,7 +188,7 @@ def _announce(console: Console, request: Request, plan: Plan, missing: int) -> N
 
 def _announce_nodes(console: Console, joined: Session, differences: list[str]) -> None:
     for node in joined.nodes:
-        console.print(f"Node {node.hostname}: {nodes.offers(node)}", markup=False)
+        console.print(f"Node {node.hostname}: {node.describe_devices()}", markup=False)
     for line in differences:
         console.print(f"Nodes differ in {line}", markup=False, soft_wrap=True)
 
@@ -229,12 +221,12 @@ def _table(request: Request, plan: Plan, environment_id: str) -> None:
 def show_plan(request: Request, joined: Session | None) -> None:
     """Print the points and the least time that they take; start nothing."""
     if joined is None:
-        check_engines(request.experiment, [nodes.here(request.devices)])
+        check_engines(request.experiment, [nodes.local_facts(request.devices)])
     plan = make_plan(
         request.experiment,
         request.devices,
         request.cluster.isolation,
-        sessions.there_is(joined, request.devices),
+        sessions.describe_devices(joined, request.devices),
     )
     console = Console(highlight=False)
     _announce(console, request, plan, len(plan.trials))

@@ -1,19 +1,20 @@
-"""The nodes of a cluster: their devices, the facts about each, and in what they differ."""
+"""The nodes of a cluster: their devices, the facts about each, and how they differ."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import checks, devices, environment, nvml
+from raybench.machine.node_facts import NodeFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SURVEY_S = 60.0
-"""Longest wait for a node to tell of itself; the first time it unpacks raybench's code."""
+REPLY_S = 60.0
+"""Longest wait for a node's reply; the first time it unpacks raybench's code."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class Node:
     """One machine of the cluster and its devices, as Ray counts them.
 
     Attributes:
-        devices: number of each kind, gpu and cpu.
-        accelerator: type of its GPUs by its labels or resources; None where the cluster is silent.
+        node_id: in the cluster.
+        hostname: of the machine.
+        devices: number of devices by kind ("gpu", "cpu").
+        accelerator: type of its GPUs by its labels or resources; None where it has neither.
         labels: of the node, Ray's own among them.
     """
 
@@ -32,15 +35,66 @@ class Node:
     accelerator: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def describe_devices(self) -> str:
+        """Return a phrase with the number of its devices, for messages."""
+        of = f" of type {self.accelerator}" if self.accelerator else ""
+        return f"{self.devices.get('gpu', 0)} GPUs{of} and {self.devices.get('cpu', 0)} CPU cores"
 
-def offers(node: Node) -> str:
-    """A node's devices in words."""
-    of = f" of type {node.accelerator}" if node.accelerator else ""
-    return f"{node.devices.get('gpu', 0)} GPUs{of} and {node.devices.get('cpu', 0)} CPU cores"
+
+def alive_nodes() -> tuple[Node, ...]:
+    """Return the nodes that Ray reports alive, by host name."""
+    import ray
+
+    return tuple(
+        Node(
+            node["NodeID"],
+            node["NodeManagerHostname"],
+            {
+                "gpu": int(node["Resources"].get("GPU", 0)),
+                "cpu": int(node["Resources"].get("CPU", 0)),
+            },
+            _accelerator(node),
+            dict(node.get("Labels") or {}),
+        )
+        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeManagerHostname"]))
+        if node["Alive"]
+    )
 
 
-def survey(nodes: Sequence[Node]) -> list[dict[str, Any]]:
-    """Facts about every node, gathered there; see `here`.
+def _accelerator(node: Mapping[str, Any]) -> str | None:
+    """Return a node's type of GPU from its label, else from Ray's resource of that name."""
+    label = (node.get("Labels") or {}).get("ray.io/accelerator-type")
+    prefix = "accelerator_type:"
+    types = (name.removeprefix(prefix) for name in node["Resources"] if name.startswith(prefix))
+    return label or next(types, None)
+
+
+def responding_nodes() -> tuple[Node, ...]:
+    """Return the nodes of a joined cluster, without those that are dead but still listed alive.
+
+    Ray lists a node as alive for up to 14 s after its end, and a call to the node makes it notice.
+    A node that is alive and does not reply is left to `collect_facts`, which names it.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ping = ray.remote(num_cpus=0, max_retries=0)(lambda: None)
+    calls = [
+        ping.options(
+            name=f"ping {node.hostname}",
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
+        ).remote()
+        for node in alive_nodes()
+    ]
+    ray.wait(calls, num_returns=len(calls), timeout=REPLY_S)
+    return alive_nodes()
+
+
+# ---------------------------------------------------------------- facts about nodes
+
+
+def collect_facts(nodes: Sequence[Node]) -> list[NodeFacts]:
+    """Return the facts about every node, gathered there by `local_facts`.
 
     Raises:
         ClusterError: naming a node that cannot run raybench, and why.
@@ -48,102 +102,108 @@ def survey(nodes: Sequence[Node]) -> list[dict[str, Any]]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(here)
+    task = ray.remote(num_cpus=0, max_retries=0)(local_facts)
     calls = [
-        look.options(
+        task.options(
             name=f"survey {node.hostname}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
         ).remote(dict(node.devices), node.accelerator)
         for node in nodes
     ]
-    return [
-        {**_told(node, call), "node_id": node.node_id}
-        for node, call in zip(nodes, calls, strict=True)
-    ]
+    return [_reply(node, call) for node, call in zip(nodes, calls, strict=True)]
 
 
-def _told(node: Node, call: Any) -> dict[str, Any]:
+def _reply(node: Node, call: Any) -> NodeFacts:
     import ray
 
     try:
-        facts: dict[str, Any] = ray.get(call, timeout=SURVEY_S)
+        facts: NodeFacts = ray.get(call, timeout=REPLY_S)
     except Exception as error:
-        last = [line for line in str(error).splitlines() if line.strip()][-1:]
+        last_line = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise ClusterError(
-            f"Node {node.hostname} cannot run raybench: {' '.join(last).strip()[:300]}. "
+            f"Node {node.hostname} cannot run raybench: {' '.join(last_line).strip()[:300]}. "
             "Install raybench's requirements there (pip install raybench), or leave the node out "
             "with cluster.select."
         ) from error
-    return facts
+    return replace(facts, node_id=node.node_id)
 
 
-def here(counted: Mapping[str, int], accelerator: str | None = None) -> dict[str, Any]:
-    """Facts about this machine, with so many devices of each kind.
+def local_facts(device_counts: Mapping[str, int], accelerator: str | None = None) -> NodeFacts:
+    """Return the facts about this machine.
 
-    `devices` counts them by product name and `offers` by kind; `gpus` holds what the driver tells
-    of each GPU; the driver's own facts are the machine's too. `missing` says why an engine cannot
-    run here, None where it can; `system_issues` what is in the way of a fair measurement.
+    Args:
+        device_counts: number of devices by kind that the cluster has here.
+        accelerator: type of its GPUs as the cluster declares it, for GPUs without a driver.
     """
-    held = {devices.cpu_name(): counted.get("cpu", 0)}
-    gpus = nvml.inventory()
-    if counted.get("gpu", 0):
-        held[gpus[0].name if gpus else devices.declared_gpu(accelerator)] = counted["gpu"]
-    told = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in gpus]
-    driver = {name: told[0].get(name) for name in environment.DRIVER} if told else {}
-    return {
-        **environment.snapshot(),
-        **driver,
-        "devices": held,
-        "offers": dict(counted),
-        "gpus": told,
-        "system_issues": checks.system_issues(told),
-        "missing": {name: registry.get(name).unavailable() for name in registry.names()},
-    }
+    products = {devices.cpu_name(): device_counts.get("cpu", 0)}
+    inventory = nvml.inventory()
+    if device_counts.get("gpu", 0):
+        product = inventory[0].name if inventory else devices.declared_gpu(accelerator)
+        products[product] = device_counts["gpu"]
+    gpus = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in inventory]
+    driver = {name: gpus[0].get(name) for name in environment.DRIVER} if gpus else {}
+    return NodeFacts(
+        environment={**environment.snapshot(), **driver},
+        products=products,
+        devices=dict(device_counts),
+        gpus=gpus,
+        missing={name: registry.get(name).unavailable() for name in registry.names()},
+        system_issues=checks.system_issues(gpus),
+    )
 
 
-def measuring(facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The facts about nodes that offer devices; about all where none does."""
-    return [node for node in facts if any(node["offers"].values())] or list(facts)
+def with_devices(facts: Sequence[NodeFacts]) -> list[NodeFacts]:
+    """Return the facts about nodes that have devices; about all nodes where none has."""
+    return [node for node in facts if any(node.devices.values())] or list(facts)
 
 
-def unavailable(facts: Sequence[Mapping[str, Any]], engine: str, kind: str) -> str | None:
-    """Why an engine cannot run on the nodes that offer devices of a kind; None where it can on all.
+def unavailable(facts: Sequence[NodeFacts], engine: str, kind: str) -> str | None:
+    """Return why an engine cannot run on the nodes with such devices; None where it can on all.
+
+    Args:
+        facts: about each node.
+        engine: name of the engine.
+        kind: of device, "gpu" or "cpu".
 
     Raises:
-        EngineUnavailable: when it can run on some of them only, naming them.
+        EngineUnavailable: naming the nodes, when it can run on only part of them.
     """
-    asked = [node for node in facts if node["offers"].get(kind, 0)]
-    lacking = [node for node in asked if node["missing"].get(engine) is not None]
+    candidates = [node for node in facts if node.devices.get(kind, 0)]
+    lacking = [node for node in candidates if node.missing.get(engine) is not None]
     if not lacking:
         return None
-    if len(lacking) == len(asked):
-        return f"On node {lacking[0]['hostname']}: {lacking[0]['missing'][engine]}"
-    able = ", ".join(node["hostname"] for node in asked if node not in lacking)
+    reason = lacking[0].missing[engine]
+    if len(lacking) == len(candidates):
+        return f"On node {lacking[0].hostname}: {reason}"
+    able = ", ".join(node.hostname for node in candidates if node not in lacking)
     raise EngineUnavailable(
         f"engine=auto cannot be decided: {engine} runs on {able}, but not on "
-        f"{', '.join(node['hostname'] for node in lacking)}: {lacking[0]['missing'][engine]} Or name "
+        f"{', '.join(node.hostname for node in lacking)}: {reason} Or name "
         "an engine that all have, or leave nodes out with cluster.select."
     )
 
 
-def kinds(facts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What kind of machine each node is, by its id: what one of them builds, the others can use.
+def machine_kinds(facts: Sequence[NodeFacts]) -> dict[str, str]:
+    """Return the kind of machine of each node, by node id: nodes of one kind can share plans.
 
     Nodes of one kind have the same GPUs, however many, and the same driver and libraries. Facts
-    without an id, of a cluster of one, are left out.
+    without a node id, gathered before Ray started, are left out.
     """
-    return {node["node_id"]: environment.kind(node) for node in facts if "node_id" in node}
+    return {
+        node.node_id: environment.kind(node.identity) for node in facts if node.node_id is not None
+    }
 
 
-def differences(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Versions in which nodes that offer devices differ, each in a line."""
+def differences(facts: Sequence[NodeFacts]) -> list[str]:
+    """Return a line for each version in which the nodes with devices differ."""
     lines = []
     for name in (*environment.software(), *environment.DRIVER, "kernel"):
-        by_value: dict[str, list[str]] = {}
-        for node in measuring(facts):
-            value = str(node.get(name) or "none")
-            by_value.setdefault(value, []).append(str(node.get("hostname")))
-        if len(by_value) > 1:
-            told = (f"{value} on {', '.join(hosts)}" for value, hosts in sorted(by_value.items()))
-            lines.append(f"{name.removesuffix('_version')}: {'; '.join(told)}")
+        hosts_by_value: dict[str, list[str]] = {}
+        for node in with_devices(facts):
+            value = str(node.environment.get(name) or "none")
+            hosts_by_value.setdefault(value, []).append(node.hostname)
+        if len(hosts_by_value) > 1:
+            values = sorted(hosts_by_value.items())
+            phrases = (f"{value} on {', '.join(hosts)}" for value, hosts in values)
+            lines.append(f"{name.removesuffix('_version')}: {'; '.join(phrases)}")
     return lines

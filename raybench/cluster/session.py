@@ -1,4 +1,4 @@
-"""Session: a Ray cluster, started on this machine or attached to, and the devices in it."""
+"""A session with a Ray cluster that is started on this machine or joined."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import local, preflight, ray_internals
-from raybench.cluster.nodes import SURVEY_S, Node, offers, survey
+from raybench.cluster.nodes import Node, alive_nodes, collect_facts, responding_nodes
 from raybench.errors import ClusterError
 from raybench.machine import devices
 from raybench.paths import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from raybench.machine.node_facts import NodeFacts
 
 NAMESPACE = "raybench"
 
@@ -27,10 +29,10 @@ class Session:
     """A connected cluster.
 
     Attributes:
-        nodes: alive ones.
+        nodes: that are alive.
         dashboard_url: with scheme; None when there is no dashboard.
-        attached: it ran before, and will run on.
-        asks_for_token: of whoever opens the dashboard.
+        attached: whether the cluster ran before, and goes on after the session.
+        asks_for_token: whether the dashboard asks its visitors for a token.
     """
 
     nodes: tuple[Node, ...]
@@ -40,28 +42,28 @@ class Session:
 
     @property
     def devices(self) -> dict[str, int]:
-        """Number of devices of each kind, and of each type of GPU as "gpu/H100"."""
-        found = Counter({"gpu": 0, "cpu": 0})
+        """Return the number of devices by kind, and by type of GPU as "gpu/H100"."""
+        counts = Counter({"gpu": 0, "cpu": 0})
         for node in self.nodes:
-            found.update(node.devices)
+            counts.update(node.devices)
             if node.accelerator and node.devices.get("gpu", 0):
-                found[f"gpu/{node.accelerator}"] += node.devices["gpu"]
-        return dict(found)
+                counts[f"gpu/{node.accelerator}"] += node.devices["gpu"]
+        return dict(counts)
 
     @cached_property
-    def facts(self) -> list[dict[str, Any]]:
-        """Facts about every node, from `survey`, gathered once."""
-        return survey(self.nodes)
+    def facts(self) -> list[NodeFacts]:
+        """Return the facts about every node; they are gathered once."""
+        return collect_facts(self.nodes)
 
     def selected(self, labels: Mapping[str, str]) -> Session:
-        """The cluster with only the nodes that have these labels.
+        """Return the session with only the nodes that have these labels.
 
         Raises:
-            ClusterError: when no node has them, with the labels that there are.
+            ClusterError: when no node has them, with the labels that exist.
         """
-        kept = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
-        if not kept:
-            own = {
+        selected = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
+        if not selected:
+            existing = {
                 f"{name}={value}"
                 for node in self.nodes
                 for name, value in node.labels.items()
@@ -69,63 +71,86 @@ class Session:
             }
             raise ClusterError(
                 f"No node has the labels of cluster.select={dict(labels)}. "
-                f"There are: {', '.join(sorted(own)) or 'none'}."
+                f"There are: {', '.join(sorted(existing)) or 'none'}."
             )
-        return replace(self, nodes=kept)
+        return replace(self, nodes=selected)
 
 
-def there_is(joined: Session | None, counted: Mapping[str, int]) -> str:
-    """What there is, host by host, for a refusal; `counted` is this machine's, when not joined."""
-    nodes = joined.nodes if joined else (Node("", socket.gethostname(), counted),)
-    return "; ".join(f"{node.hostname} has {offers(node)}" for node in nodes)
+def describe_devices(session: Session | None, local_counts: Mapping[str, int]) -> str:
+    """Return the devices of each host, for an error message.
+
+    Args:
+        session: the cluster; None when Ray is to start on this machine.
+        local_counts: devices of this machine by kind, for that case.
+    """
+    nodes = session.nodes if session else (Node("", socket.gethostname(), local_counts),)
+    return "; ".join(f"{node.hostname} has {node.describe_devices()}" for node in nodes)
+
+
+def busy_devices(session: Session) -> list[str]:
+    """Return a line for each kind of device that other work on the cluster holds."""
+    import ray
+
+    free = ray.available_resources()
+    lines = []
+    for kind, name in (("gpu", "GPUs"), ("cpu", "CPU cores")):
+        count = session.devices[kind] - int(free.get(kind.upper(), 0))
+        if count > 0:
+            lines.append(f"{count} of {session.devices[kind]} {name} are held by other work on Ray")
+    return lines
 
 
 def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
-    """Devices that an embedded cluster on this machine will have.
+    """Return the devices that a cluster on this machine will have, by kind.
+
+    Args:
+        gpus: number to offer; None offers those that the driver lists.
+        cpus: number of cores to offer; None offers all.
 
     Raises:
-        ClusterError: when told to offer more CPU cores than there are.
+        ClusterError: when asked to offer more CPU cores than there are.
     """
-    held = len(devices.cores())
-    if cpus is not None and cpus > held:
+    cores = len(devices.cores())
+    if cpus is not None and cpus > cores:
         raise ClusterError(
-            f"cluster.cpus={cpus} offers more cores than this machine has: {held}. Use cluster.cpus={held}."
+            f"cluster.cpus={cpus} offers more cores than this machine has: {cores}. "
+            f"Use cluster.cpus={cores}."
         )
-    return {"gpu": devices.gpu_count() if gpus is None else gpus, "cpu": cpus or held}
+    return {"gpu": devices.gpu_count() if gpus is None else gpus, "cpu": cpus or cores}
 
 
 @contextlib.contextmanager
 def connect(
     address: str | None,
-    told: Mapping[str, int],
+    device_counts: Mapping[str, int],
     dashboard: bool,
-    meanwhile: Callable[[], None] = lambda: None,
+    work_during_start: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
-    """Start Ray here, or attach to a cluster; disconnect at the end.
+    """Start Ray here, or join a cluster; disconnect at the end.
 
     Args:
-        address: None starts Ray; "auto" or "host:port" attaches, after a preflight.
-        told: devices that an embedded cluster is to have.
-        dashboard: whether an embedded cluster runs Ray's dashboard.
-        meanwhile: called once in a thread while the processes of an embedded cluster start.
+        address: None starts Ray; "auto" or "host:port" joins a cluster, after a preflight.
+        device_counts: devices that a started cluster offers, by kind.
+        dashboard: whether a started cluster serves Ray's dashboard.
+        work_during_start: called once, in a thread, while the processes of a started cluster start.
 
     Raises:
         ClusterError: when the cluster at the address cannot be joined, within a few seconds.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # the first failure of a gang is a row; Ray would print those of its other workers
+    # the first failure of a trial's workers is stored in its row; Ray would print all others
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     if address is None:
-        context = local.start(told, dashboard, NAMESPACE, meanwhile)
+        context = local.start(device_counts, dashboard, NAMESPACE, work_during_start)
     else:
-        context = _attach(address)
+        context = _join(address)
     import ray
 
     try:
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
-        nodes = _nodes(ray) if address is None else _answering(ray)
+        nodes = alive_nodes() if address is None else responding_nodes()
         yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
     finally:
         if address is None:
@@ -133,17 +158,17 @@ def connect(
         ray.shutdown()
 
 
-def _attach(address: str) -> Any:
-    """Join a cluster that runs already and return Ray's context."""
-    place = preflight.check(address)
+def _join(address: str) -> Any:
+    """Join a running cluster and return Ray's context."""
+    checked = preflight.check(address)
     try:
         return ray_internals.init(
-            address=place.head,
-            node_ip_address=place.own,
+            address=checked.head,
+            node_ip_address=checked.own,
             log_to_driver=False,
             logging_level="error",
             namespace=NAMESPACE,
-            # nodes that lack this package, or hold another version of it, get this one
+            # nodes that lack this package, or have another version of it, get this one
             runtime_env={"py_modules": [str(PACKAGE)]},
         )
     except (Exception, SystemExit) as error:
@@ -152,61 +177,3 @@ def _attach(address: str) -> Any:
             f"No Ray cluster could be joined at cluster.address={address!r}: {reason}. "
             "Look into the head node's log, /tmp/ray/session_latest/logs/gcs_server.out."
         ) from error
-
-
-def _nodes(ray: Any) -> tuple[Node, ...]:
-    return tuple(
-        Node(
-            node["NodeID"],
-            node["NodeManagerHostname"],
-            {
-                "gpu": int(node["Resources"].get("GPU", 0)),
-                "cpu": int(node["Resources"].get("CPU", 0)),
-            },
-            _accelerator(node),
-            dict(node.get("Labels") or {}),
-        )
-        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeManagerHostname"]))
-        if node["Alive"]
-    )
-
-
-def _answering(ray: Any) -> tuple[Node, ...]:
-    """The nodes of a cluster that is attached to, without those that Ray does not miss yet.
-
-    It calls a node alive for up to 14 s after its end. What is wrong with a node that is there and
-    answers nothing, the survey finds out.
-    """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    ping = ray.remote(num_cpus=0, max_retries=0)(lambda: None)
-    calls = [
-        ping.options(
-            name=f"ping {node.hostname}",
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
-        ).remote()
-        for node in _nodes(ray)
-    ]
-    ray.wait(calls, num_returns=len(calls), timeout=SURVEY_S)
-    return _nodes(ray)
-
-
-def _accelerator(node: Mapping[str, Any]) -> str | None:
-    """By the label that Ray or an administrator gave, else by Ray's resource of that name."""
-    label = (node.get("Labels") or {}).get("ray.io/accelerator-type")
-    prefix = "accelerator_type:"
-    told = (name.removeprefix(prefix) for name in node["Resources"] if name.startswith(prefix))
-    return label or next(told, None)
-
-
-def taken(session: Session) -> list[str]:
-    """Devices that other work on the cluster holds, each kind in a line."""
-    import ray
-
-    free = ray.available_resources()
-    lines = []
-    for kind, name in (("gpu", "GPUs"), ("cpu", "CPU cores")):
-        held = session.devices[kind] - int(free.get(kind.upper(), 0))
-        if held > 0:
-            lines.append(f"{held} of {session.devices[kind]} {name} are held by other work on Ray")
-    return lines

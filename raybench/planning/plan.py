@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.experiment import expand
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
+    from raybench.machine.node_facts import NodeFacts
     from raybench.planning.slots import DeviceSlot
 
 PREPARE_S = 4.0
@@ -122,21 +123,21 @@ def make_plan(
     return plan
 
 
-def check_engines(experiment: Experiment, facts: Sequence[Mapping[str, Any]]) -> None:
+def check_engines(experiment: Experiment, facts: Sequence[NodeFacts]) -> None:
     """Refuse engines that a node lacks although it would have to run them.
 
     Args:
         experiment: with every engine resolved.
-        facts: about each node, from `Session.facts` or `session.here`.
+        facts: about each node.
 
     Raises:
         EngineUnavailable: naming node, library and remedy.
     """
     for choice in experiment.engines.values():
         for node in facts:
-            reason = node["missing"].get(choice.name)
-            if reason is not None and node["offers"].get(choice.device, 0):
-                where = f"On node {node['hostname']}: " if len(facts) > 1 else ""
+            reason = node.missing.get(choice.name)
+            if reason is not None and node.devices.get(choice.device, 0):
+                where = f"On node {node.hostname}: " if len(facts) > 1 else ""
                 raise EngineUnavailable(f"{where}{reason}")
 
 

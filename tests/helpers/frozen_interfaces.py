@@ -43,6 +43,7 @@ from raybench.execute.runner import LOST, Driver
 from raybench.machine import devices as machine_devices
 from raybench.machine import environment
 from raybench.machine.devices import Device
+from raybench.machine.node_facts import NodeFacts
 from raybench.measure import stopping
 from raybench.models import cache, prepare, reference, source, zoo
 from raybench.models.model import Model, TensorSpec
@@ -365,10 +366,11 @@ def resume(words, devices, folder, facts, ended_as=None):
     Args:
         ended_as: a status that a trial of the run is said to have ended with.
     """
-    machine = {**facts, "offers": devices, "gpus": [], "missing": {}, "system_issues": []}
+    columns = {name: value for name, value in facts.items() if name != "devices"}
+    machine = NodeFacts(columns, facts["devices"], devices, gpus=[], missing={}, system_issues=[])
     tally = patch.object(Driver, "execute", lambda self: {ended_as: 1})
     with (
-        patch.object(nodes, "here", lambda counted: machine),
+        patch.object(nodes, "local_facts", lambda device_counts: machine),
         patch.object(sessions, "connect", side_effect=AssertionError("Ray was started")),
         tally if ended_as else contextlib.nullcontext(),
     ):
