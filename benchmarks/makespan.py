@@ -28,7 +28,8 @@ from rich.console import Console
 
 from raybench.cli.progress import Lines
 from raybench.config.compose import compose
-from raybench.execute.rows import Tables, identity
+from raybench.execute.rows import Tables, identity_columns
+from raybench.execute.stop_request import StopRequest
 from raybench.execute.writer import Writer
 from raybench.experiment import expand
 from raybench.planning.plan import order_trials
@@ -83,7 +84,8 @@ def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
     ending: list[tuple[float, int, Attempt]] = []
     now = loop_s = 0.0
     began_rows = time.perf_counter()
-    with Writer(run, Lines(plan, Console(file=io.StringIO()))) as writer:
+    lines = Lines(plan, Console(file=io.StringIO()))
+    with Writer(run, lines.on_event, StopRequest()) as writer:
         while True:
             began = time.perf_counter()
             while (attempt := scheduler.next_attempt()) is not None:
@@ -124,7 +126,7 @@ def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
 
 def _rows(experiment: Experiment, planned: PlannedTrial) -> tuple[dict[str, Any], Tables]:
     trial = {
-        **identity(experiment, planned, "e"),
+        **identity_columns(experiment, planned, "e"),
         "status": "ok",
         "verdict": "stable",
         "started_at": datetime.now(timezone.utc),

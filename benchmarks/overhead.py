@@ -28,7 +28,7 @@ from typing_extensions import override
 from raybench.config.compose import compose
 from raybench.engines import registry
 from raybench.engines.base import Engine, Load
-from raybench.execute.trial import LOOK_S
+from raybench.execute.stream_watch import SNAPSHOT_S
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.measure.blocks import items_between
@@ -215,7 +215,7 @@ def _watched(actor: Any, seconds: float) -> float:
     start = time.perf_counter_ns() + LEAD_NS
     call = actor.stream.remote(start, start + int(seconds * 1e9), 200_000_000)
     known = 0
-    while not ray.wait([call], timeout=LOOK_S)[0]:
+    while not ray.wait([call], timeout=SNAPSHOT_S)[0]:
         known += len(ray.get(actor.look.remote(known)).edges)
     return _rate(ray.get(call).trace.done_ns)
 

@@ -10,6 +10,14 @@ from rich.live import Live
 from rich.text import Text
 from typing_extensions import override
 
+from raybench.execute.events import (
+    Note,
+    PhaseChanged,
+    ProgressUpdated,
+    RowWritten,
+    TrialSkipped,
+    TrialStarted,
+)
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
@@ -17,16 +25,18 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from raybench.cluster.metrics import Monitor
+    from raybench.execute.events import Event, Listener
     from raybench.measure.progress import Glance, Pulse
     from raybench.planning.plan import Plan, PlannedTrial
 
 
-def title(step: PlannedTrial) -> str:
+def title(planned: PlannedTrial) -> str:
     """A point in one short line."""
-    point = step.point
+    point = planned.point
     unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
-    trial = f" trial {step.trial + 1}" if step.trial else ""
-    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[step.purpose]
+    trial = f" trial {planned.trial + 1}" if planned.trial else ""
+    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[planned.purpose]
     return (
         f"{purpose}{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
         f" ({point.engine}){trial}"
@@ -94,34 +104,29 @@ class Lines:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._steps = len(plan.trials)
+        self._trials = len(plan.trials)
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
-        """Say that the row is there."""
-        self._print(f"[{number + 1}/{self._steps}] {title(step)}: kept ({status})")
+    def on_event(self, event: Event) -> None:
+        """Print a line for what starts, ends or deserves a note; the rest is for the live view."""
+        if isinstance(event, TrialSkipped):
+            self._print_trial(event.planned, f": kept ({event.status})")
+        elif isinstance(event, TrialStarted):
+            self._print_trial(event.planned, " ...")
+        elif isinstance(event, RowWritten):
+            self._print_row(event.number, event.row)
+        elif isinstance(event, Note):
+            self._print(event.text)
 
-    def step(self, number: int, step: PlannedTrial) -> None:
-        """Announce the step."""
-        self._print(f"[{number + 1}/{self._steps}] {title(step)} ...")
+    def _print_trial(self, planned: PlannedTrial, text: str) -> None:
+        self._print(f"[{planned.number + 1}/{self._trials}] {title(planned)}{text}")
 
-    def phase(self, number: int, name: str) -> None:
-        """Phases are for the live view."""
-
-    def look(self, number: int, glance: Glance) -> None:
-        """Running rates are for the live view."""
-
-    def row(self, number: int, row: Mapping[str, Any]) -> None:
-        """Say how it ended."""
-        place = f"[{number + 1}/{self._steps}]" if row["status"] != "infeasible" else "[-]"
+    def _print_row(self, number: int, row: Mapping[str, Any]) -> None:
+        place = f"[{number + 1}/{self._trials}]" if row["status"] != "infeasible" else "[-]"
         name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
         self._print(f"{place} {name}: {ending(row)}")
-
-    def note(self, text: str) -> None:
-        """Say it."""
-        self._print(text)
 
 
 class LiveLine(Lines):
@@ -144,44 +149,40 @@ class LiveLine(Lines):
         self._live.stop()
 
     @override
-    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
-        """Say that the row is there; it takes no time."""
-        self._missing -= 1
-        super().skipped(number, step, status)
-
-    @override
-    def step(self, number: int, step: PlannedTrial) -> None:
-        """Show the step."""
-        self._running[number] = _Shown(title(step))
+    def on_event(self, event: Event) -> None:
+        """Update what moves; leave a line for what has ended."""
+        if isinstance(event, TrialStarted):
+            self._running[event.planned.number] = _Shown(title(event.planned))
+        elif isinstance(event, PhaseChanged):
+            running = self._running[event.number]
+            running.phase, running.detail = event.phase, ""
+        elif isinstance(event, ProgressUpdated):
+            self._show_progress(self._running[event.number], event.progress)
+        else:
+            if isinstance(event, TrialSkipped):
+                self._missing -= 1  # it takes no time
+            elif isinstance(event, RowWritten):
+                self._end(event.number, event.row)
+            super().on_event(event)
+            return
         self._show()
 
-    @override
-    def phase(self, number: int, name: str) -> None:
-        """Show the phase."""
-        self._running[number].phase, self._running[number].detail = name, ""
-        self._show()
-
-    @override
-    def look(self, number: int, glance: Glance) -> None:
-        """Show the running rate and how far its interval has come."""
-        rate = f"{glance.items_per_s:,.0f} items/s" if glance.items_per_s else ""
-        relative = glance.relative
+    def _show_progress(self, running: _Shown, progress: Glance) -> None:
+        """Show the current rate and how narrow its interval is."""
+        rate = f"{progress.items_per_s:,.0f} items/s" if progress.items_per_s else ""
+        relative = progress.relative
         known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
-        running = self._running[number]
-        running.detail = f"{glance.gone_s:.0f} of at most {glance.most_s:.0f} s  {rate}{known}"
-        running.nodes = node_lines(glance.pulses) if len(glance.pulses) > 1 else []
-        self._show()
+        running.detail = f"{progress.gone_s:.0f} of at most {progress.most_s:.0f} s  {rate}{known}"
+        running.nodes = node_lines(progress.pulses) if len(progress.pulses) > 1 else []
 
-    @override
-    def row(self, number: int, row: Mapping[str, Any]) -> None:
-        """Leave a line for the finished step; reckon the time that is left at the pace so far."""
+    def _end(self, number: int, row: Mapping[str, Any]) -> None:
+        """Forget a trial that has ended; estimate the time left from the pace so far."""
         self._running.pop(number, None)
         if row["status"] != "infeasible":
             self._finished += 1
             self._missing -= 1
             self._estimated = time.monotonic()
             self._left_s = (self._estimated - self._began) / self._finished * self._missing
-        super().row(number, row)
 
     def _show(self) -> None:
         self._live.update(self.shown())
@@ -194,7 +195,7 @@ class LiveLine(Lines):
         for number, shown in running:
             last = number == running[-1][0]
             lines += [
-                f"[{number + 1}/{self._steps}] {shown.title}",
+                f"[{number + 1}/{self._trials}] {shown.title}",
                 f"      {shown.phase} {shown.detail}"
                 + (f"  (about {duration(left)} left)" if last else ""),
                 *shown.nodes,
@@ -214,3 +215,21 @@ class _Shown:
     phase: str = ""
     detail: str = ""
     nodes: list[str] = field(default_factory=list)
+
+
+def export_to(monitor: Monitor) -> Listener:
+    """Return a listener that passes events on to the metrics of Ray."""
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, TrialSkipped):
+            monitor.skipped(event.planned.number, event.planned, event.status)
+        elif isinstance(event, TrialStarted):
+            monitor.step(event.planned.number, event.planned)
+        elif isinstance(event, PhaseChanged):
+            monitor.phase(event.number, event.phase)
+        elif isinstance(event, ProgressUpdated):
+            monitor.look(event.number, event.progress)
+        elif isinstance(event, RowWritten):
+            monitor.row(event.number, event.row)
+
+    return on_event

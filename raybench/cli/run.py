@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from raybench.cli.progress import Lines, LiveLine, duration, title
+from raybench.cli.progress import Lines, LiveLine, duration, export_to, title
 from raybench.cluster import nodes
 from raybench.cluster import session as sessions
 from raybench.cluster.metrics import Monitor
 from raybench.errors import ClusterError, ResultsError
-from raybench.execute.events import Several, View
+from raybench.execute.events import to_all
 from raybench.execute.signals import Signals
+from raybench.execute.stop_request import StopRequest
 from raybench.machine import environment
 from raybench.planning.plan import check_engines, make_plan, still_final
 from raybench.results.schema import FAILURES
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 
     from raybench.cluster.session import Session
     from raybench.config.compose import Request
-    from raybench.execute.runner import Driver
+    from raybench.execute.events import Listener
+    from raybench.execute.runner import DevicePool, RowTarget
     from raybench.machine.node_facts import NodeFacts
     from raybench.planning.plan import Plan
-    from raybench.results.store import Run
 
 
 def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
@@ -66,7 +67,7 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     store.tidy()
     finals = still_final(plan, _finals(store, request, environment_id))
     console = Console(highlight=False)
-    missing = [step for step in plan.trials if (step.point.id, step.trial) not in finals]
+    missing = [planned for planned in plan.trials if planned.key not in finals]
     _announce(console, request, plan, len(missing))
     if joined is not None and joined.attached:
         _announce_nodes(console, joined, differences)
@@ -85,15 +86,14 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
     if session is not None and session.dashboard_url:
         token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
         console.print(f"Dashboard  {session.dashboard_url}{token}", markup=False, soft_wrap=True)
-    signals = stack.enter_context(Signals())  # after Ray has set its own handlers
-    view = _view(plan, console, stack)
-    if session is not None and (session.attached or session.dashboard_url):
-        view = Several(view, Monitor(request.experiment.name, len(plan.trials)))
-    from raybench.execute.runner import LOST, Driver  # loaded by now, beside Ray's start
+    stop = StopRequest()
+    stack.enter_context(Signals(stop))  # after Ray has set its own handlers
+    on_event = _listener(request, plan, console, session, stack)
+    from raybench.execute.runner import LOST, RowTarget  # loaded by now, beside Ray's start
 
-    kinds = nodes.machine_kinds(facts)
-    driver = Driver(request, plan, started, view, environment_id, finals, session, signals, kinds)
-    tally = _execute(driver, started)
+    target = RowTarget(started, environment_id, finals)
+    pool = _device_pool(request, session, nodes.machine_kinds(facts))
+    tally = _execute(request, plan, target, pool, on_event, stop)
     stack.pop_all().close()  # the live line and Ray end before the table
     store.tidy()
     _table(request, plan, environment_id)
@@ -102,7 +102,8 @@ def run(request: Request, joined: Session | None, stack: ExitStack) -> int:
 
 def _load_ahead() -> None:
     """Import what rows, looks and the table would wait for, before anything is measured."""
-    from raybench.execute import runner as driver  # noqa: F401
+    from raybench.cluster import reservation  # noqa: F401
+    from raybench.execute import runner  # noqa: F401
     from raybench.report.terminal import table  # noqa: F401 - with the analysis behind it
 
     # pyarrow looks for pandas when it is first given values
@@ -110,21 +111,53 @@ def _load_ahead() -> None:
     intervals.t_quantile(0.975, 9)  # with scipy behind it
 
 
-def _execute(driver: Driver, started: Run) -> Mapping[str, int]:
+def _device_pool(
+    request: Request, session: Session | None, node_kinds: Mapping[str, str]
+) -> DevicePool | None:
+    """Return the devices of the cluster; None without one, when nothing is to be measured."""
+    if session is None:
+        return None
+    from raybench.cluster.reservation import reserve
+    from raybench.execute.runner import DevicePool
+
+    cluster = request.cluster
+    return DevicePool(
+        session.devices,
+        node_kinds,
+        lambda wanted: reserve(session.nodes, wanted, cluster.start_timeout_s, cluster.placement),
+    )
+
+
+def _execute(
+    request: Request,
+    plan: Plan,
+    target: RowTarget,
+    pool: DevicePool | None,
+    on_event: Listener,
+    stop: StopRequest,
+) -> Mapping[str, int]:
+    from raybench.execute.runner import ExperimentRunner
+
     try:
-        tally = driver.execute()
+        tally = ExperimentRunner(request, plan, target, pool, on_event, stop).execute()
     except BaseException as error:
-        with contextlib.suppress(ResultsError):  # the disk that is full is told of already
-            started.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        with contextlib.suppress(ResultsError):  # the full disk has been reported already
+            target.run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
-    started.finish("finished")
+    target.run.finish("finished")
     return tally
 
 
-def _view(plan: Plan, console: Console, stack: ExitStack) -> View:
+def _listener(
+    request: Request, plan: Plan, console: Console, session: Session | None, stack: ExitStack
+) -> Listener:
     if console.is_terminal:
-        return stack.enter_context(LiveLine(plan, console))
-    return Lines(plan, console)
+        show = stack.enter_context(LiveLine(plan, console)).on_event
+    else:
+        show = Lines(plan, console).on_event
+    if session is None or not (session.attached or session.dashboard_url):
+        return show
+    return to_all([show, export_to(Monitor(request.experiment.name, len(plan.trials)))])
 
 
 def _facts(request: Request, joined: Session | None) -> list[NodeFacts]:

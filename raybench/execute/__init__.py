@@ -1,1 +1,1 @@
-"""Every trial of the plan is run; a failure becomes a row."""
+"""Runs every trial of a plan and writes its rows."""

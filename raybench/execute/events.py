@@ -1,76 +1,75 @@
-"""Events: what a run announces while it works, and to whom."""
+"""Events: what a run announces while it works, to the terminal and to metrics."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from raybench.measure.progress import Glance
     from raybench.planning.plan import PlannedTrial
 
 
-class View(Protocol):
-    """What the driver tells while it works."""
+@dataclass(frozen=True)
+class TrialSkipped:
+    """A trial has a final row in the store; `status` is that row's."""
 
-    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
-        """PlannedTrial `number` of the plan has its row already."""
-        ...
-
-    def step(self, number: int, step: PlannedTrial) -> None:
-        """PlannedTrial `number` of the plan begins."""
-        ...
-
-    def phase(self, number: int, name: str) -> None:
-        """PlannedTrial `number` enters a phase: start, prepare, warm-up, measure."""
-        ...
-
-    def look(self, number: int, glance: Glance) -> None:
-        """The driver has looked at it."""
-        ...
-
-    def row(self, number: int, row: Mapping[str, Any]) -> None:
-        """A row was written."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something that the user should know: a retry, a device that is used no more."""
-        ...
+    planned: PlannedTrial
+    status: str
 
 
-class Several:
-    """Tells many views what it is told."""
+@dataclass(frozen=True)
+class TrialStarted:
+    """An attempt at a trial starts."""
 
-    def __init__(self, *views: View) -> None:
-        self._views = views
+    planned: PlannedTrial
 
-    def skipped(self, number: int, step: PlannedTrial, status: str) -> None:
-        """To all."""
-        for view in self._views:
-            view.skipped(number, step, status)
 
-    def step(self, number: int, step: PlannedTrial) -> None:
-        """To all."""
-        for view in self._views:
-            view.step(number, step)
+@dataclass(frozen=True)
+class PhaseChanged:
+    """Trial `number` of the plan enters a phase: start, prepare, warm-up, measure, layers."""
 
-    def phase(self, number: int, name: str) -> None:
-        """To all."""
-        for view in self._views:
-            view.phase(number, name)
+    number: int
+    phase: str
 
-    def look(self, number: int, glance: Glance) -> None:
-        """To all."""
-        for view in self._views:
-            view.look(number, glance)
 
-    def row(self, number: int, row: Mapping[str, Any]) -> None:
-        """To all."""
-        for view in self._views:
-            view.row(number, row)
+@dataclass(frozen=True)
+class ProgressUpdated:
+    """New numbers about the running streams of trial `number`, about once a second."""
 
-    def note(self, text: str) -> None:
-        """To all."""
-        for view in self._views:
-            view.note(text)
+    number: int
+    progress: Glance
+
+
+@dataclass(frozen=True)
+class RowWritten:
+    """The row of trial `number` is in the store."""
+
+    number: int
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something no row says: a retry, a device that is no longer used."""
+
+    text: str
+
+
+Event: TypeAlias = TrialSkipped | TrialStarted | PhaseChanged | ProgressUpdated | RowWritten | Note
+Listener: TypeAlias = Callable[[Event], None]
+"""Called from the run's own thread, the threads of trials and the writer's thread."""
+
+
+def to_all(listeners: Iterable[Listener]) -> Listener:
+    """Return a listener that passes every event on to all of these."""
+    everyone = tuple(listeners)
+
+    def on_event(event: Event) -> None:
+        for listener in everyone:
+            listener(event)
+
+    return on_event

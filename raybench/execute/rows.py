@@ -1,14 +1,15 @@
-"""Row: what is stored of one trial of one point, whether it gave a number or not."""
+"""The rows of a trial: columns from what was planned, prepared, measured and judged."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
+from raybench.measure import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Layer
     from raybench.errors import PointError
+    from raybench.execute.stream_watch import StreamedTrial
     from raybench.execute.workers import WorkerMember
     from raybench.experiment import Experiment, Point
     from raybench.measure.clock import Watched
+    from raybench.measure.stopping import Limits
     from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
     from raybench.planning.plan import PlannedTrial
@@ -29,11 +32,10 @@ Columns = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrialWorkers:
-    """Who measured: members of the pool, what they prepared, how their clocks went."""
+    """The workers of a trial and the result of preparing each, by rank."""
 
     members: Sequence[WorkerMember]
     prepared: Sequence[Prepared]
-    clocks: Sequence[Watched]
 
     @property
     def uneven(self) -> bool:
@@ -44,7 +46,7 @@ class TrialWorkers:
 
 @dataclass(frozen=True)
 class Tables:
-    """All rows of one trial, table by table; a trial without a number has only its own."""
+    """All rows of one trial, by table; a trial without a number has only that of `trials`."""
 
     trial: Columns
     workers: Sequence[Columns] = ()
@@ -53,17 +55,17 @@ class Tables:
     layers: Sequence[Columns] = ()
 
 
-def identity(experiment: Experiment, step: PlannedTrial, environment_id: str) -> Columns:
-    """Columns that are known before anything runs."""
-    point = step.point
+def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_id: str) -> Columns:
+    """Return the columns that are known before anything runs."""
+    point = planned.point
     return {
         "environment_id": environment_id,
         "experiment": experiment.name,
-        "point_index": step.point_index,
+        "point_index": planned.point_index,
         "config_json": json.dumps(asdict(point), sort_keys=True),
         "preset": point.preset,
         "seed": experiment.seed,
-        **factors(point),
+        **factor_columns(point),
         "load_mode": "latency" if point.inflight == 1 else "stream",
         "scaling_mode": "weak",
         "memory_limit_bytes": point.memory_limit_bytes,
@@ -72,8 +74,8 @@ def identity(experiment: Experiment, step: PlannedTrial, environment_id: str) ->
     }
 
 
-def factors(point: Point) -> Columns:
-    """The axes of the point, as columns."""
+def factor_columns(point: Point) -> Columns:
+    """Return the axes of the point as columns."""
     return {
         "model": point.model,
         "model_identity": point.model_identity,
@@ -81,32 +83,40 @@ def factors(point: Point) -> Columns:
         "batch_size": point.batch_size,
         "workers": point.workers,
         "engine": point.engine,
-        "engine_options": json.dumps(_chosen(point), sort_keys=True),
+        "engine_options": json.dumps(_changed_options(point), sort_keys=True),
         "inflight": point.inflight,
         "transfers": point.transfers,
     }
 
 
-def _chosen(point: Point) -> dict[str, Any]:
-    """Options that differ from the engine's defaults."""
-    usual = asdict(registry.get(point.engine).Settings())
-    return {name: value for name, value in point.engine_options if usual.get(name) != value}
+def _changed_options(point: Point) -> dict[str, Any]:
+    """Return the options that differ from the engine's defaults."""
+    defaults = asdict(registry.get(point.engine).Settings())
+    return {name: value for name, value in point.engine_options if defaults.get(name) != value}
 
 
-def outcome(
-    began: datetime,
-    ended: datetime,
+def status_columns(
+    started_at: datetime,
+    ended_at: datetime,
     error: PointError | None = None,
     attempts: int = 0,
     reason: str | None = None,
 ) -> Columns:
-    """When it ran and how it ended; a `reason` without an error is why it cannot run here."""
+    """Return when a trial ran and how it ended.
+
+    Args:
+        started_at: start of the last attempt.
+        ended_at: its end.
+        error: why there is no number; None for a measured trial.
+        attempts: how often it was started.
+        reason: why the trial cannot run here, for one without an error.
+    """
     status = "infeasible" if reason else "ok"
     memory = error if isinstance(error, OutOfMemory) else None
     return {
-        "started_at": began,
-        "ended_at": ended,
-        "wall_s": (ended - began).total_seconds(),
+        "started_at": started_at,
+        "ended_at": ended_at,
+        "wall_s": (ended_at - started_at).total_seconds(),
         "attempts": attempts,
         "status": status if error is None else error.status,
         "reason": reason if error is None else str(error),
@@ -115,11 +125,14 @@ def outcome(
     }
 
 
-def loaded(gang: TrialWorkers) -> Columns:
-    """What the workers loaded, as columns of `trials`; the first worker speaks for all."""
-    first = gang.prepared[0]
-    names = {prepared.device.name for prepared in gang.prepared}
-    nodes = Counter(member.node_id for member in gang.members)
+def preparation_columns(workers: TrialWorkers, clocks: Sequence[Watched]) -> Columns:
+    """Return what the workers loaded and how well their clocks agree, as columns of `trials`.
+
+    What is the same for all workers is taken from the first.
+    """
+    first = workers.prepared[0]
+    names = {prepared.device.name for prepared in workers.prepared}
+    nodes = Counter(member.node_id for member in workers.members)
     return {
         **_cold_start(first),
         "engine_version": first.engine.version,
@@ -132,19 +145,19 @@ def loaded(gang: TrialWorkers) -> Columns:
         "n_nodes": len(nodes),
         "workers_per_node": max(nodes.values()),
         "simulated": first.engine.simulated,
-        "nice": max(member.host.nice for member in gang.members),
-        "notes": sorted({note for p in gang.prepared for note in p.engine.notes}),
+        "nice": max(member.host.nice for member in workers.members),
+        "notes": sorted({note for p in workers.prepared for note in p.engine.notes}),
         "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
         "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
-        "clock_bound_us": max(clock.bound_ns for clock in gang.clocks) / 1e3,
-        "clock_skew": max(clock.skew for clock in gang.clocks),
-        "harness_us_per_batch": max(prepared.harness_us for prepared in gang.prepared),
+        "clock_bound_us": max(clock.bound_ns for clock in clocks) / 1e3,
+        "clock_skew": max(clock.skew for clock in clocks),
+        "harness_us_per_batch": max(prepared.harness_us for prepared in workers.prepared),
     }
 
 
-def measured(gang: TrialWorkers, summary: Summary) -> Columns:
-    """What was measured, as columns of `trials`."""
-    macs = gang.prepared[0].model.macs_per_item
+def measurement_columns(workers: TrialWorkers, summary: Summary) -> Columns:
+    """Return what was measured, as columns of `trials`."""
+    macs = workers.prepared[0].model.macs_per_item
     gflops = None if macs is None else 2 * macs / 1e9
     rate = summary.trial["items_per_s"]
     return {
@@ -154,11 +167,39 @@ def measured(gang: TrialWorkers, summary: Summary) -> Columns:
     }
 
 
-def workers(gang: TrialWorkers, summary: Summary) -> list[Columns]:
-    """One row a worker."""
+def verdict_columns(
+    workers: TrialWorkers, streamed: StreamedTrial, limits: Limits, trials: int
+) -> Columns:
+    """Return verdict, flags and advice, as columns of `trials`.
+
+    Args:
+        workers: of the trial.
+        streamed: their streams.
+        limits: of warm-up and measurement.
+        trials: number of trials of each point in the experiment.
+    """
+    assert streamed.stop.last is not None
+    columns = {**preparation_columns(workers, streamed.clocks), **streamed.summary.trial}
+    kind = workers.prepared[0].device.kind
+    evidence = stopping.evidence(streamed.warm_up, streamed.stop.last, trials, columns, kind)
+    evidence = replace(evidence, uneven=workers.uneven)
+    raised = stopping.flags(evidence)
+    return {
+        "verdict": stopping.verdict(raised, limits.settings.verdict_best),
+        "flags": list(raised),
+        "advice": stopping.advice(raised, evidence, limits),
+        "warmup_converged": streamed.warm_up.state == "agreed",
+        "looks": streamed.stop.looks,
+    }
+
+
+def worker_rows(
+    workers: TrialWorkers, summary: Summary, clocks: Sequence[Watched]
+) -> list[Columns]:
+    """Return one row for each worker."""
     rows = []
     for rank, columns in enumerate(summary.workers):
-        member, prepared, clock = gang.members[rank], gang.prepared[rank], gang.clocks[rank]
+        member, prepared, clock = workers.members[rank], workers.prepared[rank], clocks[rank]
         device = prepared.device
         gpu = device.kind == "gpu"
         rows.append(
@@ -203,8 +244,13 @@ def _cold_start(prepared: Prepared) -> Columns:
     }
 
 
-def blocks(summary: Summary, start_ns: int) -> list[Columns]:
-    """One row a worker and block, on the driver's clock."""
+def block_rows(summary: Summary, start_ns: int) -> list[Columns]:
+    """Return one row for each worker and block, on the driver's clock.
+
+    Args:
+        summary: of the trial; its stamps count from the common start.
+        start_ns: the common start on the driver's `perf_counter_ns`.
+    """
     return [
         {
             **row,
@@ -215,8 +261,8 @@ def blocks(summary: Summary, start_ns: int) -> list[Columns]:
     ]
 
 
-def samples(traces: Sequence[Trace]) -> list[Columns]:
-    """One row a batch, warm-up included, on each worker's own clock."""
+def sample_rows(traces: Sequence[Trace]) -> list[Columns]:
+    """Return one row for each batch, warm-up included, on each worker's own clock."""
     return [
         {
             "worker": rank,
@@ -232,9 +278,9 @@ def samples(traces: Sequence[Trace]) -> list[Columns]:
     ]
 
 
-def layers(found: Sequence[Layer]) -> list[Columns]:
-    """One row a layer of the first worker's model, in order of execution."""
-    total_ns = sum(layer.time_ns for layer in found)
+def layer_rows(layers: Sequence[Layer]) -> list[Columns]:
+    """Return one row for each layer of the first worker's model, in order of execution."""
+    total_ns = sum(layer.time_ns for layer in layers)
     return [
         {
             "layer": index,
@@ -244,5 +290,5 @@ def layers(found: Sequence[Layer]) -> list[Columns]:
             "time_frac": layer.time_ns / total_ns if total_ns else None,
             "info_json": layer.info_json,
         }
-        for index, layer in enumerate(found)
+        for index, layer in enumerate(layers)
     ]

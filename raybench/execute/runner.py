@@ -1,237 +1,212 @@
-"""Driver: every step of the plan on the devices that are held; a failure becomes a row."""
+"""Runs a plan: prepares what is shared, measures every trial, and writes a row for each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from raybench.cluster import reservation as devices
-from raybench.errors import Infeasible, Interrupted
-from raybench.execute import rows
+from raybench.execute.events import Note, TrialSkipped, TrialStarted
+from raybench.execute.recorder import Recorder
+from raybench.execute.trial import TrialRunner
 from raybench.execute.trial_threads import TrialThreads
 from raybench.execute.writer import Writer
-from raybench.planning.plan import PlannedTrial
 from raybench.planning.preparations import builds_ahead, preparations
 from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
-    from raybench.cluster.reservation import RayReservation
-    from raybench.cluster.session import Session
     from raybench.config.compose import Request
-    from raybench.execute.events import View
-    from raybench.execute.signals import Signals
-    from raybench.execute.trial_threads import FinishedAttempt
-    from raybench.experiment import Experiment, Point
+    from raybench.execute.events import Listener
+    from raybench.execute.recorder import FinishedAttempt
+    from raybench.execute.rows import Tables
+    from raybench.execute.stop_request import StopRequest
+    from raybench.execute.workers import Reservation
+    from raybench.experiment import Point
     from raybench.planning.attempts import Attempt, Outcome
-    from raybench.planning.plan import Plan
+    from raybench.planning.plan import Plan, PlannedTrial
     from raybench.planning.slots import DeviceSlot
     from raybench.results.store import Run
 
 LOST = "lost"
-"""In the tally, beside the statuses: points that had their devices when the run began."""
-FAREWELL_S = 10.0
-"""Longest wait for the gangs of an interrupted run to notice that their workers were ended."""
+"""Key in the tally of rows that are infeasible because devices went away during the run."""
+SHUTDOWN_TIMEOUT_S = 10.0
+"""How long to wait for trial threads after an interrupt."""
+
+Reserve: TypeAlias = "Callable[[Mapping[str, int]], AbstractContextManager[Reservation]]"
 
 
 @dataclass(frozen=True)
-class Driver:
-    """Runs a plan on a connected cluster and writes its rows at once.
+class DevicePool:
+    """The devices of a cluster and how to reserve them.
 
     Attributes:
-        finals: status of every step that is final in the store already, by (point_id, trial).
-        session: the cluster; None when every step has its row already.
-        signals: ask the run to end.
-        kinds: what kind of machine a node is, by its id; nodes of one kind can use the same plans.
+        devices: number of devices of each kind, as `Point.wants` names it.
+        node_kinds: kind of machine by node id; nodes of one kind can use the same engine plans.
+        reserve: holds so many devices of each kind while its context is entered.
+    """
+
+    devices: Mapping[str, int]
+    node_kinds: Mapping[str, str]
+    reserve: Reserve
+
+
+@dataclass(frozen=True)
+class RowTarget:
+    """Where rows go and which are there.
+
+    Attributes:
+        run: takes the rows.
+        environment_id: of the rows.
+        finals: status of every trial that is final in the store, by point id and trial.
+    """
+
+    run: Run
+    environment_id: str
+    finals: Mapping[tuple[str, int], str]
+
+
+@dataclass(frozen=True)
+class ExperimentRunner:
+    """Runs the trials of a plan that have no final row.
+
+    Attributes:
+        request: the settings.
+        plan: what to run.
+        target: where rows go.
+        pool: the devices; None when every trial has its row.
+        on_event: told of everything that happens.
+        stop: asks the run to stop.
     """
 
     request: Request
     plan: Plan
-    run: Run
-    view: View
-    environment_id: str
-    finals: Mapping[tuple[str, int], str]
-    session: Session | None
-    signals: Signals
-    kinds: Mapping[str, str]
-
-    @property
-    def _experiment(self) -> Experiment:
-        return self.request.experiment
+    target: RowTarget
+    pool: DevicePool | None
+    on_event: Listener
+    stop: StopRequest
 
     def execute(self) -> Mapping[str, int]:
-        """Run all steps; returns how many rows there are of each status, and how many `LOST`.
+        """Run everything; return the number of rows of each status, and of those that are `LOST`.
 
         Raises:
-            KeyboardInterrupt: after the rows of what was running were written as interrupted.
+            KeyboardInterrupt: after the running measurements got their rows as interrupted.
+            ResultsError: when rows cannot be written.
         """
-        with Writer(self.run, self.view) as writer:
-            for step in self._impossible():
-                trial = rows.outcome(*_now(), reason=self.plan.infeasible[step.point.id])
-                self._write(step, rows.Tables(trial), writer)
-            missing = []
-            for step in self.plan.trials:
-                known = self.finals.get((step.point.id, step.trial))
-                if known is None:
-                    missing.append(step)
-                else:
-                    self.view.skipped(step.number, step, known)
-            if missing and self.session is not None:
-                self._run(missing, self.session, writer)
-        keys = ((step.point.id, step.trial) for step in self.plan.trials)
-        return writer.tally + Counter(self.finals[key] for key in keys if key in self.finals)
+        finals = self.target.finals
+        with Writer(self.target.run, self.on_event, self.stop) as writer:
+            recorder = Recorder(self.request.experiment, self.target.environment_id, writer)
+            recorder.infeasible(self.plan, finals)
+            for planned in self.plan.trials:
+                if planned.key in finals:
+                    self.on_event(TrialSkipped(planned, finals[planned.key]))
+            missing = [planned for planned in self.plan.trials if planned.key not in finals]
+            if missing and self.pool is not None:
+                self._run(missing, self.pool, recorder)
+        skipped = Counter(finals[t.key] for t in self.plan.trials if t.key in finals)
+        return writer.tally + skipped + Counter({LOST: recorder.lost})
 
-    def _run(self, missing: list[PlannedTrial], session: Session, writer: Writer) -> None:
-        """Hold the devices and let all that is missing be measured."""
+    def _run(self, missing: Sequence[PlannedTrial], pool: DevicePool, recorder: Recorder) -> None:
+        """Reserve devices, prepare what trials share, and measure."""
         cluster = self.request.cluster
-        wanted = _wanted(missing, session.devices, cluster.isolation)
-        with devices.reserve(
-            session.nodes, wanted, cluster.start_timeout_s, cluster.placement
-        ) as seats:
-            self._prepare(missing, seats, writer)
-            self._measure(missing, seats, writer)
+        wanted = _devices_to_reserve(missing, pool.devices, cluster.isolation)
+        with pool.reserve(wanted) as reservation:
+            shared = self._preparations(missing, reservation.slots, pool.node_kinds)
+            if shared:
+                scheduler = Scheduler(shared, reservation.slots, SchedulingPolicy("gpu"))
+                self._work(scheduler, reservation, recorder)
+            policy = SchedulingPolicy(cluster.isolation, cluster.retries, cluster.placement)
+            scheduler = Scheduler(
+                missing, reservation.slots, policy, self._out_of_memory(), reservation.busy
+            )
+            recorder.outcomes(scheduler.drop_impossible(), None)
+            self._work(scheduler, reservation, recorder)
 
-    def _impossible(self) -> list[PlannedTrial]:
-        return [
-            PlannedTrial(point, index, trial)
-            for index, point in enumerate(self.plan.points)
-            if point.id in self.plan.infeasible
-            for trial in range(self._experiment.trials)
-            if (point.id, trial) not in self.finals
-        ]
+    def _preparations(
+        self,
+        missing: Sequence[PlannedTrial],
+        slots: Sequence[DeviceSlot],
+        node_kinds: Mapping[str, str],
+    ) -> Sequence[PlannedTrial]:
+        """Return what to build before measuring, where that saves time or spares a measurement.
 
-    def _prepare(self, missing: list[PlannedTrial], seats: RayReservation, writer: Writer) -> None:
-        """Let graphs and plans be made first, where that saves time or spares a stream.
-
-        Plans are made once for each kind of machine.
+        Engine plans are built once for each kind of machine.
         """
         by_kind: dict[str, list[DeviceSlot]] = {}
-        for seat in seats.slots:
-            by_kind.setdefault(self.kinds.get(seat.node, ""), []).append(seat)
-        steps = preparations(missing, by_kind.values())
-        gpu = any(step.point.device == "gpu" for step in steps)
-        apart = self.request.cluster.isolation != "gpu" and not gpu
-        side_by_side = len(steps) > 1 and len(seats.slots) > 1 and not apart
-        nodes = {seat.node for seat in seats.slots}
-        shared = len(nodes) > 1 and any(builds_ahead(step.point) for step in steps)
-        if side_by_side or shared:
-            self._work(Scheduler(steps, seats.slots, SchedulingPolicy("gpu")), seats, writer)
+        for slot in slots:
+            by_kind.setdefault(node_kinds.get(slot.node, ""), []).append(slot)
+        shared = preparations(missing, by_kind.values())
+        on_gpu = any(planned.point.device == "gpu" for planned in shared)
+        exclusive = self.request.cluster.isolation != "gpu" and not on_gpu
+        in_parallel = len(shared) > 1 and len(slots) > 1 and not exclusive
+        several_nodes = len({slot.node for slot in slots}) > 1
+        copied = several_nodes and any(builds_ahead(planned.point) for planned in shared)
+        return shared if in_parallel or copied else ()
 
-    def _measure(self, missing: list[PlannedTrial], seats: RayReservation, writer: Writer) -> None:
-        cluster = self.request.cluster
-        agenda = Scheduler(
-            missing,
-            seats.slots,
-            SchedulingPolicy(cluster.isolation, cluster.retries, cluster.placement),
-            self._unfit(),
-            seats.busy,
-        )
-        self._settle(agenda.drop_impossible(), None, writer)
-        self._work(agenda, seats, writer)
-
-    def _work(self, agenda: Scheduler, seats: RayReservation, writer: Writer) -> None:
-        """Let gangs work until nothing on the agenda is left."""
-        running = TrialThreads(self.request, self.view, seats)
-        self.signals.first = writer.failed = running.stop
-        try:
-            while (ended := self._next_end(agenda, running, writer)) is not None:
-                known = len(agenda.removed_devices)
-                settled = agenda.end(ended.start, ended.error)
-                self._tell(ended, settled, agenda.removed_devices[known:])
-                self._settle(settled, ended, writer)
-        except BaseException as error:
-            # whatever it was, what has been measured meanwhile is kept, and nobody works on
-            for ended in running.end(FAREWELL_S):
-                if ended.error is None:
-                    self._settle(agenda.end(ended.start, None), ended, writer)
-            if isinstance(error, KeyboardInterrupt):
-                for start in agenda.running:
-                    self._write_interrupted(start, writer)
-            raise
-
-    def _unfit(self) -> list[Point]:
-        """Points that are known to run out of memory."""
+    def _out_of_memory(self) -> list[Point]:
+        """Return the points that ran out of memory in earlier runs."""
         return [
-            step.point
-            for step in self.plan.trials
-            if self.finals.get((step.point.id, step.trial)) == "out_of_memory"
-            and not step.point.largest
+            planned.point
+            for planned in self.plan.trials
+            if self.target.finals.get(planned.key) == "out_of_memory" and not planned.point.largest
         ]
 
-    def _next_end(
-        self, agenda: Scheduler, running: TrialThreads, writer: Writer
-    ) -> FinishedAttempt | None:
-        """Start all that can be, then wait for an end; None when nothing runs any more.
+    def _work(self, scheduler: Scheduler, reservation: Reservation, recorder: Recorder) -> None:
+        """Run attempts until the scheduler has none left.
 
         Raises:
-            KeyboardInterrupt: when the run is to end.
-            ResultsError: when rows cannot be written any more.
+            BaseException: the reason of the stop request; what has been measured by then, or
+                finishes meanwhile, is recorded.
         """
-        writer.check()
-        while (start := agenda.next_attempt()) is not None:
-            self.view.step(start.planned.number, start.planned)
-            running.begin(start)
-        if not agenda.running:
-            return None
-        ended = running.wait()
-        if ended is None:
-            writer.check()
-            raise KeyboardInterrupt
-        return ended
 
-    def _tell(self, ended: FinishedAttempt, settled: list[Outcome], gone: Sequence[str]) -> None:
-        """Say what no row will: that a step is tried again, and which devices are used no more."""
-        step, error = ended.start.planned, ended.error
-        tried = step.purpose != "prepare" and all(entry.planned != step for entry in settled)
-        if error is not None and error.retried and tried:
-            self.view.note(f"[{step.number + 1}] {error.status}, tried again: {error}")
-        for reason in gone:
-            self.view.note(f"From now on without: {reason}.")
+        def run_attempt(attempt: Attempt) -> Tables:
+            return TrialRunner(self.request, reservation, self.on_event, attempt).run()
 
-    def _settle(
-        self, settled: list[Outcome], ended: FinishedAttempt | None, writer: Writer
+        threads = TrialThreads(run_attempt, reservation, self.stop)
+        try:
+            while (finished := self._next_finished(scheduler, threads)) is not None:
+                removed_before = len(scheduler.removed_devices)
+                outcomes = scheduler.end(finished.attempt, finished.error)
+                self._announce(finished, outcomes, scheduler.removed_devices[removed_before:])
+                recorder.outcomes(outcomes, finished)
+        except BaseException as error:
+            for finished in threads.shut_down(SHUTDOWN_TIMEOUT_S):
+                if finished.error is None:
+                    recorder.outcomes(scheduler.end(finished.attempt, None), finished)
+            if isinstance(error, KeyboardInterrupt):
+                recorder.interrupted(scheduler.running)
+            raise
+
+    def _next_finished(self, scheduler: Scheduler, threads: TrialThreads) -> FinishedAttempt | None:
+        """Start all that can run now, then wait for an end; None when nothing runs any more."""
+        self.stop.check()
+        while (attempt := scheduler.next_attempt()) is not None:
+            self.on_event(TrialStarted(attempt.planned))
+            threads.start(attempt)
+        return threads.wait() if scheduler.running else None
+
+    def _announce(
+        self, finished: FinishedAttempt, outcomes: Sequence[Outcome], removed: Sequence[str]
     ) -> None:
-        """Write the rows of steps that have their last word."""
-        for entry in settled:
-            if entry.planned.purpose == "prepare":
-                continue
-            mine = ended is not None and entry.planned == ended.start.planned
-            began = ended.began if ended is not None and mine else datetime.now(timezone.utc)
-            tables = ended.tables if ended is not None and mine else rows.Tables({})
-            outcome = rows.outcome(began, datetime.now(timezone.utc), entry.error, entry.attempts)
-            if isinstance(entry.error, Infeasible) and entry.error.lost:
-                writer.tally[LOST] += 1
-            if entry.note is not None:
-                outcome["notes"] = [*tables.trial.get("notes", ()), entry.note]
-            self._write(entry.planned, replace(tables, trial={**tables.trial, **outcome}), writer)
-
-    def _write_interrupted(self, start: Attempt, writer: Writer) -> None:
-        if start.planned.purpose != "measure":
-            return
-        error = Interrupted(
-            "The run was ended by hand. The same command measures this point again."
-        )
-        outcome = rows.outcome(*_now(), error, start.number)
-        self._write(start.planned, rows.Tables(outcome), writer)
-
-    def _write(self, step: PlannedTrial, tables: rows.Tables, writer: Writer) -> None:
-        row = {**rows.identity(self._experiment, step, self.environment_id), **tables.trial}
-        writer.put(step, row, tables)
+        """Announce what no row says: that a trial is retried, and devices that were removed."""
+        planned, error = finished.attempt.planned, finished.error
+        decided = planned in [outcome.planned for outcome in outcomes]
+        if error is not None and error.retried and not decided and planned.purpose != "prepare":
+            text = f"[{planned.number + 1}] {error.status}, tried again: {error}"
+            self.on_event(Note(text))
+        for reason in removed:
+            self.on_event(Note(f"From now on without: {reason}."))
 
 
-def _wanted(steps: list[PlannedTrial], there: Mapping[str, int], isolation: str) -> dict[str, int]:
-    """Devices of each kind to hold: of those that steps use, as many as can be at work."""
+def _devices_to_reserve(
+    trials: Sequence[PlannedTrial], devices: Mapping[str, int], isolation: str
+) -> dict[str, int]:
+    """Return how many devices of each kind the trials can use at the same time."""
     most: dict[str, int] = {}
-    for step in steps:
-        kind = step.point.wants
-        needed = step.point.workers if step.device is None else there[kind]
+    for planned in trials:
+        kind = planned.point.wants
+        needed = planned.point.workers if planned.device is None else devices[kind]
         most[kind] = max(most.get(kind, 0), needed)
-    return most if isolation == "cluster" else {kind: there[kind] for kind in most}
-
-
-def _now() -> tuple[datetime, datetime]:
-    now = datetime.now(timezone.utc)
-    return now, now
+    return most if isolation == "cluster" else {kind: devices[kind] for kind in most}

@@ -1,4 +1,4 @@
-"""Writer: rows on their way to the disk, in a thread of its own, so that no device waits for it."""
+"""The writer: stores rows in a thread of its own, so that no device waits for the disk."""
 
 from __future__ import annotations
 
@@ -7,33 +7,41 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from raybench.execute.events import RowWritten
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from raybench.execute.events import View
+    from raybench.execute.events import Listener
     from raybench.execute.rows import Tables
+    from raybench.execute.stop_request import StopRequest
     from raybench.planning.plan import PlannedTrial
     from raybench.results.store import Run
 
 
 class Writer:
-    """Writes the rows of one run in the order in which they are given; as a context, waits for all.
+    """Writes the rows of a run in the order in which they are put; leaving the context waits.
 
-    A row is announced and counted when it is on the disk, and not before.
+    A row is counted and announced once it is on the disk. A row that cannot be written stops the
+    run; those after it are still given to the store, which saves them elsewhere.
+
+    Args:
+        run: of the store.
+        on_event: told of every row.
+        stop: asked to stop the run when a row cannot be written.
 
     Attributes:
-        tally: how many rows there are of each status.
-        failed: called in the writer's thread when a row cannot be written.
+        tally: number of rows written, by status.
     """
 
-    def __init__(self, run: Run, view: View) -> None:
+    def __init__(self, run: Run, on_event: Listener, stop: StopRequest) -> None:
         self.tally: Counter[str] = Counter()
-        self.failed: Callable[[], None] = lambda: None
         self._run = run
-        self._view = view
+        self._on_event = on_event
+        self._stop = stop
         self._queue: queue.SimpleQueue[tuple[PlannedTrial, Mapping[str, Any], Tables] | None] = (
             queue.SimpleQueue()
         )
@@ -50,29 +58,24 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._queue.put(None)
+        self._queue.put(None)  # the last item
         self._thread.join()
-        if error is not self._error:
-            self.check()
-
-    def put(self, step: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
-        """Write a trial's rows soon; `row` is that of `trials`."""
-        self._queue.put((step, row, tables))
-
-    def check(self) -> None:
-        """Raise what kept the first row that could not be written from it; see `Run.write_point`."""
-        if self._error is not None:
+        if self._error is not None and error is not self._error:
             raise self._error
 
-    def _work(self) -> None:
-        while (given := self._queue.get()) is not None:
-            self._write(*given)
+    def put(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
+        """Queue the rows of a trial; `row` is that of `trials`."""
+        self._queue.put((planned, row, tables))
 
-    def _write(self, step: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            self._write(*item)
+
+    def _write(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
         try:
             self._run.write_point(
-                step.point.id,
-                step.trial,
+                planned.point.id,
+                planned.trial,
                 trials=row,
                 workers=tables.workers,
                 blocks=tables.blocks,
@@ -80,7 +83,7 @@ class Writer:
                 layers=tables.layers,
             )
             self.tally[row["status"]] += 1
-            self._view.row(step.number, row)
-        except BaseException as error:  # noqa: BLE001 - the run's own thread raises it
+            self._on_event(RowWritten(planned.number, row))
+        except BaseException as error:  # noqa: BLE001 - raised in the run's own thread
             self._error = self._error or error
-            self.failed()
+            self._stop.request(error)

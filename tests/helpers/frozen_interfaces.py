@@ -39,7 +39,7 @@ from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
 from raybench.engines.tensorrt.engine import TensorRTEngine, TensorRTSettings
 from raybench.execute import rows
-from raybench.execute.runner import LOST, Driver
+from raybench.execute.runner import LOST, ExperimentRunner
 from raybench.machine import devices as machine_devices
 from raybench.machine import environment
 from raybench.machine.devices import Device
@@ -110,7 +110,7 @@ def first_row(words, devices, engines):
     """Columns of the first point that are known before anything runs."""
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
-    return rows.identity(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
+    return rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
 
 
 def model_identity(name, **settings):
@@ -299,7 +299,10 @@ def write_results(folder, words, devices, engines):
     plan = _plan(request)
     point = plan.points[0]
     now = datetime(2026, 11, 1, 8, 0, tzinfo=timezone.utc)
-    columns = {**rows.identity(request.experiment, plan.trials[0], "e" * 20), "started_at": now}
+    columns = {
+        **rows.identity_columns(request.experiment, plan.trials[0], "e" * 20),
+        "started_at": now,
+    }
     columns |= {"status": "ok", "verdict": "stable", "items_per_s": 1234.5}
     started = Store(folder).start_run(run._manifest(request, plan))
     started.write_environment([{"environment_id": "e" * 20, "hostname": "node-a"}])
@@ -368,7 +371,7 @@ def resume(words, devices, folder, facts, ended_as=None):
     """
     columns = {name: value for name, value in facts.items() if name != "devices"}
     machine = NodeFacts(columns, facts["devices"], devices, gpus=[], missing={}, system_issues=[])
-    tally = patch.object(Driver, "execute", lambda self: {ended_as: 1})
+    tally = patch.object(ExperimentRunner, "execute", lambda self: {ended_as: 1})
     with (
         patch.object(nodes, "local_facts", lambda device_counts: machine),
         patch.object(sessions, "connect", side_effect=AssertionError("Ray was started")),

@@ -4,6 +4,13 @@ import pytest
 from rich.console import Console
 
 from raybench.cli.progress import LiveLine, duration, ending, node_lines
+from raybench.execute.events import (
+    Note,
+    PhaseChanged,
+    ProgressUpdated,
+    RowWritten,
+    TrialStarted,
+)
 from raybench.experiment import MeasureSettings, ModelSettings, Point
 from raybench.measure.progress import Glance, Pulse
 from raybench.planning.plan import Plan, PlannedTrial
@@ -46,14 +53,15 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     console = Console(file=screen, force_terminal=True, width=100)
     with LiveLine(Plan((), steps, {}, 2), console) as view:
         for step in steps:
-            view.step(step.number, step)
-        view.phase(0, "measure")
-        view.look(0, Glance(3.0, 9.0, 120.0, 0.02))
-        view.phase(1, "prepare")
+            view.on_event(TrialStarted(step))
+        view.on_event(PhaseChanged(0, "measure"))
+        view.on_event(ProgressUpdated(0, Glance(3.0, 9.0, 120.0, 0.02)))
+        view.on_event(PhaseChanged(1, "prepare"))
         shown = str(view.shown())
-        view.note("From now on without: GPU 3.")
-        view.row(0, {**OK, "verdict": "stable", "model": "lenet5", "precision": "fp32",
+        view.on_event(Note("From now on without: GPU 3."))
+        row = ({**OK, "verdict": "stable", "model": "lenet5", "precision": "fp32",
                      "batch_size": 1, "workers": 1})  # fmt: skip
+        view.on_event(RowWritten(0, row))
         left = str(view.shown())
     assert (
         "batch 1 on 1 GPU (simulated)\n      measure 3 of at most 9 s  120 items/s ± 2.0 %" in shown

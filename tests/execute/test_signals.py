@@ -9,12 +9,15 @@ import psutil
 import pytest
 
 from raybench.execute.signals import Signals
+from raybench.execute.stop_request import StopRequest
 
 ENDLESS = """
 import subprocess, sys, time
-from raybench.signals import Signals
-with Signals() as signals:
-    signals.first = lambda: print("first", flush=True)
+from raybench.execute.signals import Signals
+from raybench.execute.stop_request import StopRequest
+stop = StopRequest()
+stop.listen(lambda: print("first", flush=True))
+with Signals(stop):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     print(child.pid, flush=True)
     time.sleep(600)
@@ -22,7 +25,7 @@ with Signals() as signals:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_told_and_the_second_ends_all_at_once(number):
+def test_the_first_signal_asks_to_stop_and_the_second_ends_all_at_once(number):
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -44,8 +47,8 @@ def _alive(pid):
     return False
 
 
-def test_without_other_orders_a_signal_interrupts_and_handlers_come_back():
+def test_before_the_run_listens_a_signal_interrupts_and_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), Signals():
+    with pytest.raises(KeyboardInterrupt), Signals(StopRequest()):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,90 @@
+"""The recorder: turns the outcomes of trials into rows for the writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from raybench.errors import Infeasible, Interrupted
+from raybench.execute import rows
+from raybench.planning.plan import PlannedTrial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from raybench.errors import PointError
+    from raybench.execute.writer import Writer
+    from raybench.experiment import Experiment
+    from raybench.planning.attempts import Attempt, Outcome
+    from raybench.planning.plan import Plan
+
+
+@dataclass(frozen=True)
+class FinishedAttempt:
+    """An attempt that has ended, with its rows or its error."""
+
+    attempt: Attempt
+    tables: rows.Tables
+    error: PointError | None
+    started_at: datetime
+
+
+class Recorder:
+    """Gives the writer a row for every trial that is decided.
+
+    Args:
+        experiment: that is run.
+        environment_id: of the rows.
+        writer: stores them.
+
+    Attributes:
+        lost: number of rows that are infeasible because devices went away during the run.
+    """
+
+    def __init__(self, experiment: Experiment, environment_id: str, writer: Writer) -> None:
+        self.lost = 0
+        self._experiment = experiment
+        self._environment_id = environment_id
+        self._writer = writer
+
+    def infeasible(self, plan: Plan, finals: Iterable[tuple[str, int]]) -> None:
+        """Record the trials of points that cannot run here, but those that are final already."""
+        already = set(finals)
+        for index, point in enumerate(plan.points):
+            for trial in range(self._experiment.trials):
+                if point.id in plan.infeasible and (point.id, trial) not in already:
+                    now = datetime.now(timezone.utc)
+                    columns = rows.status_columns(now, now, reason=plan.infeasible[point.id])
+                    self._put(PlannedTrial(point, index, trial), rows.Tables(columns))
+
+    def outcomes(self, outcomes: Iterable[Outcome], finished: FinishedAttempt | None) -> None:
+        """Record outcomes; `finished` is the attempt that led to them, if there was one."""
+        for outcome in outcomes:
+            planned, error = outcome.planned, outcome.error
+            started_at, tables = datetime.now(timezone.utc), rows.Tables({})
+            if finished is not None and planned == finished.attempt.planned:
+                started_at, tables = finished.started_at, finished.tables
+            columns = rows.status_columns(
+                started_at, datetime.now(timezone.utc), error, outcome.attempts
+            )
+            if outcome.note is not None:
+                columns["notes"] = [*tables.trial.get("notes", ()), outcome.note]
+            if isinstance(error, Infeasible) and error.lost:
+                self.lost += 1
+            self._put(planned, replace(tables, trial={**tables.trial, **columns}))
+
+    def interrupted(self, attempts: Iterable[Attempt]) -> None:
+        """Record the measurements that were running when the run was interrupted."""
+        for attempt in attempts:
+            if attempt.planned.purpose == "measure":
+                now = datetime.now(timezone.utc)
+                error = Interrupted(
+                    "The run was ended by hand. The same command measures this point again."
+                )
+                columns = rows.status_columns(now, now, error, attempt.number)
+                self._put(attempt.planned, rows.Tables(columns))
+
+    def _put(self, planned: PlannedTrial, tables: rows.Tables) -> None:
+        identity = rows.identity_columns(self._experiment, planned, self._environment_id)
+        self._writer.put(planned, {**identity, **tables.trial}, tables)

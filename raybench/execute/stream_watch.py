@@ -1,0 +1,159 @@
+"""Watches the running streams of an attempt and stops them when the stopping rule decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.errors import Refused
+from raybench.execute.events import PhaseChanged, ProgressUpdated
+from raybench.measure import stopping, telemetry_columns
+from raybench.measure.progress import Glance, Pulse, Watch
+from raybench.measure.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.execute.events import Listener
+    from raybench.execute.workers import WorkerGroup, WorkerStream
+    from raybench.measure.clock import Watched
+    from raybench.measure.stopping import Limits
+    from raybench.measure.stream import Trace
+    from raybench.planning.attempts import Attempt
+    from raybench.stats.intervals import Floats
+    from raybench.worker import Look
+
+RECENT_BLOCKS = 4
+"""Blocks that the displayed rate is the mean of."""
+SNAPSHOT_S = 1.0
+"""Usual time between two snapshots; each takes a millisecond of the worker's core."""
+SHORTEST_WAIT_S = 0.05
+"""Time to the next snapshot when the block that a rule waits for is about to end."""
+BACKSTOP_S = 120.0
+"""A stream that is not stopped ends by itself so long after its longest time."""
+
+
+@dataclass(frozen=True)
+class StreamedTrial:
+    """The ended streams of a trial and the decisions of the rules.
+
+    Attributes:
+        start_ns: common start on the driver's `perf_counter_ns`.
+        traces: of each worker.
+        summary: of the traces, with the columns of the telemetry.
+        clocks: of each worker, before and after.
+        warm_up: how the warm-up ended.
+        stop: how the stopping rule ended.
+    """
+
+    start_ns: int
+    traces: Sequence[Trace]
+    summary: Summary
+    clocks: Sequence[Watched]
+    warm_up: stopping.WarmUp
+    stop: stopping.Stop
+
+
+@dataclass(frozen=True)
+class StreamWatch:
+    """Runs the streams of a group from their common start to the end that the rules decide.
+
+    Attributes:
+        group: prepared workers.
+        attempt: that they belong to.
+        limits: of warm-up and measurement.
+        stall_s: a worker that completes no batch for so long counts as hung.
+        on_event: told of phases and progress.
+    """
+
+    group: WorkerGroup
+    attempt: Attempt
+    limits: Limits
+    stall_s: float
+    on_event: Listener
+
+    def run(self) -> StreamedTrial:
+        """Start the streams, stop them when the rules say so, and summarise them.
+
+        Raises:
+            PointError: when a worker fails or hangs, or the streams end before there is a number.
+        """
+        limits = self.limits
+        longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
+        block_ns = int(limits.block_s * 1e9)
+        stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
+        warm_up, stop = self._watch(stream)
+        measurements, clocks = stream.finish()
+        if warm_up.w0 is None or stop.last is None:
+            raise Refused(
+                "The streams ended before the warm-up and one look were over: batches are too slow "
+                "for this preset. Use a smaller batch_size or a longer measure.max_s."
+            )
+        traces = [measurement.trace for measurement in measurements]
+        readings = [measurement.readings for measurement in measurements]
+        min_batches = limits.settings.block_min_batches
+        summary = summarise(traces, warm_up.w0, stop.last.blocks, block_ns, min_batches)
+        summary = telemetry_columns.with_hardware(summary, traces, readings)
+        return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop)
+
+    def _watch(self, stream: WorkerStream) -> tuple[stopping.WarmUp, stopping.Stop]:
+        """Take snapshots until the rules are done or a stream has ended by itself."""
+        limits = self.limits
+        blocks = Watch(len(self.group.members), self.attempt.planned.point.batch_size)
+        warm_up, stop = stopping.WarmUp("not_yet"), stopping.Stop()
+        while stop.state == "measuring":
+            due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()
+            if stream.wait(min(max(due_s, SHORTEST_WAIT_S), max(limits.span_s, SNAPSHOT_S))):
+                break
+            snapshots = stream.snapshot(self.stall_s)
+            for rank, seen in enumerate(snapshots):
+                blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
+            rates = blocks.rates
+            if warm_up.w0 is None:
+                warm_up = stopping.warm_up(rates, limits, blocks.temperatures_c)
+            if warm_up.w0 is not None:
+                stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.w0 :], limits)
+            self._report(rates, warm_up, stop, self._worker_status(rates, snapshots))
+        return warm_up, stop
+
+    def _worker_status(self, rates: Floats, snapshots: Sequence[Look]) -> list[Pulse]:
+        has_blocks = bool(rates.shape[1])
+        recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if has_blocks else [None] * len(snapshots)
+        return [
+            Pulse(
+                member.host.hostname,
+                slot.device,
+                None if rate is None else float(rate),
+                seen.latency_ms,
+                seen.power_w,
+                seen.now_c,
+            )
+            for member, slot, rate, seen in zip(
+                self.group.members, self.attempt.slots, recent, snapshots, strict=True
+            )
+        ]
+
+    def _report(
+        self,
+        rates: Floats,
+        warm_up: stopping.WarmUp,
+        stop: stopping.Stop,
+        workers: Sequence[Pulse],
+    ) -> None:
+        """Announce the current rate, its precision and how long this phase can still take."""
+        number, limits = self.attempt.planned.number, self.limits
+        totals = rates.sum(axis=0)
+        if warm_up.w0 is None:
+            self.on_event(PhaseChanged(number, "warm-up"))
+            rate = float(totals[-RECENT_BLOCKS:].mean()) if len(totals) else None
+            most_s = limits.warmup_max * limits.span_s
+            progress = Glance(len(totals) * limits.span_s, most_s, rate, None, workers)
+            self.on_event(ProgressUpdated(number, progress))
+            return
+        self.on_event(PhaseChanged(number, "measure"))
+        window = totals[warm_up.w0 :]
+        if len(window):
+            relative = stop.last.interval.relative if stop.last else None
+            gone_s, most_s = (n * limits.span_s for n in (len(window), limits.measure_max))
+            progress = Glance(gone_s, most_s, float(window.mean()), relative, workers)
+            self.on_event(ProgressUpdated(number, progress))
