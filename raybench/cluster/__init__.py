@@ -1,1 +1,1 @@
-"""The one door to Ray: start or attach, gangs of workers, and what goes wrong with them."""
+"""Everything that uses Ray: start or join a cluster, reserve devices, run workers on them."""

@@ -14,7 +14,7 @@ from raybench.worker import Look, Prepared, Worker
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raybench.cluster.file_transfer import Parcel
+    from raybench.cluster.file_transfer import FileBundle
     from raybench.experiment import Point
 
 
@@ -47,8 +47,8 @@ def actor_class() -> Any:
             names = self.build(_with_local_model(point, model_files), seat, seed)
             return file_transfer.manifest(names)
 
-        def pack(self, names: Sequence[str]) -> Parcel:
-            return file_transfer.pack_built(names)
+        def pack(self, names: Sequence[str]) -> FileBundle:
+            return file_transfer.bundle_cached(names)
 
         @ray.method(enable_task_events=False)  # type: ignore[untyped-decorator]
         @override
@@ -79,7 +79,7 @@ def model_files(point: Point) -> list[Any]:
     import ray
 
     context = ray.get_runtime_context()
-    if not file_transfer.travels(point.model) or not context.runtime_env.get("py_modules"):
+    if not file_transfer.needs_transfer(point.model) or not context.runtime_env.get("py_modules"):
         return []
     return [_put_model(context.get_job_id(), point.model, point.model_identity)]
 
@@ -89,7 +89,7 @@ def _put_model(_job: str, name: str, _identity: str) -> Any:
     """Put a model's files into the object store, once a job and version of the model."""
     import ray
 
-    return ray.put(file_transfer.pack(name))
+    return ray.put(file_transfer.bundle_model(name))
 
 
 def _with_local_model(point: Point, files: Sequence[Any]) -> Point:
@@ -98,7 +98,9 @@ def _with_local_model(point: Point, files: Sequence[Any]) -> Point:
 
     for reference in files:
         fetch = partial(ray.get, reference)
-        path = file_transfer.here(point.model, point.model_settings, point.model_identity, fetch)
+        path = file_transfer.local_model_path(
+            point.model, point.model_settings, point.model_identity, fetch
+        )
         point = replace(point, model=path)
     return point
 
@@ -115,4 +117,4 @@ def store_built(manifest: Mapping[str, str], bundle: Sequence[Any]) -> bool:
     """
     import ray
 
-    return file_transfer.lay(manifest, partial(ray.get, bundle[0]))
+    return file_transfer.store_in_cache(manifest, partial(ray.get, bundle[0]))

@@ -1,10 +1,7 @@
-"""Parcel: files on the way to a node that does not have them: a user's model, what was built."""
+"""Copies files between nodes: a user's model to where it runs, a built plan to similar nodes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +12,7 @@ from raybench.errors import ModelError
 from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
 from raybench.models.onnxfile import OnnxFile
 from raybench.models.source import identity, resolve
+from raybench.paths import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,109 +23,100 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """Files as nothing but bytes.
+class FileBundle:
+    """Files in memory, on their way to another node.
 
     Attributes:
-        files: uint8, by name; of a model the graph and its external weights, relative to the graph;
-            of what was built, relative to the node's cache.
-        graph: name of the graph file of a model.
+        files: content of each file as uint8, by name: relative to the graph for a model, relative
+            to the node's cache for what was built.
+        graph: name of a model's graph file; empty for what was built.
     """
 
     files: Mapping[str, NDArray[np.uint8]]
     graph: str = ""
 
 
-def travels(name: str) -> bool:
-    """Whether a model is made of files; the zoo's are written where they are used."""
-    return isinstance(resolve(name), Path)
+def needs_transfer(model: str) -> bool:
+    """Return whether a model consists of files; models of the zoo are written on each node."""
+    return isinstance(resolve(model), Path)
 
 
-def pack(name: str) -> Parcel:
-    """The files behind a path, read into memory.
+def bundle_model(path: str) -> FileBundle:
+    """Read the graph and the external weights of a model into memory.
 
     Raises:
-        ModelError: the file is no usable model.
+        ModelError: when the file is no usable model.
     """
-    file = OnnxFile.open(Path(name).expanduser())
-    folder = file.path.parent
-    return Parcel(
-        {str(path.relative_to(folder)): np.fromfile(path, np.uint8) for path in file.files},
-        file.path.name,
+    model = OnnxFile.open(Path(path).expanduser())
+    folder = model.path.parent
+    return FileBundle(
+        {str(file.relative_to(folder)): np.fromfile(file, np.uint8) for file in model.files},
+        model.path.name,
     )
 
 
-def here(name: str, settings: ModelSettings, wanted: str, fetch: Callable[[], Parcel]) -> str:
-    """A path of the model on this node: its own if the same files lie there, else the parcel's.
+def local_model_path(
+    path: str, settings: ModelSettings, wanted: str, fetch: Callable[[], FileBundle]
+) -> str:
+    """Return a path of the model on this node, and write the model there if need be.
 
     Args:
-        name: the path that the user gave.
-        settings: what the model was told; part of its identity.
-        wanted: the model's identity at the driver.
-        fetch: brings the parcel; not called when the node has the files.
+        path: of the model, as the user gave it; used if this node has the same files there.
+        settings: of the model; part of its identity.
+        wanted: the model's identity on the driver.
+        fetch: returns the model's files; called only when the node does not have them.
     """
     try:
-        if identity(name, settings) == wanted:
-            return name
+        if identity(path, settings) == wanted:
+            return path
     except ModelError:
-        pass  # no such file here: that is what the parcel is for
+        pass  # the node has no such file, so it gets the driver's
 
     def build(folder: Path) -> dict[str, Any]:
-        parcel = fetch()
-        for relative, data in parcel.files.items():
-            path = folder / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data.tofile(path)
-        return {"graph": parcel.graph}
+        bundle = fetch()
+        for name, data in bundle.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            data.tofile(file)
+        return {"graph": bundle.graph}
 
     entry = Cache(cache_dir() / "received").entry(key_of(identity=wanted), build)
     return str(entry.folder / entry.facts["graph"])
 
 
 def manifest(names: Sequence[str]) -> dict[str, str]:
-    """Files of this node's cache by name, each with its SHA-256, in the same order."""
+    """Return the SHA-256 of files in this node's cache, by name, in the same order."""
     return {name: sha256_of(cache_dir() / name) for name in names}
 
 
-def pack_built(names: Iterable[str]) -> Parcel:
-    """Files of this node's cache, read into memory."""
-    return Parcel({name: np.fromfile(cache_dir() / name, np.uint8) for name in names})
+def bundle_cached(names: Iterable[str]) -> FileBundle:
+    """Read files of this node's cache into memory."""
+    return FileBundle({name: np.fromfile(cache_dir() / name, np.uint8) for name in names})
 
 
-def lay(wanted: Mapping[str, str], fetch: Callable[[], Parcel]) -> bool:
-    """Put files into this node's cache, one after another, each whole or not at all.
+def store_in_cache(manifest: Mapping[str, str], fetch: Callable[[], FileBundle]) -> bool:
+    """Write files into this node's cache, in order, each whole or not at all.
 
     Args:
-        wanted: from `manifest`, of another node.
-        fetch: brings the parcel; not called when the same files lie here already.
+        manifest: SHA-256 of each file by name, from `manifest` on another node.
+        fetch: returns the files; called only when this node does not have the same ones.
 
     Returns:
-        Whether they had to be fetched.
+        Whether the files had to be fetched.
     """
     root = cache_dir()
-    if all(_same(root / name, sha256) for name, sha256 in wanted.items()):
+    if all(_has_hash(root / name, sha256) for name, sha256 in manifest.items()):
         return False
-    parcel = fetch()
-    for name in wanted:
-        _replace(root / name, parcel.files[name])
+    bundle = fetch()
+    for name in manifest:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, bundle.files[name].data)
     return True
 
 
-def _same(path: Path, sha256: str) -> bool:
+def _has_hash(path: Path, sha256: str) -> bool:
     try:
         return sha256_of(path) == sha256
     except OSError:
         return False
-
-
-def _replace(path: Path, data: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.data)
-        os.replace(part, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
-        raise

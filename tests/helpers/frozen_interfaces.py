@@ -229,7 +229,9 @@ def model_cache_keys():
             reference.reference_outputs(model, batches, 8, folder)
         found["reference"] = asked[-1]
         with contextlib.suppress(_Asked):
-            file_transfer.here("missing.onnx", settings, "sha256:" + "5" * 64, lambda: None)
+            file_transfer.local_model_path(
+                "missing.onnx", settings, "sha256:" + "5" * 64, lambda: None
+            )
         found["received"] = asked[-1]
     return found
 

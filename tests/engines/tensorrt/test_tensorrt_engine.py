@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, FakeLean, FakeTrt
 
-from raybench.cluster import file_transfer as parcels
+from raybench.cluster import file_transfer
 from raybench.engines import conformance
 from raybench.engines.tensorrt import library
 from raybench.engines.tensorrt.engine import TensorRTEngine
@@ -249,11 +249,12 @@ def test_a_plan_of_another_node_is_a_hit_unless_it_was_damaged_on_the_way(
     here = make_load()
     monkeypatch.setenv("RAYBENCH_CACHE", str(here.cache_dir))
     names = TensorRTEngine.prebuild(here)
-    wanted, parcel = parcels.manifest(names), parcels.pack_built(names)
+    manifest = file_transfer.manifest(names)
+    bundle = file_transfer.bundle_cached(names)
     for node, damaged in (("second", False), ("third", True)):
         there = replace(here, cache_dir=tmp_path / node)
         monkeypatch.setenv("RAYBENCH_CACHE", str(there.cache_dir))
-        assert parcels.lay(wanted, lambda: parcel)
+        assert file_transfer.store_in_cache(manifest, lambda: bundle)
         if damaged:
             (there.cache_dir / names[0]).write_bytes(b"else")
         engine = TensorRTEngine.load(there)

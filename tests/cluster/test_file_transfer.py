@@ -3,14 +3,14 @@ import onnx
 import pytest
 from tiny_graphs import tiny_conv
 
-from raybench.cluster import file_transfer as parcels
+from raybench.cluster import file_transfer
 from raybench.experiment import ModelSettings
 from raybench.models.source import identity
 
 
 @pytest.fixture
 def model(tmp_path):
-    """A graph whose weights lie in a file beside it."""
+    """A graph whose weights are in a file beside it."""
     path = tmp_path / "mine" / "tiny.onnx"
     path.parent.mkdir()
     onnx.save_model(
@@ -19,59 +19,61 @@ def model(tmp_path):
     return path
 
 
+def local_path(model, wanted, fetch):
+    return file_transfer.local_model_path(str(model), ModelSettings(), wanted, fetch)
+
+
 def test_a_node_without_the_files_gets_the_same_model(model, tmp_path, monkeypatch):
     monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
     wanted = identity(str(model), ModelSettings())
-    parcel = parcels.pack(str(model))
-    assert set(parcel.files) == {"tiny.onnx", "tiny.weights"}
+    bundle = file_transfer.bundle_model(str(model))
+    assert set(bundle.files) == {"tiny.onnx", "tiny.weights"}
     fetched = []
     for path in (model, model.with_name("tiny.weights")):
         path.unlink()
     for _ in range(2):
-        path = parcels.here(
-            str(model), ModelSettings(), wanted, lambda: fetched.append(1) or parcel
-        )
+        path = local_path(model, wanted, lambda: fetched.append(1) or bundle)
         assert identity(path, ModelSettings()) == wanted
     assert len(fetched) == 1
 
 
-def test_a_node_that_has_the_files_fetches_nothing_and_another_file_does_not_pass(
+def test_a_node_with_the_files_fetches_nothing_and_other_files_do_not_pass_for_them(
     model, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
-    wanted, parcel = identity(str(model), ModelSettings()), parcels.pack(str(model))
-    assert parcels.here(str(model), ModelSettings(), wanted, pytest.fail) == str(model)
+    wanted = identity(str(model), ModelSettings())
+    bundle = file_transfer.bundle_model(str(model))
+    assert local_path(model, wanted, pytest.fail) == str(model)
     weights = model.with_name("tiny.weights")
     (np.fromfile(weights, np.uint8) ^ 1).tofile(weights)
-    path = parcels.here(str(model), ModelSettings(), wanted, lambda: parcel)
+    path = local_path(model, wanted, lambda: bundle)
     assert path != str(model)
     assert identity(path, ModelSettings()) == wanted
 
 
-def test_models_of_the_zoo_do_not_travel():
-    assert not parcels.travels("alexnet")
-    assert parcels.travels("mine.onnx")
+def test_models_of_the_zoo_are_not_transferred():
+    assert not file_transfer.needs_transfer("alexnet")
+    assert file_transfer.needs_transfer("mine.onnx")
 
 
-def test_what_was_built_is_laid_byte_by_byte_and_only_where_it_is_not(tmp_path, monkeypatch):
-    def at(node):
+def test_built_files_are_copied_byte_by_byte_and_only_where_they_are_missing(tmp_path, monkeypatch):
+    def use_cache_of(node):
         monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / node))
 
-    at("builder")
+    use_cache_of("builder")
     files = {"engine/k.plan": b"plan" * 1000, "engine/k.json": b"{}"}
     for name, data in files.items():
         path = tmp_path / "builder" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    wanted, parcel = parcels.manifest(list(files)), parcels.pack_built(files)
-    assert not parcels.lay(wanted, pytest.fail)
-    at("other")
-    assert parcels.lay(wanted, lambda: parcel)
+    manifest = file_transfer.manifest(list(files))
+    bundle = file_transfer.bundle_cached(files)
+    assert not file_transfer.store_in_cache(manifest, pytest.fail)
+    use_cache_of("other")
+    assert file_transfer.store_in_cache(manifest, lambda: bundle)
     assert {name: (tmp_path / "other" / name).read_bytes() for name in files} == files
     (tmp_path / "other" / "engine/k.plan").write_bytes(b"damaged")
-    assert parcels.lay(wanted, lambda: parcel)
-    assert not parcels.lay(wanted, pytest.fail)
-    assert sorted(path.name for path in (tmp_path / "other" / "engine").iterdir()) == [
-        "k.json",
-        "k.plan",
-    ]
+    assert file_transfer.store_in_cache(manifest, lambda: bundle)
+    assert not file_transfer.store_in_cache(manifest, pytest.fail)
+    folder = tmp_path / "other" / "engine"
+    assert sorted(path.name for path in folder.iterdir()) == ["k.json", "k.plan"]
