@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from raybench.cluster.metrics import Monitor
+    from raybench.cluster.metrics import RunMetrics
     from raybench.execute.events import Event, Listener
     from raybench.measure.progress import Glance, Pulse
     from raybench.planning.plan import Plan, PlannedTrial
@@ -217,19 +217,19 @@ class _Shown:
     nodes: list[str] = field(default_factory=list)
 
 
-def export_to(monitor: Monitor) -> Listener:
+def export_to(metrics: RunMetrics) -> Listener:
     """Return a listener that passes events on to the metrics of Ray."""
 
     def on_event(event: Event) -> None:
         if isinstance(event, TrialSkipped):
-            monitor.skipped(event.planned.number, event.planned, event.status)
+            metrics.trial_skipped(event.status)
         elif isinstance(event, TrialStarted):
-            monitor.step(event.planned.number, event.planned)
+            metrics.trial_started(event.planned)
         elif isinstance(event, PhaseChanged):
-            monitor.phase(event.number, event.phase)
+            metrics.phase_changed(event.number, event.phase)
         elif isinstance(event, ProgressUpdated):
-            monitor.look(event.number, event.progress)
+            metrics.progress_updated(event.number, event.progress)
         elif isinstance(event, RowWritten):
-            monitor.row(event.number, event.row)
+            metrics.row_written(event.number, event.row)
 
     return on_event

@@ -12,7 +12,7 @@ from rich.console import Console
 from raybench.cli.progress import Lines, LiveLine, duration, export_to, title
 from raybench.cluster import nodes
 from raybench.cluster import session as sessions
-from raybench.cluster.metrics import Monitor
+from raybench.cluster.metrics import RunMetrics
 from raybench.errors import ClusterError, ResultsError
 from raybench.execute.events import to_all
 from raybench.execute.signals import Signals
@@ -157,7 +157,7 @@ def _listener(
         show = Lines(plan, console).on_event
     if session is None or not (session.attached or session.dashboard_url):
         return show
-    return to_all([show, export_to(Monitor(request.experiment.name, len(plan.trials)))])
+    return to_all([show, export_to(RunMetrics(request.experiment.name, len(plan.trials)))])
 
 
 def _facts(request: Request, joined: Session | None) -> list[NodeFacts]:

@@ -5,21 +5,25 @@ import pytest
 from raybench.cluster import metrics
 from raybench.measure.progress import Glance, Pulse
 
-STEP = SimpleNamespace(
-    point=SimpleNamespace(
+
+def planned(number):
+    """A trial of the plan, as far as the metrics need it."""
+    point = SimpleNamespace(
         model="models/alexnet.onnx", precision="int8", batch_size=8, workers=2, engine="simulated"
     )
-)
+    return SimpleNamespace(point=point, number=number)
+
+
 POINT = {"point": "alexnet.onnx int8 batch 8 x2 simulated"}
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """Every value that is set, the newest by name and labels; Ray itself is not asked."""
+def values(monkeypatch):
+    """The newest value of every metric, by name and labels, in place of Ray's."""
     values = {}
 
     class Metric:
-        def __init__(self, name, text, tag_keys=()):
+        def __init__(self, name, description, tag_keys=()):
             self.name = name
 
         def set_default_tags(self, tags):
@@ -41,40 +45,41 @@ def series(name, labels=None):
     return (f"raybench_{name}", *sorted((labels or {}).items()))
 
 
-def test_a_point_is_told_from_its_start_to_its_row(told):
-    made = metrics.Monitor("scaling", 3)
-    made.skipped(0, STEP, "ok")
-    made.step(1, STEP)
-    assert told[series("phase", POINT)] == 1
-    made.phase(1, "measure")
+def test_a_point_has_values_from_its_start_to_its_row(values):
+    run = metrics.RunMetrics("scaling", 3)
+    run.trial_skipped("ok")
+    run.trial_started(planned(1))
+    assert values[series("phase", POINT)] == 1
+    run.phase_changed(1, "measure")
     pulses = [
         Pulse("a", "GPU 0", 60.0, 2.5, 300.0, 41.0),
         Pulse("b", "GPU 0", 40.0, 2.6, None, None),
     ]
-    made.look(1, Glance(3.0, 10.0, 100.0, 0.01, pulses))
-    assert told[series("phase", POINT)] == 4
-    assert told[series("point_items_per_s", POINT)] == 100.0
-    assert told[series("point_half_width", POINT)] == 0.01
-    assert told[series("trials_planned")] == 3
-    here = {"host": "a", "device": "GPU 0"}
-    assert [told[series(name, here)] for name in metrics.READINGS] == [60.0, 2.5, 300.0, 41.0]
-    assert series("power_w", {"host": "b", "device": "GPU 0"}) not in told  # unknown is not 0
-    made.row(1, {"status": "node_died"})
-    assert told[series("phase", POINT)] == told[series("items_per_s", here)] == 0
-    assert told[series("trials", {"status": "ok"})] == 1
-    assert told[series("trials", {"status": "node_died"})] == 1
+    run.progress_updated(1, Glance(3.0, 10.0, 100.0, 0.01, pulses))
+    assert values[series("phase", POINT)] == 4
+    assert values[series("point_items_per_s", POINT)] == 100.0
+    assert values[series("point_half_width", POINT)] == 0.01
+    assert values[series("trials_planned")] == 3
+    device = {"host": "a", "device": "GPU 0"}
+    readings = [values[series(name, device)] for name in metrics.READINGS]
+    assert readings == [60.0, 2.5, 300.0, 41.0]
+    assert series("power_w", {"host": "b", "device": "GPU 0"}) not in values  # unknown is not 0
+    run.row_written(1, {"status": "node_died"})
+    assert values[series("phase", POINT)] == values[series("items_per_s", device)] == 0
+    assert values[series("trials", {"status": "ok"})] == 1
+    assert values[series("trials", {"status": "node_died"})] == 1
 
 
-def test_series_do_not_grow_with_the_points(told):
-    made = metrics.Monitor("scaling", 50)
+def test_the_number_of_series_does_not_grow_with_the_points(values):
+    run = metrics.RunMetrics("scaling", 50)
     pulses = [Pulse("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)]
     for number in range(50):
-        made.step(number, STEP)
-        made.look(number, Glance(1.0, 2.0, 1.0, None, pulses))
-        made.row(number, {"status": "ok"})
-    assert len(told) == len(metrics.READINGS) + 4
+        run.trial_started(planned(number))
+        run.progress_updated(number, Glance(1.0, 2.0, 1.0, None, pulses))
+        run.row_written(number, {"status": "ok"})
+    assert len(values) == len(metrics.READINGS) + 4
 
 
-def test_a_row_of_a_step_that_never_began_is_counted(told):
-    metrics.Monitor("scaling", 1).row(0, {"status": "infeasible"})
-    assert told[series("trials", {"status": "infeasible"})] == 1
+def test_the_row_of_a_trial_that_never_started_is_counted(values):
+    metrics.RunMetrics("scaling", 1).row_written(0, {"status": "infeasible"})
+    assert values[series("trials", {"status": "infeasible"})] == 1

@@ -522,7 +522,7 @@ def metric_names():
             pass
 
     with patch("ray.util.metrics.Gauge", Metric), patch("ray.util.metrics.Counter", Metric):
-        metrics.Monitor("scaling", 1)
+        metrics.RunMetrics("scaling", 1)
     return made
 
 
