@@ -3,7 +3,7 @@
 Runs the whole program once on the simulated engine, whose processes differ by a told spread, with an
 even number of trials of each point. Trials 0, 2, 4 ... are one experiment, 1, 3, 5 ... the other: the
 same points, interleaved, so that no drift of the machine falls on one of them. A pair agrees when
-the interval of the ratio of its two means (`statistics.ratio_ci`, 95 %) holds 1; of 40 pairs 35 to
+the interval of the ratio of its two means (`stats.ratios.ratio_ci`, 95 %) holds 1; of 40 pairs 35 to
 40 should (the middle 95 % and more of a binomial of 0.95). For contrast "one trial": two single
 trials, each with the interval that its own blocks give.
 
@@ -31,7 +31,7 @@ import numpy as np
 from scipy.stats import binom
 
 import raybench
-from raybench.stats import intervals
+from raybench.stats import ratios
 
 ITEM_US = 400.0
 MOST_SKEW_MS = 5.0
@@ -93,7 +93,7 @@ def _counted(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[st
     spreads = []
     for trials in points.values():
         rates = np.array([row["items_per_s"] for row in trials])
-        span = intervals.ratio_ci(rates[0::2], rates[1::2])
+        span = ratios.ratio_ci(rates[0::2], rates[1::2])
         assert span.lo is not None
         assert span.hi is not None
         agree += span.lo <= 1 <= span.hi

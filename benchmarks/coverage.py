@@ -32,12 +32,12 @@ Why the procedure is what it is (method.md, sections 2 and 3, was the start; phi
   covered 92.1 to 93.8 % at phi 0.6 and 97.0 to 97.4 % at phi 0 (4000 runs a cell). Asking for more
   n_eff (12, 15, 20) changed nothing: it, too, lets go when the correlation is underestimated.
 - One quantile on the wider of two standard errors, with degrees of freedom that know of the
-  estimated correlation (`statistics.mean_ci`), mends both ends where every run stops at its first
+  estimated correlation (`intervals.mean_ci`), mends both ends where every run stops at its first
   chance: 94.4 % and 96.4 %.
 - A narrower target at early looks (`rules.Limits.target`) mends it where noise is near the target:
   93.0 to 93.9 % at phi 0.6, sd 1 %. The two cost 20 blocks and 7 % of the stable rows in that cell,
   about 20 blocks at sd 1 % elsewhere, and next to nothing on quiet points.
-- A step detector that leaves 5 blocks at the ends, not a tenth of the window (`statistics.step`),
+- A step detector that leaves 5 blocks at the ends, not a tenth of the window (`trends.largest_shift`),
   keeps hold of a step that came early: 97.4 to 99.8 % flagged at phi 0.6, sd 0.5 %.
 - One worker of many is warm until proven otherwise (`rules.warm_up`): before, 79 % of the trials of
   8 workers at phi 0.3, sd 1 % never converged.

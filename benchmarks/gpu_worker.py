@@ -33,7 +33,7 @@ from raybench.models.cache import cache_dir
 from raybench.models.fidelity import fidelity
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
-from raybench.stats import intervals as stats
+from raybench.stats import intervals, trends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -362,11 +362,15 @@ def _warm_up(trace: Trace, case: Case, warm_s: float) -> Row:
 def _blocks(trace: Trace, case: Case, block_s: float, job: Row) -> Row:
     blocks = cut(trace.done_ns, trace.start_ns, int(block_s * 1e9), 1, case.batch_size)
     rates = blocks.rates[int(job["warm_s"] / block_s) :]
-    interval, step, drift = stats.mean_ci(rates), stats.step(rates), stats.drift(rates)
+    interval, step, drift = (
+        intervals.mean_ci(rates),
+        trends.largest_shift(rates),
+        trends.drift(rates),
+    )
     return {
         "n_blocks": len(rates),
         "items_per_s": float(rates.mean()),
-        "rho1": stats.rho(rates),
+        "rho1": intervals.rho(rates),
         "block_cv": float(rates.std(ddof=1) / rates.mean()),
         "rel_half_width": interval.relative if np.isfinite(interval.relative) else None,
         "n_eff": interval.n_eff,

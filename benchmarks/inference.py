@@ -35,7 +35,7 @@ from raybench.analysis.compare import IMPROVED, REGRESSED, compare
 from raybench.analysis.scaling import scaling
 from raybench.analysis.scaling_law import law
 from raybench.results.schema import SCHEMAS
-from raybench.stats.intervals import Scaling, usl
+from raybench.stats.scaling_law import UslFit, usl
 
 COVERS = (0.93, 0.97)
 PREDICTS = (0.93, 0.98)
@@ -214,7 +214,7 @@ def detectable(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, flo
 
 def universal(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
     """How often the intervals of a law's coefficients and of its prediction cover the truth."""
-    truth = Scaling(100.0, cell.sigma, cell.kappa)
+    truth = UslFit(100.0, cell.sigma, cell.kappa)
     rates = usl(cell.workers, truth)
     end = 2 * max(cell.workers)
     hits = {"share": 0, "share_kappa": 0, "share_predicted": 0}

@@ -17,7 +17,7 @@ from raybench.measure import stopping
 from raybench.measure.summary import summarise
 from raybench.measure.telemetry_columns import with_hardware
 from raybench.planning.plan import make_plan
-from raybench.stats import intervals
+from raybench.stats import intervals, trends
 from raybench.worker import Worker
 
 
@@ -88,7 +88,7 @@ def flags(measurement):
 
 
 def _still():
-    return intervals.Step(0, 0.0, 0.0), intervals.Drift(0.0, 0.0)
+    return trends.LevelShift(0, 0.0, 0.0), trends.Drift(0.0, 0.0)
 
 
 def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):

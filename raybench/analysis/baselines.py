@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raybench.analysis.cells import codes, floats, fold, singles
-from raybench.stats.intervals import Span, sum_of_variances, t_quantile
+from raybench.stats.intervals import Span, t_quantile
+from raybench.stats.ratios import sum_of_variances
 
 if TYPE_CHECKING:
     from raybench.analysis.cells import Cell, Ints, Series

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raybench.results.schema import FINAL, SCHEMAS, VERDICTS
-from raybench.stats.intervals import Logs, Span, ratio_of, ratios_of, t_quantile
+from raybench.stats.intervals import Span, t_quantile
+from raybench.stats.ratios import Logs, ratio_of, ratios_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -20,7 +20,8 @@ from raybench.analysis.cells import (
 )
 from raybench.analysis.tables import as_table
 from raybench.errors import ComparisonRefused, ConfigError, nearest
-from raybench.stats.intervals import Span, sum_of_variances, t_quantile
+from raybench.stats.intervals import Span, t_quantile
+from raybench.stats.ratios import sum_of_variances
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raybench.analysis.cells import cells
-from raybench.stats.intervals import half_width_df, t_quantile, trial_interval
+from raybench.stats.intervals import half_width_df, t_quantile
+from raybench.stats.ratios import trial_interval
 
 if TYPE_CHECKING:
     import pyarrow as pa

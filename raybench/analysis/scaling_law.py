@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.stats.intervals import usl, usl_ci, usl_fit
+from raybench.stats.scaling_law import usl, usl_ci, usl_fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Law:
-    """The universal scalability law fitted to a curve (`statistics.usl`), with 95 % intervals.
+    """The universal scalability law fitted to a curve (`stats.scaling_law.usl`), with 95 % intervals.
 
     Attributes:
         gamma: throughput of one worker in the fit, items/s.

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from raybench.stats import intervals
+from raybench.stats import intervals, trends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from raybench.experiment import MeasureSettings
-    from raybench.stats.intervals import Drift, Floats, Interval, Step
+    from raybench.stats.intervals import Floats, Interval
+    from raybench.stats.trends import Drift, LevelShift
 
 STEP_LEAST = 0.01
 STEP_Z = 3.5
@@ -215,7 +216,7 @@ def _agree(rates: Floats, limits: Limits) -> bool:
         return True
     clear = intervals.t_quantile(1 - 0.025 / workers, window)
     return not any(
-        _change(worker, window) > agree and intervals.shift_of_halves(worker).z > clear
+        _change(worker, window) > agree and trends.shift_of_halves(worker).z > clear
         for worker in rates
     )
 
@@ -255,7 +256,7 @@ class Look:
 
     blocks: int
     interval: Interval
-    step: Step
+    step: LevelShift
     drift: Drift
     flags: tuple[str, ...]
 
@@ -281,9 +282,9 @@ def look(aggregate: Floats, settings: MeasureSettings) -> Look:
     """Look at a window: aggregate block rates, shape (n,), n >= 1, in time order."""
     interval = intervals.mean_ci(aggregate)
     if not math.isfinite(interval.half_width):
-        nothing = intervals.Step(0, 0.0, 0.0), intervals.Drift(0.0, 0.0)
+        nothing = trends.LevelShift(0, 0.0, 0.0), trends.Drift(0.0, 0.0)
         return Look(len(aggregate), interval, *nothing, ("few_neff",))
-    step, drift = intervals.step(aggregate), intervals.drift(aggregate)
+    step, drift = trends.largest_shift(aggregate), trends.drift(aggregate)
     raised = {
         "step": abs(step.relative) >= STEP_LEAST and step.z > STEP_Z,
         "drift": abs(drift.relative) >= DRIFT_LEAST and drift.z > DRIFT_Z,

@@ -10,7 +10,7 @@ import numpy as np
 
 from raybench.errors import EngineFailure
 from raybench.measure.blocks import Blocks, cut, items_between
-from raybench.stats import intervals
+from raybench.stats import intervals, trends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,7 +175,7 @@ def _throughput(
 def _stability(rates: NDArray[np.float64]) -> dict[str, Any]:
     if len(rates) < 3:
         return {}
-    step, drift = intervals.step(rates), intervals.drift(rates)
+    step, drift = trends.largest_shift(rates), trends.drift(rates)
     return {
         "step_rel": step.relative,
         "step_z": step.z,

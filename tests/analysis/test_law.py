@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from raybench.analysis.scaling_law import REACH, law
-from raybench.stats.intervals import Scaling, usl
+from raybench.stats.scaling_law import UslFit, usl
 
 SIZES = (1, 2, 4, 8)
-TRUTH = Scaling(100.0, 0.05, 0.002)
+TRUTH = UslFit(100.0, 0.05, 0.002)
 
 
 def rates(noise=0.0, trials=3, truth=TRUTH, sizes=SIZES, seed=0):
@@ -50,7 +50,7 @@ def test_predictions_reach_to_twice_the_largest_size_and_no_further():
 
 
 def test_no_peak_where_coherency_may_be_nothing():
-    fit = law(SIZES, rates(0.005, truth=Scaling(100.0, 0.01, 0.0)))
+    fit = law(SIZES, rates(0.005, truth=UslFit(100.0, 0.01, 0.0)))
     assert fit.kappa_lo == 0
     assert fit.peak_workers is None
 

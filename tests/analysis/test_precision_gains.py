@@ -8,7 +8,7 @@ from hand_made import lost, table, trials
 
 from raybench.analysis.precision import precision
 from raybench.analysis.study2017.figures import study_trials
-from raybench.stats.intervals import ratio_ci
+from raybench.stats.ratios import ratio_ci
 
 
 def test_the_study_of_2017_gives_the_ratios_of_its_bars():

@@ -10,7 +10,7 @@ import pytest
 from hand_made import lost, table, trials
 
 from raybench.analysis.scaling import BETWEEN, WITHIN, Entry, scaling
-from raybench.stats.intervals import ratio_ci
+from raybench.stats.ratios import ratio_ci
 
 
 def entries(*rows) -> list[Entry]:
