@@ -57,7 +57,7 @@ from typing import Any
 
 import numpy as np
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.experiment import METHOD_VERSION, MeasureSettings
 from raybench.measure import stopping
 from raybench.stats import intervals
@@ -66,7 +66,7 @@ from raybench.stats import intervals
 def _preset(name: str) -> MeasureSettings:
     """The settings that the preset's file gives."""
     words = ["experiment=scaling", f"preset={name}"]
-    return compose(words, lambda _: {"cpu": 1, "gpu": 0}).experiment.measure
+    return read(words).resolve({"cpu": 1, "gpu": 0}).experiment.measure
 
 
 PRESETS = {name: _preset(name) for name in ("quick", "standard", "publish")}

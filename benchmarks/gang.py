@@ -25,7 +25,7 @@ from raybench.cluster import session as sessions
 from raybench.cluster import worker_group
 from raybench.cluster.reservation import RayReservation
 from raybench.cluster.worker_group import RayWorkerGroup, RayWorkerStream
-from raybench.config.compose import compose
+from raybench.config.compose import read
 
 WORDS = (
     "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
@@ -89,10 +89,9 @@ def main() -> int:
     prepared, clocks = Clocked(RayWorkerGroup, "prepare"), Clocked(worker_group, "measure_clocks")
     looked, finished = Clocked(RayWorkerStream, "snapshot"), Clocked(RayWorkerStream, "finish")
     with tempfile.TemporaryDirectory() as folder, cluster(nodes, -(-workers // nodes)) as session:
-        request = compose(
-            [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"],
-            lambda settings: session.devices,
-        )
+        request = read(
+            [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"]
+        ).resolve(session.devices)
         run.run(request, session, contextlib.ExitStack())
         rows = raybench.load(f"{folder}/results").sort_by("started_at").to_pylist()
         blocks = raybench.load(f"{folder}/results", "blocks").to_pylist()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from raybench.cli.progress import Lines
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.execute.rows import Tables, identity_columns
 from raybench.execute.stop_request import StopRequest
 from raybench.execute.writer import Writer
@@ -120,7 +120,7 @@ def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
         f"workers={list(SIZES)}".replace(" ", ""), f"batch_size={batches}".replace(" ", ""),
         "trials=1",
     ]  # fmt: skip
-    experiment = compose(words, lambda settings: {"gpu": DEVICES}).experiment
+    experiment = read(words).resolve({"gpu": DEVICES}).experiment
     return experiment, expand(experiment, {"gpu": DEVICES}, {"alexnet": "a"})
 
 

@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from typing_extensions import override
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.engines import registry
 from raybench.engines.base import Engine, Load
 from raybench.execute.stream_watch import SNAPSHOT_S
@@ -202,7 +202,7 @@ def _point(options: argparse.Namespace, name: str, precision: str, batch_size: i
         f"grid: {{model: {model}, precision: {precision}, batch_size: {batch_size}, workers: 1}}\n"
     )
     words = [f"experiment={question}", "device=cpu", f"engine={options.engine}"]
-    request = compose(words, lambda _: {"cpu": 1, "gpu": 0})
+    request = read(words).resolve({"cpu": 1, "gpu": 0})
     return make_plan(
         request.experiment, request.devices, request.cluster.isolation, "this machine"
     ).points[0]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from raybench.errors import ConfigError, nearest
+from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -289,44 +289,3 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         largest=largest,
         accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
     )
-
-
-def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
-    """The values of an axis as a file or command line wrote them, checked.
-
-    Raises:
-        ConfigError: naming the axis, the value and what it takes.
-    """
-    values = list(written) if isinstance(written, (list, tuple)) else [written]
-    if not values:
-        raise ConfigError(f"grid.{axis} is empty. Give it at least one value.")
-    return tuple(_parse_value(axis, value) for value in values)
-
-
-def _parse_value(axis: str, value: Any) -> Any:
-    if axis in ("batch_size", "workers", "inflight"):
-        return _whole_number(axis, value)
-    if axis == "transfers":
-        return _switch(axis, value)
-    if not isinstance(value, str) or not value:
-        raise ConfigError(f"grid.{axis} takes names, and {value!r} is none. Write a name.")
-    if axis == "precision" and value not in PRECISIONS:
-        raise ConfigError(f"Unknown precision {value!r}. {nearest(value, PRECISIONS)}")
-    return value
-
-
-def _whole_number(axis: str, value: Any) -> int | str:
-    word = {"workers": "auto", "batch_size": "max"}.get(axis)
-    if word is not None and value == word:
-        return word
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        takes = "whole numbers from 1" + (f" or {word}" if word else "")
-        raise ConfigError(f"grid.{axis} takes {takes}, not {value!r}. Correct the value.")
-    return value
-
-
-def _switch(axis: str, value: Any) -> bool:
-    known = {True: True, False: False, "on": True, "off": False}
-    if isinstance(value, (bool, str)) and value in known:
-        return known[value]
-    raise ConfigError(f"grid.{axis} takes on or off, not {value!r}. Correct the value.")

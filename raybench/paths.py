@@ -1,4 +1,4 @@
-"""Where the package and the files shipped with it are, and how a file is replaced as a whole."""
+"""Paths of the package and of its data files, and replacing a file as a whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 _PACKED = PACKAGE / "_data"
-HOUSE = _PACKED if _PACKED.is_dir() else PACKAGE.parent
+DATA = _PACKED if _PACKED.is_dir() else PACKAGE.parent
 """Folder that holds conf/ and experiments/: inside an installed wheel, or in the checkout."""
 
 

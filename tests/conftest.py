@@ -8,7 +8,7 @@ from tiny_graphs import tiny_bert, tiny_conv
 
 from raybench.cli.run import run
 from raybench.cluster import session as sessions
-from raybench.config.compose import compose
+from raybench.config.compose import read
 
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -31,7 +31,7 @@ def measure(cluster, tmp_path):
 
     def command(*words):
         folder = tmp_path / "results"
-        request = compose([f"results.dir={folder}", *words], lambda settings: dict(cluster.devices))
+        request = read([f"results.dir={folder}", *words]).resolve(dict(cluster.devices))
         return run(request, cluster, contextlib.ExitStack()), folder
 
     return command

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.errors import ConfigError
 from raybench.experiment import expand, worker_counts
 
@@ -12,7 +12,7 @@ DEVICES = {"gpu": 4, "cpu": 2}
 
 
 def points(*words, devices=DEVICES):
-    request = compose(["experiment=scaling", "engine=simulated", *words], lambda settings: devices)
+    request = read(["experiment=scaling", "engine=simulated", *words]).resolve(devices)
     models = {name for grid in request.experiment.grids for name in grid["model"]}
     return expand(request.experiment, devices, {name: f"zoo:{name}" for name in models})
 
@@ -50,19 +50,19 @@ def test_exclude_drops_combinations_and_refuses_to_drop_all(tmp_path):
         "# Which?\ngrid: {model: [alexnet, googlenet], precision: [fp32, int8], engine: simulated}\n"
         "exclude:\n  - {model: googlenet, precision: fp32}\n"
     )
-    request = compose([f"experiment={file}"], lambda settings: DEVICES)
+    request = read([f"experiment={file}"]).resolve(DEVICES)
     kept = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
     assert [(p.model, p.precision) for p in kept] == [
         ("alexnet", "fp32"), ("alexnet", "int8"), ("googlenet", "int8"),
     ]  # fmt: skip
     words = [f"experiment={file}", "model=googlenet", "precision=fp32"]
-    nothing = compose(words, lambda settings: DEVICES).experiment
+    nothing = read(words).resolve(DEVICES).experiment
     with pytest.raises(ConfigError, match="has no points"):
         expand(nothing, DEVICES, {"googlenet": "g"})
 
 
 def test_grids_are_a_union_without_repeats():
-    request = compose(["experiment=paper", "engine=simulated"], lambda settings: DEVICES)
+    request = read(["experiment=paper", "engine=simulated"]).resolve(DEVICES)
     made = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
     assert len(made) == len({point.id for point in made}) == 2 * (2 + 2 + 8)
 

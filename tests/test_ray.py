@@ -15,7 +15,7 @@ import raybench
 from raybench.cli.doctor import of_cluster
 from raybench.cluster.reservation import reserve
 from raybench.cluster.session import describe_devices
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.errors import ClusterError, WorkerDied
 from raybench.planning.plan import make_plan
 
@@ -33,9 +33,8 @@ def test_four_workers_get_four_devices_and_say_so_in_their_rows(measure, quick):
 
 
 def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
-    request = compose(
-        ["experiment=scaling", "engine=simulated", "grid.workers=5"],
-        lambda settings: dict(cluster.devices),
+    request = read(["experiment=scaling", "engine=simulated", "grid.workers=5"]).resolve(
+        dict(cluster.devices)
     )
     what = "needs 5 GPUs and the cluster has 4.*has 4 GPUs and 2 CPU cores"
     with pytest.raises(ClusterError, match=what):
@@ -119,10 +118,9 @@ def test_an_onnx_file_with_two_inputs_and_a_dynamic_length_runs(measure, quick, 
 
 
 def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
-    request = compose(
-        ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"],
-        lambda settings: dict(cluster.devices),
-    )
+    request = read(
+        ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
+    ).resolve(dict(cluster.devices))
     point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
     with reserve(cluster.nodes, {"gpu": 1}, 30) as reservation:
         group = reservation.start_workers(reservation.slots, point, "test/killed", "", 30)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_nvml import FakeNvml
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.machine import devices, nvml
 from raybench.measure import stopping
 from raybench.measure.summary import summarise
@@ -52,7 +52,7 @@ def _process(pid):
 @pytest.fixture
 def point():
     words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
-    request = compose(words, lambda settings: {"gpu": 1, "cpu": 1})
+    request = read(words).resolve({"gpu": 1, "cpu": 1})
     return make_plan(request.experiment, request.devices, "node", "").points[0]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from raybench.experiment import PRECISIONS
-from raybench.paths import HOUSE
+from raybench.paths import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Accelerator:
 @lru_cache(maxsize=1)
 def accelerators() -> tuple[Accelerator, ...]:
     """All chips of conf/accelerators.yaml."""
-    text = (HOUSE / "conf" / "accelerators.yaml").read_text(encoding="utf-8")
+    text = (DATA / "conf" / "accelerators.yaml").read_text(encoding="utf-8")
     written = yaml.safe_load(text)
     return tuple(
         Accelerator(chip["name"], chip["pattern"], _peaks(chip["peaks"], dict(written["sources"])))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
-from raybench.config.compose import ClusterSettings
+from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError
 from raybench.machine import devices, nvml

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from raybench.config import compose
+from raybench.config import files
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
 from raybench.models import zoo
@@ -35,11 +35,11 @@ def show(words: list[str]) -> None:
 
 
 def _experiments() -> list[tuple[str, str]]:
-    return [(name, compose.question(path)) for name, path in compose.experiment_files().items()]
+    return [(name, files.question(path)) for name, path in files.experiment_files().items()]
 
 
 def _presets() -> list[tuple[str, str]]:
-    return [(name, compose.question(path)) for name, path in compose.presets().items()]
+    return [(name, files.question(path)) for name, path in files.presets().items()]
 
 
 def _models() -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from raybench.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from raybench.config.compose import ClusterSettings, Request
+    from raybench.config.settings import ClusterSettings, Request
 
 HELP = """\
 raybench {version}: how fast a machine or a cluster runs deep-learning inference, and how that grows.
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, Any]:
     """The request, and the session when it had to be joined to learn what there is."""
     from raybench.cluster import nodes, preflight, session
-    from raybench.config.compose import compose
+    from raybench.config.compose import read
     from raybench.engines import registry
 
     joined: list[Any] = []
@@ -108,7 +108,8 @@ def _compose(words: list[str], stack: contextlib.ExitStack) -> tuple[Request, An
             return nodes.unavailable(joined[0].facts, engine, kind)
         return registry.unavailable_here(engine, kind)
 
-    request = compose(words, devices, unavailable)
+    draft = read(words)
+    request = draft.resolve(devices(draft.cluster), unavailable)
     return request, (joined[0] if joined else None)
 
 

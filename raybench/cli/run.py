@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from raybench.cluster.session import Session
-    from raybench.config.compose import Request
+    from raybench.config.settings import Request
     from raybench.execute.events import Listener
     from raybench.execute.runner import DevicePool, RowTarget
     from raybench.machine.node_facts import NodeFacts

@@ -1,1 +1,1 @@
-"""YAML files and key=value words become an Experiment; the only door to omegaconf."""
+"""Turns YAML files and `key=value` words into an Experiment; only this folder uses omegaconf."""

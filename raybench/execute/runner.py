@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from raybench.config.compose import Request
+    from raybench.config.settings import Request
     from raybench.execute.events import Listener
     from raybench.execute.recorder import FinishedAttempt
     from raybench.execute.rows import Tables

@@ -16,7 +16,7 @@ from raybench.measure import stopping
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from raybench.config.compose import Request
+    from raybench.config.settings import Request
     from raybench.engines.base import Layer
     from raybench.execute.events import Listener
     from raybench.execute.stream_watch import StreamedTrial

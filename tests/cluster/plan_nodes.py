@@ -60,7 +60,7 @@ def main(words: list[str]) -> int:
 
     from raybench.cli import run
     from raybench.cluster import session as sessions
-    from raybench.config.compose import compose
+    from raybench.config.compose import read
 
     folder = Path(os.environ[FOLDER])
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}
@@ -77,7 +77,7 @@ def main(words: list[str]) -> int:
             )
         with contextlib.ExitStack() as stack:
             session = stack.enter_context(sessions.connect(made.address, {}, False))
-            request = compose(words, lambda settings: session.devices)
+            request = read(words).resolve(session.devices)
             return run.run(request, session, stack)
     finally:
         made.shutdown()

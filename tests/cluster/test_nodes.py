@@ -6,7 +6,7 @@ import pytest
 from raybench.cluster import nodes
 from raybench.cluster.nodes import Node
 from raybench.cluster.session import Session, describe_devices
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine.node_facts import NodeFacts
 
@@ -76,9 +76,8 @@ def test_nodes_with_the_same_devices_and_software_are_of_one_kind():
 def engine_and_device(*missing, device="auto"):
     """What `engine=auto` chooses on A, B and the head, each without some engines."""
     every = [facts(node, names) for node, names in zip(CLUSTER.nodes, missing, strict=True)]
-    request = compose(
-        ["experiment=smoke", f"device={device}"],
-        lambda settings: CLUSTER.devices,
+    request = read(["experiment=smoke", f"device={device}"]).resolve(
+        CLUSTER.devices,
         partial(nodes.unavailable, every),
     )
     (choice,) = request.experiment.engines.values()

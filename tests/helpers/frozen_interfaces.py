@@ -33,7 +33,8 @@ from raybench.cli import compare as gate
 from raybench.cli import main, run
 from raybench.cluster import actor, file_transfer, metrics, nodes
 from raybench.cluster import session as sessions
-from raybench.config import compose
+from raybench.config import files, settings
+from raybench.config.compose import read
 from raybench.engines import registry
 from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
@@ -58,10 +59,8 @@ from raybench.results.store import STATES, Store
 
 def _request(words, devices, engines):
     """The request of these words on these devices, with these engines installed."""
-    return compose.compose(
-        list(words),
-        lambda settings: devices,
-        lambda engine, kind: None if engine in engines else f"{engine} is not installed",
+    return read(list(words)).resolve(
+        devices, lambda engine, kind: None if engine in engines else f"{engine} is not installed"
     )
 
 
@@ -467,7 +466,7 @@ def _settings(kind, prefix=""):
 
 def config_keys():
     """(key, type, default) of everything that can be set, but for the options of engines."""
-    return _settings(compose.Settings)
+    return _settings(settings.Settings)
 
 
 def engine_options():
@@ -476,19 +475,16 @@ def engine_options():
 
 
 def presets():
-    return sorted(compose.presets())
+    return sorted(files.presets())
 
 
 def experiments():
-    return sorted(compose.experiment_files())
+    return sorted(files.experiment_files())
 
 
 def groups():
     """Files of each group of settings, by the key that names one."""
-    return {
-        name: sorted(path.stem for path in (compose.HOUSE / "conf" / name).glob("*.yaml"))
-        for name in ("cluster", "device", "preset")
-    }
+    return {name: sorted(files.group_files(name)) for name in ("cluster", "device", "preset")}
 
 
 def axes():

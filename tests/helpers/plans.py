@@ -1,6 +1,6 @@
 """Experiments, points and planned trials for tests, from the words of a command line."""
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.experiment import expand
 from raybench.planning.plan import order_trials
 
@@ -9,7 +9,7 @@ DEVICES = {"gpu": 4, "cpu": 2}
 
 def expanded(*words, devices=DEVICES):
     """Experiment and points of a command line with simulated engines."""
-    request = compose(["experiment=scaling", "engine=simulated", *words], lambda settings: devices)
+    request = read(["experiment=scaling", "engine=simulated", *words]).resolve(devices)
     identities = {"alexnet": "a", "googlenet": "g"}
     return request.experiment, expand(request.experiment, devices, identities)
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from helpers.plans import DEVICES, expanded
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.experiment import expand
 from raybench.planning.plan import PlannedTrial, order_trials
 from raybench.planning.preparations import preparations
@@ -14,7 +14,7 @@ from raybench.planning.slots import DeviceSlot
 def prepared(device, engine, *kinds, words=()):
     words = [*words, "experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
     words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=[1,2]"]
-    request = compose(words, lambda settings: DEVICES)
+    request = read(words).resolve(DEVICES)
     points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
     return preparations(order_trials(request.experiment, points, DEVICES).trials, kinds)
 

@@ -1,6 +1,7 @@
 import pytest
 
-from raybench.config.compose import compose, experiment_files, parse_bytes
+from raybench.config.compose import parse_bytes, read
+from raybench.config.files import experiment_files
 from raybench.errors import ConfigError
 
 CPU = {"gpu": 0, "cpu": 2}
@@ -8,7 +9,7 @@ GPU = {"gpu": 4, "cpu": 8}
 
 
 def composed(*words, devices=CPU):
-    return compose(list(words), lambda settings: devices)
+    return read(words).resolve(devices)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Experiment files, presets and other groups of settings, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raybench.errors import ConfigError, nearest
+from raybench.paths import DATA
+
+
+def experiment_files() -> dict[str, Path]:
+    """Return every experiment by name; ./experiments/ overrides those that are shipped."""
+    files = {path.stem: path for path in sorted((DATA / "experiments").glob("*.yaml"))}
+    files.update({path.stem: path for path in sorted(Path("experiments").glob("*.yaml"))})
+    return files
+
+
+def experiment_path(name: str) -> Path:
+    """Return the file of an experiment, which is named or given as a path.
+
+    Raises:
+        ConfigError: when there is no such file.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(
+                f"Experiment file {name!r} does not exist. Give a path to a YAML file."
+            )
+        return path
+    files = experiment_files()
+    if name not in files:
+        raise ConfigError(f"Unknown experiment {name!r}. {nearest(name, files)}")
+    return files[name]
+
+
+def presets() -> dict[str, Path]:
+    """Return every preset by name."""
+    return group_files("preset")
+
+
+def group_files(group: str) -> dict[str, Path]:
+    """Return the files of a group of settings by name: conf/<group>/<name>.yaml."""
+    return {path.stem: path for path in sorted((DATA / "conf" / group).glob("*.yaml"))}
+
+
+def group_path(group: str, name: str) -> Path:
+    """Return the file of one entry of a group.
+
+    Raises:
+        ConfigError: when the group has no such entry.
+    """
+    files = group_files(group)
+    if name not in files:
+        raise ConfigError(f"Unknown {group} {name!r}. {nearest(name, files)}")
+    return files[name]
+
+
+def question(path: Path) -> str:
+    """Return the question in the first line of an experiment file."""
+    with path.open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").strip()

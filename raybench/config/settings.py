@@ -1,0 +1,171 @@
+"""The schema of everything that can be set, and the request that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from raybench.experiment import MeasureSettings, ModelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from raybench.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where Ray runs and how points share its devices.
+
+    Attributes:
+        address: "local" starts Ray on this machine; "auto" or "host:port" joins a running cluster;
+            None follows RAY_ADDRESS and starts Ray where that is not set.
+        gpus: number of GPUs to declare when Ray is started here; None asks the driver.
+        cpus: number of CPU cores to offer as devices when Ray is started here; None offers all.
+        dashboard: whether to serve Ray's dashboard when Ray is started here.
+        start_timeout_s: longest wait for the devices of a point.
+        prepare_timeout_s: longest preparation of a point: graph, engine, first inference.
+        stall_timeout_s: a worker that completes no batch for this long counts as hung.
+        isolation: which points may run at the same time: "cluster" runs one at a time, "node" never
+            runs two on one node, "gpu" runs as many as there are devices for.
+        placement: "pack" puts the workers of a point on as few nodes as possible, "spread" on as
+            many as possible.
+        select: labels that a node must have to be used, e.g. {pool: bench}.
+        uniform: what to do when nodes differ in the versions of libraries or drivers: "warn"
+            reports the differences and flags the rows, "require" refuses to measure.
+        retries: how often a failed point is tried again in fresh workers.
+        processes: "fresh" starts workers for every point; "kept" reuses them for the next point
+            of the same round and engine. Trials of a point never share a worker.
+    """
+
+    address: str | None = None
+    gpus: int | None = None
+    cpus: int | None = None
+    dashboard: bool = True
+    start_timeout_s: float = 60.0
+    prepare_timeout_s: float = 1800.0
+    stall_timeout_s: float = 30.0
+    isolation: Literal["cluster", "node", "gpu"] = "node"
+    placement: Literal["pack", "spread"] = "pack"
+    select: dict[str, str] = field(default_factory=dict)
+    uniform: Literal["warn", "require"] = "warn"
+    retries: int = 1
+    processes: Literal["fresh", "kept"] = "fresh"
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Which devices are measured, and the sizes that suit them.
+
+    Attributes:
+        kind: kind of device; "auto" follows the engine.
+        batch_size: batch that experiments use unless they say otherwise.
+        batch_ladder: batches of an experiment over batch sizes.
+        inflight: batches in flight in throughput mode.
+        memory_limit: treat devices as no larger than this, in bytes or as "24GiB"; None for all.
+    """
+
+    kind: Literal["auto", "cpu", "gpu"] = "auto"
+    batch_size: int = 1
+    batch_ladder: list[int] = field(default_factory=lambda: [1])
+    inflight: int = 1
+    memory_limit: Any = None
+
+
+@dataclass(frozen=True)
+class ResultsSettings:
+    """Where rows are stored, and which optional tables are stored with them.
+
+    Attributes:
+        dir: folder, or address of a bucket such as s3://bucket/prefix.
+        samples: "all" also stores the latency of every batch.
+        layers: whether to also store the time of every layer.
+    """
+
+    dir: str = "results"
+    samples: Literal["none", "all"] = "none"
+    layers: bool = False
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """One grid as written: a value or a list of values for each axis; None where not given."""
+
+    model: Any = None
+    precision: Any = None
+    batch_size: Any = None
+    workers: Any = None
+    engine: Any = None
+    inflight: Any = None
+    transfers: Any = None
+    accelerator: Any = None
+
+
+@dataclass(frozen=True)
+class ScalingSettings:
+    """What speedup is compared with.
+
+    Attributes:
+        baseline: "one" measures one worker on any device; "solo" measures one worker on every
+            device in turn, once a trial, for speedup over the same devices each alone.
+    """
+
+    baseline: Literal["one", "solo"] = "one"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The schema of everything that can be set; an unknown key is refused.
+
+    Attributes:
+        grid: axes of the experiment.
+        grids: further grids, each on top of `grid`; the experiment is their union.
+        exclude: combinations that are left out.
+        trials: repeats of each point in fresh workers.
+        seed: seed of the order of points and of the synthetic data.
+        order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
+        rerun: which stored rows to measure again.
+        preset: name of the group that fills `measure`.
+        measure: how long and how precisely each point is measured.
+        model: shapes, ranges and seed of models.
+        engine: options of the engines.
+        device: kind of device and the sizes that suit it.
+        cluster: where Ray runs.
+        results: where rows are stored.
+        scaling: what speedup is compared with.
+    """
+
+    grid: GridSettings = field(default_factory=GridSettings)
+    grids: list[GridSettings] = field(default_factory=list)
+    exclude: list[GridSettings] = field(default_factory=list)
+    trials: int = 1
+    seed: int = 0
+    order: Literal["interleaved", "grid"] = "interleaved"
+    rerun: Literal["none", "failed", "unstable", "all"] = "none"
+    preset: str = "standard"
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    engine: dict[str, Any] = field(default_factory=dict)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    results: ResultsSettings = field(default_factory=ResultsSettings)
+    scaling: ScalingSettings = field(default_factory=ScalingSettings)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything a run needs to know: the experiment and the devices it is to run on.
+
+    Attributes:
+        experiment: with every engine resolved.
+        cluster: where Ray runs and how points share its devices.
+        results: where rows are stored.
+        devices: number of devices of each kind, and of each type of GPU as "gpu/H100".
+        rerun: which stored rows to measure again.
+    """
+
+    experiment: Experiment
+    cluster: ClusterSettings
+    results: ResultsSettings
+    devices: Mapping[str, int]
+    rerun: str
