@@ -146,8 +146,8 @@ def speedup(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]
     four = trials_table(draw(rng, 100 * truth, cell.sd_other, runs, cell.trials), 4)
     for entry in scaling(pa.concat_tables([one, four])).entries:
         if entry.workers == 4:
-            hits += (entry.speedup_lo or 0) <= truth <= (entry.speedup_hi or 0)
-            widths += ((entry.speedup_hi or 0) - (entry.speedup_lo or 0)) / 2 / truth
+            hits += (entry.speedup.lo or 0) <= truth <= (entry.speedup.hi or 0)
+            widths += ((entry.speedup.hi or 0) - (entry.speedup.lo or 0)) / 2 / truth
     return {"share": hits / runs, "half_width": widths / runs}
 
 
@@ -172,8 +172,8 @@ def alone(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
         workers.append(_workers(rows, np.full((rows.num_rows, 1), device)))
     found = scaling(pa.concat_tables(tables), pa.concat_tables(workers)).entries
     four = [entry for entry in found if entry.workers == 4]
-    hits = sum((e.solo_speedup_lo or 0) <= truth <= (e.solo_speedup_hi or 0) for e in four)
-    widths = sum(((e.solo_speedup_hi or 0) - (e.solo_speedup_lo or 0)) / 2 / truth for e in four)
+    hits = sum((e.solo_speedup.lo or 0) <= truth <= (e.solo_speedup.hi or 0) for e in four)
+    widths = sum(((e.solo_speedup.hi or 0) - (e.solo_speedup.lo or 0)) / 2 / truth for e in four)
     return {"share": hits / len(four), "half_width": widths / len(four)}
 
 
@@ -224,9 +224,9 @@ def universal(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, floa
         assert fit is not None
         told = {point.workers: point for point in fit.predictions}[end]
         for name, lo, value, hi in (
-            ("share", fit.sigma_lo, cell.sigma, fit.sigma_hi),
-            ("share_kappa", fit.kappa_lo, cell.kappa, fit.kappa_hi),
-            ("share_predicted", told.items_per_s_lo, float(usl(end, truth)), told.items_per_s_hi),
+            ("share", fit.sigma.lo, cell.sigma, fit.sigma.hi),
+            ("share_kappa", fit.kappa.lo, cell.kappa, fit.kappa.hi),
+            ("share_predicted", told.items_per_s.lo, float(usl(end, truth)), told.items_per_s.hi),
         ):
             hits[name] += (lo or 0.0) <= value <= (hi or 0.0)
     return {name: count / runs for name, count in hits.items()}

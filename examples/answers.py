@@ -34,11 +34,11 @@ for curve in grown.curves:
 
 # %% What does a reduced precision gain, and what does it cost in fidelity?
 for gain in precision(trials).gains:
-    if gain.ratio is not None:
-        bounds = "" if gain.ratio_lo is None else f" [{gain.ratio_lo:.2f}, {gain.ratio_hi:.2f}]"
+    if gain.ratio.value is not None:
+        bounds = "" if gain.ratio.lo is None else f" [{gain.ratio.lo:.2f}, {gain.ratio.hi:.2f}]"
         fidelity = "-" if gain.fidelity_sqnr_db is None else f"{gain.fidelity_sqnr_db:.1f} dB"
         print(
-            f"{gain.series.model} {gain.series.precision}: {gain.ratio:.2f}{bounds} x fp32, {fidelity}"
+            f"{gain.series.model} {gain.series.precision}: {gain.ratio.value:.2f}{bounds} x fp32, {fidelity}"
         )
 
 # %% Where does a larger batch end to pay, and where does memory end?

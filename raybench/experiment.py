@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 
 METHOD_VERSION = 1
 """Rises when an estimator or the meaning of a stored number changes."""
+ENVIRONMENT = (
+    "driver_version",
+    "cuda_driver_version",
+    "cuda_runtime_version",
+    "tensorrt_version",
+    "onnxruntime_version",
+    "openvino_version",
+    "cpu_model",
+    "container_digest",
+)
+"""Facts that, beside the devices, must be equal for two measurements to be of one environment.
+
+They are columns of the table `environment`, and their names are hashed into environment_id.
+"""
 
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raybench.analysis.study2017.figures import study_trials
+from raybench.analysis.study2017.data import study_trials
 from raybench.results.store import Store
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "answers.py"

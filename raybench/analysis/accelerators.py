@@ -1,4 +1,4 @@
-"""Accelerator: a chip and its dense peaks as its maker prints them, each with its source."""
+"""Accelerators and the dense peaks that their makers print, each with its source."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Peak:
     Attributes:
         value: TFLOP/s (TOP/s for integers), dense, of one device.
         source: the document that prints it.
-        clock_mhz: the clock to which it belongs; None where none is printed.
+        clock_mhz: the clock it refers to; None where none is printed.
         clock_source: the document that prints the clock.
     """
 
@@ -38,9 +38,9 @@ class Accelerator:
     """A chip.
 
     Attributes:
-        name: as a reader knows it, e.g. "Tesla P40".
-        pattern: regular expression for the whole of the driver's product name, case ignored; a
-            part of a chip (MIG) is none.
+        name: its usual name, e.g. "Tesla P40".
+        pattern: regular expression for the driver's whole product name, ignoring case; it must
+            not match a part of a chip (MIG).
         peaks: by precision (fp32, tf32, bf16, fp16, int8, fp8).
     """
 
@@ -51,38 +51,39 @@ class Accelerator:
 
 @lru_cache(maxsize=1)
 def accelerators() -> tuple[Accelerator, ...]:
-    """All chips of conf/accelerators.yaml."""
+    """Return all chips of conf/accelerators.yaml."""
     text = (DATA / "conf" / "accelerators.yaml").read_text(encoding="utf-8")
-    written = yaml.safe_load(text)
+    content = yaml.safe_load(text)
+    sources = dict(content["sources"])
     return tuple(
-        Accelerator(chip["name"], chip["pattern"], _peaks(chip["peaks"], dict(written["sources"])))
-        for chip in written["chips"]
+        Accelerator(chip["name"], chip["pattern"], _peaks(chip["peaks"], sources))
+        for chip in content["chips"]
     )
 
 
 def _peaks(lines: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) -> dict[str, Peak]:
-    found = {}
+    peaks = {}
     for line in lines:
         source = sources[line["source"]]
         clock = line["clock_mhz"]
-        where = None if clock is None else sources[line.get("clock_source", line["source"])]
+        clock_source = None if clock is None else sources[line.get("clock_source", line["source"])]
         for precision in PRECISIONS:
             if precision in line:
-                found[precision] = Peak(float(line[precision]), source, clock, where)
-    return found
+                peaks[precision] = Peak(float(line[precision]), source, clock, clock_source)
+    return peaks
 
 
-def find(device: str | None, known: tuple[Accelerator, ...] | None = None) -> Accelerator | None:
-    """The chip that a driver's product name means; None when it is not known."""
+def find(device: str | None, chips: tuple[Accelerator, ...] | None = None) -> Accelerator | None:
+    """Return the chip with a driver's product name; None if there is no entry for it."""
     if device is None:
         return None
-    for chip in accelerators() if known is None else known:
+    for chip in accelerators() if chips is None else chips:
         if re.fullmatch(chip.pattern, device.strip(), re.IGNORECASE):
             return chip
     return None
 
 
 def peak(device: str | None, precision: str | None) -> Peak | None:
-    """The printed peak of a device in a precision; None when it is not known."""
+    """Return the printed peak of a device in a precision; None if there is none."""
     chip = find(device)
     return None if chip is None else chip.peaks.get(precision or "")

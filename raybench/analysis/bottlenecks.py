@@ -1,4 +1,4 @@
-"""Bound: what holds a point back, as far as its flags and its telemetry tell."""
+"""What holds a point back, as far as its flags and telemetry show it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raybench.analysis.baselines import Slowest
     from raybench.analysis.cells import Cell
 
@@ -13,27 +15,28 @@ BOUNDS = ("host", "copies", "power", "heat", "hardware", "slow_device", "neighbo
 """What can hold a point back, the likeliest cause of poor scaling first."""
 
 
-_OTHERS = {
+_NEIGHBOURS = {
     "foreign_process": "another process used the device",
     "foreign_load": "others used the workers' own cores",
     "steal": "other virtual machines took the workers' cores",
 }
-_TELLING = frozenset(
+_SIGNS = frozenset(
     {
         "host_bound", "enqueue_bound", "throttled_power", "throttled_thermal", "throttled_hw",
-        "imbalance", *_OTHERS,
+        "imbalance", *_NEIGHBOURS,
     }
 )  # fmt: skip
-"""Flags that tell of a bound."""
+"""Flags that are a sign of a bound."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """Something that holds a point back, and what tells so.
+    """Something that holds a point back.
 
     Attributes:
-        what: of `BOUNDS`.
-        evidence: one sentence with the figures.
+        what: one of `BOUNDS`.
+        workers: number of workers of the point.
+        evidence: one sentence with figures.
     """
 
     what: str
@@ -42,17 +45,17 @@ class Bound:
 
 
 def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Bound, ...]:
-    """All that holds a cell back.
+    """Return everything that holds a cell back.
 
     Args:
-        cell: with a number.
+        cell: a cell with a number.
         base: the same series at its smallest number of workers; its clock is the reference.
-        slowest: the worker that was behind the others.
+        slowest: the slowest worker, if there are several.
     """
     copies = _copies(cell)
-    if copies is None and _TELLING.isdisjoint(cell.flags):
+    if copies is None and _SIGNS.isdisjoint(cell.flags):
         return ()
-    found = {
+    evidence = {
         "host": _host(cell),
         "copies": copies,
         "power": _throttled(
@@ -60,11 +63,11 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         ),
         "heat": _throttled(cell, base, "throttled_thermal", "throttle_thermal_frac", "heat"),
         "hardware": _throttled(cell, base, "throttled_hw", "throttle_hw_frac", "a hardware brake"),
-        "slow_device": _slow(cell, slowest),
+        "slow_device": _slow_device(cell, slowest),
         "neighbours": _neighbours(cell),
     }
     workers = cell.workers or 1
-    return tuple(Bound(what, workers, text) for what, text in found.items() if text is not None)
+    return tuple(Bound(what, workers, text) for what, text in evidence.items() if text is not None)
 
 
 def _host(cell: Cell) -> str | None:
@@ -73,20 +76,17 @@ def _host(cell: Cell) -> str | None:
     idle, submit, compute = (
         cell.get(name) for name in ("host_idle_frac", "enqueue_ms_median", "compute_ms_median")
     )
-    told = [
-        None
-        if idle is None
-        else f"the device had nothing to do for {100 * idle:.0f} % of the time",
-        None
-        if submit is None or compute is None
-        else f"submitting a batch took {submit:.3g} ms, computing it {compute:.3g} ms",
-    ]
-    return _sentence(told, "the device waited for the host")
+    parts = []
+    if idle is not None:
+        parts.append(f"the device had nothing to do for {100 * idle:.0f} % of the time")
+    if submit is not None and compute is not None:
+        parts.append(f"submitting a batch took {submit:.3g} ms, computing it {compute:.3g} ms")
+    return _sentence(parts, "the device waited for the host")
 
 
 def _copies(cell: Cell) -> str | None:
-    """Copies overlap with compute and with each other: the longest of the three bounds."""
-    get = cell.typical.get
+    """Copies overlap with compute and with each other, so the longest of the three bounds."""
+    get = cell.medians.get
     compute, copy_in, copy_out = map(get, ("compute_ms_median", "h2d_ms_median", "d2h_ms_median"))
     flagged = "copy_bound" in cell.flags
     ms = max(copy_in or 0.0, copy_out or 0.0)
@@ -98,38 +98,38 @@ def _copies(cell: Cell) -> str | None:
     return f"Copying a batch {way} took {ms:.3g} ms, computing it {compute:.3g} ms."
 
 
-def _throttled(cell: Cell, base: Cell | None, flag: str, column: str, what: str) -> str | None:
+def _throttled(cell: Cell, base: Cell | None, flag: str, column: str, cause: str) -> str | None:
     if flag not in cell.flags:
         return None
-    part = cell.get(column)
-    told = [None if part is None else f"{what} held the clock in {100 * part:.0f} % of samples"]
+    share = cell.get(column)
+    parts = [] if share is None else [f"{cause} held the clock in {100 * share:.0f} % of samples"]
     clock = cell.get("sm_clock_mhz_mean")
-    alone = base.get("sm_clock_mhz_mean") if base is not None and base is not cell else None
-    if clock is not None and alone:
-        told.append(
-            f"the clock was {clock:.0f} MHz, {100 * clock / alone:.0f} % of that of {base.workers if base else 1}"
+    reference = base.get("sm_clock_mhz_mean") if base is not None and base is not cell else None
+    if clock is not None and reference:
+        workers = base.workers if base else 1
+        parts.append(
+            f"the clock was {clock:.0f} MHz, {100 * clock / reference:.0f} % of that of {workers}"
         )
-    return _sentence(told, f"{what} held the clock")
+    return _sentence(parts, f"{cause} held the clock")
 
 
-def _slow(cell: Cell, slowest: Slowest | None) -> str | None:
+def _slow_device(cell: Cell, slowest: Slowest | None) -> str | None:
     if "imbalance" not in cell.flags:
         return None
-    apart = cell.get("imbalance")
-    told = [
-        None if apart is None else f"the fastest worker beat the slowest by {100 * apart:.1f} %",
-        None
-        if slowest is None
-        else f"the slowest was {slowest.name} at {100 * slowest.share:.1f} % of the mean",
-    ]
-    return _sentence(told, "one worker was slower than the others")
+    imbalance = cell.get("imbalance")
+    parts = []
+    if imbalance is not None:
+        parts.append(f"the fastest worker beat the slowest by {100 * imbalance:.1f} %")
+    if slowest is not None:
+        parts.append(f"the slowest was {slowest.name} at {100 * slowest.share:.1f} % of the mean")
+    return _sentence(parts, "one worker was slower than the others")
 
 
 def _neighbours(cell: Cell) -> str | None:
-    told: list[str | None] = [text for flag, text in _OTHERS.items() if flag in cell.flags]
-    return _sentence(told, "") if told else None
+    parts = [text for flag, text in _NEIGHBOURS.items() if flag in cell.flags]
+    return _sentence(parts, "") if parts else None
 
 
-def _sentence(told: list[str | None], otherwise: str) -> str:
-    text = "; ".join(part for part in told if part is not None) or otherwise
+def _sentence(parts: Sequence[str], otherwise: str) -> str:
+    text = "; ".join(parts) or otherwise
     return text[0].upper() + text[1:] + "."

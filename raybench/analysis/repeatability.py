@@ -1,4 +1,4 @@
-"""Repeats: how precise one trial is, and how well the next one repeats it; two different figures."""
+"""How precise one trial is, and how well the next one repeats it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raybench.stats.ratios import trial_interval
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from raybench.analysis.cells import Series
+    from raybench.analysis.series import Series
 
 TARGET = 0.005
 """Half-width that `Repeat.needed` is to reach: that of preset standard."""
@@ -22,7 +22,7 @@ TARGET = 0.005
 
 @dataclass(frozen=True)
 class Repeat:
-    """One place with two trials or more. All widths are relative to the mean.
+    """One point with two trials or more. All widths are relative to the mean.
 
     Attributes:
         within: half the 95 % interval that a single trial claims for itself, root mean square.
@@ -41,9 +41,9 @@ class Repeat:
 
 
 def repeats(trials: pa.Table) -> list[Repeat]:
-    """Every place of a `trials` table that has two trials or more with intervals, by series."""
-    found = []
-    halves, blocks, worth = (
+    """Return every point with two trials or more that have intervals, by series."""
+    repeated = []
+    halves, blocks, effective = (
         trials[name].to_numpy(zero_copy_only=False).astype(np.float64)
         for name in ("rel_half_width", "n_blocks", "n_eff")
     )
@@ -52,20 +52,20 @@ def repeats(trials: pa.Table) -> list[Repeat]:
         if not cell.ok or len(rows) < 2 or cell.workers is None or np.isnan(halves[rows]).any():
             continue
         means = np.array(cell.values)
-        t = [t_quantile(0.975, half_width_df(blocks[row], worth[row])) for row in rows]
-        told = trial_interval(means, halves[rows] / t * means, TARGET)
-        assert told.sd is not None
-        assert told.between_sd is not None
-        assert told.trials_needed is not None
-        found.append(
+        t = [t_quantile(0.975, half_width_df(blocks[row], effective[row])) for row in rows]
+        interval = trial_interval(means, halves[rows] / t * means, TARGET)
+        assert interval.sd is not None
+        assert interval.between_sd is not None
+        assert interval.trials_needed is not None
+        repeated.append(
             Repeat(
                 series=cell.series,
                 workers=cell.workers,
-                trials=told.trials,
+                trials=interval.trials,
                 within=float(np.sqrt(np.mean(np.square(halves[rows])))),
-                spread=told.sd / told.mean,
-                between=told.between_sd / told.mean,
-                needed=told.trials_needed,
+                spread=interval.sd / interval.mean,
+                between=interval.between_sd / interval.mean,
+                needed=interval.trials_needed,
             )
         )
-    return found
+    return repeated

@@ -1,4 +1,4 @@
-"""evidence: the blocks behind a point, trial by trial, all workers together."""
+"""The blocks behind a point over time, trial by trial, all workers together."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Trace:
-    """One trial as a series of blocks; arrays have one value a block, in time order.
+class TrialTimeline:
+    """The blocks of one trial in time order; arrays hold one value for each block.
 
     Attributes:
-        t_s: middle of the block, seconds after the start of the measured window; negative in
-            warm-up. Driver's monotonic clock.
-        items_per_s: items over time of each worker, summed over workers.
+        t_s: middle of the block on the driver's monotonic clock, in seconds after the start of
+            the measured window; negative in warm-up.
+        items_per_s: rate of each worker, summed over workers.
         measured: False in warm-up.
-        sm_clock_mhz: mean over workers; None where it was not read.
-        temp_c: of the hottest worker; None where it was not read.
-        power_w: of all workers together; None where it was not read.
+        sm_clock_mhz: mean over workers; None if it was not read.
+        temp_c: of the hottest worker; None if it was not read.
+        power_w: of all workers together; None if it was not read.
     """
 
     trial: int
@@ -48,8 +48,8 @@ class Trace:
     power_w: Floats | None
 
 
-def traces(blocks: pa.Table) -> dict[Key, tuple[Trace, ...]]:
-    """The newest trace of every trial in a `blocks` table, by point and environment."""
+def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
+    """Return the newest timeline of every trial in a `blocks` table, by point and environment."""
     table = blocks.select([name for name in _COLUMNS if name in blocks.column_names])
     for name in ("t_start_ns", "t_end_ns", "items", "block"):
         table = table.filter(pc.is_valid(table[name]))
@@ -58,16 +58,16 @@ def traces(blocks: pa.Table) -> dict[Key, tuple[Trace, ...]]:
     table = table.sort_by(
         [(name, "ascending") for name in ("point_id", "environment_id", "trial", "run_id", "block")]
     )
-    found: dict[Key, dict[int, Trace]] = {}
+    newest: dict[Key, dict[int, TrialTimeline]] = {}
     for names, columns in _trials(table):
         point, environment, trial, _ = names
         # runs follow each other by time, so a later one replaces the earlier
-        found.setdefault((point, environment), {})[trial] = _trace(trial, columns)
-    return {key: tuple(some.values()) for key, some in found.items()}
+        newest.setdefault((point, environment), {})[trial] = _timeline(trial, columns)
+    return {key: tuple(of_trial.values()) for key, of_trial in newest.items()}
 
 
 def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.NDArray[Any]]]]:
-    """Key and columns of each trial of a sorted table."""
+    """Yield the key and the columns of each trial of a sorted table."""
     keys = [table[name] for name in ("point_id", "environment_id", "trial", "run_id")]
     codes = [
         key.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(False)
@@ -84,8 +84,8 @@ def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.ND
         yield names, {name: array[first:last] for name, array in values.items()}
 
 
-def _trace(trial: int, columns: dict[str, npt.NDArray[Any]]) -> Trace:
-    """Blocks of one number belong together: the grids of all workers start at once."""
+def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline:
+    """Add up the blocks of the same number: the grids of all workers start together."""
     _, place = np.unique(columns["block"], return_inverse=True)
     count = np.bincount(place)
     start = columns["t_start_ns"].astype(np.float64)
@@ -94,7 +94,7 @@ def _trace(trial: int, columns: dict[str, npt.NDArray[Any]]) -> Trace:
     measured = np.bincount(place, columns["phase"] == "measure") > 0
     zero = start[columns["phase"] == "measure"].min() if measured.any() else start.min()
     middle = np.bincount(place, (start + end) / 2 - zero) / count / 1e9
-    # the last blocks may lack a worker that had ended already: they are of another sum
+    # the last blocks may lack a worker that had already ended: their sum is not comparable
     whole = count == count.max()
 
     def gauge(name: str, how: str) -> Any:
@@ -111,7 +111,7 @@ def _trace(trial: int, columns: dict[str, npt.NDArray[Any]]) -> Trace:
         sums = np.bincount(place, values)
         return (sums / count if how == "mean" else sums)[whole]
 
-    return Trace(
+    return TrialTimeline(
         trial=trial,
         t_s=middle[whole],
         items_per_s=np.bincount(place, rates)[whole],

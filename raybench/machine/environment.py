@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from raybench.experiment import ENVIRONMENT
 from raybench.paths import PACKAGE
 from raybench.version import __version__
 
@@ -29,17 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SAME = (
-    "devices",
-    "driver_version",
-    "cuda_driver_version",
-    "cuda_runtime_version",
-    "tensorrt_version",
-    "onnxruntime_version",
-    "openvino_version",
-    "cpu_model",
-    "container_digest",
-)
+SAME = ("devices", *ENVIRONMENT)
 """Facts that must be equal for two measurements to come from the same environment."""
 
 DRIVER = ("driver_version", "cuda_driver_version")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.batch import Batch, batch
-from raybench.analysis.cells import SERIES
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
 from raybench.analysis.precision import Precision, precision
 from raybench.analysis.scaling import Scaling, scaling
+from raybench.analysis.series import SERIES
 from raybench.analysis.study2017.figures import Paper, paper
-from raybench.analysis.timeline import Trace, traces
+from raybench.analysis.timeline import TrialTimeline, timelines
 from raybench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Answers:
     generation: Generation
     efficiency: Efficiency
     paper: Paper
-    traces: dict[Key, tuple[Trace, ...]]
+    timelines: dict[Key, tuple[TrialTimeline, ...]]
 
 
 def ask(source: Source, question: Question) -> Answers:
@@ -100,5 +100,5 @@ def ask(source: Source, question: Question) -> Answers:
         generation=generation(trials, question.by, question.base),
         efficiency=efficiency(trials, question.usd_per_device_hour),
         paper=paper(trials),
-        traces=traces(source.blocks),
+        timelines=timelines(source.blocks),
     )

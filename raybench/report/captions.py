@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.analysis.scaling import BETWEEN, WITHIN
+from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.report.symbols import WORDS, counted
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def sureness(points: Sequence[Any]) -> str:
 
 
 def _cut(point: Any) -> bool:
-    high, value = point.items_per_s_hi, point.items_per_s
+    high, value = point.items_per_s.hi, point.items_per_s.value
     return high is not None and value is not None and high > CUT * value
 
 

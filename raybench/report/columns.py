@@ -12,7 +12,8 @@ from raybench.report.symbols import words as in_words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from raybench.analysis.cells import Series
+    from raybench.analysis.estimate import Estimate
+    from raybench.analysis.series import Series
     from raybench.report.labels import Naming
 
 Filled = tuple[Column, list[Cell]]
@@ -75,26 +76,20 @@ def fixed(
     ]
 
 
-def bounds(title: str, items: Sequence[Any], name: str, places: int) -> Filled | None:
-    """Intervals `name_lo` to `name_hi` of the items; None when there are none."""
-    pairs = [(getattr(i, f"{name}_lo"), getattr(i, f"{name}_hi")) for i in items]
-    if all(lo is None or hi is None for lo, hi in pairs):
+def bounds(title: str, estimates: Sequence[Estimate], places: int) -> Filled | None:
+    """Return the bounds of the estimates; None if no estimate has any."""
+    if not any(estimate.has_interval for estimate in estimates):
         return None
-    cells = [
-        Cell("" if lo is None or hi is None else write.interval(lo, hi, places)) for lo, hi in pairs
+    texts = [
+        "" if lo is None or hi is None else write.interval(lo, hi, places)
+        for _, lo, hi in estimates
     ]
-    return Column(title, kind="interval"), cells
+    return Column(title, kind="interval"), [Cell(text) for text in texts]
 
 
-def spread(items: Sequence[Any], name: str = "items_per_s") -> Filled | None:
-    """Half the interval over the value, in percent."""
-    values = [
-        None if lo is None or hi is None or not mean else 50 * (hi - lo) / mean
-        for mean, lo, hi in (
-            (getattr(i, name), getattr(i, f"{name}_lo"), getattr(i, f"{name}_hi")) for i in items
-        )
-    ]
-    return fixed("±", "%", values, 1)
+def half_widths(estimates: Sequence[Estimate]) -> Filled | None:
+    """Return half the interval of each estimate over its value, in percent."""
+    return fixed("±", "%", [estimate.relative_width for estimate in estimates], 1, 50)
 
 
 def words(

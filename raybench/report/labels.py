@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from raybench.analysis.cells import Series
+    from raybench.analysis.series import Series
 
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",

@@ -13,19 +13,19 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.timeline import Floats, Trace
+    from raybench.analysis.timeline import Floats, TrialTimeline
 
 WIDTH, HEIGHT = 220, 26
 _POINTS = 36
 """Most points of a line, over all trials: a page of 500 points has a thousand of them."""
 
 
-def sparkline(traces: Sequence[Trace], field: str, title: str, css: str = "") -> str:
+def sparkline(traces: Sequence[TrialTimeline], field: str, title: str, css: str = "") -> str:
     """An SVG element of one quantity over time, trials side by side; empty without data.
 
     Args:
         traces: of one point.
-        field: attribute of `Trace`.
+        field: attribute of `TrialTimeline`.
         title: plain words for those who point at it or cannot see it; no markup.
         css: class of the line.
     """
@@ -64,7 +64,7 @@ def _known(values: Floats) -> Floats:
     return values if np.isfinite(values).any() else values[:0]
 
 
-def _scale(known: Sequence[tuple[Trace, Floats]]) -> tuple[float, float]:
+def _scale(known: Sequence[tuple[TrialTimeline, Floats]]) -> tuple[float, float]:
     """The range of what was measured, at least 2 % wide, so that noise does not look like news."""
     some = np.concatenate([v[t.measured] if t.measured.any() else v for t, v in known])
     low, high = float(np.nanmin(some)), float(np.nanmax(some))
@@ -74,7 +74,7 @@ def _scale(known: Sequence[tuple[Trace, Floats]]) -> tuple[float, float]:
     return low, high
 
 
-def _thinned(trace: Trace, values: Floats, most: int) -> tuple[Floats, Floats, float]:
+def _thinned(trace: TrialTimeline, values: Floats, most: int) -> tuple[Floats, Floats, float]:
     """Places 0..1, means of neighbouring blocks, and the place where warm-up ends."""
     good = np.isfinite(values)
     t, y, measured = trace.t_s[good], values[good], trace.measured[good]

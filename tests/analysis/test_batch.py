@@ -6,7 +6,7 @@ import pytest
 from hand_made import lost, table, trials
 
 from raybench.analysis.batch import batch
-from raybench.analysis.study2017.figures import study_trials
+from raybench.analysis.study2017.data import study_trials
 
 
 def ladder(*rows):
@@ -19,9 +19,9 @@ def test_the_curves_of_the_study_of_2017():
     assert (alexnet.best_batch_size, alexnet.knee_batch_size) == (4096, 512)  # 17502 / 18011
     assert (googlenet.best_batch_size, googlenet.knee_batch_size) == (2048, 256)  # 6630 / 6842
     assert (alexnet.memory_end_batch_size, googlenet.memory_end_batch_size) == (None, 4096)
-    assert [r.batch_size for r in googlenet.rungs if r.knee] == [256]
+    assert [r.batch_size for r in googlenet.points if r.knee] == [256]
     assert (alexnet.rises, alexnet.flattens, googlenet.rises, googlenet.flattens) == (True,) * 4
-    assert googlenet.rungs[-1].status == "out_of_memory"
+    assert googlenet.points[-1].status == "out_of_memory"
     assert "memory ends at batch 4096" in googlenet.finding
 
 

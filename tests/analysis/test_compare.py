@@ -40,9 +40,9 @@ def change(a, b, **words):
 def test_a_change_counts_when_its_whole_interval_does(factor, outcome):
     only = change(rates(1), rates(factor))
     assert only.outcome == outcome
-    assert only.ratio == pytest.approx(factor)
-    assert only.ratio_lo < factor < only.ratio_hi
-    assert (only.a, only.b, only.a_trials, only.b_trials) == (1000, 1000 * factor, 3, 3)
+    assert only.ratio.value == pytest.approx(factor)
+    assert only.ratio.lo < factor < only.ratio.hi
+    assert (only.a.value, only.b.value, only.a_trials, only.b_trials) == (1000, 1000 * factor, 3, 3)
 
 
 def test_where_less_is_better_more_is_a_regression():
@@ -57,7 +57,7 @@ def test_the_threshold_is_the_users():
 
 def test_one_trial_or_a_row_that_is_not_stable_decides_nothing():
     single = change(rates(1), trials([500.0]))
-    assert (single.outcome, single.ratio, single.ratio_lo) == (INCONCLUSIVE, 0.5, None)
+    assert (single.outcome, single.ratio.value, single.ratio.lo) == (INCONCLUSIVE, 0.5, None)
     assert single.note == "B has 1 trial; an interval needs 2 a side."
     shaky = change(rates(1, verdict="unstable", flags=["drift"]), rates(0.5))
     assert (shaky.outcome, shaky.note) == (INCONCLUSIVE, "A is unstable (drift).")

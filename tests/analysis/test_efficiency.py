@@ -33,8 +33,6 @@ def test_energy_as_the_rows_tell_it():
 def test_the_price_of_a_million_items():
     only = use(*trials([1000.0], workers=4), usd_per_device_hour=3.6)
     assert only.usd_per_million_items == pytest.approx(4.0)  # 4 devices, 1000 s
-    told = use(*trials([1000.0], usd_per_gpu_hour=3.6))
-    assert told.usd_per_million_items == pytest.approx(1.0)
     assert use(*trials([1000.0])).usd_per_million_items is None
 
 

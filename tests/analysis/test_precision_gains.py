@@ -7,16 +7,16 @@ import pytest
 from hand_made import lost, table, trials
 
 from raybench.analysis.precision import precision
-from raybench.analysis.study2017.figures import study_trials
+from raybench.analysis.study2017.data import study_trials
 from raybench.stats.ratios import ratio_ci
 
 
 def test_the_study_of_2017_gives_the_ratios_of_its_bars():
     found = {(g.series.model, g.series.precision): g for g in precision(study_trials()).gains}
-    assert found["googlenet", "int8"].ratio == pytest.approx(6410 / 2215, rel=1e-15)
-    assert found["alexnet", "int8"].ratio == pytest.approx(16292 / 5198, rel=1e-15)
+    assert found["googlenet", "int8"].ratio.value == pytest.approx(6410 / 2215, rel=1e-15)
+    assert found["alexnet", "int8"].ratio.value == pytest.approx(16292 / 5198, rel=1e-15)
     assert found["alexnet", "int8"].peak_ratio == pytest.approx(47 / 11.8)
-    assert found["alexnet", "fp32"].ratio == 1
+    assert found["alexnet", "fp32"].ratio.value == 1
 
 
 def test_a_gain_has_an_interval_its_fidelity_and_the_marks_of_both_sides():
@@ -28,20 +28,25 @@ def test_a_gain_has_an_interval_its_fidelity_and_the_marks_of_both_sides():
     )
     fp32, int8 = precision(rows).gains
     span = ratio_ci(np.array(reduced), np.array(whole))
-    assert (int8.ratio, int8.ratio_lo, int8.ratio_hi) == (
+    assert (int8.ratio.value, int8.ratio.lo, int8.ratio.hi) == (
         3,
         pytest.approx(span.lo),
         pytest.approx(span.hi),
     )
     assert (int8.fidelity_sqnr_db, int8.fidelity_cosine, int8.dialect) == (36, 0.999, "s8s8")
-    assert (fp32.ratio, fp32.ratio_lo, fp32.fidelity_sqnr_db) == (1, None, None)
+    assert (fp32.ratio.value, fp32.ratio.lo, fp32.fidelity_sqnr_db) == (1, None, None)
     assert int8.marks == ("unstable",)
 
 
 def test_a_precision_that_cannot_run_stands_beside_those_that_can():
     rows = table(*trials([100.0], precision="fp32"), lost("unsupported", precision="int8", trial=0))
     fp32, int8 = precision(rows).gains
-    assert (fp32.ratio, int8.ratio, int8.status, int8.reason) == (1, None, "unsupported", "Why.")
+    assert (fp32.ratio.value, int8.ratio.value, int8.status, int8.reason) == (
+        1,
+        None,
+        "unsupported",
+        "Why.",
+    )
 
 
 def test_what_cannot_be_said_is_named():
@@ -51,7 +56,7 @@ def test_what_cannot_be_said_is_named():
     assert "no point has more than one precision (int8)" in told
     bare = precision(table(*trials([1.0], precision="fp16"), *trials([2.0], precision="int8")))
     assert "fp32 has no number" in bare.missing[0]
-    assert [gain.ratio for gain in bare.gains] == [None, None]
+    assert [gain.ratio.value for gain in bare.gains] == [None, None]
 
 
 def test_as_a_table_a_gain_is_a_row():

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pytest
 from hand_made import lost, table, trials
 
-from raybench.analysis.scaling import BETWEEN, WITHIN, Entry, scaling
+from raybench.analysis.grouping import BETWEEN, WITHIN
+from raybench.analysis.scaling import ScalingEntry, scaling
 from raybench.stats.ratios import ratio_ci
 
 
-def entries(*rows) -> list[Entry]:
+def entries(*rows) -> list[ScalingEntry]:
     whole = [{"point_id": f"w{row.get('workers', 1)}", **row} for row in rows]
     return list(scaling(table(*whole)).entries)
 
@@ -43,10 +44,10 @@ def test_the_study_of_2017_gives_its_own_speedups(study):
         (model, n) for model in ("alexnet", "googlenet") for n in (1, 2, 4)
     ]
     alexnet, googlenet = found[:3], found[3:]
-    assert [round(e.speedup, 2) for e in alexnet] == [1, 1.99, 3.98]
-    assert [round(e.speedup, 3) for e in googlenet] == [1, 1.999, 3.995]
-    assert googlenet[2].efficiency == pytest.approx(25592 / 6406 / 4)
-    assert {(e.speedup_lo, e.interval, e.base_workers) for e in found} == {(None, None, 1)}
+    assert [round(e.speedup.value, 2) for e in alexnet] == [1, 1.99, 3.98]
+    assert [round(e.speedup.value, 3) for e in googlenet] == [1, 1.999, 3.995]
+    assert googlenet[2].efficiency.value == pytest.approx(25592 / 6406 / 4)
+    assert {(e.speedup.lo, e.interval, e.base_workers) for e in found} == {(None, None, 1)}
     printed = [row["speedup"] for row in study if row["figure"] in ("2", "3")]
     assert printed == ["1", "1.999", "3.995", "1", "1.99", "3.98"]
 
@@ -59,8 +60,8 @@ def test_the_gain_of_int8_in_2017(study):
         if row["figure"] == "1" and row["model"] == "googlenet"
     ]  # fmt: skip
     fp32, int8 = scaling(table(*rows)).entries
-    assert (fp32.series.precision, fp32.over_fp32) == ("fp32", None)
-    assert int8.over_fp32 == pytest.approx(6410 / 2215)
+    assert (fp32.series.precision, fp32.over_fp32.value) == ("fp32", None)
+    assert int8.over_fp32.value == pytest.approx(6410 / 2215)
 
 
 # --- intervals ------------------------------------------------------------------------------------
@@ -69,35 +70,35 @@ def test_the_gain_of_int8_in_2017(study):
 def test_three_trials_give_intervals_between_trials():
     base, twice = [100.0, 101.0, 99.0], [199.0, 200.0, 201.0]
     one, two = entries(*trials(base), *trials(twice, workers=2))
-    assert (one.trials, one.interval, one.items_per_s) == (3, BETWEEN, 100)
+    assert (one.trials, one.interval, one.items_per_s.value) == (3, BETWEEN, 100)
     half = 4.302652729911275 / 3**0.5  # t of 2 degrees of freedom, s = 1
-    assert (one.items_per_s_lo, one.items_per_s_hi) == pytest.approx((100 - half, 100 + half))
-    assert (one.speedup, one.speedup_lo, one.speedup_hi) == (1, None, None)
+    assert (one.items_per_s.lo, one.items_per_s.hi) == pytest.approx((100 - half, 100 + half))
+    assert (one.speedup.value, one.speedup.lo, one.speedup.hi) == (1, None, None)
     span = ratio_ci(pa.array(twice).to_numpy(), pa.array(base).to_numpy())
-    assert two.speedup == 2
-    assert (two.speedup_lo, two.speedup_hi) == pytest.approx((span.lo, span.hi))
-    assert two.speedup_lo < 2 < two.speedup_hi
-    assert (two.efficiency, two.efficiency_lo) == (1, pytest.approx(span.lo / 2))
+    assert two.speedup.value == 2
+    assert (two.speedup.lo, two.speedup.hi) == pytest.approx((span.lo, span.hi))
+    assert two.speedup.lo < 2 < two.speedup.hi
+    assert (two.efficiency.value, two.efficiency.lo) == (1, pytest.approx(span.lo / 2))
 
 
 def test_one_trial_keeps_its_own_interval_and_tells_nothing_of_ratios():
     within = {"items_per_s_lo": 98.0, "items_per_s_hi": 102.0}
     one, two = entries(*trials([100.0], **within), *trials([190.0, 192.0], workers=2))
-    assert (one.interval, one.items_per_s_lo, one.items_per_s_hi) == (WITHIN, 98, 102)
+    assert (one.interval, one.items_per_s.lo, one.items_per_s.hi) == (WITHIN, 98, 102)
     assert two.interval == BETWEEN
-    assert (two.speedup, two.speedup_lo, two.speedup_hi) == (1.91, None, None)
-    assert (two.efficiency_lo, two.efficiency_hi) == (None, None)
+    assert (two.speedup.value, two.speedup.lo, two.speedup.hi) == (1.91, None, None)
+    assert (two.efficiency.lo, two.efficiency.hi) == (None, None)
 
 
 def test_one_quick_trial_has_no_interval_at_all():
     (only,) = entries(*trials([100.0]))
-    assert (only.interval, only.items_per_s_lo, only.items_per_s_hi) == (None, None, None)
+    assert (only.interval, only.items_per_s.lo, only.items_per_s.hi) == (None, None, None)
 
 
 def test_the_smallest_number_of_workers_is_the_base():
     two, eight = entries(*trials([200.0], workers=2), *trials([600.0], workers=8))
     assert (two.base_workers, eight.base_workers) == (2, 2)
-    assert (eight.speedup, eight.efficiency) == (3, 0.75)
+    assert (eight.speedup.value, eight.efficiency.value) == (3, 0.75)
 
 
 def test_latency_is_the_median_and_the_verdict_the_worst():
@@ -123,7 +124,7 @@ def test_latency_is_the_median_and_the_verdict_the_worst():
 )  # fmt: skip
 def test_only_like_is_held_against_like(column, value):
     found = entries(*trials([100.0]), *trials([150.0], workers=2, **{column: value}))
-    assert [e.speedup for e in found] == [1, 1]
+    assert [e.speedup.value for e in found] == [1, 1]
     assert {e.base_workers for e in found} == {1, 2}
 
 
@@ -142,14 +143,14 @@ def test_of_a_trial_measured_again_the_newest_final_row_counts():
     again = {"run_id": "01B", "items_per_s": 50.0}
     failed = {"run_id": "01C", "status": "interrupted", "verdict": None}
     (only,) = entries(again, *trials([100.0]), failed)
-    assert (only.items_per_s, only.trials, only.status) == (50, 1, "ok")
+    assert (only.items_per_s.value, only.trials, only.status) == (50, 1, "ok")
 
 
 def test_of_two_points_in_one_place_the_newer_stands():
     (only,) = entries(
         *trials([1.0, 1.0], point_id="old"), *trials([2.0], point_id="new", run_id="01B")
     )
-    assert (only.point_id, only.items_per_s, only.trials) == ("new", 2, 1)
+    assert (only.point_id, only.items_per_s.value, only.trials) == ("new", 2, 1)
 
 
 # --- rows without a number ------------------------------------------------------------------------
@@ -162,7 +163,7 @@ def test_rows_that_are_not_ok_are_carried_along_in_their_series():
         lost("infeasible", "4 workers need 4 GPUs.", workers=4),
     )
     assert one.status == "ok"
-    assert (two.status, two.reason, two.items_per_s, two.speedup) == (
+    assert (two.status, two.reason, two.items_per_s.value, two.speedup.value) == (
         "worker_died",
         "Why.",
         None,
@@ -178,7 +179,7 @@ def test_a_failed_trial_stands_beside_the_good_ones():
         lost("timeout", "First.", trial=2),
         lost("timeout", "Last.", trial=3),
     )
-    assert (good.status, good.trials, good.items_per_s) == ("ok", 2, 101)
+    assert (good.status, good.trials, good.items_per_s.value) == ("ok", 2, 101)
     assert (bad.status, bad.trials, bad.reason) == ("timeout", 2, "Last.")
 
 

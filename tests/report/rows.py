@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, timedelta, timezone
 
-from raybench.analysis.study2017.figures import study_trials
+from raybench.analysis.study2017.data import study_trials
 from raybench.results.store import Store
 
 DAWN = datetime(2026, 11, 1, 8, 0, tzinfo=timezone.utc)

@@ -6,7 +6,7 @@ import dataclasses
 
 from rows import GOOD
 
-from raybench.analysis.cells import Series
+from raybench.analysis.series import Series
 from raybench.report.figures.style import shortened
 from raybench.report.labels import MOST, Naming, bundles, panels
 

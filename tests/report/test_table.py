@@ -56,9 +56,9 @@ resnet50   int8              2                                                  
 resnet50   int8              4                                                            ∅ infeasible
 
 speedup: against 1 worker of the same series
-±: 95 %, within one trial; says nothing of the next one
+±: 95 % CI within one trial; excludes run-to-run variation
 
-resnet50, precision fp32: 2 workers give 1.990 times the throughput of 1 (99.5 % of ideal); one trial a side tells no interval.
+resnet50, precision fp32: 2 workers give 1.990 times the throughput of 1 (99.5 % of ideal); no confidence interval with one trial.
 
 resnet50, precision int8, workers 2: worker_died. The process ended. Run again with rerun=failed.
 resnet50, precision int8, workers 4: infeasible. 4 workers need 4 GPUs.

@@ -1,4 +1,4 @@
-"""study: the 2017 study's bars, and the cells that stand beside each of its figures.
+"""The 2017 study's bars, and the cells to show beside each of its figures.
 
 R. Xu, F. Han, N. Dandapanthu, "Deep Learning Inference on P40 GPUs", Dell EMC HPC Innovation Lab,
 March 2017. Its bars are in data/p40_2017.csv.
@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raybench.analysis.accelerators import peak
-from raybench.analysis.cells import Cell, kin
+from raybench.analysis.series import without
 from raybench.experiment import METHOD_VERSION
 from raybench.results.schema import SCHEMA_VERSION, SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from raybench.analysis.cells import Cell
+
 MODELS = ("alexnet", "googlenet")
 BATCH = 128
-"""Of Figures 1 to 5."""
+"""Batch size of Figures 1 to 5."""
 _COLUMNS = {
     "figure": pa.int64(),
     "model": pa.string(),
@@ -38,7 +40,7 @@ _COLUMNS = {
 
 
 def study() -> pa.Table:
-    """The study's bars, a row each, with its units and the speedup as it is printed there."""
+    """Return the study's bars, a row each, in its units and with its printed speedup."""
     text = (files("raybench.analysis") / "data" / "p40_2017.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     columns = {
@@ -49,10 +51,10 @@ def study() -> pa.Table:
 
 
 def study_trials() -> pa.Table:
-    """The study's bars as a `trials` table, one trial each, to be fed to any analysis.
+    """Return the study's bars as a `trials` table, one trial each, for any analysis.
 
-    Figures 2 and 3 print another rate for one P40 than the other figures do: they are an
-    environment of their own.
+    Figures 2 and 3 print a different rate for one P40 than the other figures, so they count as
+    another environment.
     """
     bars = study().to_pylist()
     rows = [_as_trial(bar) for bar in bars]
@@ -88,33 +90,33 @@ def _as_trial(bar: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class Here:
-    """Cells of the study's two networks, as each of its figures takes them.
+class StudyView:
+    """Cells of the study's two networks, as each of its figures uses them.
 
-    Rows may hold several engines, presets and environments. A figure takes, of each network and
+    Rows may hold several engines, presets and environments. A figure uses, of each network and
     device, the one group with all else equal that has the most bars for it; of equals the one at
     the study's batch, then the newest.
     """
 
-    def __init__(self, made: Sequence[Cell]) -> None:
-        self.made = made
-        self.devices = tuple(dict.fromkeys(c.series.device for c in made if c.ok))
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = cells
+        self.devices = tuple(dict.fromkeys(cell.series.device for cell in cells if cell.ok))
 
     def along(self, axis: str, model: str, device: str | None) -> list[Cell]:
-        """The group for an axis: precision, workers or batch_size; in the order of the axis."""
+        """Return the group for an axis (precision, workers or batch_size), in its order."""
         groups: dict[Any, list[Cell]] = defaultdict(list)
-        for cell in self.made:
+        for cell in self.cells:
             series = cell.series
             if series.model == model and series.device == device and _in_figure(cell, axis):
-                left_open = () if axis == "workers" else (axis,)
-                point = None if axis == "workers" else cell.workers
-                groups[kin(series, *left_open), point].append(cell)
-        best = max(groups.values(), key=_worth, default=[])
+                varying = () if axis == "workers" else (axis,)
+                workers = None if axis == "workers" else cell.workers
+                groups[without(series, *varying), workers].append(cell)
+        best = max(groups.values(), key=_preference, default=[])
         return sorted(best, key=lambda c: (c.workers or 0, c.series.batch_size or 0, not c.ok))
 
 
 def _in_figure(cell: Cell, axis: str) -> bool:
-    """Figures 1, 4 and 5 are of one worker in fp32 and int8; the others of int8."""
+    """Figures 1, 4 and 5 show one worker in fp32 and int8, the others int8."""
     if axis == "precision":
         return cell.workers == 1 and cell.series.precision in ("fp32", "int8")
     if axis == "batch_size":
@@ -122,26 +124,26 @@ def _in_figure(cell: Cell, axis: str) -> bool:
     return cell.series.precision == "int8"
 
 
-def _worth(group: list[Cell]) -> tuple[int, bool, int, str]:
+def _preference(group: list[Cell]) -> tuple[int, bool, int, str]:
     good = [cell for cell in group if cell.ok]
-    newest = max(str(cell.said.get("run_id", "")) for cell in group)
+    newest = max(str(cell.newest.get("run_id", "")) for cell in group)
     batch = group[0].series.batch_size
     return len(good), batch == BATCH, batch or 0, newest
 
 
-def by_age(side: Here, model: str) -> list[str | None]:
-    """Its devices from the lowest printed fp32 peak on, else from the slowest in fp32 on."""
+def by_age(view: StudyView, model: str) -> list[str | None]:
+    """Return the devices by their printed fp32 peak; those without one by their fp32 rate."""
 
     def age(device: str | None) -> tuple[bool, float, float]:
-        group = side.along("precision", model, device)
+        group = view.along("precision", model, device)
         rate = min((cell.mean or 0.0 for cell in group if cell.ok), default=0.0)
         printed = printed_fp32(device)
         return printed is None, printed or 0.0, rate
 
-    return sorted(side.devices, key=age)
+    return sorted(view.devices, key=age)
 
 
 def printed_fp32(device: str | None) -> float | None:
-    """The printed fp32 peak of a device, TFLOP/s: a newer generation has a higher one."""
+    """Return the printed fp32 peak of a device, TFLOP/s; a newer generation has a higher one."""
     printed = peak(device, "fp32")
     return None if printed is None else printed.value

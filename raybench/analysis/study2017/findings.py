@@ -1,4 +1,4 @@
-"""findings: what the 2017 study found, and whether rows say the same."""
+"""Findings of the 2017 study, and whether the rows confirm them."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from raybench.analysis.batch import Ladder, ladder
-from raybench.analysis.cells import Cell, marks_of, number, ratio, union
-from raybench.analysis.study2017.data import MODELS, Here, by_age, printed_fp32
+from raybench.analysis.batch import BatchCurve, batch_curve
+from raybench.analysis.estimate import UNKNOWN, Estimate, estimate, ratio
+from raybench.analysis.gaps import in_words
+from raybench.analysis.marks import marks_of
+from raybench.analysis.study2017.data import MODELS, StudyView, by_age, printed_fp32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from raybench.analysis.cells import Cell
 
 REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable here"
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One ratio on which a finding stands.
+class FindingEvidence:
+    """One ratio that a finding is based on.
 
     Attributes:
-        what: in words, e.g. "googlenet int8 / fp32, batch 128, NVIDIA H200".
-        study: the study's figure; None when it has none.
-        here: the figure from rows, with its 95 % bounds where there are trials enough.
-        holds: None when it cannot be told.
+        what: a description, e.g. "googlenet int8 / fp32, batch 128, NVIDIA H200".
+        study: the study's figure; None if it has none.
+        here: the figure from rows, with its 95 % bounds if there are enough trials.
+        holds: whether it meets the criterion; None if it cannot be decided.
+        marks: of the rows behind it.
     """
 
     what: str
     study: float | None
-    here: float | None
-    here_lo: float | None
-    here_hi: float | None
+    here: Estimate
     holds: bool | None
     marks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding of the study and what the rows say of it.
+    """A finding of the study, and whether the rows confirm it.
 
     Attributes:
         name: short and stable: int8_gain, scaling, fp32_generation, int8_generation,
             batch_rises, memory_end.
-        statement: what the study found, in our words.
+        statement: what the study found, paraphrased.
         criterion: when it counts as reproduced.
         verdict: REPRODUCED, NOT_REPRODUCED or NOT_TESTABLE.
-        reason: one sentence with the figures, or with what is missing.
-        evidence: ratio by ratio.
+        reason: one sentence with the figures or with what is missing.
+        evidence: the ratios it is based on.
         marks: of any row behind it.
     """
 
@@ -58,22 +61,22 @@ class Finding:
     criterion: str
     verdict: str
     reason: str
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[FindingEvidence, ...]
     marks: tuple[str, ...]
 
 
 GAIN = (2.5, 3.5)
-"""What counts as about 3 times."""
+"""Ratios that count as about 3 times."""
 LINEAR = 0.95
-"""Efficiency from which scaling counts as linear; the study's own is 0.994 and 0.999."""
+"""Least efficiency that counts as linear scaling; the study has 0.994 and 0.999."""
 BOTH = 4.0
-"""Gain of int8 and a generation together; the study's own is 4.43 and 5.09."""
+"""Least gain of int8 and a generation together; the study has 4.43 and 5.09."""
 
 
-def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
-    """All findings, from the cells of rows and from those of the study itself."""
+def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
+    """Return all findings, from the cells of the rows and of the study itself."""
     return (
-        _found(
+        _finding(
             "int8_gain",
             (1,),
             "INT8 is about 3 times as fast as FP32 on the same device.",
@@ -81,7 +84,7 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
             _with_study(_gains, here, theirs),
             "No network has a number in both fp32 and int8.",
         ),
-        _found(
+        _finding(
             "scaling",
             (2, 3),
             "Throughput grows linearly with the number of devices.",
@@ -89,7 +92,7 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
             _with_study(_speedups, here, theirs),
             "No network has numbers for two numbers of workers in int8.",
         ),
-        _found(
+        _finding(
             "fp32_generation",
             (4, 5),
             "The newer device is faster in FP32.",
@@ -97,7 +100,7 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
             _with_study(_newer, here, theirs),
             "It takes two kinds of device with printed fp32 peaks, each with numbers in fp32.",
         ),
-        _found(
+        _finding(
             "int8_generation",
             (4, 5),
             "INT8 on the newer device is more than 4 times FP32 on the older one.",
@@ -105,7 +108,7 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
             _with_study(_newer_int8, here, theirs),
             "It takes two kinds of device with printed fp32 peaks, the newer with int8.",
         ),
-        _found(
+        _finding(
             "batch_rises",
             (6,),
             "Throughput rises with the batch size, and ever more slowly.",
@@ -113,7 +116,7 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
             _with_study(_rises, here, theirs),
             "No network has numbers for three batch sizes in int8.",
         ),
-        _found(
+        _finding(
             "memory_end",
             (6,),
             "GoogLeNet runs out of memory at a batch at which AlexNet still runs.",
@@ -125,69 +128,72 @@ def findings(here: Here, theirs: Here) -> tuple[Finding, ...]:
 
 
 def _with_study(
-    look: Callable[[Here], list[tuple[str, Evidence]]], here: Here, theirs: Here
-) -> list[Evidence]:
-    """What the rows say, each beside the study's figure for the same network."""
-    known = {model: told.here for model, told in look(theirs)}
-    return [replace(told, study=known.get(model)) for model, told in look(here)]
+    measure: Callable[[StudyView], list[tuple[str, FindingEvidence]]],
+    here: StudyView,
+    theirs: StudyView,
+) -> list[FindingEvidence]:
+    """Return the evidence from the rows, each with the study's figure for the same network."""
+    study = {model: evidence.here.value for model, evidence in measure(theirs)}
+    return [replace(evidence, study=study.get(model)) for model, evidence in measure(here)]
 
 
-def _found(
+def _finding(
     name: str,
     figures: tuple[int, ...],
     statement: str,
     criterion: str,
-    evidence: list[Evidence],
+    evidence: list[FindingEvidence],
     otherwise: str,
 ) -> Finding:
-    told = [one for one in evidence if one.holds is not None]
-    if not told:
+    decided = [one for one in evidence if one.holds is not None]
+    if not decided:
         simulated = any("simulated" in one.marks for one in evidence)
         verdict = NOT_TESTABLE
         reason = "Simulated rows say nothing of hardware." if simulated else otherwise
     else:
-        verdict = REPRODUCED if all(one.holds for one in told) else NOT_REPRODUCED
-        reason = "; ".join(_words(one) for one in told) + "."
-    marks = union(one.marks for one in told)
+        verdict = REPRODUCED if all(one.holds for one in decided) else NOT_REPRODUCED
+        reason = "; ".join(_described(one) for one in decided) + "."
+    marks = marks_of(decided)
     return Finding(name, figures, statement, criterion, verdict, reason, tuple(evidence), marks)
 
 
-def _words(one: Evidence) -> str:
-    if one.here is None:
+def _described(one: FindingEvidence) -> str:
+    value, lo, hi = one.here
+    if value is None:
         return one.what
     theirs = "" if one.study is None else f", in the study {one.study:.3f}"
-    if one.here_lo is None:
-        return f"{one.what}: {one.here:.3f}{theirs}"
-    return f"{one.what}: {one.here:.2f} [{one.here_lo:.2f}, {one.here_hi:.2f}]{theirs}"
+    if lo is None:
+        return f"{one.what}: {value:.3f}{theirs}"
+    return f"{one.what}: {value:.2f} [{lo:.2f}, {hi:.2f}]{theirs}"
 
 
-def _evidence(what: str, cell: Cell, base: Cell, holds: Callable[[float], bool]) -> Evidence:
+def _evidence(what: str, cell: Cell, base: Cell, holds: Callable[[float], bool]) -> FindingEvidence:
     span = ratio(cell, base)
     marks = marks_of((cell, base))
-    told = None if "simulated" in marks else holds(span.value)
-    return Evidence(what, None, span.value, span.lo, span.hi, told, marks)
+    verdict = None if "simulated" in marks else holds(span.value)
+    return FindingEvidence(what, None, estimate(span), verdict, marks)
 
 
-def _pair(here: Here, model: str, device: str | None) -> tuple[Cell | None, Cell | None]:
-    """Fp32 and int8 of one worker, the numbers there are."""
+def _pair(here: StudyView, model: str, device: str | None) -> tuple[Cell | None, Cell | None]:
+    """Return the cells of one worker in fp32 and int8 that have a number."""
     group = {c.series.precision: c for c in here.along("precision", model, device) if c.ok}
     return group.get("fp32"), group.get("int8")
 
 
-def _gains(here: Here) -> list[tuple[str, Evidence]]:
-    found = []
+def _gains(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    evidence = []
     for model in MODELS:
         for device in here.devices:
             fp32, int8 = _pair(here, model, device)
             if fp32 is not None and int8 is not None:
                 what = f"{model} int8 / fp32, batch {int8.series.batch_size}, {device}"
                 one = _evidence(what, int8, fp32, lambda x: GAIN[0] <= x <= GAIN[1])
-                found.append((model, one))
-    return found
+                evidence.append((model, one))
+    return evidence
 
 
-def _speedups(here: Here) -> list[tuple[str, Evidence]]:
-    found = []
+def _speedups(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    evidence = []
     for model in MODELS:
         for device in here.devices:
             good = [cell for cell in here.along("workers", model, device) if cell.ok]
@@ -195,55 +201,55 @@ def _speedups(here: Here) -> list[tuple[str, Evidence]]:
                 n, least = good[-1].workers or 1, good[0].workers or 1
                 what = f"{model} speedup of {n} over {least}, batch {good[0].series.batch_size}, {device}"
                 one = _evidence(what, good[-1], good[0], lambda x, k=n / least: x / k >= LINEAR)  # type: ignore[misc]
-                found.append((model, one))
-    return found
+                evidence.append((model, one))
+    return evidence
 
 
-def _generations(here: Here) -> list[tuple[str, str | None, str | None]]:
-    """Network, older device, newer device: neighbours by their printed fp32 peaks."""
-    known = [device for device in here.devices if printed_fp32(device) is not None]
-    found = []
+def _generations(here: StudyView) -> list[tuple[str, str | None, str | None]]:
+    """Return network, older device, newer device for neighbours by printed fp32 peak."""
+    printed = [device for device in here.devices if printed_fp32(device) is not None]
+    pairs = []
     for model in MODELS:
-        ordered = [device for device in by_age(here, model) if device in known]
-        found += [
+        ordered = [device for device in by_age(here, model) if device in printed]
+        pairs += [
             (model, *pair) for pair in pairwise(ordered) if len({*map(printed_fp32, pair)}) > 1
         ]
-    return found
+    return pairs
 
 
-def _newer(here: Here) -> list[tuple[str, Evidence]]:
-    found = []
+def _newer(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    evidence = []
     for model, older, newer in _generations(here):
         before, after = _pair(here, model, older)[0], _pair(here, model, newer)[0]
         if before is not None and after is not None and _same_batch(before, after):
             what = f"{model} fp32, {newer} / {older}, batch {after.series.batch_size}"
-            found.append((model, _evidence(what, after, before, lambda x: x > 1)))
-    return found
+            evidence.append((model, _evidence(what, after, before, lambda x: x > 1)))
+    return evidence
 
 
-def _newer_int8(here: Here) -> list[tuple[str, Evidence]]:
-    found = []
+def _newer_int8(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    evidence = []
     for model, older, newer in _generations(here):
         before, after = _pair(here, model, older)[0], _pair(here, model, newer)[1]
         if before is not None and after is not None and _same_batch(before, after):
             what = f"{model} int8 of {newer} / fp32 of {older}, batch {after.series.batch_size}"
-            found.append((model, _evidence(what, after, before, lambda x: x >= BOTH)))
-    return found
+            evidence.append((model, _evidence(what, after, before, lambda x: x >= BOTH)))
+    return evidence
 
 
 def _same_batch(a: Cell, b: Cell) -> bool:
     return a.series.batch_size == b.series.batch_size
 
 
-def _ladders(here: Here, model: str) -> list[tuple[str | None, Ladder, list[Cell]]]:
+def _batch_curves(here: StudyView, model: str) -> list[tuple[str | None, BatchCurve, list[Cell]]]:
     groups = [(device, here.along("batch_size", model, device)) for device in here.devices]
-    return [(device, ladder(group), group) for device, group in groups if len(group) > 1]
+    return [(device, batch_curve(group), group) for device, group in groups if len(group) > 1]
 
 
-def _rises(here: Here) -> list[tuple[str, Evidence]]:
-    found = []
+def _rises(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    evidence = []
     for model in MODELS:
-        for device, curve, group in _ladders(here, model):
+        for device, curve, group in _batch_curves(here, model):
             good = [cell for cell in group if cell.ok]
             if curve.flattens is None:
                 continue
@@ -251,40 +257,40 @@ def _rises(here: Here) -> list[tuple[str, Evidence]]:
             what = f"{model} {sizes}, {device}"
             holds = bool(curve.rises and curve.flattens)
             one = _evidence(what, good[-1], good[0], lambda _, holds=holds: holds)  # type: ignore[misc]
-            found.append((model, one))
-    return found
+            evidence.append((model, one))
+    return evidence
 
 
-def _memory(here: Here) -> list[tuple[str, Evidence]]:
-    """On each device the batch at which each network's memory ended, where that tells."""
-    ends: dict[str | None, dict[str, Ladder]] = defaultdict(dict)
+def _memory(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+    """Compare on each device the batches at which the memory of each network ended."""
+    ends: dict[str | None, dict[str, BatchCurve]] = defaultdict(dict)
     for model in MODELS:
-        for device, curve, _ in _ladders(here, model):
+        for device, curve, _ in _batch_curves(here, model):
             ends[device][model] = curve
-    found = []
-    for device, of in ends.items():
-        if len(of) == len(MODELS):
-            words = ", ".join(f"{model} {_end(of[model])}" for model in MODELS)
-            marks = union(curve.marks for curve in of.values())
-            told = _ends_first(of["googlenet"], of["alexnet"])
-            holds = None if "simulated" in marks else told
-            what = f"{words}, {device}"
-            found.append(("googlenet", Evidence(what, None, None, None, None, holds, marks)))
-    return found
+    evidence = []
+    for device, curve_of in ends.items():
+        if len(curve_of) == len(MODELS):
+            batches = ", ".join(f"{model} {_end(curve_of[model])}" for model in MODELS)
+            marks = marks_of(curve_of.values())
+            first = _ends_first(curve_of["googlenet"], curve_of["alexnet"])
+            holds = None if "simulated" in marks else first
+            what = f"{batches}, {device}"
+            evidence.append(("googlenet", FindingEvidence(what, None, UNKNOWN, holds, marks)))
+    return evidence
 
 
-def _ends_first(large: Ladder, small: Ladder) -> bool | None:
-    """None when neither ended at a batch at which the other one ran."""
+def _ends_first(large: BatchCurve, small: BatchCurve) -> bool | None:
+    """Tell whether `large` ended first; None if neither ended at a batch that the other ran."""
     if _ran_beyond(small, large.memory_end_batch_size):
         return True
     return False if _ran_beyond(large, small.memory_end_batch_size) else None
 
 
-def _ran_beyond(curve: Ladder, end: int | None) -> bool:
+def _ran_beyond(curve: BatchCurve, end: int | None) -> bool:
     return end is not None and (curve.largest_batch_size or 0) >= end
 
 
-def _end(curve: Ladder) -> str:
+def _end(curve: BatchCurve) -> str:
     if curve.memory_end_batch_size is None:
-        return f"ran at batch {number(curve.largest_batch_size or 0)}"
-    return f"ended at batch {number(curve.memory_end_batch_size)}"
+        return f"ran at batch {in_words(curve.largest_batch_size or 0)}"
+    return f"ended at batch {in_words(curve.memory_end_batch_size)}"

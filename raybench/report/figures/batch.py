@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 
 from raybench.analysis.batch import KNEE
+from raybench.analysis.estimate import Estimate
 from raybench.report.captions import caption, shown
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
@@ -16,16 +17,16 @@ from raybench.report.labels import ABREAST, abreast, counted, joined, panels
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.batch import Batch, Ladder
+    from raybench.analysis.batch import Batch, BatchCurve
     from raybench.report.document import Figure
 
-Page = tuple[str, dict[str, "Ladder"]]
+Page = tuple[str, dict[str, "BatchCurve"]]
 MOST_FIGURES = 2
 
 
 def figures(batch: Batch) -> Iterator[Figure]:
     """Two panels a figure; throughput above, latency below."""
-    by_workers: dict[int | None, list[Ladder]] = {}
+    by_workers: dict[int | None, list[BatchCurve]] = {}
     for ladder in batch.ladders:
         by_workers.setdefault(ladder.workers, []).append(ladder)
     every = [
@@ -40,8 +41,8 @@ def figures(batch: Batch) -> Iterator[Figure]:
 
 @style.styled
 def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
-    rungs = [rung for _, members in page for ladder in members.values() for rung in ladder.rungs]
-    drawn = [rung for rung in rungs if rung.items_per_s is not None]
+    rungs = [rung for _, members in page for ladder in members.values() for rung in ladder.points]
+    drawn = [rung for rung in rungs if rung.items_per_s.value is not None]
     timed = any(rung.latency_p50_ms for rung in drawn)
     ratios = (1.8, 1) if timed else (1,)
     figure, axes = style.canvas(len(ratios), ABREAST, height_in=2.0 if timed else 2.6,
@@ -69,33 +70,32 @@ def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
     return finish(figure, f"batch-{number}", title, caption(what, drawn, subset=subset))
 
 
-def _rates(axes: Any, ladder: Ladder, tint: str) -> None:
+def _rates(axes: Any, ladder: BatchCurve, tint: str) -> None:
     dots = []
-    for rung in ladder.rungs:
+    for rung in ladder.points:
         x = float(rung.batch_size or 0)
-        if rung.items_per_s is None:
+        if rung.items_per_s.value is None:
             grammar.absent(axes, x, rung.status)
         else:
-            lo, hi = rung.items_per_s_lo, rung.items_per_s_hi
-            dots.append(grammar.Dot(x, rung.items_per_s, lo, hi, rung.marks))
+            dots.append(grammar.Dot(x, rung.items_per_s, rung.marks))
     grammar.line(axes, dots, tint)
     if ladder.knee_batch_size is not None:
         axes.axvline(ladder.knee_batch_size, color=tint, linestyle="--", linewidth=0.9, zorder=1)
 
 
-def _latencies(ladder: Ladder) -> list[grammar.Dot]:
+def _latencies(ladder: BatchCurve) -> list[grammar.Dot]:
     return [
-        grammar.Dot(float(rung.batch_size or 0), rung.latency_p50_ms, None, None, rung.marks)
-        for rung in ladder.rungs
+        grammar.Dot(float(rung.batch_size or 0), Estimate(rung.latency_p50_ms), rung.marks)
+        for rung in ladder.points
         if rung.latency_p50_ms is not None
     ]
 
 
-def _dress(panels: Sequence[Any], ladders: Sequence[Ladder]) -> None:
+def _dress(panels: Sequence[Any], ladders: Sequence[BatchCurve]) -> None:
     """Panels of a column, throughput first."""
-    rungs = [rung for ladder in ladders for rung in ladder.rungs]
+    rungs = [rung for ladder in ladders for rung in ladder.points]
     known = [rung.latency_p50_ms for rung in rungs if rung.latency_p50_ms]
-    scales.rates(panels[0], [rung.items_per_s for rung in rungs])
+    scales.rates(panels[0], [rung.items_per_s.value for rung in rungs])
     scales.ladder(panels[-1], [rung.batch_size for rung in rungs if rung.batch_size])
     panels[-1].set_xlabel("batch size (items)")
     for panel in panels[:-1]:

@@ -13,21 +13,21 @@ from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, j
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.devices import Generation, Side
+    from raybench.analysis.devices import DeviceResult, Generation
     from raybench.report.document import Figure
 
-Panel = tuple[str, dict[str, list["Side"]]]
+Panel = tuple[str, dict[str, list["DeviceResult"]]]
 _GROUPS, MOST_FIGURES = 3, 2
 
 
 def figures(generation: Generation) -> Iterator[Figure]:
     """Panels of a model each, two abreast."""
-    sides = generation.sides
+    sides = generation.results
     without = ("model", "device", generation.by, "engine_version", "environment_id")
     naming = Naming([side.series for side in sides], without)
     several = len({side.workers for side in sides}) > 1
 
-    def name(side: Side) -> str:
+    def name(side: DeviceResult) -> str:
         own = naming.label(side.series) or word("precision", side.series.precision)
         return joined(own, counted(side.workers) if several else "")
 
@@ -48,7 +48,7 @@ def _figure(number: int, page: Sequence[Panel], generation: Generation, subset: 
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))
     sides = [s for _, groups in page for group in groups.values() for s in group]
-    drawn = [side for side in sides if side.items_per_s is not None]
+    drawn = [side for side in sides if side.items_per_s.value is not None]
     present = {side.name for side in sides}
     known = {name: tint for name, tint in tints.items() if name in present}
     grammar.key(figure, known, {m for s in drawn for m in s.marks}, bars=True)
@@ -61,14 +61,12 @@ def _figure(number: int, page: Sequence[Panel], generation: Generation, subset: 
     return finish(figure, f"devices-{number}", title, caption(what, drawn, subset=subset))
 
 
-def _bar(side: Side, tints: dict[str, str]) -> grammar.Bar:
-    told = side.ratio is not None and side.name != side.base
+def _bar(side: DeviceResult, tints: dict[str, str]) -> grammar.Bar:
+    told = side.ratio.value is not None and side.name != side.base
     return grammar.Bar(
         tint=tints.get(side.name, style.MUTED),
         value=side.items_per_s,
-        lo=side.items_per_s_lo,
-        hi=side.items_per_s_hi,
         marks=side.marks,
         absent=side.status,
-        above=ratio(side.ratio) if told and side.ratio else "",
+        above=ratio(side.ratio.value) if told and side.ratio.value else "",
     )

@@ -14,7 +14,7 @@ from raybench.report.labels import Naming
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.efficiency import Efficiency, Use
+    from raybench.analysis.efficiency import Efficiency, Utilization
     from raybench.report.document import Figure
 
 _MOST = 24
@@ -42,7 +42,7 @@ def figures(efficiency: Efficiency) -> Iterator[Figure]:
 
 
 @style.styled
-def _figure(name: str, title: str, uses: Sequence[Use], field: str, what: str) -> Figure:
+def _figure(name: str, title: str, uses: Sequence[Utilization], field: str, what: str) -> Figure:
     some = sorted(uses, key=lambda use: -(getattr(use, field) or 0.0))[:_MOST]
     figure, axes = style.canvas(1, 1, height_in=0.5 + 0.21 * len(some))
     (axis,) = axes[0]
@@ -54,13 +54,10 @@ def _figure(name: str, title: str, uses: Sequence[Use], field: str, what: str) -
     return finish(figure, name, title, words)
 
 
-def _sureness(uses: Sequence[Use]) -> str:
+def _sureness(uses: Sequence[Utilization]) -> str:
     """A share is as sure as its throughput; energy has no interval of its own."""
-    spreads = [
-        50 * (u.items_per_s_hi - u.items_per_s_lo) / u.items_per_s
-        for u in uses
-        if u.items_per_s_lo is not None and u.items_per_s_hi is not None
-    ]
+    widths = (use.items_per_s.relative_width for use in uses)
+    spreads = [50 * width for width in widths if width is not None]
     if not spreads:
         return "No point has an interval."
     low, high = f"{min(spreads):.1f}", f"{max(spreads):.1f}"
@@ -68,7 +65,7 @@ def _sureness(uses: Sequence[Use]) -> str:
     return f"The throughput behind each bar is known to ± {reach} % (95 %)."
 
 
-def _row(axis: Any, place: int, use: Use, field: str) -> tuple[float, int]:
+def _row(axis: Any, place: int, use: Utilization, field: str) -> tuple[float, int]:
     """Draw a row; where its figure begins, and how many letters that has."""
     reach = value = getattr(use, field)
     grammar.lying(axis, place, value, 0.62, style.SERIES[0], use.marks)
@@ -87,7 +84,7 @@ def _row(axis: Any, place: int, use: Use, field: str) -> tuple[float, int]:
 
 def _dress(
     axis: Any,
-    some: Sequence[Use],
+    some: Sequence[Utilization],
     naming: Naming,
     field: str,
     ends: Sequence[tuple[float, int]],

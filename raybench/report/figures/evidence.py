@@ -12,7 +12,7 @@ from raybench.report.figures.svg import finish
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.timeline import Floats, Trace
+    from raybench.analysis.timeline import Floats, TrialTimeline
     from raybench.report.document import Figure
 
 _GAUGES = {
@@ -26,7 +26,7 @@ _MOST_DOTS = 80
 
 @style.styled
 def figure(
-    number: int, name: str, traces: Sequence[Trace], marks: Sequence[str], words: str
+    number: int, name: str, traces: Sequence[TrialTimeline], marks: Sequence[str], words: str
 ) -> Figure:
     """One point: trials in one panel, the gauges that were read below it.
 
@@ -75,7 +75,7 @@ def _line(
                   zorder=3)  # fmt: skip
 
 
-def _dress(axes: Sequence[Any], traces: Sequence[Trace], gauges: Sequence[str]) -> None:
+def _dress(axes: Sequence[Any], traces: Sequence[TrialTimeline], gauges: Sequence[str]) -> None:
     start = min(float(trace.t_s[0]) for trace in traces)
     end = max(float(trace.t_s[-1]) for trace in traces)
     for axis, label in zip(axes, ("items/s", *(_GAUGES[g] for g in gauges)), strict=True):

@@ -7,6 +7,7 @@ caret stands on what ran with less memory than the device has.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
+    from raybench.analysis.estimate import Estimate
+
 _LONGEST = 56
 """Letters of a name in a legend."""
 _ROOM = 6
@@ -37,10 +40,13 @@ class Dot:
     """A number with its interval and marks, ready to be drawn."""
 
     x: float
-    y: float
-    lo: float | None
-    hi: float | None
+    y: Estimate
     marks: tuple[str, ...] = ()
+
+    @property
+    def height(self) -> float:
+        """Where its marker is drawn on the y axis."""
+        return math.nan if self.y.value is None else self.y.value
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,14 @@ class Bar:
     """One bar of a group.
 
     Attributes:
-        value: None for a point without a number; a cross stands in its place.
+        value: unknown for a point without a number, which gets a cross in its place.
         absent: why there is none.
         above: words above the bar.
         limit: height of a dashed line over the bar.
     """
 
     tint: str
-    value: float | None
-    lo: float | None
-    hi: float | None
+    value: Estimate
     marks: tuple[str, ...]
     absent: str
     above: str = ""
@@ -70,7 +74,7 @@ def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> 
         simulated = any("simulated" in dot.marks for dot in dots)
         axes.plot(
             [dot.x for dot in dots],
-            [dot.y for dot in dots],
+            [dot.height for dot in dots],
             color=tint,
             linewidth=1.2,
             linestyle=DASHES if simulated else "-",
@@ -91,14 +95,14 @@ def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> N
     """
     crowded = sum(map(len, named.values())) > _ROOM
     headroom *= 4 if crowded else 1
-    highest = max((bar.value or 0.0 for bars in named.values() for bar in bars), default=0.0)
+    highest = max((bar.value.value or 0.0 for bars in named.values() for bar in bars), default=0.0)
     for place, bars in enumerate(named.values()):
         width = 0.8 / len(bars)
         for k, bar in enumerate(bars):
             x = place + (k - (len(bars) - 1) / 2) * width
             upright(axes, bar, x, 0.86 * width, headroom * highest, crowded=crowded)
     categories(axes, range(len(named)), list(named) if len(named) > 1 else [""])
-    rates(axes, [bar.value for bars in named.values() for bar in bars], headroom)
+    rates(axes, [bar.value.value for bars in named.values() for bar in bars], headroom)
 
 
 def upright(
@@ -114,13 +118,14 @@ def upright(
         room: height that the words take, at a guess; they stand above a limit that is nearer.
         crowded: turn the words.
     """
-    if bar.value is None:
+    value, _, hi = bar.value
+    if value is None:
         absent(axes, x, bar.absent)
         return
-    dot = Dot(x, bar.value, bar.lo, bar.hi, bar.marks)
-    axes.bar([x], [bar.value], width=width, zorder=2, **_fill(bar.marks, bar.tint))
+    dot = Dot(x, bar.value, bar.marks)
+    axes.bar([x], [value], width=width, zorder=2, **_fill(bar.marks, bar.tint))
     _whiskers(axes, [dot], INK)
-    top = min(max(bar.hi or 0.0, bar.value), 0.97 * CUT * bar.value)
+    top = min(max(hi or 0.0, value), 0.97 * CUT * value)
     capped = "capped" in bar.marks
     if capped:
         _caret(axes, x, top)
@@ -192,7 +197,7 @@ def key(
 
 def _whiskers(axes: Axes, dots: Sequence[Dot], tint: str) -> None:
     """The intervals of those that have one."""
-    known = [(d.x, d.lo, d.hi) for d in dots if d.lo is not None and d.hi is not None]
+    known = [(dot.x, dot.y.lo, dot.y.hi) for dot in dots if dot.y.has_interval]
     if known:
         x, low, high = zip(*known, strict=True)
         axes.vlines(x, low, high, colors=tint, linewidth=1.1, zorder=3)
@@ -200,14 +205,14 @@ def _whiskers(axes: Axes, dots: Sequence[Dot], tint: str) -> None:
 
 def _markers(axes: Axes, dots: Sequence[Dot], marks: Sequence[str], tint: str) -> None:
     """Points of the same marks."""
-    x, y = [dot.x for dot in dots], [dot.y for dot in dots]
+    x, y = [dot.x for dot in dots], [dot.height for dot in dots]
     axes.plot(x, y, linestyle="none", zorder=4, **_shape(marks, tint))
     if "unstable" in marks:
         axes.plot(x, y, marker="x", color=INK, markersize=7.5, markeredgewidth=1.0,
                   linestyle="none", zorder=5)  # fmt: skip
     if "capped" in marks:
         for dot in dots:
-            _caret(axes, dot.x, dot.y)
+            _caret(axes, dot.x, dot.height)
 
 
 def _caret(axes: Axes, x: float, y: float) -> None:

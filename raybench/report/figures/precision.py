@@ -49,12 +49,14 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
     every = []
     for axis, (title, groups) in zip(axes[0], page, strict=False):
         style.title(axis, title, ABREAST)
-        highest = max((g.items_per_s or 0.0 for some in groups.values() for g in some), default=0.0)
+        highest = max(
+            (g.items_per_s.value or 0.0 for some in groups.values() for g in some), default=0.0
+        )
         every.append({name: _bars(some, tints, highest) for name, some in groups.items()})
         grammar.groups(axis, every[-1], 0.16)
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))
-    drawn = [gain for gain in gains if gain.items_per_s is not None]
+    drawn = [gain for gain in gains if gain.items_per_s.value is not None]
     extra: list[tuple[Any, str]] = []
     if any(bar.limit for panel in every for bars in panel.values() for bar in bars):
         line = Line2D([], [], color=style.INK, linestyle="--", linewidth=1.0)
@@ -71,7 +73,7 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
 
 
 def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[grammar.Bar]:
-    base = next((g.items_per_s for g in group if g.series.precision == "fp32"), None)
+    base = next((g.items_per_s.value for g in group if g.series.precision == "fp32"), None)
 
     def limit(gain: Gain) -> float | None:
         """Where the chip's peaks would put it; None beyond what the panel shows."""
@@ -84,8 +86,6 @@ def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[
         grammar.Bar(
             tint=tints[str(gain.series.precision)],
             value=gain.items_per_s,
-            lo=gain.items_per_s_lo,
-            hi=gain.items_per_s_hi,
             marks=gain.marks,
             absent=gain.status,
             above="" if gain.series.precision == "fp32" else _above(gain),
@@ -96,7 +96,7 @@ def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[
 
 
 def _above(gain: Gain) -> str:
-    words = [] if gain.ratio is None else [ratio(gain.ratio)]
+    words = [] if gain.ratio.value is None else [ratio(gain.ratio.value)]
     if gain.fidelity_sqnr_db is not None:
         words.append(f"{gain.fidelity_sqnr_db:.0f} dB")
     return "\n".join(words)

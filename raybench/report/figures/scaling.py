@@ -17,13 +17,15 @@ from raybench.report.labels import ABREAST, abreast, panels
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from raybench.analysis.cells import Series
-    from raybench.analysis.scaling import Curve, Entry, Scaling
-    from raybench.analysis.scaling_law import Law
+    from raybench.analysis.curves import Curve
+    from raybench.analysis.estimate import Estimate
+    from raybench.analysis.scaling import Scaling, ScalingEntry
+    from raybench.analysis.scaling_law import ScalingLaw
+    from raybench.analysis.series import Series
     from raybench.report.document import Figure
     from raybench.report.labels import Panel
 
-    Points = Mapping[Series, Sequence[Entry]]
+    Points = Mapping[Series, Sequence[ScalingEntry]]
 
 MOST_FIGURES = 3
 _LINEAR = 16
@@ -41,7 +43,7 @@ _LAW = (
 
 def figures(scaling: Scaling) -> Iterator[Figure]:
     """Two panels a figure, in the order of the curves."""
-    points: dict[Series, list[Entry]] = {}
+    points: dict[Series, list[ScalingEntry]] = {}
     for entry in scaling.entries:
         points.setdefault(entry.series, []).append(entry)
     every = panels(scaling.curves, lambda curve: curve.series)
@@ -61,7 +63,7 @@ def _figure(number: int, page: Sequence[Panel[Curve]], points: Points, subset: s
     axes[1][0].set_ylabel("efficiency")
     style.blank(axes, len(page))
     curves = [curve for panel in page for curve in panel.members.values()]
-    drawn = [e for curve in curves for e in points[curve.series] if e.items_per_s is not None]
+    drawn = [e for curve in curves for e in points[curve.series] if e.items_per_s.value is not None]
     fitted = any(curve.law is not None for curve in curves)
     ideal = Line2D([], [], color=style.MUTED, linestyle=":", linewidth=1.2)
     extra: list[tuple[Any, str]] = [(ideal, "ideal")]
@@ -83,53 +85,56 @@ def _panel(
     _dress(rates, shares, entries, [c.law for c in members.values() if c.law is not None])
 
 
-def _curve(rates: Any, shares: Any, entries: Sequence[Entry], curve: Curve, tint: str) -> None:
-    good = [entry for entry in entries if entry.items_per_s is not None and entry.workers]
+def _curve(
+    rates: Any, shares: Any, entries: Sequence[ScalingEntry], curve: Curve, tint: str
+) -> None:
+    good = [entry for entry in entries if entry.items_per_s.value is not None and entry.workers]
     first, last = curve.workers[0], curve.workers[-1]
     base = next(entry for entry in good if entry.workers == first)
     ideal = np.geomspace(first, last, 24 if last > _LINEAR else 2)
-    each = (base.items_per_s or 0.0) / first
+    each = (base.items_per_s.value or 0.0) / first
     rates.plot(ideal, each * ideal, color=tint, linestyle=":", linewidth=1.1, zorder=1)
     if curve.law is not None:
         _law(rates, curve.law, last, tint)
-    grammar.line(rates, [_dot(entry, "items_per_s") for entry in good], tint, joined=False)
-    grammar.line(shares, [_dot(entry, "efficiency") for entry in good], tint)
+    grammar.line(rates, [_dot(entry, entry.items_per_s) for entry in good], tint, joined=False)
+    grammar.line(shares, [_dot(entry, entry.efficiency) for entry in good], tint)
     for entry in entries:
-        if entry.items_per_s is None and entry.workers is not None:
+        if entry.items_per_s.value is None and entry.workers is not None:
             grammar.absent(rates, entry.workers, entry.status)
 
 
-def _law(rates: Any, law: Law, last: int, tint: str) -> None:
+def _law(rates: Any, law: ScalingLaw, last: int, tint: str) -> None:
     inside = [p for p in law.predictions if p.workers <= last]
     beyond = [p for p in law.predictions if p.workers >= last]
     for some, pattern in ((inside, "-"), (beyond, (0, (4, 2)))):
         workers = [p.workers for p in some]
-        rates.plot(workers, [p.items_per_s for p in some], color=tint, linewidth=1.0,
+        rates.plot(workers, [p.items_per_s.value for p in some], color=tint, linewidth=1.0,
                    linestyle=pattern, zorder=2)  # fmt: skip
-        band = [p for p in some if p.items_per_s_lo is not None and p.items_per_s_hi is not None]
-        rates.fill_between([p.workers for p in band], [p.items_per_s_lo for p in band],
-                           [p.items_per_s_hi for p in band], color=tint, alpha=0.14, linewidth=0,
+        band = [p for p in some if p.items_per_s.lo is not None and p.items_per_s.hi is not None]
+        rates.fill_between([p.workers for p in band], [p.items_per_s.lo for p in band],
+                           [p.items_per_s.hi for p in band], color=tint, alpha=0.14, linewidth=0,
                            zorder=1)  # fmt: skip
 
 
-def _dress(rates: Any, shares: Any, entries: Sequence[Entry], laws: Sequence[Law]) -> None:
+def _dress(
+    rates: Any, shares: Any, entries: Sequence[ScalingEntry], laws: Sequence[ScalingLaw]
+) -> None:
     counts = [entry.workers for entry in entries if entry.workers]
     beyond = [law.predictions[-1].workers for law in laws]
-    ideal = [(b.items_per_s or 0) / (b.workers or 1) * max(counts) for b in entries
+    ideal = [(b.items_per_s.value or 0) / (b.workers or 1) * max(counts) for b in entries
              if b.workers == b.base_workers]  # fmt: skip
-    scales.rates(rates, [*ideal, *(e.items_per_s for e in entries)])
+    scales.rates(rates, [*ideal, *(e.items_per_s.value for e in entries)])
     reach = max([*counts, *beyond])
     scales.ladder(shares, [*counts, *beyond], base=2 if reach > _LINEAR else None)
     rates.tick_params(labelbottom=False)
     shares.set_xlabel("workers, one device each")
     shares.axhline(1.0, color=style.MUTED, linestyle=":", linewidth=1.1, zorder=1)
-    known = [e.efficiency for e in entries if e.efficiency is not None]
+    known = [e.efficiency.value for e in entries if e.efficiency.value is not None]
     low, high = min(known, default=1.0), max(known, default=1.0)
     # steps of 10 %, room for whiskers of some percent; wider ones leave the panel
     shares.set_ylim(min(0.9, 0.1 * math.floor(10 * low - 0.5)), max(1.05, high + 0.05))
     shares.yaxis.set_major_formatter(scales.percent())
 
 
-def _dot(entry: Entry, name: str) -> grammar.Dot:
-    value, lo, hi = (getattr(entry, f"{name}{end}") for end in ("", "_lo", "_hi"))
-    return grammar.Dot(float(entry.workers or 0), value, lo, hi, entry.marks)
+def _dot(entry: ScalingEntry, estimate: Estimate) -> grammar.Dot:
+    return grammar.Dot(float(entry.workers or 0), estimate, entry.marks)

@@ -14,8 +14,7 @@ from raybench.report.formatting import TIMES, short
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.study2017.figures import Bar, Paper
-    from raybench.analysis.study2017.figures import Figure as Study
+    from raybench.analysis.study2017.figures import Paper, StudyBar, StudyFigure
     from raybench.report.document import Figure
 
 _SOURCE = (
@@ -31,16 +30,16 @@ def figures(paper: Paper) -> Iterator[Figure]:
             yield _figure(one)
 
 
-def comparable(one: Study) -> bool:
+def comparable(one: StudyFigure) -> bool:
     """Whether rows give it at least two numbers: a bar alone has nothing to stand beside."""
-    return sum(bar.items_per_s is not None for bar in one.here) > 1
+    return sum(bar.items_per_s.value is not None for bar in one.here) > 1
 
 
 @style.styled
-def _figure(one: Study) -> Figure:
+def _figure(one: StudyFigure) -> Figure:
     figure, axes = style.canvas(1, 2, height_in=2.6)
     tints = style.tints(bar.model for bar in (*one.study, *one.here))
-    sides: tuple[tuple[Any, str, Sequence[Bar]], ...] = (
+    sides: tuple[tuple[Any, str, Sequence[StudyBar]], ...] = (
         (axes[0][0], "the study, 2017", one.study),
         (axes[0][1], _where(one.here), one.here),
     )
@@ -57,9 +56,9 @@ def _figure(one: Study) -> Figure:
     return finish(figure, name, title, _caption(one))
 
 
-def _caption(one: Study) -> str:
-    drawn = [bar for bar in one.here if bar.items_per_s is not None]
-    sure = "whiskers are 95 % intervals" if any(b.items_per_s_lo for b in drawn) else "no intervals"
+def _caption(one: StudyFigure) -> str:
+    drawn = [bar for bar in one.here if bar.items_per_s.value is not None]
+    sure = "whiskers are 95 % intervals" if any(b.items_per_s.lo for b in drawn) else "no intervals"
     sizes = " or ".join(f"{size:,}" for size in sorted({bar.batch_size for bar in one.here}))
     batch = "" if one.axis == "batch_size" else f" at batch {sizes} (the study: 128)"
     ratios = (
@@ -71,52 +70,51 @@ def _caption(one: Study) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _where(bars: Sequence[Bar]) -> str:
+def _where(bars: Sequence[StudyBar]) -> str:
     names = [name for name in dict.fromkeys(bar.device for bar in bars) if name]
     return "here: " + (", ".join(names) if 0 < len(names) < 3 else f"{len(names)} devices")
 
 
-def _lines(axis: Any, bars: Sequence[Bar], tints: dict[str, str]) -> None:
+def _lines(axis: Any, bars: Sequence[StudyBar], tints: dict[str, str]) -> None:
     for model, tint in tints.items():
         some = [bar for bar in bars if bar.model == model]
         dots = [
-            grammar.Dot(bar.batch_size, bar.items_per_s, bar.items_per_s_lo, bar.items_per_s_hi,
-                        bar.marks)
-            for bar in some if bar.items_per_s is not None
-        ]  # fmt: skip
+            grammar.Dot(bar.batch_size, bar.items_per_s, bar.marks)
+            for bar in some
+            if bar.items_per_s.value is not None
+        ]
         grammar.line(axis, dots, tint)
         for bar in some:
-            if bar.items_per_s is None:
+            if bar.items_per_s.value is None:
                 grammar.absent(axis, bar.batch_size, bar.status)
-    scales.rates(axis, [bar.items_per_s for bar in bars])
+    scales.rates(axis, [bar.items_per_s.value for bar in bars])
     scales.ladder(axis, [bar.batch_size for bar in bars])
     axis.set_xlabel("batch size (items)")
 
 
-def _bars(axis: Any, bars: Sequence[Bar], tints: dict[str, str], by: str) -> None:
+def _bars(axis: Any, bars: Sequence[StudyBar], tints: dict[str, str], by: str) -> None:
     places, names, place = [], [], 0.0
     room = 42 // max(1, len(bars)) if len({bar.device for bar in bars}) > 1 else None
     for model, tint in tints.items():
         for bar in (bar for bar in bars if bar.model == model):
-            one = grammar.Bar(tint, bar.items_per_s, bar.items_per_s_lo, bar.items_per_s_hi,
-                              bar.marks, bar.status, _above(bar))  # fmt: skip
+            one = grammar.Bar(tint, bar.items_per_s, bar.marks, bar.status, _above(bar))
             grammar.upright(axis, one, place, 0.72)
             names.append(_tick(bar, by, room))
             places.append(place)
             place += 1
         place += 0.6
     scales.categories(axis, places, names)
-    scales.rates(axis, [bar.items_per_s for bar in bars], 0.16)
+    scales.rates(axis, [bar.items_per_s.value for bar in bars], 0.16)
 
 
-def _above(bar: Bar) -> str:
-    rate = short(round(bar.items_per_s or 0.0, 1))
-    if bar.relative is None or bar.relative == 1:
+def _above(bar: StudyBar) -> str:
+    rate = short(round(bar.items_per_s.value or 0.0, 1))
+    if bar.relative.value is None or bar.relative.value == 1:
         return rate
-    return f"{bar.relative:.3f}{TIMES}\n{rate}"
+    return f"{bar.relative.value:.3f}{TIMES}\n{rate}"
 
 
-def _tick(bar: Bar, by: str, room: int | None) -> str:
+def _tick(bar: StudyBar, by: str, room: int | None) -> str:
     """What a bar is, under its device in lines of so many letters where there are several."""
     what = f"{bar.workers}{TIMES}" if by == "workers" else bar.precision
     if room is None:

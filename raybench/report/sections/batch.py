@@ -14,7 +14,7 @@ from raybench.report.sections.sentences import gaps, marked, missing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.batch import Ladder
+    from raybench.analysis.batch import BatchCurve
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
@@ -29,11 +29,11 @@ def batch(answers: Answers) -> Section:
     return Section("batch", "Batch", [*parts, *missing(told)])
 
 
-def _naming(ladders: Sequence[Ladder]) -> Naming:
+def _naming(ladders: Sequence[BatchCurve]) -> Naming:
     return Naming([ladder.series for ladder in ladders], without=("batch_size",))
 
 
-def _knees(ladders: Sequence[Ladder]) -> Table:
+def _knees(ladders: Sequence[BatchCurve]) -> Table:
     naming = _naming(ladders)
     return columns.table(
         "ladders",

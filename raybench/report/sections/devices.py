@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.devices import Generation
-    from raybench.analysis.efficiency import Use
+    from raybench.analysis.efficiency import Utilization
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
@@ -25,7 +25,7 @@ def devices(answers: Answers) -> Section:
     """Figures, ratios, shares of the peak, energy, cost and what is missing."""
     generation, efficiency = answers.generation, answers.efficiency
     parts: list[Part] = list(side_figures.figures(generation))
-    if generation.sides:
+    if generation.results:
         parts.append(_sides(generation))
     parts += share_figures.figures(efficiency)
     uses = [
@@ -38,7 +38,7 @@ def devices(answers: Answers) -> Section:
 
 
 def _sides(generation: Generation) -> Table:
-    sides = generation.sides
+    sides = generation.results
     naming = Naming([s.series for s in sides], without=("engine_version", "environment_id"))
     by = generation.by.replace("_", " ")
     return columns.table(
@@ -46,17 +46,17 @@ def _sides(generation: Generation) -> Table:
         f"The same points by {by}; ratios to {generation.names[0]}.",
         *columns.factors(naming, [s.series for s in sides]),
         columns.counts("workers", [s.workers for s in sides]),
-        columns.numbers("items", "/s", [s.items_per_s for s in sides]),
-        columns.spread(sides),
+        columns.numbers("items", "/s", [s.items_per_s.value for s in sides]),
+        columns.half_widths([one.items_per_s for one in sides]),
         columns.verdicts(sides),
-        columns.fixed("ratio", TIMES, [s.ratio for s in sides], 3),
-        columns.bounds("95 %", sides, "ratio", 3),
+        columns.fixed("ratio", TIMES, [s.ratio.value for s in sides], 3),
+        columns.bounds("95 %", [one.ratio for one in sides], 3),
         columns.numbers("p99", "ms", [s.latency_p99_ms for s in sides]),
         columns.numbers("items", "/J", [s.items_per_j for s in sides]),
     )
 
 
-def _uses(uses: Sequence[Use]) -> Table:
+def _uses(uses: Sequence[Utilization]) -> Table:
     naming = Naming([u.series for u in uses])
     return columns.table(
         "uses",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.analysis.scaling import BETWEEN
+from raybench.analysis.grouping import BETWEEN
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.evidence import figure
@@ -16,21 +16,21 @@ from raybench.report.sparkline import sparkline
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.scaling import Entry
-    from raybench.analysis.timeline import Trace
+    from raybench.analysis.scaling import ScalingEntry
+    from raybench.analysis.timeline import TrialTimeline
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
-    Pair = tuple[Entry, Sequence[Trace]]
+    Pair = tuple[ScalingEntry, Sequence[TrialTimeline]]
 
 _MOST_FIGURES = 3
 
 
 def evidence(answers: Answers) -> Section:
     """Figures of the points with the most against them, then a line for every point."""
-    numbers = [e for e in answers.scaling.entries if e.items_per_s is not None]
+    numbers = [e for e in answers.scaling.entries if e.items_per_s.value is not None]
     keys = [(e.point_id or "", e.series.environment_id) for e in numbers]
-    found = [(e, answers.traces.get(key, ())) for e, key in zip(numbers, keys, strict=True)]
+    found = [(e, answers.timelines.get(key, ())) for e, key in zip(numbers, keys, strict=True)]
     pairs = [(entry, traces) for entry, traces in found if traces]
     if not pairs:
         gap = "No blocks are stored beside these rows, so that nothing can be shown over time."
@@ -51,24 +51,21 @@ def evidence(answers: Answers) -> Section:
     return Section("evidence", "Evidence", [*parts, _table(naming, pairs)])
 
 
-def _doubt(entry: Entry) -> tuple[int, float]:
+def _doubt(entry: ScalingEntry) -> tuple[int, float]:
     """Worst verdict first, then the widest interval."""
-    return (entry.verdict == "unstable") * 2 + (entry.verdict != "stable"), _width(entry) or 0.0
+    return (entry.verdict == "unstable") * 2 + (
+        entry.verdict != "stable"
+    ), entry.items_per_s.relative_width or 0.0
 
 
-def _width(entry: Entry) -> float | None:
-    lo, hi, mean = entry.items_per_s_lo, entry.items_per_s_hi, entry.items_per_s
-    return None if lo is None or hi is None or not mean else (hi - lo) / mean
-
-
-def _words(entry: Entry) -> str:
+def _words(entry: ScalingEntry) -> str:
     """What was found, how sure it is, and what speaks against it."""
-    width = _width(entry)
+    width = entry.items_per_s.relative_width
     kind = f"between {entry.trials} trials" if entry.interval == BETWEEN else "within the trial"
     sure = "no interval" if width is None else f"± {50 * width:.1f} % (95 %, {kind})"
     flags = f" Flags: {', '.join(entry.flags).replace('_', ' ')}." if entry.flags else ""
     verdict = f" Verdict: {entry.verdict}." if entry.verdict else ""
-    return f"{number(entry.items_per_s)} items/s, {sure}.{verdict}{flags}"
+    return f"{number(entry.items_per_s.value)} items/s, {sure}.{verdict}{flags}"
 
 
 def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
@@ -85,7 +82,7 @@ def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
         columns.drawings("items/s", lines("items_per_s", "items/s")),
         columns.drawings("SM clock", lines("sm_clock_mhz", "SM clock", "c2")),
         columns.drawings("temperature", lines("temp_c", "temperature", "c3")),
-        columns.spread(entries),
+        columns.half_widths([one.items_per_s for one in entries]),
         columns.verdicts(entries),
         columns.words("flags", [", ".join(entry.flags).replace("_", " ") for entry in entries]),
     )

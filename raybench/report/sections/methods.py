@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from raybench.analysis.scaling import BETWEEN
+from raybench.analysis.grouping import BETWEEN
 from raybench.report.document import Paragraph, Section
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _measure(config: str | None) -> dict[str, Any]:
 
 
 def _repeats(answers: Answers) -> Iterator[str]:
-    entries = [e for e in answers.scaling.entries if e.items_per_s is not None]
+    entries = [e for e in answers.scaling.entries if e.items_per_s.value is not None]
     if not any(entry.interval == BETWEEN for entry in entries):
         yield "Each point was measured once, so that nothing is said of the next time."
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from raybench.analysis.estimate import UNKNOWN
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.formatting import TIMES
@@ -13,7 +14,7 @@ from raybench.report.labels import Naming
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.scaling import Entry
+    from raybench.analysis.scaling import ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Table
 
@@ -25,7 +26,8 @@ def points(answers: Answers) -> Section:
     same = f"In all: {naming.same}. " if naming.same else ""
     curves = {curve.series for curve in answers.scaling.curves}
     grown = [
-        e if e.series in curves else replace(e, speedup=None, efficiency=None) for e in entries
+        e if e.series in curves else replace(e, speedup=UNKNOWN, efficiency=UNKNOWN)
+        for e in entries
     ]
     table = columns.table(
         "points",
@@ -33,22 +35,22 @@ def points(answers: Answers) -> Section:
         "trial where there is one. Latency is that of a batch in a closed loop, median over trials.",
         *columns.factors(naming, [entry.series for entry in entries]),
         columns.counts("workers", [entry.workers for entry in entries]),
-        columns.numbers("items", "/s", [entry.items_per_s for entry in entries]),
-        columns.spread(entries),
+        columns.numbers("items", "/s", [entry.items_per_s.value for entry in entries]),
+        columns.half_widths([one.items_per_s for one in entries]),
         columns.verdicts(entries),
-        columns.fixed("speedup", TIMES, [e.speedup for e in grown], 3),
-        columns.fixed("efficiency", "%", [e.efficiency for e in grown], 1, 100),
+        columns.fixed("speedup", TIMES, [e.speedup.value for e in grown], 3),
+        columns.fixed("efficiency", "%", [e.efficiency.value for e in grown], 1, 100),
         columns.numbers("p50", "ms", [entry.latency_p50_ms for entry in entries]),
         columns.numbers("p99", "ms", [entry.latency_p99_ms for entry in entries]),
-        columns.fixed("over fp32", TIMES, [entry.over_fp32 for entry in entries], 3),
+        columns.fixed("over fp32", TIMES, [entry.over_fp32.value for entry in entries], 3),
         columns.fixed("fidelity", "dB", [entry.fidelity_sqnr_db for entry in entries], 1),
         columns.repeats(entries),
     )
     return Section("table", "Key table", [table, *_without_number(naming, entries)])
 
 
-def _without_number(naming: Naming, entries: Sequence[Entry]) -> Iterator[Table]:
-    some = [entry for entry in entries if entry.items_per_s is None]
+def _without_number(naming: Naming, entries: Sequence[ScalingEntry]) -> Iterator[Table]:
+    some = [entry for entry in entries if entry.items_per_s.value is None]
     if some:
         yield columns.table(
             "reasons",

@@ -14,7 +14,8 @@ from raybench.report.sections.sentences import gaps, marked, missing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.scaling import Curve, Entry
+    from raybench.analysis.curves import Curve
+    from raybench.analysis.scaling import ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
@@ -32,7 +33,7 @@ def scaling(answers: Answers) -> Section:
     return Section("scaling", "Scaling", [*parts, *missing(told)])
 
 
-def _speedups(entries: Sequence[Entry]) -> Table:
+def _speedups(entries: Sequence[ScalingEntry]) -> Table:
     naming = Naming([entry.series for entry in entries])
     bases = sorted({e.base_workers for e in entries if e.base_workers is not None})
     base = " or ".join(map(str, bases)) or "no"
@@ -43,14 +44,14 @@ def _speedups(entries: Sequence[Entry]) -> Table:
         "of the trial means.",
         *columns.factors(naming, [entry.series for entry in entries]),
         columns.counts("workers", [entry.workers for entry in entries]),
-        columns.numbers("items", "/s", [entry.items_per_s for entry in entries]),
+        columns.numbers("items", "/s", [entry.items_per_s.value for entry in entries]),
         columns.verdicts(entries),
-        columns.fixed("speedup", TIMES, [e.speedup for e in entries], 3),
-        columns.bounds("95 %", entries, "speedup", 3),
-        columns.fixed("efficiency", "%", [e.efficiency for e in entries], 1, 100),
-        columns.fixed("over solo", TIMES, [e.solo_speedup for e in entries], 3),
-        columns.bounds("95 %", entries, "solo_speedup", 3),
-        columns.fixed("interference", "%", [e.interference_loss for e in entries], 1, 100),
+        columns.fixed("speedup", TIMES, [e.speedup.value for e in entries], 3),
+        columns.bounds("95 %", [one.speedup for one in entries], 3),
+        columns.fixed("efficiency", "%", [e.efficiency.value for e in entries], 1, 100),
+        columns.fixed("over solo", TIMES, [e.solo_speedup.value for e in entries], 3),
+        columns.bounds("95 %", [one.solo_speedup for one in entries], 3),
+        columns.fixed("interference", "%", [e.interference_loss.value for e in entries], 1, 100),
         columns.fixed("imbalance", "%", [e.imbalance for e in entries], 1, 100),
         columns.words("slowest", [e.slowest_worker for e in entries]),
         columns.words("bound by", [", ".join(e.bound_by).replace("_", " ") for e in entries]),
@@ -81,12 +82,12 @@ def _laws(curves: Sequence[Curve]) -> Iterator[Table]:
         "intervals; the prediction stops at twice what was measured.",
         *columns.factors(Naming(series), series),
         columns.numbers("gamma", "items/s", [law.gamma for law in laws]),
-        columns.fixed("contention sigma", "", [law.sigma for law in laws], 5),
-        columns.bounds("95 %", laws, "sigma", 5),
-        columns.fixed("coherency kappa", "", [law.kappa for law in laws], 6),
-        columns.bounds("95 %", laws, "kappa", 6),
+        columns.fixed("contention sigma", "", [law.sigma.value for law in laws], 5),
+        columns.bounds("95 %", [one.sigma for one in laws], 5),
+        columns.fixed("coherency kappa", "", [law.kappa.value for law in laws], 6),
+        columns.bounds("95 %", [one.kappa for one in laws], 6),
         columns.fixed("peak at", "workers", [law.peak_workers for law in laws], 0),
         columns.fixed("predicted for", "workers", [p.workers for p in last], 0),
-        columns.numbers("items", "/s", [p.items_per_s for p in last]),
-        columns.bounds("95 %", last, "items_per_s", 0),
+        columns.numbers("items", "/s", [p.items_per_s.value for p in last]),
+        columns.bounds("95 %", [one.items_per_s for one in last], 0),
     )

@@ -12,7 +12,7 @@ from raybench.report.sections.sentences import marked, missing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.study2017.figures import Finding
+    from raybench.analysis.study2017.findings import Finding
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table, Tone
 
@@ -56,8 +56,8 @@ def _evidence(findings: Sequence[Finding]) -> Table:
         columns.words("finding", [f.name.replace("_", " ") for f, _ in pairs], "factor"),
         columns.words("ratio", [one.what for _, one in pairs]),
         columns.fixed("study", "", [one.study for _, one in pairs], 3),
-        columns.fixed("here", "", [one.here for _, one in pairs], 3),
-        columns.bounds("95 %", [one for _, one in pairs], "here", 3),
+        columns.fixed("here", "", [one.here.value for _, one in pairs], 3),
+        columns.bounds("95 %", [one.here for _, one in pairs], 3),
         columns.words("criterion", [known[one.holds] for _, one in pairs], "factor"),
         columns.marks([one for _, one in pairs]),
     )

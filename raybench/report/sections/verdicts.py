@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
@@ -17,11 +17,20 @@ from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from raybench.analysis.scaling import Entry
+    from raybench.analysis.estimate import Estimate
+    from raybench.analysis.scaling import ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Tone
 
-T = TypeVar("T")
+
+class _Rated(Protocol):
+    """Anything with a throughput."""
+
+    @property
+    def items_per_s(self) -> Estimate: ...
+
+
+T = TypeVar("T", bound=_Rated)
 
 _MOST_FINDINGS = 6
 _LEADS: dict[str, tuple[str, Tone, str]] = {
@@ -55,8 +64,8 @@ def verdicts(answers: Answers) -> Section:
     return Section("verdicts", "Verdicts", parts)
 
 
-def _warnings(entries: Sequence[Entry]) -> Iterator[Paragraph]:
-    numbers = [entry for entry in entries if entry.items_per_s is not None]
+def _warnings(entries: Sequence[ScalingEntry]) -> Iterator[Paragraph]:
+    numbers = [entry for entry in entries if entry.items_per_s.value is not None]
     if not numbers:
         yield Paragraph(
             "No point has a number, so there is nothing to draw or compare; the table below says "
@@ -77,7 +86,7 @@ def _warnings(entries: Sequence[Entry]) -> Iterator[Paragraph]:
 class _Own:
     """An entry with the marks of itself, not of what its ratios are held against."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: ScalingEntry) -> None:
         own = {entry.verdict}
         self.marks = tuple(
             mark for mark in entry.marks if mark in own or mark not in ("unstable", "unverified")
@@ -105,27 +114,31 @@ def _named(naming: Naming, one: Any) -> str:
 
 def _gains(answers: Answers) -> list[str]:
     gains = [
-        g for g in answers.precision.gains if g.ratio is not None and g.series.precision != "fp32"
+        g
+        for g in answers.precision.gains
+        if g.ratio.value is not None and g.series.precision != "fp32"
     ]
     naming = Naming([g.series for g in gains], without=("precision", "model"))
     found = []
     for g in _fastest_first(gains, lambda g: (g.series.model, g.series.precision)):
         where = joined(str(g.series.model), naming.label(g.series), counted(g.workers))
         kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
-        pace = ratio(g.ratio or 0.0, g.ratio_lo, g.ratio_hi)
+        pace = ratio(g.ratio.value or 0.0, g.ratio.lo, g.ratio.hi)
         found.append(marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks))
     return found
 
 
 def _sides(answers: Answers) -> list[str]:
-    sides = [s for s in answers.generation.sides if s.ratio is not None and s.name != s.base]
+    sides = [
+        s for s in answers.generation.results if s.ratio.value is not None and s.name != s.base
+    ]
     without = ("model", "device", "precision", "engine_version", "environment_id")
     naming = Naming([s.series for s in sides], without=without)
     found = []
     for s in _fastest_first(sides, lambda s: (s.name, s.series.model, s.series.precision)):
         where = joined(str(s.series.model), str(s.series.precision), naming.label(s.series),
                        counted(s.workers))  # fmt: skip
-        pace = ratio(s.ratio or 0.0, s.ratio_lo, s.ratio_hi)
+        pace = ratio(s.ratio.value or 0.0, s.ratio.lo, s.ratio.hi)
         found.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
     return found
 
@@ -133,7 +146,7 @@ def _sides(answers: Answers) -> list[str]:
 def _fastest_first(things: Sequence[T], kind: Callable[[T], Any]) -> list[T]:
     """Of each kind the one with the most items a second, then all others."""
     fastest: dict[Any, Any] = {}
-    for thing in sorted(things, key=lambda one: -(getattr(one, "items_per_s", None) or 0.0)):
+    for thing in sorted(things, key=lambda one: -(one.items_per_s.value or 0.0)):
         fastest.setdefault(kind(thing), thing)
     first = list(map(id, fastest.values()))
     return sorted(things, key=lambda one: id(one) not in first)

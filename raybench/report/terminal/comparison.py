@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
 from typing import IO, TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -14,14 +13,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raybench.analysis.comparability import FACTORS
 from raybench.analysis.compare import (
-    FACTORS,
     IMPROVED,
     INCONCLUSIVE,
     MISSING,
     REGRESSED,
     SAME,
 )
+from raybench.analysis.tables import as_dict
 from raybench.report.terminal.table import emit, factor, number
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from raybench.analysis.compare import Change, Comparison
+    from raybench.analysis.estimate import Estimate
 
 OUTCOMES = (REGRESSED, IMPROVED, SAME, INCONCLUSIVE, MISSING)
 _GLYPHS = {REGRESSED: "▼", IMPROVED: "▲", SAME: "=", INCONCLUSIVE: "?", MISSING: "∅"}
@@ -87,20 +88,18 @@ def _factors(made: Comparison) -> list[str]:
     return [*_ALWAYS, *varying]
 
 
-def _rate(mean: float | None, lo: float | None, hi: float | None) -> str:
-    if mean is None:
-        return "-"
-    if lo is None or hi is None or not mean:
-        return number(mean)
-    return f"{number(mean)} ± {50 * (hi - lo) / mean:.1f} %"
+def _rate(rate: Estimate) -> str:
+    if rate.relative_width is None:
+        return number(rate.value)
+    return f"{number(rate.value)} ± {50 * rate.relative_width:.1f} %"
 
 
 def _ratio(change: Change) -> str:
-    if change.ratio is None:
+    if change.ratio.value is None:
         return "-"
-    if change.ratio_lo is None:
-        return f"{change.ratio:.3f}"
-    return f"{change.ratio:.3f} [{change.ratio_lo:.3f}, {change.ratio_hi:.3f}]"
+    if change.ratio.lo is None:
+        return f"{change.ratio.value:.3f}"
+    return f"{change.ratio.value:.3f} [{change.ratio.lo:.3f}, {change.ratio.hi:.3f}]"
 
 
 def _marked(change: Change) -> str:
@@ -112,8 +111,8 @@ def _marked(change: Change) -> str:
 def _cells(change: Change, names: Sequence[str]) -> list[str]:
     return [
         name_of(change, names),
-        _rate(change.a, change.a_lo, change.a_hi),
-        _rate(change.b, change.b_lo, change.b_hi),
+        _rate(change.a),
+        _rate(change.b),
         _ratio(change),
     ]
 
@@ -176,7 +175,7 @@ def _markdown(made: Comparison, strict: bool) -> str:
 
 
 def _json(made: Comparison, strict: bool) -> str:
-    facts = asdict(made)
+    facts = as_dict(made)
     facts["counts"] = {outcome: made.count(outcome) for outcome in OUTCOMES}
     facts["exit_code"] = made.exit_code(strict)
     return json.dumps(facts, indent=2, default=str) + "\n"

@@ -12,15 +12,17 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from raybench.analysis.scaling import BETWEEN, SERIES, WITHIN
+from raybench.analysis.grouping import BETWEEN, WITHIN
+from raybench.analysis.series import SERIES
 from raybench.report.labels import device_name
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from raybench.analysis.curves import Curve
     from raybench.analysis.repeatability import Repeat
-    from raybench.analysis.scaling import Curve, Scaling
+    from raybench.analysis.scaling import Scaling
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -231,7 +233,7 @@ def _legend(entries: Sequence[Row], left_out: Sequence[str]) -> list[Text]:
         trials = sorted({e["trials"] for e in entries if e["interval"] == BETWEEN})
         lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
     if WITHIN in kinds:
-        lines.append("±: 95 %, within one trial; says nothing of the next one")
+        lines.append("±: 95 % CI within one trial; excludes run-to-run variation")
     if any(entry["simulated"] for entry in entries):
         lines.append("SIMULATED: timings come from a model, not from hardware")
     if left_out:

@@ -57,10 +57,10 @@ def test_speedup_over_the_same_devices_each_alone():
     rows += trials([171.0], workers=2, point_id="p")
     one, two = entries(rows, [*crew, *workers("p", [95.0, 76.0])])
     assert (two.solo_devices, two.solo_items_per_s) == (2, 180)
-    assert two.solo_speedup == pytest.approx(2 * 171 / 180)
-    assert two.interference_loss == pytest.approx(0.05)
-    assert two.interference_loss_lo is None  # single trials tell no interval
-    assert one.solo_speedup is None
+    assert two.solo_speedup.value == pytest.approx(2 * 171 / 180)
+    assert two.interference_loss.value == pytest.approx(0.05)
+    assert two.interference_loss.lo is None  # single trials tell no interval
+    assert one.solo_speedup.value is None
 
 
 def test_the_loss_has_an_interval_from_two_trials_of_everything_on():
@@ -70,8 +70,8 @@ def test_the_loss_has_an_interval_from_two_trials_of_everything_on():
     rows += trials(together, workers=2, point_id="p")
     crew += [row for k in range(3) for row in workers("p", [95.0, 76.0], k)]
     two = entries(rows, crew)[-1]
-    assert two.interference_loss_lo < 0.05 < two.interference_loss_hi
-    assert two.solo_speedup_lo < two.solo_speedup < two.solo_speedup_hi
+    assert two.interference_loss.lo < 0.05 < two.interference_loss.hi
+    assert two.solo_speedup.lo < two.solo_speedup.value < two.solo_speedup.hi
 
 
 def test_a_device_that_was_never_alone_leaves_the_loss_unknown_and_says_so():
@@ -79,7 +79,7 @@ def test_a_device_that_was_never_alone_leaves_the_loss_unknown_and_says_so():
     rows += trials([171.0], workers=2, point_id="p")
     made = scaling(table(*rows), build("workers", [*crew, *workers("p", [95.0, 76.0])], {}))
     two = made.entries[-1]
-    assert (two.solo_devices, two.solo_items_per_s, two.interference_loss) == (1, None, None)
+    assert (two.solo_devices, two.solo_items_per_s, two.interference_loss.value) == (1, None, None)
     assert any("not every device was measured alone" in told for told in made.curves[0].missing)
 
 
@@ -99,4 +99,4 @@ def test_cores_are_known_by_host_and_affinity():
     pair = workers("p", [95.0, 95.0], **core)
     for k in range(2):
         pair[k]["cpu_affinity"] = str(k)
-    assert entries(rows, [*crew, *pair])[-1].interference_loss == pytest.approx(0.05)
+    assert entries(rows, [*crew, *pair])[-1].interference_loss.value == pytest.approx(0.05)

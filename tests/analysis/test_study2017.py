@@ -6,14 +6,9 @@ import pytest
 from hand_made import lost, table, trials
 
 from raybench.analysis.scaling import scaling
-from raybench.analysis.study2017.figures import (
-    NOT_REPRODUCED,
-    NOT_TESTABLE,
-    REPRODUCED,
-    paper,
-    study,
-    study_trials,
-)
+from raybench.analysis.study2017.data import study, study_trials
+from raybench.analysis.study2017.figures import paper
+from raybench.analysis.study2017.findings import NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED
 
 
 def verdicts(made):
@@ -35,7 +30,7 @@ def test_the_studys_speedups_are_those_that_it_prints():
         if bar["speedup"] is not None
     }
     found = {
-        (e.series.model, e.workers): e.speedup
+        (e.series.model, e.workers): e.speedup.value
         for e in scaling(study_trials()).entries
         if e.series.environment_id == "study2017-scaling"
     }
@@ -47,7 +42,7 @@ def test_the_studys_speedups_are_those_that_it_prints():
 
 def test_the_ratios_of_the_bars_come_out_exactly():
     bars = {
-        (f.number, b.model, b.device, b.precision): b.relative
+        (f.number, b.model, b.device, b.precision): b.relative.value
         for f in paper(study_trials()).figures
         for b in f.here
         if f.number in (1, 4, 5)
@@ -102,7 +97,7 @@ def test_of_several_engines_a_figure_takes_the_one_with_the_most_bars():
         *pair([100.0], [290.0], engine="openvino", device="AMD EPYC"),
         *trials([1.0], engine="onnxruntime", device="AMD EPYC", precision="fp32"),
     )
-    assert [bar.items_per_s for bar in paper(rows).figures[0].here] == [100, 290]
+    assert [bar.items_per_s.value for bar in paper(rows).figures[0].here] == [100, 290]
 
 
 def test_other_networks_and_no_rows_leave_all_open():

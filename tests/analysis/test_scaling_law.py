@@ -20,9 +20,9 @@ def rates(noise=0.0, trials=3, truth=TRUTH, sizes=SIZES, seed=0):
 
 def test_exact_rates_give_the_coefficients_back():
     fit = law(SIZES, rates())
-    assert (fit.gamma, fit.sigma, fit.kappa) == pytest.approx((100, 0.05, 0.002))
+    assert (fit.gamma, fit.sigma.value, fit.kappa.value) == pytest.approx((100, 0.05, 0.002))
     assert fit.peak_workers == pytest.approx((0.95 / 0.002) ** 0.5)
-    assert (fit.sigma_lo, fit.sigma_hi) == pytest.approx((0.05, 0.05))
+    assert (fit.sigma.lo, fit.sigma.hi) == pytest.approx((0.05, 0.05))
 
 
 def test_intervals_cover_the_truth_at_about_the_nominal_rate():
@@ -32,8 +32,8 @@ def test_intervals_cover_the_truth_at_about_the_nominal_rate():
     for seed in range(runs):
         fit = law(SIZES, rates(0.005, seed=seed))
         hits += (
-            fit.sigma_lo <= TRUTH.sigma <= fit.sigma_hi,
-            fit.kappa_lo <= TRUTH.kappa <= fit.kappa_hi,
+            fit.sigma.lo <= TRUTH.sigma <= fit.sigma.hi,
+            fit.kappa.lo <= TRUTH.kappa <= fit.kappa.hi,
         )
     assert (hits >= 0.85 * runs).all()  # 95 % less 3.5 standard errors
 
@@ -41,7 +41,7 @@ def test_intervals_cover_the_truth_at_about_the_nominal_rate():
 def test_predictions_reach_to_twice_the_largest_size_and_no_further():
     fit = law(SIZES, rates(0.005))
     assert [p.workers for p in fit.predictions] == list(range(1, REACH * 8 + 1))
-    widths = [(p.items_per_s_hi - p.items_per_s_lo) / p.items_per_s for p in fit.predictions]
+    widths = [(p.items_per_s.hi - p.items_per_s.lo) / p.items_per_s.value for p in fit.predictions]
     assert widths[-1] > 2 * widths[3]
     far = law((1, 8, 64, 512), rates(sizes=(1, 8, 64, 512)))
     assert far.predictions[-1].workers == 1024
@@ -51,14 +51,14 @@ def test_predictions_reach_to_twice_the_largest_size_and_no_further():
 
 def test_no_peak_where_coherency_may_be_nothing():
     fit = law(SIZES, rates(0.005, truth=UslFit(100.0, 0.01, 0.0)))
-    assert fit.kappa_lo == 0
+    assert fit.kappa.lo == 0
     assert fit.peak_workers is None
 
 
 def test_single_trials_give_a_law_without_intervals():
     fit = law(SIZES, rates(trials=1))
-    assert (fit.sigma, fit.sigma_lo, fit.peak_workers) == (pytest.approx(0.05), None, None)
-    assert {p.items_per_s_lo for p in fit.predictions} == {None}
+    assert (fit.sigma.value, fit.sigma.lo, fit.peak_workers) == (pytest.approx(0.05), None, None)
+    assert {p.items_per_s.lo for p in fit.predictions} == {None}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.analysis.timeline import traces
+from raybench.analysis.timeline import timelines
 from raybench.results.store import build
 
 
@@ -22,7 +22,7 @@ def blocks(rate, workers=1, count=8, **gauges):
 
 def test_blocks_of_all_workers_become_one_trace():
     rows = [*blocks(1000, 2, sm_clock_mhz=1980.0, temp_c=50.0, power_w=400.0)]
-    (trace,) = traces(build("blocks", rows[::-1], {"environment_id": "e"}))["p", "e"]
+    (trace,) = timelines(build("blocks", rows[::-1], {"environment_id": "e"}))["p", "e"]
     assert trace.measured.tolist() == [False] * 2 + [True] * 6
     assert trace.t_s.tolist() == [-1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert trace.items_per_s.tolist() == [1000.0] * 8
@@ -35,19 +35,19 @@ def test_of_a_trial_that_was_measured_again_the_newer_blocks_stand():
     rows = [{**row, "run_id": run, "trial": trial}
             for run, trial, rate in (("a", 0, 500), ("b", 0, 900), ("b", 1, 700))
             for row in blocks(rate)]  # fmt: skip
-    found = traces(build("blocks", rows, {}))["p", None]
+    found = timelines(build("blocks", rows, {}))["p", None]
     assert [(trace.trial, trace.items_per_s[0]) for trace in found] == [(0, 900.0), (1, 700.0)]
 
 
 def test_a_worker_that_ended_early_takes_no_block_of_the_sum():
     rows = blocks(1000, 2)
-    (trace,) = traces(build("blocks", rows[:-1], {}))["p", None]
+    (trace,) = timelines(build("blocks", rows[:-1], {}))["p", None]
     assert trace.items_per_s.tolist() == pytest.approx([1000.0] * 7)
 
 
 def test_blocks_without_a_time_or_a_gauge_are_no_trouble():
     rows = [{"point_id": "p", "worker": 0, "block": 0, "items": 1}]
-    assert traces(build("blocks", rows, {})) == {}
-    (trace,) = traces(build("blocks", blocks(10), {}))["p", None]
+    assert timelines(build("blocks", rows, {})) == {}
+    (trace,) = timelines(build("blocks", blocks(10), {}))["p", None]
     assert trace.temp_c is None
     assert np.isfinite(trace.items_per_s).all()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raybench.analysis.scaling import Entry
+from raybench.analysis.scaling import ScalingEntry
 from raybench.analysis.tables import as_table
 from raybench.results.schema import SCHEMAS
 
@@ -45,7 +45,7 @@ def test_columns_of_trials_keep_their_type_unit_and_description():
 
 def test_a_name_that_means_something_else_in_trials_keeps_its_own_type():
     assert as_table(Outer, []).schema.field("slowest_worker").type == pa.string()
-    assert as_table(Entry, []).schema.field("slowest_worker").type == pa.string()
+    assert as_table(ScalingEntry, []).schema.field("slowest_worker").type == pa.string()
 
 
 def test_unknown_stays_null_and_no_rows_make_an_empty_table():

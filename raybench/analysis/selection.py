@@ -1,0 +1,124 @@
+"""Which rows of a `trials` table count, and the series that each belongs to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raybench.analysis.columns import codes, fold, mask
+from raybench.analysis.series import SERIES, Series
+from raybench.results.schema import FINAL, SCHEMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from raybench.analysis.columns import Bools, Ints
+
+LEARNT = ("device", "engine_version")
+"""Factors that a trial learns only when it gets far enough."""
+
+
+def newest_rows(trials: pa.Table, columns: Iterable[str]) -> tuple[pa.Table, Ints]:
+    """Return the newest final row of every trial, or its newest if none is final, oldest first.
+
+    Args:
+        trials: the table; columns that it lacks count as null.
+        columns: what is wanted of each row.
+
+    Returns:
+        The rows, and the place of each in `trials`.
+    """
+    rows = _with_columns(trials, columns)
+    at = pa.table(
+        {
+            "run": pc.fill_null(rows["run_id"], ""),
+            "start": pc.fill_null(rows["started_at"].cast(pa.int64()), 0),
+        }
+    )
+    keys = [("run", "ascending"), ("start", "ascending")]
+    order = pc.sort_indices(at, sort_keys=keys).to_numpy()
+    rows = rows.take(pa.array(order))
+    trial = fold([codes(rows[name]) for name in ("point_id", "trial", "environment_id")])
+    final = mask(pc.is_in(rows["status"], pa.array(FINAL)))
+    best_last = np.lexsort((np.arange(len(trial)), final, trial))
+    kept = np.sort(best_last[np.flatnonzero(np.diff(trial[best_last], append=-1))])
+    return rows.take(pa.array(kept)), order[kept].astype(np.int64)
+
+
+def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
+    present = set(trials.column_names)
+    schema = SCHEMAS["trials"]
+    return pa.table(
+        {
+            name: trials[name]
+            if name in present
+            else pa.nulls(trials.num_rows, schema.field(name).type)
+            for name in dict.fromkeys(columns)
+        }
+    )
+
+
+def in_newest_point(rows: pa.Table, cell_of: Ints, good: Bools) -> Bools:
+    """Tell for each row whether it belongs to the point of its cell's newest good row."""
+    point = codes(rows["point_id"])
+    newest = np.zeros(int(cell_of.max()) + 1, dtype=np.int64)
+    where = np.flatnonzero(good)
+    newest[cell_of[where]] = point[where]  # rows are oldest first: the last one to write stays
+    return np.asarray(point == newest[cell_of], dtype=np.bool_)
+
+
+def series_of_rows(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
+    """Return all series, and for each row the index of its series.
+
+    A trial that ended early may lack its device or library version. It joins the one measured
+    series that agrees in all the factors it has. Without exactly one such series (no other trial
+    of its batch or precision got further), it takes the values that all trials of its environment
+    and engine share, and makes a series of its own.
+    """
+    facts = np.stack([codes(rows[name]) for name in SERIES], axis=1)
+    known = np.stack([~mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
+    kind_of = fold(list(facts.T))
+    first = np.zeros(int(kind_of.max()) + 1, dtype=np.int64)
+    first[kind_of] = np.arange(len(kind_of))
+    facts, known = facts[first], known[first]
+    measured = np.unique(kind_of[good])
+    home = np.arange(len(first))
+    incomplete = np.setdiff1d(np.arange(len(first)), measured)
+    for pattern in {tuple(flags) for flags in known[incomplete].tolist()}:
+        by_facts: dict[bytes, list[int]] = defaultdict(list)
+        for kind in measured:
+            by_facts[facts[kind][list(pattern)].tobytes()].append(int(kind))
+        for kind in incomplete[(known[incomplete] == pattern).all(axis=1)]:
+            homes = by_facts.get(facts[kind][list(pattern)].tobytes(), [])
+            home[kind] = homes[0] if len(homes) == 1 else kind
+    columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]
+    series = [Series(*values) for values in zip(*columns, strict=True)]
+    alone = incomplete[home[incomplete] == incomplete].tolist()
+    _fill_in(series, measured.tolist(), alone)
+    first_of: dict[Series, int] = {}
+    for kind in [*measured.tolist(), *alone]:
+        home[kind] = first_of.setdefault(series[kind], kind)
+    return home[kind_of], series
+
+
+def _fill_in(series: list[Series], measured: Sequence[int], alone: Sequence[int]) -> None:
+    """Fill in `LEARNT` where every measured series of the environment and engine agrees."""
+    values_of: dict[tuple[Any, str], set[Any]] = defaultdict(set)
+    for kind in measured:
+        one = series[kind]
+        for name in LEARNT:
+            values_of[(one.environment_id, one.engine), name].add(getattr(one, name))
+    for kind in alone:
+        one = series[kind]
+        candidates = {name: values_of[(one.environment_id, one.engine), name] for name in LEARNT}
+        shared = {
+            name: next(iter(values))
+            for name, values in candidates.items()
+            if getattr(one, name) is None and len(values) == 1
+        }
+        series[kind] = replace(one, **shared)

@@ -1,0 +1,44 @@
+"""The factors that stay the same while the number of workers grows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Series:
+    """Every factor of a point but its number of workers; columns of `trials`."""
+
+    model: str | None
+    precision: str | None
+    batch_size: int | None
+    engine: str | None
+    engine_version: str | None
+    engine_options: str | None
+    device: str | None
+    inflight: int | None
+    transfers: bool | None
+    memory_limit_bytes: int | None
+    preset: str | None
+    simulated: bool | None
+    environment_id: str | None
+    method_version: int | None
+
+
+SERIES = tuple(field.name for field in fields(Series))
+_WIDEST_FIRST = {"fp32": "0", "tf32": "1", "bf16": "2", "fp16": "3"}
+_factors = attrgetter(*SERIES)
+
+
+def without(series: Series, *factors: str) -> Series:
+    """Return a copy with these factors set to None, as a key for series that differ in them."""
+    return replace(series, **dict.fromkeys(factors))
+
+
+def sort_key(series: Series) -> tuple[Any, ...]:
+    """Return a key that sorts by factor, the widest precision first and None last."""
+    values = list(_factors(series))
+    values[1] = _WIDEST_FIRST.get(series.precision or "", series.precision)
+    return tuple((value is None, 0 if value is None else value) for value in values)
