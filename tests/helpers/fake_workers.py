@@ -90,6 +90,7 @@ class FakeReservation:
             "layers", "release") and its group; raises what goes wrong, and may block.
         batch_s: time of a batch.
         hang_at_s: when the streams stop completing batches; None for never.
+        end_at_s: when the streams end by themselves; None for their backstop.
         calls: what was asked for, in order: ("start", slot), ("park", slot), ("stop", slot).
         workers: process id and reuse key of the worker on each slot.
         closed: set by `close`; a script may wait for it to behave like a worker that is killed.
@@ -100,6 +101,7 @@ class FakeReservation:
     script: Script = works
     batch_s: float = 0.01
     hang_at_s: float | None = None
+    end_at_s: float | None = None
     calls: list[tuple[str, DeviceSlot]] = field(default_factory=list)
     groups: list[FakeWorkerGroup] = field(default_factory=list)
     workers: dict[DeviceSlot, tuple[int, str]] = field(default_factory=dict)
@@ -215,7 +217,8 @@ class FakeStream:
     def wait(self, seconds: float) -> bool:
         self._group.enter("stream")
         self._now_s += max(seconds, 0.001)
-        return self._now_s >= self._longest_s
+        end_at_s = self._group.reservation.end_at_s
+        return self._now_s >= (self._longest_s if end_at_s is None else end_at_s)
 
     def snapshot(self, stall_s: float) -> Sequence[Look]:
         self._refuse_stalled(stall_s)
