@@ -7,7 +7,7 @@ from functools import lru_cache
 import yaml
 from helpers.fake_workers import FakeReservation
 
-from raybench.config.compose import compose
+from raybench.config.compose import read
 from raybench.execute.runner import DevicePool, ExperimentRunner, RowTarget
 from raybench.execute.stop_request import StopRequest
 from raybench.experiment import expand
@@ -25,7 +25,7 @@ WORDS = (
 @lru_cache
 def composed(words):
     """Request of a command line; composing takes far longer than a run on fake workers."""
-    return compose([*WORDS, *words], lambda settings: DEVICES)
+    return read([*WORDS, *words]).resolve(DEVICES)
 
 
 def request_of(words):
