@@ -24,7 +24,7 @@ from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
 from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
-from raybench.machine import devices, environment, nvml
+from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, Trace
 from raybench.measure.summary import summarise
@@ -280,12 +280,12 @@ def job_nvml(bench: Bench, job: Row) -> Iterator[Row]:
         for turn in range(job["turns"]):
             order = job["hz"] if turn % 2 else job["hz"][::-1]
             for hz in order:
-                telemetry = nvml.GpuTelemetry(bench.device.uuid, 1 / hz) if hz else None
+                telemetry = gpu_telemetry.GpuTelemetry(bench.device.uuid, 1 / hz) if hz else None
                 if telemetry:
                     telemetry.start()
                 done = stream(engine, case, job["seconds"]).done_ns
                 if telemetry:
-                    telemetry.stop()
+                    telemetry.end()
                 rates[hz].append((len(done) - 1) * case.batch_size * 1e9 / (done[-1] - done[0]))
     base = np.array(rates[0])
     for hz in job["hz"]:
@@ -306,13 +306,13 @@ def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
     base: Row = {"status": "ok", **_facts(case)}
     with bench.loaded(case) as (engine, _):
         time.sleep(job["idle_s"])
-        telemetry = nvml.GpuTelemetry(bench.device.uuid)
+        telemetry = gpu_telemetry.GpuTelemetry(bench.device.uuid)
         telemetry.start()
         trace = stream(engine, case, job["long_s"])
         half_ns = trace.start_ns + int(job["warm_s"] * 1e9)
         done = trace.done_ns
-        hardware = telemetry.stop(
-            half_ns, int(done[-1]), case.batch_size * int((done > half_ns).sum())
+        hardware = gpu_telemetry.columns(
+            telemetry.end(), half_ns, int(done[-1]), case.batch_size * int((done > half_ns).sum())
         )
         yield {**base, "what": "warm-up", **_warm_up(trace, case, job["warm_s"])}
         for block_s in (0.25, 1.0):

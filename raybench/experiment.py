@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from raybench.canonical import canonical_hash
 from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,8 +143,7 @@ class Point:
     def _hashed(self, batch_size: int | str) -> str:
         """Id of this point with another batch; "max" is the one that the measurement tells."""
         facts = {**self._facts, "batch_size": batch_size}
-        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+        return canonical_hash(facts, 20)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing_extensions import override
 from raybench.engines import registry
 from raybench.engines.base import BuildsAhead, Engine, EngineInfo, Layer, Load
 from raybench.errors import Unsupported
-from raybench.machine import devices, environment, host, nvml
+from raybench.machine import devices, environment, gpu_telemetry, host, nvml
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, Trace, own_cost_us
 from raybench.measure.telemetry_columns import Readings
@@ -138,7 +138,7 @@ class Worker:
         self._batches: BatchPool | None = None
         self._stream: Stream | None = None
         self._device: Device | None = None
-        self._gpu = nvml.GpuTelemetry(None)
+        self._gpu = gpu_telemetry.GpuTelemetry(None)
         self._host = host.HostTelemetry()
         self._cut = _Cut()
         self._start_ns = 0
@@ -168,7 +168,7 @@ class Worker:
         load = self._load(point, engine_class, rank, seat, seed)
         device, model = load.device, load.model
         self._device, self._batches = device, load.batches
-        self._gpu = nvml.GpuTelemetry(device.uuid)
+        self._gpu = gpu_telemetry.GpuTelemetry(device.uuid)
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)
@@ -335,7 +335,7 @@ class Worker:
             stream.done,
             np.array(self._cut.edges[known:], np.int64),
             edge_ns,
-            nvml.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
+            gpu_telemetry.temperatures_c(self._gpu.samples, edge_ns + self._start_ns),
             float(np.median(done_ns - submit_ns)) / 1e6 if len(done_ns) else None,
             last.power_w if last else None,
             last.temp_c if last else None,

@@ -138,7 +138,7 @@ def test_a_worker_moves_to_the_cpus_near_its_gpu_and_back_before_the_next_point(
     driver, point, pinned, monkeypatch
 ):
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(devices, "_siblings", str)
+    monkeypatch.setattr(devices.sysfs, "core_siblings", lambda cpu: frozenset({cpu}))
     driver.told["nvmlDeviceGetCpuAffinity"] = [0b1111_1100]
     worker = Worker("w")
     prepared = [worker.prepare(point, 0, 0, 0) for _ in range(2)]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raybench.machine import nvml
+from raybench.machine import nvml, sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-LOAD = 0.5
-"""Chosen here: processes that want a CPU on average; an idle machine has 0 to 0.2."""
-POWER_SHARE = 0.99
-"""A power limit below so much of the factory's counts as lowered."""
+MAX_LOAD = 0.5
+"""Chosen here: mean number of processes that want a CPU; an idle machine has 0 to 0.2."""
+MIN_POWER_SHARE = 0.99
+"""A power limit below this share of the factory's counts as lowered."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +38,21 @@ def system_issues(
     governors: Sequence[str] | None = None,
     processes: Callable[[str], tuple[int, ...] | None] = nvml.compute_processes,
 ) -> list[SystemIssue]:
-    """What is found here.
+    """Return the issues of this machine.
 
     Args:
         gpus: the driver's facts about each GPU, from `nvml.environment`.
-        nice: of the workers; by default of this process.
+        nice: niceness of the workers; by default of this process.
         load: load average of the last minute; by default this machine's.
-        governors: of the CPUs' frequency; by default this machine's.
-        processes: with a context on the GPU of that UUID.
+        governors: frequency governors of the CPUs; by default this machine's.
+        processes: returns the ids of processes with a context on the GPU of a UUID.
     """
-    found = _of_host(
+    issues = _of_host(
         os.nice(0) if nice is None else nice,
         os.getloadavg()[0] if load is None else load,
-        _governors() if governors is None else governors,
+        sysfs.governors() if governors is None else governors,
     )
-    return [*found, *(finding for gpu in gpus for finding in _of_gpu(gpu, processes))]
+    return [*issues, *(issue for gpu in gpus for issue in _of_gpu(gpu, processes))]
 
 
 def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[SystemIssue]:
@@ -62,7 +61,7 @@ def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[Syste
             f"workers have niceness {nice} and yield to everything else",
             """ray start --head --system-config='{"worker_niceness": 0}'  (or renice this shell)""",
         )
-    if load > LOAD:
+    if load > MAX_LOAD:
         yield SystemIssue(
             f"something else is running (load average {load:.1f})",
             "ps -eo pid,user,pcpu,etime,comm --sort=-pcpu | head",
@@ -90,23 +89,15 @@ def _of_gpu(
             f"GPU {index} sleeps between uses (persistence mode off)",
             f"sudo nvidia-smi -i {index} -pm 1",
         )
-    limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
-    if limit is not None and usual is not None and limit < POWER_SHARE * usual:
+    limit, default = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
+    if limit is not None and default is not None and limit < MIN_POWER_SHARE * default:
         yield SystemIssue(
-            f"GPU {index} may draw {limit:.0f} W of its {usual:.0f} W",
-            f"sudo nvidia-smi -i {index} -pl {usual:.0f}",
+            f"GPU {index} may draw {limit:.0f} W of its {default:.0f} W",
+            f"sudo nvidia-smi -i {index} -pl {default:.0f}",
         )
-    clock, most = gpu.get("app_clock_sm_mhz"), gpu.get("max_clock_sm_mhz")
-    if clock is not None and most is not None and clock < most:
+    clock, highest = gpu.get("app_clock_sm_mhz"), gpu.get("max_clock_sm_mhz")
+    if clock is not None and highest is not None and clock < highest:
         yield SystemIssue(
-            f"GPU {index} is set to {clock:.0f} MHz of its {most:.0f} MHz",
+            f"GPU {index} is set to {clock:.0f} MHz of its {highest:.0f} MHz",
             f"sudo nvidia-smi -i {index} -rac",
         )
-
-
-def _governors() -> list[str]:
-    paths = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
-    try:
-        return [path.read_text(encoding="ascii").strip() for path in paths]
-    except OSError:
-        return []

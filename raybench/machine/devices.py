@@ -1,4 +1,4 @@
-"""Device: one GPU or CPU core that a worker owns, and what this machine has of them."""
+"""Devices: the GPUs and CPU cores of this machine that a worker can own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextlib
 import os
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+
+from raybench.machine import sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Device:
-    """What a worker runs on.
+    """A GPU or CPU core that a worker owns.
 
     Attributes:
         kind: "gpu" or "cpu".
-        name: the product's name, e.g. "NVIDIA H200" or the CPU's model name.
-        index: as the process sees it: a CUDA ordinal (always 0 behind CUDA_VISIBLE_DEVICES), or
+        name: product name, e.g. "NVIDIA H200" or the CPU's model name.
+        index: number within the process: a CUDA ordinal (always 0 behind CUDA_VISIBLE_DEVICES), or
             the number of the CPU core.
-        uuid: the GPU's own UUID; None for a core, or where nothing tells (a told GPU).
+        uuid: UUID of a GPU; None for a core and for a declared GPU.
         visible: the entry of CUDA_VISIBLE_DEVICES that Ray gave, or the core number as text.
-        told: True for a GPU that the cluster was told to have and no driver confirms.
-        memory_bytes: of the device (GPU) or the node (CPU); None when unknown.
-        pci_bus_id: of a GPU; None when unknown.
-        numa_node: of the host that the device is attached to or part of; None when unknown.
-        cpus: logical CPUs for this device's worker: a core's own number, a GPU's share of the CPUs
-            near it; empty where unknown.
+        declared: True for a GPU that the cluster declares and no driver confirms.
+        memory_bytes: memory of the GPU, or of the node for a core; None if unknown.
+        pci_bus_id: of a GPU; None if unknown.
+        numa_node: NUMA node of the host that the device belongs to; None if unknown.
+        cpus: logical CPUs for this device's worker: a core's own number, or a GPU's share of the
+            CPUs near it; empty if unknown.
     """
 
     kind: str
@@ -46,39 +47,28 @@ class Device:
     cpus: tuple[int, ...] = ()
 
 
+# --- CPU cores ------------------------------------------------------------------------------------
+
+
 def cores() -> tuple[int, ...]:
-    """One logical CPU for each physical core that this process may use, highest number first.
+    """Return one logical CPU of each physical core this process may use, highest number first.
 
     The highest come first because interrupts and the driver favour the lowest.
     """
     allowed = sorted(os.sched_getaffinity(0), reverse=True)
-    taken: dict[str, int] = {}
+    first_of_core: dict[frozenset[int], int] = {}
     for cpu in reversed(allowed):
-        taken.setdefault(_siblings(cpu), cpu)
-    return tuple(cpu for cpu in allowed if cpu in taken.values())
-
-
-def _siblings(cpu: int) -> str:
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)
+        first_of_core.setdefault(sysfs.core_siblings(cpu), cpu)
+    return tuple(cpu for cpu in allowed if cpu in first_of_core.values())
 
 
 def cpu_name() -> str:
-    """The CPU's model name as the kernel tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return "unknown CPU"
+    """Return the CPU's model name."""
+    return sysfs.cpu_model() or "unknown CPU"
 
 
 def core(number: int) -> Device:
-    """The CPU core of that number as a device."""
+    """Return the CPU core of this number as a device."""
     return Device(
         "cpu",
         cpu_name(),
@@ -86,26 +76,23 @@ def core(number: int) -> Device:
         None,
         str(number),
         memory_bytes=int(psutil.virtual_memory().total),
-        numa_node=_numa_node(number),
+        numa_node=sysfs.numa_node_of_cpu(number),
         cpus=(number,),
     )
-
-
-def _numa_node(cpu: int) -> int | None:
-    """By the kernel's link beside the CPU, `node0`."""
-    links = Path(f"/sys/devices/system/cpu/cpu{cpu}").glob("node[0-9]*")
-    return next((int(link.name[4:]) for link in links), None)
 
 
 def pin(cpus: list[int]) -> None:
     """Move every thread of this process to these CPUs; threads started later inherit it."""
     for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(ProcessLookupError):  # it may have ended while we looked
+        with contextlib.suppress(ProcessLookupError):  # the thread may have ended meanwhile
             os.sched_setaffinity(int(thread), cpus)
 
 
+# --- GPUs -----------------------------------------------------------------------------------------
+
+
 def gpu_count() -> int:
-    """GPUs that the driver of this machine knows; 0 without one."""
+    """Return the number of GPUs the driver reports; 0 without a driver."""
     from raybench.machine import nvml
 
     return len(nvml.inventory())
@@ -126,11 +113,11 @@ def declared_gpu(accelerator: str | None) -> str:
 
 
 def gpu(visible: str, accelerator: str | None = None) -> Device:
-    """The GPU that this process sees as CUDA ordinal 0, told apart by its UUID where possible.
+    """Return the GPU that this process sees as CUDA ordinal 0.
 
     Args:
         visible: the first entry of CUDA_VISIBLE_DEVICES: an index or a UUID.
-        accelerator: its type by the cluster's word, for a GPU that no driver confirms.
+        accelerator: type that the cluster declares, for a GPU that no driver confirms.
     """
     from raybench.machine import nvml
 
@@ -153,51 +140,45 @@ def gpu(visible: str, accelerator: str | None = None) -> Device:
     return Device("gpu", declared_gpu(accelerator), 0, None, visible, declared=True)
 
 
-FEWEST_CPUS = 2
-"""A GPU's worker has one thread that feeds the device and others that look on."""
+MIN_CPUS = 2
+"""A GPU's worker has one thread that feeds the device and others that watch it."""
 
 
-def share(cpus: Sequence[int], place: int, sharers: int) -> tuple[int, ...]:
-    """The part of some CPUs that one of several sharers gets: whole cores, the same for each run.
+def share(cpus: Sequence[int], position: int, sharers: int) -> tuple[int, ...]:
+    """Return one sharer's part of some CPUs: whole cores, the same ones in every run.
 
     Every GPU near the CPUs counts, whether a worker uses it or not, so that the share does not
-    depend on the number of workers. All share all where the parts would be too small, and nothing
-    is given where even the whole is.
+    depend on the number of workers. Where the parts would be too small, each sharer gets all CPUs,
+    and none where even those are too few.
 
     Args:
         cpus: logical CPUs.
-        place: of this sharer, from 0.
-        sharers: how many.
+        position: of this sharer, from 0.
+        sharers: number of sharers.
     """
-    by_core: dict[str, list[int]] = {}
+    by_core: dict[frozenset[int], list[int]] = {}
     for cpu in cpus:
-        by_core.setdefault(_siblings(cpu), []).append(cpu)
+        by_core.setdefault(sysfs.core_siblings(cpu), []).append(cpu)
     cores = list(by_core.values())
-    first, last = place * len(cores) // sharers, (place + 1) * len(cores) // sharers
-    mine = [cpu for core in cores[first:last] for cpu in core]
-    for part in (mine, cpus):
-        if len(part) >= FEWEST_CPUS:
+    first, last = position * len(cores) // sharers, (position + 1) * len(cores) // sharers
+    own = [cpu for core in cores[first:last] for cpu in core]
+    for part in (own, cpus):
+        if len(part) >= MIN_CPUS:
             return tuple(sorted(part))
     return ()
 
 
-CGROUP_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
-"""Where the kernel tells a container's limit, version 2 and version 1."""
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def memory_bytes() -> int:
-    """What all processes here may use: the machine's memory, or its container's part of it."""
-    held = int(psutil.virtual_memory().total)
-    for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-            return min(held, int(path.read_text(encoding="ascii")))
-    return held
+    """Return the memory all processes here may use: the machine's, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    limit = sysfs.memory_limit_bytes()
+    return total if limit is None else min(total, limit)
 
 
 def limit_memory(limit_bytes: int) -> None:
-    """Let this process map no more than so many bytes beyond what it holds now (RLIMIT_AS)."""
-    held = int(psutil.Process().memory_info().vms)
-    resource.setrlimit(resource.RLIMIT_AS, (held + limit_bytes, resource.RLIM_INFINITY))
+    """Let this process map at most this much beyond what it holds now (RLIMIT_AS)."""
+    mapped = int(psutil.Process().memory_info().vms)
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + limit_bytes, resource.RLIM_INFINITY))

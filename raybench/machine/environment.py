@@ -1,7 +1,7 @@
-"""environment: what this machine and its software are, and when two of them count as the same.
+"""The environment of a measurement: machine and software, and when two of them count as the same.
 
-`snapshot` looks at the host; what only a device can tell (driver, GPU, power limit) is added by
-the caller. Nothing here raises: what cannot be known is None.
+`snapshot` describes the host; what only a device reports (driver, GPU, power limit) is added by the
+caller. Nothing here raises: what cannot be determined is None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from raybench.canonical import canonical_hash, canonical_json
 from raybench.experiment import ENVIRONMENT
+from raybench.machine import sysfs
 from raybench.paths import PACKAGE
 from raybench.version import __version__
 
@@ -34,7 +36,7 @@ SAME = ("devices", *ENVIRONMENT)
 """Facts that must be equal for two measurements to come from the same environment."""
 
 DRIVER = ("driver_version", "cuda_driver_version")
-"""Facts of `SAME` that a GPU's driver tells; all GPUs of a machine have one driver."""
+"""Facts of `SAME` that a GPU's driver reports; all GPUs of a machine have one driver."""
 
 _LIBRARIES = {
     "tensorrt": tuple(
@@ -48,53 +50,46 @@ _LIBRARIES = {
     "ray": ("ray",),
     "numpy": ("numpy",),
 }
-"""Column without `_version` -> distributions that may hold the library."""
+"""Column without `_version` -> distributions that may contain the library."""
 _ALLOWED = re.compile(
     r"CUDA_\w+|NCCL_\w+|OMP_\w+|KMP_\w+|(MKL|OPENBLAS)_NUM_THREADS"
     r"|NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|TF32_OVERRIDE)"
 )
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL")
 _CLOUDS = {"Amazon EC2": "aws", "Google": "gcp", "Microsoft Corporation": "azure"}
-_TROUBLE = (
+_PROBE_ERRORS = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError,
     subprocess.SubprocessError, psutil.Error,
 )  # fmt: skip
 
 
 def snapshot() -> dict[str, Any]:
-    """The host's part of a row of the `environment` table, by column name."""
-    facts: dict[str, Any] = {name: _known(probe) for name, probe in _PROBES.items()}
+    """Return the host's part of a row of the `environment` table, by column name."""
+    facts: dict[str, Any] = {name: _try(probe) for name, probe in _PROBES.items()}
     facts |= software()
-    facts |= _known(_checkout) or {"raybench_git_sha": None, "git_dirty": None}
+    facts |= _try(_checkout) or {"raybench_git_sha": None, "git_dirty": None}
     return facts
 
 
 def environment_id(*nodes: Mapping[str, Any]) -> str:
-    """20 hex digits over the facts of `SAME`; all others may differ, and missing ones are None.
+    """Return 20 hex digits over the facts of `SAME`; missing ones count as None.
 
-    Kinds of nodes count, not how many there are of a kind: a cluster that lost a node, or got one
-    more, goes on with the same rows. `devices` is the caller's: how many of each product name the
+    The kinds of nodes count, not how many there are of each: a cluster that lost or gained a node
+    continues with the same rows. `devices` is the caller's: how many of each product name the
     node offers, as `{"NVIDIA H200": 8}`.
     """
-    kinds = sorted(
-        {
-            json.dumps(
-                {name: facts.get(name) for name in SAME},
-                sort_keys=True,
-                separators=(",", ":"),
-                default=str,
-            )
-            for facts in nodes
-        }
-    )
-    text = kinds[0] if len(kinds) == 1 else f"[{','.join(kinds)}]"
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    kinds: dict[str, dict[str, Any]] = {}
+    for facts in nodes:
+        same = {name: facts.get(name) for name in SAME}
+        kinds[canonical_json(same, default=str)] = same
+    different = [kinds[text] for text in sorted(kinds)]
+    return canonical_hash(different[0] if len(different) == 1 else different, 20, default=str)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
-    """What of a machine decides what an engine builds on it, as text: `SAME` but for the CPU.
+    """Return the facts of a machine that decide what an engine builds on it, as text.
 
-    `devices` counts by their names only.
+    These are `SAME` without the CPU; of `devices` only the names count.
     """
     cpu = facts.get("cpu_model")
     names = sorted(name for name in facts.get("devices", ()) if name != cpu)
@@ -103,20 +98,16 @@ def kind(facts: Mapping[str, Any]) -> str:
 
 
 def software() -> dict[str, str | None]:
-    """Versions that bear on a number, by column of the `environment` table."""
-    facts = {f"{name}_version": _known(partial(_version, d)) for name, d in _LIBRARIES.items()}
-    return facts | {name: _known(_PROBES[name]) for name in ("python_version", "raybench_version")}
+    """Return the versions that affect results, by column of the `environment` table."""
+    facts = {f"{name}_version": _try(partial(_version, d)) for name, d in _LIBRARIES.items()}
+    return facts | {name: _try(_PROBES[name]) for name in ("python_version", "raybench_version")}
 
 
-def _known(probe: Callable[[], T]) -> T | None:
+def _try(probe: Callable[[], T]) -> T | None:
     try:
         return probe()
-    except _TROUBLE:
+    except _PROBE_ERRORS:
         return None
-
-
-def _read(path: str) -> str | None:
-    return Path(path).read_text(encoding="utf-8", errors="replace").strip() or None
 
 
 def _os() -> str | None:
@@ -124,30 +115,20 @@ def _os() -> str | None:
 
 
 def _cpu_model() -> str | None:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or None
-
-
-def _cpu_sockets() -> int | None:
-    text = _read("/proc/cpuinfo") or ""
-    return len(set(re.findall(r"^physical id\s*:\s*(\d+)", text, re.MULTILINE))) or None
+    return sysfs.cpu_model() or platform.processor() or None
 
 
 def _cpu_governor() -> str | None:
-    found = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
-    return ",".join(sorted({path.read_text().strip() for path in found})) or None
+    return ",".join(sorted(set(sysfs.governors()))) or None
 
 
-def _numa_nodes() -> int | None:
-    return len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) or None
-
-
-def _in_container() -> bool:
+def _in_container() -> bool | None:
     if any(name in os.environ for name in ("container", "APPTAINER_NAME", "SINGULARITY_NAME")):
         return True
     if any(Path(name).exists() for name in ("/.dockerenv", "/run/.containerenv")):
         return True
-    return bool(re.search("docker|containerd|kubepods|lxc", _read("/proc/1/cgroup") or ""))
+    cgroup = sysfs.init_cgroup()
+    return None if cgroup is None else bool(re.search("docker|containerd|kubepods|lxc", cgroup))
 
 
 def _container_image() -> str | None:
@@ -155,16 +136,16 @@ def _container_image() -> str | None:
 
 
 def _cloud_provider() -> str | None:
-    return _CLOUDS.get(_read("/sys/class/dmi/id/sys_vendor") or "")
+    return _CLOUDS.get(sysfs.firmware("sys_vendor") or "")
 
 
 def _instance_type() -> str | None:
-    """Amazon alone writes it into the firmware."""
-    return _read("/sys/class/dmi/id/product_name") if _cloud_provider() == "aws" else None
+    """Return the type of a cloud instance; only Amazon writes it into the firmware."""
+    return sysfs.firmware("product_name") if _cloud_provider() == "aws" else None
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:
-    """Of the first that is installed; nothing is imported."""
+    """Return the version of the first one installed, without importing it."""
     for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(name)
@@ -172,13 +153,13 @@ def _version(distributions: tuple[str, ...]) -> str | None:
 
 
 def _pip_freeze_sha256() -> str:
-    """Names and versions stand in the folders' names; reading each one's metadata takes a second."""
-    found = (path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info"))
-    return hashlib.sha256("\n".join(sorted(map(str.lower, found))).encode()).hexdigest()
+    # the folders' names hold names and versions; reading each one's metadata takes a second
+    installed = (path.stem for folder in sys.path for path in Path(folder).glob("*.dist-info"))
+    return hashlib.sha256("\n".join(sorted(map(str.lower, installed))).encode()).hexdigest()
 
 
 def _checkout() -> dict[str, Any]:
-    """Commit and state of the checkout that this package runs from, if it does."""
+    """Return commit and state of the checkout this package runs from, if any."""
     root = PACKAGE.resolve().parent
     if not (root / ".git").exists():
         return {"raybench_git_sha": None, "git_dirty": None}
@@ -186,14 +167,14 @@ def _checkout() -> dict[str, Any]:
     return {"raybench_git_sha": _git(root, "rev-parse", "HEAD"), "git_dirty": bool(changes)}
 
 
-def _git(root: Path, *words: str) -> str:
-    command = ["git", "-C", str(root), *words]
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     return done.stdout.strip()
 
 
 def variables() -> dict[str, str]:
-    """This process's environment variables, by allow-list: the others may hold secrets."""
+    """Return this process's environment variables on the allow-list; others may hold secrets."""
     return {
         name: value
         for name, value in sorted(os.environ.items())
@@ -208,14 +189,14 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "container_image": _container_image,
     "in_container": _in_container,
     "cpu_model": _cpu_model,
-    "cpu_sockets": _cpu_sockets,
+    "cpu_sockets": sysfs.cpu_sockets,
     "cpu_cores": lambda: psutil.cpu_count(logical=False),
     "cpu_threads": lambda: psutil.cpu_count(logical=True),
     "cpu_usable": lambda: len(os.sched_getaffinity(0)),
     "cpu_governor": _cpu_governor,
-    "smt": lambda: _read("/sys/devices/system/cpu/smt/active") == "1",
+    "smt": sysfs.smt_active,
     "ram_gib": lambda: round(psutil.virtual_memory().total / 2**30, 2),
-    "numa_nodes": _numa_nodes,
+    "numa_nodes": sysfs.numa_nodes,
     "python_version": platform.python_version,
     "raybench_version": lambda: __version__,
     "pip_freeze_sha256": _pip_freeze_sha256,

@@ -1,25 +1,28 @@
-"""Telemetry: readings of one machine or device, taken beside a stream in a thread of their own."""
+"""Telemetry: readings of a machine or device, taken in a thread beside the measured stream."""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 S = TypeVar("S")
 
 PERIOD_S = 0.2
-"""Between two samples: 5 Hz. Polling above 10 Hz may show in the measurement."""
+"""Time between two samples: 5 Hz. Polling above 10 Hz may show in the measurement."""
 
 
 class Telemetry(ABC, Generic[S]):
-    """Samples one thing from `start` to `end`; never raises and never delays the caller.
+    """Samples one machine or device from `start` to `end`; never raises or delays the caller.
 
-    Everything that asks the machine runs in the thread: opening, sampling, closing. The first and
-    the last sample are edges: they may ask what is too dear to ask often.
+    Everything that queries the machine runs in the thread: opening, sampling, closing. The first
+    and the last sample are edges, which may include readings too expensive to take often.
 
     Args:
-        period_s: between two samples.
+        period_s: time between two samples.
     """
 
     def __init__(self, period_s: float = PERIOD_S) -> None:
@@ -30,22 +33,22 @@ class Telemetry(ABC, Generic[S]):
 
     @abstractmethod
     def _open(self) -> bool:
-        """Whether there is anything to read."""
+        """Acquire what is needed to read; return whether there is anything to read."""
 
     @abstractmethod
     def _read(self, edge: bool) -> S:
-        """One sample; what cannot be read is None in it."""
+        """Take one sample; readings that fail are None in it."""
 
     def _close(self) -> None:
-        """Give back what `_open` took."""
+        """Release what `_open` acquired."""
 
     @property
     def samples(self) -> tuple[S, ...]:
-        """What was sampled so far, oldest first."""
+        """The samples so far, oldest first."""
         return tuple(self._samples)
 
     def start(self) -> None:
-        """Begin to sample beside the caller."""
+        """Start sampling in the background."""
         if self._thread is not None:
             return
         self._halt.clear()
@@ -54,7 +57,7 @@ class Telemetry(ABC, Generic[S]):
         self._thread.start()
 
     def end(self) -> tuple[S, ...]:
-        """Take a last sample, end the thread, and give all samples."""
+        """Take a last sample, end the thread and return all samples."""
         if self._thread is not None:
             self._halt.set()
             self._thread.join()
@@ -71,3 +74,22 @@ class Telemetry(ABC, Generic[S]):
             self._samples.append(self._read(edge=True))
         finally:
             self._close()
+
+
+def readings(samples: Sequence[object], name: str) -> list[float]:
+    """Return one reading of each sample that has it."""
+    return [value for sample in samples if (value := getattr(sample, name)) is not None]
+
+
+def timed_readings(samples: Sequence[object], name: str) -> list[tuple[int, float]]:
+    """Return the time (`t_ns`) and one reading of each sample that has it."""
+    return [
+        (sample.t_ns, value)  # type: ignore[attr-defined]
+        for sample in samples
+        if (value := getattr(sample, name)) is not None
+    ]
+
+
+def cover(readings: Sequence[tuple[int, float]], start_ns: int, end_ns: int) -> bool:
+    """Return whether readings span a window, so that it can be interpolated at both ends."""
+    return len(readings) >= 2 and readings[0][0] <= start_ns and readings[-1][0] >= end_ns

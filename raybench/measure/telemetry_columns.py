@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.machine import host, nvml
+from raybench.machine import gpu_telemetry, host, nvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class Readings:
     kind: str
     hostname: str
     pid: int
-    gpu: tuple[nvml.GpuSample, ...] = ()
+    gpu: tuple[gpu_telemetry.GpuSample, ...] = ()
     host: tuple[host.HostSample, ...] = ()
 
 
@@ -75,8 +75,8 @@ def _worker(told: Readings, begin: int, end: int, items: int) -> Columns:
 
 def _gpu(told: Readings, begin: int, end: int, items: int) -> Columns:
     samples = told.gpu
-    columns = nvml.columns(samples, begin, end, items)
-    others = [nvml.foreign(sample.processes, told.pid) for sample in samples]
+    columns = gpu_telemetry.columns(samples, begin, end, items)
+    others = [nvml.foreign_processes(sample.processes, told.pid) for sample in samples]
     errors = _known([sample.ecc_errors for sample in samples])
     highest = max(_known([sample.sm_max_mhz for sample in samples]), default=None)
     return {
@@ -219,7 +219,7 @@ def _block(told: Readings, row: Columns, start: int) -> Columns:
         return {"temp_c": _mean([s.temp_c for s in told.host if begin < s.t_ns <= end])}
     inside = [sample for sample in told.gpu if begin < sample.t_ns <= end]
     reasons = _known([sample.reasons for sample in inside])
-    joules = nvml.counted_j(told.gpu, begin, end)
+    joules = gpu_telemetry.counter_energy_j(told.gpu, begin, end)
     return {
         "sm_clock_mhz": _mean([sample.sm_mhz for sample in inside]),
         "temp_c": _mean([sample.temp_c for sample in inside]),

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from raybench.machine import sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.models.model import TensorSpec
 
-_FALLBACK_CACHE_BYTES = 32 << 20
 _MIN_BATCHES, _MAX_BATCHES = 4, 256
 _MEASURED, _CALIBRATION = 0, 1
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class BatchPool:
@@ -55,7 +54,7 @@ class BatchPool:
             raise ValueError(f"batch_size={batch_size} is below 1")
         self.specs = specs
         self.batch_size = batch_size
-        floor = 2 * last_level_cache_bytes() if min_bytes is None else min_bytes
+        floor = 2 * sysfs.last_level_cache_bytes() if min_bytes is None else min_bytes
         item_bytes = sum(_item_bytes(spec) for spec in specs)
         self.count, self._stride = _plan(batch_size, -(-floor // item_bytes) if item_bytes else 0)
         items = (self.count - 1) * self._stride + batch_size
@@ -90,20 +89,6 @@ def calibration_batches(
         {name: values[start : start + batch_size] for name, values in items.items()}
         for start in starts
     ]
-
-
-def last_level_cache_bytes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """Size of the largest cache that a core sees; 32 MiB where the system does not tell."""
-    sizes = [_size(path) for path in root.glob("index*/size")]
-    return max(sizes, default=0) or _FALLBACK_CACHE_BYTES
-
-
-def _size(path: Path) -> int:
-    try:
-        text = path.read_text().strip()
-        return int(text.rstrip("KMG")) * _UNITS.get(text[-1:], 1)
-    except (OSError, ValueError):
-        return 0
 
 
 def _plan(batch_size: int, wanted: int) -> tuple[int, int]:

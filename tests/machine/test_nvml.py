@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_nvml import FakeNvml
 
-from raybench.machine import devices, nvml
+from raybench.machine import devices, gpu_telemetry, nvml
 from raybench.results.schema import SCHEMAS
 
 
@@ -49,7 +49,7 @@ def test_gpus_near_the_same_cpus_share_them_fairly(
 ) -> None:
     monkeypatch.setattr(FakeNvml, "nvmlDeviceGetCpuAffinity", lambda *_: [0b1111_1111])
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(1, 16)))
-    monkeypatch.setattr(devices, "_siblings", lambda cpu: str(cpu % 4))
+    monkeypatch.setattr(devices.sysfs, "core_siblings", lambda cpu: frozenset({cpu % 4}))
     shares = [devices.gpu(uuid).cpus for uuid in ("GPU-0", "MIG-0", "MIG-1")]
     # cores 1, 2, 3 with both their threads, and core 0 with the one that is allowed
     assert shares == [(1, 5), (2, 6), (3, 4, 7)]
@@ -58,7 +58,7 @@ def test_gpus_near_the_same_cpus_share_them_fairly(
 def test_a_share_too_small_is_the_whole_and_a_whole_too_small_is_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(devices, "_siblings", str)
+    monkeypatch.setattr(devices.sysfs, "core_siblings", lambda cpu: frozenset({cpu}))
     assert devices.share((0, 1, 2), 1, 4) == (0, 1, 2)
     assert devices.share((0,), 0, 1) == ()
     assert devices.share((), 0, 2) == ()
@@ -106,16 +106,16 @@ def test_environment_uses_columns_of_the_schema_and_none_for_the_unknown(driver:
 
 
 def test_others_on_the_device_are_told_from_ourselves() -> None:
-    assert nvml.foreign((41, 42), 42) == 1
-    assert nvml.foreign((42,), 42) == 0
-    assert nvml.foreign((1041, 1042), 42) == 1  # ids of the host: one of them is ours
-    assert nvml.foreign((1042,), 42) == 0
-    assert nvml.foreign((), 42) is None  # ours is hidden, so others may be as well
-    assert nvml.foreign(None, 42) is None
+    assert nvml.foreign_processes((41, 42), 42) == 1
+    assert nvml.foreign_processes((42,), 42) == 0
+    assert nvml.foreign_processes((1041, 1042), 42) == 1  # ids of the host: one of them is ours
+    assert nvml.foreign_processes((1042,), 42) == 0
+    assert nvml.foreign_processes((), 42) is None  # ours is hidden, so others may be as well
+    assert nvml.foreign_processes(None, 42) is None
 
 
 def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
-    telemetry = nvml.GpuTelemetry("GPU-0", period_s=0.001)
+    telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=0.001)
     telemetry.start()
     while len(telemetry.samples) < 3:
         time.sleep(0.001)
@@ -127,18 +127,18 @@ def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
 def test_temperature_between_two_samples_lies_between_them() -> None:
     samples = [_seconds(1, temp_c=50.0), _seconds(2), _seconds(3, temp_c=54.0)]
     stamps = np.array([0, 2 * 10**9, 9 * 10**9])
-    assert nvml.temperatures_c(samples, stamps).tolist() == [50, 52, 54]
-    assert np.isnan(nvml.temperatures_c([_seconds(1)], stamps)).all()
+    assert gpu_telemetry.temperatures_c(samples, stamps).tolist() == [50, 52, 54]
+    assert np.isnan(gpu_telemetry.temperatures_c([_seconds(1)], stamps)).all()
 
 
 def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -> None:
-    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
+    telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
     telemetry.start()
-    told = telemetry.stop()
+    told = gpu_telemetry.columns(telemetry.end())
     assert len(telemetry.samples) == 2
     assert telemetry.samples[0].power_w == 500
-    assert tuple(told) == nvml.COLUMNS
+    assert tuple(told) == gpu_telemetry.COLUMNS
     assert set(told) <= set(SCHEMAS["trials"].names)
     assert told["sm_clock_mhz_mean"] == 1980
     assert told["mem_clock_mhz_mean"] == 3201
@@ -152,42 +152,42 @@ def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -
 
 @pytest.mark.parametrize("uuid", [None, "GPU-9"])
 def test_telemetry_of_an_unknown_gpu_is_none(driver: FakeNvml, uuid: str | None) -> None:
-    telemetry = nvml.GpuTelemetry(uuid)
+    telemetry = gpu_telemetry.GpuTelemetry(uuid)
     telemetry.start()
-    assert set(telemetry.stop().values()) == {None}
+    assert set(gpu_telemetry.columns(telemetry.end()).values()) == {None}
     assert driver.opened == 0
 
 
 def test_telemetry_survives_a_driver_that_refuses_everything(driver: FakeNvml) -> None:
-    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
+    telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=3600)
     driver.refused |= {
         name for name in dir(FakeNvml) if "DeviceGet" in name and "Handle" not in name
     }
     telemetry.start()
-    told = telemetry.stop()
+    told = gpu_telemetry.columns(telemetry.end())
     assert {value for name, value in told.items() if name != "energy_source"} == {None}
 
 
-def test_stop_without_start_tells_nothing() -> None:
-    assert set(nvml.GpuTelemetry("GPU-0").stop().values()) == {None}
+def test_end_without_start_gives_no_samples() -> None:
+    assert gpu_telemetry.GpuTelemetry("GPU-0").end() == ()
 
 
 def test_power_falls_back_to_the_mean_of_a_second(driver: FakeNvml) -> None:
     driver.refused.add("nvmlDeviceGetFieldValues")
-    telemetry = nvml.GpuTelemetry("GPU-0", period_s=3600)
+    telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
-    telemetry.stop()
+    telemetry.end()
     assert telemetry.samples[0].power_w == 400
 
 
-def _seconds(second: int, **told: Any) -> nvml.GpuSample:
-    return nvml.GpuSample(second * 10**9, **told)
+def _seconds(second: int, **told: Any) -> gpu_telemetry.GpuSample:
+    return gpu_telemetry.GpuSample(second * 10**9, **told)
 
 
 def test_energy_is_the_counter_over_the_window_not_over_the_samples() -> None:
     years = 10**13
     samples = [_seconds(s, energy_mj=years + s * 500_000, power_w=505.0) for s in range(0, 41, 2)]
-    told = nvml.columns(samples, 5 * 10**9, 25 * 10**9, items=20_000)
+    told = gpu_telemetry.columns(samples, 5 * 10**9, 25 * 10**9, items=20_000)
     assert told["energy_source"] == "counter"
     assert told["energy_j"] == pytest.approx(10_000)
     assert told["avg_power_w"] == pytest.approx(500)
@@ -198,7 +198,7 @@ def test_energy_is_the_counter_over_the_window_not_over_the_samples() -> None:
 
 def test_energy_is_the_integral_without_a_counter() -> None:
     samples = [_seconds(s, power_w=100.0 + s) for s in range(21)]
-    told = nvml.columns(samples)
+    told = gpu_telemetry.columns(samples)
     assert told["energy_source"] == "integral"
     assert told["energy_j"] == pytest.approx(20 * 110)
     assert told["energy_check_rel"] is None
@@ -207,13 +207,13 @@ def test_energy_is_the_integral_without_a_counter() -> None:
 
 def test_energy_of_a_window_that_the_samples_do_not_cover_is_not_told() -> None:
     samples = [_seconds(s, energy_mj=s, power_w=1.0) for s in range(21)]
-    assert nvml.columns(samples, 0, 30 * 10**9)["energy_source"] == "none"
+    assert gpu_telemetry.columns(samples, 0, 30 * 10**9)["energy_source"] == "none"
 
 
 def test_throttling_counts_samples_inside_the_window_only() -> None:
     reasons = [0x4, 0x4, 0x20, 0x80, 0x1, None]
     samples = [_seconds(s, reasons=mask, temp_c=50.0 + s) for s, mask in enumerate(reasons)]
-    told = nvml.columns(samples, 10**9, 5 * 10**9)
+    told = gpu_telemetry.columns(samples, 10**9, 5 * 10**9)
     assert told["throttle_power_frac"] == 0.25
     assert told["throttle_thermal_frac"] == 0.25
     assert told["throttle_hw_frac"] == 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.machine import host, nvml
+from raybench.machine import gpu_telemetry, host
 from raybench.measure.stream import Trace
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.telemetry_columns import Readings, with_hardware
@@ -25,7 +25,7 @@ def gpu(start_ns: int = 0, **told: object) -> Readings:
     """A board at 500 W that is sampled every half second from 1 s before the start."""
     plain = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
     samples = tuple(
-        nvml.GpuSample(
+        gpu_telemetry.GpuSample(
             start_ns + t * S // 2,
             **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **told},  # type: ignore[arg-type]
         )
@@ -90,9 +90,9 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
     readings = gpu()
     first, *between, last = readings.gpu
     edges = (
-        nvml.GpuSample(first.t_ns, processes=(42,), ecc_errors=3),
+        gpu_telemetry.GpuSample(first.t_ns, processes=(42,), ecc_errors=3),
         *between,
-        nvml.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
+        gpu_telemetry.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
     )
     trial = told([trace()], [Readings("gpu", "a", 42, edges)]).trial
     assert trial["foreign_processes"] == 1
@@ -109,7 +109,7 @@ def test_readings_that_stop_leave_a_gap() -> None:
 
 def test_a_block_has_the_readings_of_its_own_second() -> None:
     samples = tuple(
-        nvml.GpuSample(
+        gpu_telemetry.GpuSample(
             t * S // 2 - 1, energy_mj=t * 100_000, temp_c=t / 2, reasons=4 if t == 11 else 1
         )
         for t in range(-2, 52)

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 
-from raybench.models.batches import BatchPool, calibration_batches, last_level_cache_bytes
+from raybench.models.batches import BatchPool, calibration_batches
 from raybench.models.model import TensorSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 IMAGE = (TensorSpec("data", "float32", ("N", 3, 32, 32)),)
 ITEM_BYTES = 3 * 32 * 32 * 4
@@ -77,11 +72,3 @@ def test_indices_outside_the_pool_and_empty_batches_are_refused() -> None:
 def test_no_inputs_need_no_memory() -> None:
     pool = BatchPool((), 16, 0, {})
     assert (pool.count, pool.nbytes, pool.batch(3)) == (4, 0, {})
-
-
-def test_the_last_level_cache_is_read_from_the_system(tmp_path: Path) -> None:
-    for index, size in enumerate(("32K", "1024K", "32M", "odd")):
-        (tmp_path / f"index{index}").mkdir()
-        (tmp_path / f"index{index}" / "size").write_text(size + "\n")
-    assert last_level_cache_bytes(tmp_path) == 32 << 20
-    assert last_level_cache_bytes(tmp_path / "none") == 32 << 20

@@ -1,0 +1,269 @@
+"""Telemetry of one GPU, and its columns over a window: energy, clocks, temperature, throttling."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from typing_extensions import override
+
+from raybench.machine import nvml as driver
+from raybench.machine import telemetry
+from raybench.machine.telemetry import PERIOD_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from raybench.machine.nvml import Nvml
+
+MIN_ENERGY_S = 10.0
+"""Shortest window with an energy reading: the counter moves in steps of about 100 ms."""
+
+POWER_CAP = 0x4
+THERMAL = 0x20 | 0x40
+HARDWARE = 0x8 | 0x80
+"""NVML's clocks-event reasons: software power cap; software and hardware thermal slowdown; hardware
+slowdown and power brake."""
+
+_TEMPERATURE_GPU = 0
+_UNCORRECTED, _VOLATILE = 1, 0
+"""NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC."""
+_POWER_INSTANT = 186
+"""NVML_FI_DEV_POWER_INSTANT; nvmlDeviceGetPowerUsage is a mean over a second on Hopper."""
+
+COLUMNS = (
+    "energy_j",
+    "items_per_j",
+    "j_per_item",
+    "avg_power_w",
+    "energy_source",
+    "energy_check_rel",
+    "sm_clock_mhz_mean",
+    "sm_clock_mhz_min",
+    "mem_clock_mhz_mean",
+    "temp_c_start",
+    "temp_c_end",
+    "temp_c_max",
+    "gpu_util_mean",
+    "throttle_power_frac",
+    "throttle_thermal_frac",
+    "throttle_hw_frac",
+    "gpu_mem_peak_mib",
+)
+"""The columns of a GPU, in the order of the results' schema."""
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """Readings of one GPU at one time; None for what the driver did not report.
+
+    Attributes:
+        t_ns: this process's monotonic clock (`time.perf_counter_ns`).
+        power_w: of the board: instantaneous where available, else the mean over the last second.
+        energy_mj: energy counter since the driver was loaded.
+        sm_mhz: SM clock.
+        mem_mhz: memory clock.
+        temp_c: temperature of the chip, degrees Celsius.
+        util: share of the last period with a kernel running, 0 to 1.
+        memory_bytes: memory in use on the device, by all processes.
+        reasons: NVML's clocks-event reasons, or-ed.
+        processes: ids of processes with a context on the device; like the next two, read at the
+            edges only.
+        ecc_errors: uncorrected memory errors since the driver was loaded.
+        sm_max_mhz: highest SM clock of the device.
+    """
+
+    t_ns: int
+    power_w: float | None = None
+    energy_mj: int | None = None
+    sm_mhz: float | None = None
+    mem_mhz: float | None = None
+    temp_c: float | None = None
+    util: float | None = None
+    memory_bytes: int | None = None
+    reasons: int | None = None
+    processes: tuple[int, ...] | None = None
+    ecc_errors: int | None = None
+    sm_max_mhz: float | None = None
+
+
+# --- sampling -------------------------------------------------------------------------------------
+
+
+class GpuTelemetry(telemetry.Telemetry[GpuSample]):
+    """Samples one GPU.
+
+    Args:
+        uuid: UUID of the GPU or slice; None, or one unknown to the driver, gives no samples.
+        period_s: time between two samples.
+    """
+
+    def __init__(self, uuid: str | None, period_s: float = PERIOD_S) -> None:
+        super().__init__(period_s)
+        self._uuid = uuid
+        self._nvml: Nvml | None = None
+        self._handle: Any = None
+
+    @override
+    def _open(self) -> bool:
+        self._nvml = driver.open_library() if self._uuid else None
+        if self._nvml is None or self._uuid is None:
+            return False
+        self._handle = self._nvml.device(self._uuid)
+        if self._handle is None:
+            self._close()
+        return self._handle is not None
+
+    @override
+    def _read(self, edge: bool) -> GpuSample:
+        assert self._nvml is not None
+        return _sample(self._nvml, self._handle, edge)
+
+    @override
+    def _close(self) -> None:
+        if self._nvml is not None:
+            self._nvml.close()
+            self._nvml = None
+
+
+def _sample(nvml: Nvml, handle: Any, edge: bool) -> GpuSample:
+    ask = nvml.ask
+    t_ns = time.perf_counter_ns()
+    util = getattr(ask("DeviceGetUtilizationRates", handle), "gpu", None)
+    reasons = ask("DeviceGetCurrentClocksEventReasons", handle)
+    if reasons is None:
+        reasons = ask("DeviceGetCurrentClocksThrottleReasons", handle)  # drivers before 535
+    return GpuSample(
+        t_ns=t_ns,
+        power_w=_power_w(nvml, handle),
+        energy_mj=ask("DeviceGetTotalEnergyConsumption", handle),
+        sm_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.SM_CLOCK)),
+        mem_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.MEMORY_CLOCK)),
+        temp_c=driver.as_float(ask("DeviceGetTemperature", handle, _TEMPERATURE_GPU)),
+        util=None if util is None else util / 100,
+        memory_bytes=driver.memory_bytes(nvml, handle, "used"),
+        reasons=reasons,
+        **(_edge_readings(nvml, handle) if edge else {}),
+    )
+
+
+def _edge_readings(nvml: Nvml, handle: Any) -> dict[str, Any]:
+    max_clock = nvml.ask("DeviceGetMaxClockInfo", handle, driver.SM_CLOCK)
+    return {
+        "processes": driver.processes_on(nvml, handle),
+        "ecc_errors": nvml.ask("DeviceGetTotalEccErrors", handle, _UNCORRECTED, _VOLATILE),
+        "sm_max_mhz": driver.as_float(max_clock),
+    }
+
+
+def _power_w(nvml: Nvml, handle: Any) -> float | None:
+    fields = nvml.ask("DeviceGetFieldValues", handle, [_POWER_INSTANT])
+    if fields and fields[0].nvmlReturn == 0:
+        return float(fields[0].value.uiVal) / 1e3
+    return driver.watts(nvml.ask("DeviceGetPowerUsage", handle))
+
+
+# --- columns over a window ------------------------------------------------------------------------
+
+
+def temperatures_c(samples: Sequence[GpuSample], at_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the temperature at each instant, interpolated; NaN if no sample has one."""
+    readings = telemetry.timed_readings(samples, "temp_c")
+    if not readings:
+        return np.full(len(at_ns), np.nan)
+    times, degrees = (np.array(column, np.float64) for column in zip(*readings, strict=True))
+    return np.interp(at_ns.astype(np.float64), times, degrees)
+
+
+def columns(
+    samples: Sequence[GpuSample],
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    items: int | None = None,
+) -> dict[str, Any]:
+    """Return the columns of one GPU over a window; None where samples are missing.
+
+    Args:
+        samples: oldest first.
+        start_ns: start of the window by `time.perf_counter_ns`; None for the first sample.
+        end_ns: end of the window; None for the last sample.
+        items: items in the window.
+    """
+    if not samples:
+        return dict.fromkeys(COLUMNS)
+    start = samples[0].t_ns if start_ns is None else start_ns
+    end = samples[-1].t_ns if end_ns is None else end_ns
+    inside = [sample for sample in samples if start <= sample.t_ns <= end]
+    sm, temp = telemetry.readings(inside, "sm_mhz"), telemetry.readings(inside, "temp_c")
+    memory = telemetry.readings(inside, "memory_bytes")
+    values = {
+        **_energy(samples, start, end, items),
+        "sm_clock_mhz_mean": _mean(sm),
+        "sm_clock_mhz_min": min(sm, default=None),
+        "mem_clock_mhz_mean": _mean(telemetry.readings(inside, "mem_mhz")),
+        "temp_c_start": temp[0] if temp else None,
+        "temp_c_end": temp[-1] if temp else None,
+        "temp_c_max": max(temp, default=None),
+        "gpu_util_mean": _mean(telemetry.readings(inside, "util")),
+        "throttle_power_frac": _throttled_share(inside, POWER_CAP),
+        "throttle_thermal_frac": _throttled_share(inside, THERMAL),
+        "throttle_hw_frac": _throttled_share(inside, HARDWARE),
+        "gpu_mem_peak_mib": max(memory) / 2**20 if memory else None,
+    }
+    return {name: values[name] for name in COLUMNS}
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _throttled_share(samples: Sequence[GpuSample], mask: int) -> float | None:
+    reasons = [sample.reasons for sample in samples if sample.reasons is not None]
+    return sum(bool(bits & mask) for bits in reasons) / len(reasons) if reasons else None
+
+
+def _energy(
+    samples: Sequence[GpuSample], start: int, end: int, items: int | None
+) -> dict[str, Any]:
+    """Return the energy columns: from the counter, else from the integral of sampled power."""
+    seconds = (end - start) / 1e9
+    counter = counter_energy_j(samples, start, end)
+    integral = _integral_j(samples, start, end)
+    joules = counter if counter is not None else integral
+    if joules is None or joules <= 0 or seconds < MIN_ENERGY_S:
+        return {**dict.fromkeys(COLUMNS[:6]), "energy_source": "none"}
+    check = None if counter is None or integral is None else integral / counter - 1
+    return {
+        "energy_j": joules,
+        "items_per_j": items / joules if items else None,
+        "j_per_item": joules / items if items else None,
+        "avg_power_w": joules / seconds,
+        "energy_source": "integral" if counter is None else "counter",
+        "energy_check_rel": check,
+    }
+
+
+def counter_energy_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
+    """Return the energy of a window from the counter; None if its samples do not span it."""
+    readings = telemetry.timed_readings(samples, "energy_mj")
+    if not telemetry.cover(readings, start, end):
+        return None
+    times, counts = zip(*readings, strict=True)
+    # subtract before float64: the counter of a board that has run for years has 16 digits
+    first, last = np.interp([start, end], times, [count - counts[0] for count in counts])
+    return float(last - first) / 1e3
+
+
+def _integral_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
+    readings = telemetry.timed_readings(samples, "power_w")
+    if not telemetry.cover(readings, start, end):
+        return None
+    stamps, watts = (np.array(column, np.float64) for column in zip(*readings, strict=True))
+    inner = stamps[(stamps > start) & (stamps < end)]
+    times = np.concatenate([[start], inner, [end]])
+    power = np.interp(times, stamps, watts)
+    return float(np.sum((power[1:] + power[:-1]) / 2 * np.diff(times)) / 1e9)
