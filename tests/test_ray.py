@@ -22,7 +22,7 @@ from raybench.planning.plan import make_plan
 pytestmark = pytest.mark.ray
 
 
-def test_four_workers_get_four_devices_and_say_so_in_their_rows(measure, quick):
+def test_four_workers_use_four_devices_and_four_processes(measure, quick):
     code, folder = measure(
         "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=4", *quick
     )
@@ -32,7 +32,7 @@ def test_four_workers_get_four_devices_and_say_so_in_their_rows(measure, quick):
     assert len({row["pid"] for row in workers}) == 4
 
 
-def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
+def test_five_workers_on_four_devices_are_refused_with_the_devices_that_exist(cluster):
     request = read(["experiment=scaling", "engine=simulated", "grid.workers=5"]).resolve(
         dict(cluster.devices)
     )
@@ -46,7 +46,7 @@ def test_five_workers_on_four_devices_are_refused_with_what_there_is(cluster):
         )
 
 
-def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick):
+def test_auto_uses_up_to_all_devices_and_every_row_says_simulated(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet", *quick
     )
@@ -56,13 +56,13 @@ def test_auto_grows_over_all_devices_and_every_row_says_simulated(measure, quick
     assert all(row["simulated"] for row in rows)
     rates = {row["workers"]: row["items_per_s"] for row in rows}
     assert rates[4] == pytest.approx(4 * rates[1], rel=0.02)
-    # the law of the profile: 1.52 ms a batch and 143.7 us an image
+    # the profile takes 1.52 ms a batch and 143.7 us an image
     assert rates[1] == pytest.approx(128 / (1.52 + 128 * 0.1437) * 1e3, rel=0.02)
 
 
 def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, quick):
-    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1")
-    code, folder = measure(*words, "batch_size=[8,16]", "trials=2", *quick)
+    arguments = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1")
+    code, folder = measure(*arguments, "batch_size=[8,16]", "trials=2", *quick)
     rows, workers = (raybench.load(folder, table).to_pylist() for table in ("trials", "workers"))
     assert code == 0
     pids = {(row["trial"], row["pid"]) for row in workers}
@@ -71,7 +71,7 @@ def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, 
     assert sorted(row["fresh_processes"] for row in rows) == [False, False, True, True]
 
 
-def test_what_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
+def test_a_point_that_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
     code, folder = measure(
         "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,8]", *quick
     )
@@ -83,7 +83,7 @@ def test_what_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
     assert rows[8]["items_per_s"] is None
 
 
-def test_memory_that_runs_out_is_a_row_with_stage_and_size(measure, quick):
+def test_running_out_of_memory_is_a_row_with_stage_and_size(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
         "grid.workers=1", "batch_size=[2048,4096]", *quick, "measure.max_s=3",
@@ -95,12 +95,18 @@ def test_memory_that_runs_out_is_a_row_with_stage_and_size(measure, quick):
     assert "32768 MiB" in rows[4096]["reason"]
 
 
-def test_a_second_run_keeps_what_is_there_and_rerun_measures_again(measure, quick):
-    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1", *quick)
-    measure(*words)
-    _, folder = measure(*words)
+def test_a_second_run_measures_nothing_and_rerun_measures_again(measure, quick):
+    arguments = (
+        "experiment=scaling",
+        "model=alexnet",
+        "engine=simulated",
+        "grid.workers=1",
+        *quick,
+    )
+    measure(*arguments)
+    _, folder = measure(*arguments)
     assert raybench.load(folder).num_rows == 1
-    measure(*words, "rerun=all")
+    measure(*arguments, "rerun=all")
     assert raybench.load(folder).num_rows == 2
 
 
@@ -117,7 +123,7 @@ def test_an_onnx_file_with_two_inputs_and_a_dynamic_length_runs(measure, quick, 
     assert row["fidelity_sqnr_db"] > 80
 
 
-def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
+def test_a_worker_that_is_killed_is_noticed_within_a_second(cluster):
     request = read(
         ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
     ).resolve(dict(cluster.devices))
@@ -135,25 +141,31 @@ def test_a_worker_that_is_killed_is_noticed_and_named(cluster):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measure, quick, number):
-    def strike():
+    def kill_a_worker():
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not struck:
+        while time.monotonic() < deadline and not killed:
             time.sleep(0.5)
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     if "BenchWorker" in process.name():
                         process.send_signal(number)
-                        struck.append(process.pid)
+                        killed.append(process.pid)
                         return
 
-    struck: list[int] = []
-    thread = threading.Thread(target=strike, daemon=True)
+    killed: list[int] = []
+    thread = threading.Thread(target=kill_a_worker, daemon=True)
     thread.start()
-    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=2", *quick)
-    code, folder = measure(*words, "measure.min_s=1.5", "measure.max_s=2")
+    arguments = (
+        "experiment=scaling",
+        "model=alexnet",
+        "engine=simulated",
+        "grid.workers=2",
+        *quick,
+    )
+    code, folder = measure(*arguments, "measure.min_s=1.5", "measure.max_s=2")
     thread.join(60)
     (row,) = raybench.load(folder).to_pylist()
-    assert struck
+    assert killed
     assert code == 0
     assert (row["status"], row["attempts"]) == ("ok", 2)
 
@@ -181,7 +193,7 @@ def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, q
     assert time.monotonic() - began < 60
 
 
-def test_a_preparation_that_does_not_end_is_cut_off_at_its_deadline(measure, quick):
+def test_a_preparation_that_does_not_end_is_stopped_at_its_deadline(measure, quick):
     code, folder = measure(
         "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",
         "engine.load_s=60", "cluster.prepare_timeout_s=1", "cluster.retries=0", *quick,
@@ -203,15 +215,13 @@ def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_trie
     assert len(rows) == 6
     assert rows[1, 256]["status"] == rows[2, 256]["status"] == "ok"
     assert rows[1, 4096]["status"] == "out_of_memory"
-    # one that is already running beside it is tried all the same
-    known = ("out_of_memory", "infeasible")
-    assert rows[1, 8192]["status"] in known
-    assert rows[2, 8192]["status"] in known
+    # if it ran already, at the same time, it ran out of memory as well
+    expected = ("out_of_memory", "infeasible")
+    assert rows[1, 8192]["status"] in expected
+    assert rows[2, 8192]["status"] in expected
 
 
-def test_graphs_are_prepared_before_points_are_measured_side_by_side(
-    measure, quick, two_inputs, capsys
-):
+def test_graphs_are_prepared_before_points_share_a_node(measure, quick, two_inputs, capsys):
     code, folder = measure(
         "experiment=smoke", f"model={two_inputs}", "device=cpu", "batch_size=4",
         "precision=[fp32,int8]", "model.shapes.sequence=16", "cluster.isolation=gpu", *quick,
@@ -219,11 +229,11 @@ def test_graphs_are_prepared_before_points_are_measured_side_by_side(
     rows = raybench.load(folder).to_pylist()
     assert code == 0
     assert [row["status"] for row in rows] == ["ok", "ok"]
-    begun = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
-    assert ["] prepare " in line for line in begun] == [True, True, False, False]
+    started = [line for line in capsys.readouterr().out.splitlines() if line.endswith(" ...")]
+    assert ["] prepare " in line for line in started] == [True, True, False, False]
 
 
-def test_the_largest_batch_that_fits_is_found_and_measured(measure, quick):
+def test_the_largest_batch_that_fits_is_measured(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "model=alexnet", "grid.workers=1",
         "batch_size=max", "engine.item_mib=1024", "engine.memory_gib=5", *quick,
@@ -246,8 +256,14 @@ def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs
 
 
 def test_raw_latencies_are_stored_on_request(measure, quick):
-    words = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1", *quick)
-    _, folder = measure(*words, "results.samples=all")
+    arguments = (
+        "experiment=scaling",
+        "model=alexnet",
+        "engine=simulated",
+        "grid.workers=1",
+        *quick,
+    )
+    _, folder = measure(*arguments, "results.samples=all")
     (row,) = raybench.load(folder).to_pylist()
     samples = raybench.load(folder, table="samples")
     assert samples.num_rows >= row["latency_n"]
@@ -255,15 +271,20 @@ def test_raw_latencies_are_stored_on_request(measure, quick):
 
 
 def test_layer_times_are_stored_on_request(measure, quick, two_inputs):
-    words = ("experiment=smoke", f"model={two_inputs}", "device=cpu", "model.shapes.sequence=16")
-    _, folder = measure(*words, "results.layers=true", *quick)
+    arguments = (
+        "experiment=smoke",
+        f"model={two_inputs}",
+        "device=cpu",
+        "model.shapes.sequence=16",
+    )
+    _, folder = measure(*arguments, "results.layers=true", *quick)
     layers = raybench.load(folder, table="layers")
     assert layers.num_rows > 1
     assert sum(layers["time_frac"].to_pylist()) == pytest.approx(1)
     assert layers["layer"].to_pylist() == list(range(layers.num_rows))
 
 
-def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(measure, quick):
+def test_a_cpu_worker_beyond_its_memory_limit_is_a_row_and_not_a_crash(measure, quick):
     code, folder = measure(
         "experiment=smoke", "model=googlenet", "device=cpu", "batch_size=256",
         "device.memory_limit=300MiB", *quick,
@@ -274,7 +295,7 @@ def test_a_cpu_worker_that_outgrows_its_memory_limit_is_a_row_and_not_a_crash(me
     assert row["memory_limit_bytes"] == 300 * 2**20
 
 
-def test_doctor_prints_a_table_of_the_nodes_and_what_is_in_the_way(cluster):
+def test_doctor_prints_a_table_of_the_nodes(cluster):
     console = Console(record=True, width=200, file=io.StringIO())
     assert of_cluster(console, cluster, cluster.facts) == 0
     text = console.export_text()

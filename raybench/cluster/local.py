@@ -72,7 +72,7 @@ def start(
 
 
 def end_autoscaler() -> None:
-    """Kill Ray's autoscaler, which runs beside a dashboard.
+    """Kill Ray's autoscaler, which runs where there is a dashboard.
 
     Ray itself ends it after its own store; the autoscaler then waits for that store until Ray kills
     it, a second later.

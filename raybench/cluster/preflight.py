@@ -84,7 +84,7 @@ def check(address: str) -> ClusterAddress:
 
 
 def _head_address(address: str) -> str:
-    """Resolve "auto" and refuse addresses that no head node has; "auto" where Ray must resolve it."""
+    """Refuse what is no head node's address; resolve "auto", or return it for Ray to resolve."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or "auto"
     if address == "auto":
@@ -155,7 +155,7 @@ def _answer(address: str, question: Callable[[], T]) -> T:
             raise _TokenRequired from None
         raise ClusterError(
             f"What answers at cluster.address={address!r} is no Ray head node "
-            f"({error.code}). The head's port is 6379 unless ray start was told "
+            f"({error.code}). The head's port is 6379 unless ray start was given "
             "another; 8265 and 10001 are its dashboard and its client server."
         ) from error
 
@@ -166,7 +166,7 @@ def _answer(address: str, question: Callable[[], T]) -> T:
 def _enable_token(address: str, host: str) -> None:
     """Let this process send its token, or raise a ClusterError that says why it may not.
 
-    Ray sends a token unasked only to a cluster it found itself. The token in the home folder is
+    By itself Ray sends a token only to a cluster that it discovered. The token in the home folder is
     sent to this machine only; one that was set for this process goes wherever it connects.
     """
     request = f"The Ray cluster at cluster.address={address!r} asks for a token"
@@ -222,7 +222,7 @@ def _check_versions(address: str, metadata: dict[str, Any]) -> None:
 
 
 def _own_address(address: str, nodes: list[Any]) -> str:
-    """Return this machine's address among the nodes: a driver joins through a node of its machine."""
+    """Return the address of this machine's node, through which a driver here joins."""
     local = _local_addresses()
     here = [node for node in nodes if node.node_manager_address in local]
     if not here:

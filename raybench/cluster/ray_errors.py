@@ -47,7 +47,7 @@ def get_all(
 
     Raises:
         PointError: for the first call that fails, with the ranks of the workers concerned.
-        PhaseTimeout: when some calls have not returned in time.
+        PhaseTimeout: when a call has not returned in time.
         NodeDied: when a node of `nodes` is lost.
     """
     import ray
@@ -96,7 +96,7 @@ def translate(call: Callable[[], T], phase: str, ranks: Sequence[int] = ()) -> T
 
 
 def failure_of(error: Exception, phase: str) -> PointError | None:
-    """Return the PointError that stands for an exception of Ray; None for a bug in raybench."""
+    """Convert an exception of Ray into a PointError; None for a bug in raybench."""
     import ray.exceptions as rx
 
     if isinstance(error, rx.RayTaskError):

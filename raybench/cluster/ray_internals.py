@@ -118,7 +118,7 @@ def running_cluster() -> str | None:
 def has_token() -> bool:
     """Return whether this user has an authentication token for Ray.
 
-    Where it is missing: looks where Ray documents that it looks.
+    Where it is missing: checks the places that Ray documents.
     """
     try:
         from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
@@ -220,5 +220,5 @@ def is_node_process(process: psutil.Process) -> bool:
 def _runs(process: psutil.Process, folder: str, file: str) -> bool:
     """Return whether the process's command line names a file of this name below such a folder."""
     with contextlib.suppress(psutil.Error):
-        return any(folder in word and word.endswith(file) for word in process.cmdline())
+        return any(folder in path and path.endswith(file) for path in process.cmdline())
     return False

@@ -234,7 +234,7 @@ class RayWorkerStream:
 
 
 def measure_clocks(members: Sequence[RayMember]) -> list[Clock]:
-    """Return each worker's clock relative to the driver's, from the shortest of some round trips."""
+    """Return each worker's clock relative to the driver's, measured over `PINGS` round trips."""
     return [_measure_clock(member.actor, rank) for rank, member in enumerate(members)]
 
 

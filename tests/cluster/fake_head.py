@@ -1,4 +1,4 @@
-"""A head node that answers the questions of a preflight, and nothing else."""
+"""A head node that answers the questions of a preflight only."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from ray.core.generated import gcs_pb2, gcs_service_pb2
 
 
 class Head(grpc.GenericRpcHandler):
-    """Answers as a head with this metadata and these nodes; asks for `token` if it has one."""
+    """Answers with this metadata and these nodes; refuses calls without `token`, if it has one."""
 
     def __init__(self, metadata, nodes, token=None):
         self._token = token
@@ -37,7 +37,7 @@ class Head(grpc.GenericRpcHandler):
 
 @contextlib.contextmanager
 def running(head):
-    """Its address."""
+    """Serve a head node; yields its address."""
     server = grpc.server(ThreadPoolExecutor(2), handlers=(head,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

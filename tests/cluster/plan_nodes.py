@@ -1,6 +1,6 @@
-"""An engine that keeps plans, and a cluster of three nodes that could exchange them.
+"""An engine that builds plans, and a cluster of three nodes that can share them.
 
-As a program: measures one gang on all three nodes and writes rows and builds into a folder.
+As a program: measures one point on all three nodes and writes rows and builds into a folder.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ ENTRY_POINTS = "[raybench.engines]\nplanned = plan_nodes:PlannedEngine\n"
 
 
 class PlannedEngine(SimulatedEngine):
-    """Simulated, but for its plan: random bytes, so that no two builds are the same."""
+    """A simulated engine with a plan of random bytes, so that no two builds are the same."""
 
     name = "planned"
     reads_graph = True
 
     @classmethod
     def plan_batch(cls, options, batch_size):
-        """A plan for each."""
+        """Return the batch size: there is a plan for each."""
         return batch_size
 
     @classmethod
     def prebuild(cls, load):
-        """The plan's file; every build leaves the name of its node's cache in the test's folder."""
+        """Return the plan's file; a build writes the name of its node's cache into the test's folder."""
         name = f"planned/{load.batches.batch_size}.plan"
         path = load.cache_dir / name
         if not path.exists():
@@ -44,18 +44,18 @@ class PlannedEngine(SimulatedEngine):
 
     @classmethod
     def load(cls, load):
-        """Tells by its info which plan it took."""
-        there = set(load.cache_dir.glob("planned/*"))
+        """Return an engine whose info says which plan it uses."""
+        existing = set(load.cache_dir.glob("planned/*"))
         (name,) = cls.prebuild(load)
         loaded = super().load(load)
         path = load.cache_dir / name
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        loaded.info = replace(loaded.info, build_cache_hit=path in there, engine_sha256=sha256)
+        loaded.info = replace(loaded.info, build_cache_hit=path in existing, engine_sha256=sha256)
         return loaded
 
 
-def main(words: list[str]) -> int:
-    """Run raybench with these words on the three nodes."""
+def main(arguments: list[str]) -> int:
+    """Run raybench with these arguments on the three nodes."""
     from ray.cluster_utils import Cluster
 
     from raybench.cli import run
@@ -64,23 +64,23 @@ def main(words: list[str]) -> int:
 
     folder = Path(os.environ[FOLDER])
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}
-    made = Cluster(
+    cluster = Cluster(
         initialize_head=True, head_node_args={**small, "include_dashboard": False, "num_gpus": 0}
     )
     try:
         for name, accelerator in NODES:
-            made.add_node(
+            cluster.add_node(
                 **small,
                 num_gpus=1,
                 labels={"ray.io/accelerator-type": accelerator},
                 env_vars={"RAYBENCH_CACHE": str(folder / name)},
             )
         with contextlib.ExitStack() as stack:
-            session = stack.enter_context(sessions.connect(made.address, {}, False))
-            request = read(words).resolve(session.devices)
+            session = stack.enter_context(sessions.connect(cluster.address, {}, False))
+            request = read(arguments).resolve(session.devices)
             return run.run(request, session, stack)
     finally:
-        made.shutdown()
+        cluster.shutdown()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from raybench.models.source import identity
 
 @pytest.fixture
 def model(tmp_path):
-    """A graph whose weights are in a file beside it."""
+    """A graph whose weights are in a file next to it."""
     path = tmp_path / "mine" / "tiny.onnx"
     path.parent.mkdir()
     onnx.save_model(

@@ -17,7 +17,7 @@ CLUSTER = Session((A, B, HEAD), None, attached=True)
 
 
 def facts(node, missing=(), devices=None, **columns):
-    """Facts about a node with these columns of `environment` and without these engines."""
+    """Facts about a node with these columns of `environment` and without the engines named."""
     return NodeFacts(
         environment={"hostname": node.hostname, **columns},
         products={"x": 1},
@@ -74,7 +74,7 @@ def test_nodes_with_the_same_devices_and_software_are_of_one_kind():
 
 
 def engine_and_device(*missing, device="auto"):
-    """What `engine=auto` chooses on A, B and the head, each without some engines."""
+    """What `engine=auto` chooses on A, B and the head, each without the engines named."""
     every = [facts(node, names) for node, names in zip(CLUSTER.nodes, missing, strict=True)]
     request = read(["experiment=smoke", f"device={device}"]).resolve(
         CLUSTER.devices,

@@ -1,4 +1,4 @@
-"""What an engine builds is built once for a kind of machine and reaches the others as bytes."""
+"""A plan is built once for each kind of machine and copied to the other nodes."""
 
 import os
 import subprocess
@@ -13,7 +13,9 @@ import raybench
 pytestmark = pytest.mark.ray
 
 
-def test_a_plan_is_built_once_a_kind_and_sent_to_the_other_nodes(tmp_path, tiny, quick):
+def test_a_plan_is_built_once_for_a_kind_of_machine_and_copied_to_the_other_nodes(
+    tmp_path, tiny, quick
+):
     entry = tmp_path / "path" / "planned-1.0.dist-info"
     entry.mkdir(parents=True)
     (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: planned\nVersion: 1.0\n")
@@ -33,7 +35,7 @@ def test_a_plan_is_built_once_a_kind_and_sent_to_the_other_nodes(tmp_path, tiny,
     assert len(builders) == 2
     assert "other" in builders
     plans = {name: list((tmp_path / name / "planned").iterdir()) for name, _ in plan_nodes.NODES}
-    assert [len(found) for found in plans.values()] == [1, 1, 1]
+    assert [len(files) for files in plans.values()] == [1, 1, 1]
     assert plans["one"][0].read_bytes() == plans["two"][0].read_bytes()
     workers = raybench.load(tmp_path / "results", "workers").to_pylist()
     assert [worker["build_cache_hit"] for worker in workers] == [True] * 3

@@ -17,7 +17,7 @@ OURS = {"ray_version": ray.__version__, "python_version": platform.python_versio
 
 @pytest.fixture
 def here(tmp_path):
-    """A node on this machine whose socket can be seen."""
+    """A node on this machine whose socket exists."""
     path = tmp_path / "raylet"
     path.touch()
     return {
@@ -28,7 +28,7 @@ def here(tmp_path):
 
 
 def refusal(address):
-    """The sentence, which must come within 5 s."""
+    """Return the message of a refusal, which must come within 5 s."""
     began = time.monotonic()
     with pytest.raises(ClusterError) as caught:
         preflight.check(address)
@@ -38,7 +38,7 @@ def refusal(address):
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [
         ("ray://10.0.0.1:10001", "Ray Client address.*ray job submit"),
         ("http://10.0.0.1:8265", "is the address of a dashboard"),
@@ -46,12 +46,12 @@ def refusal(address):
         ("10.0.0.1:six", "is not host:port"),
     ],
 )
-def test_an_address_that_cannot_be_a_head_is_refused_with_the_reason(address, words):
-    with pytest.raises(ClusterError, match=words):
+def test_an_address_that_cannot_be_a_head_is_refused_with_the_reason(address, message):
+    with pytest.raises(ClusterError, match=message):
         preflight.check(address)
 
 
-def test_a_port_where_nothing_listens_is_named(monkeypatch):
+def test_a_port_where_nothing_listens_is_named_in_the_refusal(monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -60,7 +60,7 @@ def test_a_port_where_nothing_listens_is_named(monkeypatch):
         assert "Nothing answers" in refusal("auto")
 
 
-def test_what_takes_the_call_and_is_no_head_is_told_apart():
+def test_a_service_that_is_no_head_node_is_refused_as_such():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -74,7 +74,7 @@ def test_another_ray_or_python_is_refused_with_both_versions(here):
         assert "runs Python 3.9.1" in refusal(address)
 
 
-def test_a_machine_that_is_no_node_is_told_how_to_become_one(here):
+def test_a_machine_that_is_no_node_is_refused_with_how_to_become_one(here):
     elsewhere = {**here, "node_manager_address": "192.0.2.1", "node_manager_hostname": "far"}
     with running(Head(OURS, [elsewhere])) as address:
         assert f"(far). Make it one with ray start --address={address}" in refusal(address)
@@ -83,14 +83,14 @@ def test_a_machine_that_is_no_node_is_told_how_to_become_one(here):
         assert "another container" in refusal(address)
 
 
-def test_the_gate_is_the_node_of_this_machine(here):
+def test_a_cluster_is_joined_through_the_node_of_this_machine(here):
     dead = {**here, "node_manager_address": "192.0.2.1", "state": 1}
     with running(Head(OURS, [dead, here])) as address:
         assert preflight.check(address) == preflight.ClusterAddress(address, "127.0.0.1")
 
 
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    ("variables", "message"),
     [
         ({}, "asks for a token, and this user has none"),
         ({"RAY_AUTH_TOKEN": "wrong"}, "does not accept the token from RAY_AUTH_TOKEN"),
@@ -98,7 +98,7 @@ def test_the_gate_is_the_node_of_this_machine(here):
         ({"RAY_AUTH_TOKEN": "right"}, "is no node of the cluster"),  # past the token
     ],
 )
-def test_the_command_ends_with_one_line_over_a_token(variables, words, tmp_path):
+def test_a_missing_or_wrong_token_ends_the_command_with_one_line(variables, message, tmp_path):
     usual = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     with running(Head(OURS, [], token="right")) as address:
         done = subprocess.run(
@@ -106,14 +106,35 @@ def test_the_command_ends_with_one_line_over_a_token(variables, words, tmp_path)
             env={**usual, "HOME": str(tmp_path), **variables}, capture_output=True, text=True,
         )  # fmt: skip
     assert done.returncode == 2
-    assert words in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_who_decides_between_here_and_a_cluster(monkeypatch):
+def test_the_setting_decides_where_ray_runs_and_else_the_environment(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert preflight.requested_address(None) is None
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert preflight.requested_address(None) == "10.0.0.1:6379"
     assert preflight.requested_address("local") is None
     assert preflight.requested_address("auto") == "auto"
+
+
+def test_where_rays_service_cannot_be_asked_the_cluster_is_joined_unasked(here, monkeypatch):
+    monkeypatch.setattr(preflight.ray_internals, "head_node", lambda address, timeout_s: None)
+    with running(Head({**OURS, "ray_version": "1.2.3"}, [here])) as address:
+        assert preflight.check(address) == preflight.ClusterAddress(address, None)
+
+
+def test_where_rays_search_is_missing_ray_resolves_the_address(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(preflight.ray_internals, "running_cluster", lambda: None)
+    assert preflight.check("auto") == preflight.ClusterAddress("auto", None)
+
+
+def test_where_ray_cannot_reread_its_token_mode_the_user_has_to_set_it(here, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right")
+    monkeypatch.setenv("RAY_AUTH_MODE", "")  # restored at the end
+    monkeypatch.setattr(preflight.ray_internals, "has_token", lambda: True)
+    monkeypatch.setattr(preflight.ray_internals, "reload_auth_mode", lambda: False)
+    with running(Head(OURS, [here], token="right")) as address:
+        assert "Set RAY_AUTH_MODE=token before this command starts" in refusal(address)

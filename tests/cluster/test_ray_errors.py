@@ -24,11 +24,11 @@ def raised(cause):
         (raised(ValueError("odd")), "failed", True),
     ],
 )  # fmt: skip
-def test_whatever_ray_raises_has_a_status_and_says_whether_to_try_again(error, status, retried):
-    found = failure_of(error, "prepare")
-    assert (found.status, found.retried) == (status, retried)
-    assert str(found)
+def test_every_exception_of_ray_gives_a_status_and_whether_to_retry(error, status, retried):
+    failure = failure_of(error, "prepare")
+    assert (failure.status, failure.retried) == (status, retried)
+    assert str(failure)
 
 
-def test_a_bug_is_not_taken_for_a_failure():
+def test_a_bug_in_raybench_is_not_a_failure_of_the_point():
     assert failure_of(KeyError("mine"), "prepare") is None

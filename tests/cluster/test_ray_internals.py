@@ -169,8 +169,8 @@ def test_private_arguments_reach_ray(monkeypatch):
     calls = []
     monkeypatch.setattr(ray, "init", lambda **options: calls.append(options) or "context")
     settings = {"worker_niceness": 0}
-    made = ray_internals.init(address="a:1", node_ip_address="10.0.0.2", system_config=settings)
-    assert made == "context"
+    context = ray_internals.init(address="a:1", node_ip_address="10.0.0.2", system_config=settings)
+    assert context == "context"
     assert calls == [{"address": "a:1", "_node_ip_address": "10.0.0.2", "_system_config": settings}]
 
 

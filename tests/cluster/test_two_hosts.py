@@ -1,4 +1,4 @@
-"""Two hosts on this machine, where it can have them; benchmarks/two_hosts.py tries more."""
+"""Two hosts in namespaces of this machine, where it allows them; benchmarks/two_hosts.py does more."""
 
 import hosts
 import pytest
