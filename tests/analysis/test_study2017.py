@@ -80,6 +80,27 @@ def test_simulated_rows_are_no_evidence_and_are_marked():
     assert made.figures[0].here[0].marks == ("simulated",)
 
 
+def test_the_studys_figure_is_that_of_the_same_sizes():
+    names = {"precision": "int8", "device": "GPU", "batch_size": 128}
+    two = [*trials([100.0, 101.0], workers=1, **names), *trials([200.0, 202.0], workers=2, **names)]
+    (one,) = paper(table(*two)).findings[1].evidence
+    assert "speedup of 2 over 1" in one.what
+    assert one.study == pytest.approx(12808 / 6406)
+    three = [*two, *trials([300.0, 303.0], workers=3, **names)]
+    (one,) = paper(table(*three)).findings[1].evidence
+    assert one.study is None  # it has one, two and four
+
+
+def test_the_studys_rise_is_that_over_the_same_batches():
+    rows = [
+        row
+        for batch, rate in ((1, 10.0), (32, 100.0), (1024, 150.0))
+        for row in trials([rate, rate], batch_size=batch, precision="int8", device="GPU")
+    ]
+    rise = next(f for f in paper(table(*rows)).findings if f.name == "batch_rises")
+    assert [one.study for one in rise.evidence] == [pytest.approx(6822 / 594)]
+
+
 def test_memory_that_ends_first_in_the_smaller_network_is_not_as_in_the_study():
     rows = [
         *trials([10.0], model="alexnet", batch_size=1),

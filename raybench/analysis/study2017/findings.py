@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.analysis.batch import BatchCurve, batch_curve
 from raybench.analysis.estimate import UNKNOWN, Estimate, estimate, ratio
@@ -14,10 +14,12 @@ from raybench.analysis.marks import marks_of
 from raybench.analysis.study2017.data import MODELS, StudyView, by_age, printed_fp32
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from raybench.analysis.cells import Cell
 
+Key: TypeAlias = tuple[str | int | None, ...]
+"""A network and, where a finding depends on them, the two sizes compared."""
 REPRODUCED, NOT_REPRODUCED, NOT_TESTABLE = "reproduced", "not reproduced", "not testable here"
 
 
@@ -81,7 +83,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (1,),
             "INT8 is about 3 times as fast as FP32 on the same device.",
             f"Every ratio is between {GAIN[0]} and {GAIN[1]}.",
-            _with_study(_gains, here, theirs),
+            _with_study(_gains(here), _values(_gains(theirs))),
             "No network has a number in both fp32 and int8.",
         ),
         _finding(
@@ -89,7 +91,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (2, 3),
             "Throughput grows linearly with the number of devices.",
             f"At the largest number of devices the efficiency is {LINEAR} or more.",
-            _with_study(_speedups, here, theirs),
+            _with_study(_speedups(here), _ratios(theirs, "workers")),
             "No network has numbers for two numbers of workers in int8.",
         ),
         _finding(
@@ -97,7 +99,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (4, 5),
             "The newer device is faster in FP32.",
             "The device with the higher printed fp32 peak is faster.",
-            _with_study(_newer, here, theirs),
+            _with_study(_newer(here), _values(_newer(theirs))),
             "It takes two kinds of device with printed fp32 peaks, each with numbers in fp32.",
         ),
         _finding(
@@ -105,7 +107,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (4, 5),
             "INT8 on the newer device is more than 4 times FP32 on the older one.",
             f"The ratio is {BOTH:g} or more.",
-            _with_study(_newer_int8, here, theirs),
+            _with_study(_newer_int8(here), _values(_newer_int8(theirs))),
             "It takes two kinds of device with printed fp32 peaks, the newer with int8.",
         ),
         _finding(
@@ -113,7 +115,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (6,),
             "Throughput rises with the batch size, and ever more slowly.",
             "No step up is a loss beyond noise, and the last doubling gains less than the first.",
-            _with_study(_rises, here, theirs),
+            _with_study(_rises(here), _ratios(theirs, "batch_size")),
             "No network has numbers for three batch sizes in int8.",
         ),
         _finding(
@@ -121,20 +123,38 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (6,),
             "GoogLeNet runs out of memory at a batch at which AlexNet still runs.",
             "GoogLeNet's memory ends at a smaller batch than AlexNet's.",
-            _with_study(_memory, here, theirs),
+            _with_study(_memory(here), _values(_memory(theirs))),
             "No batch size ran out of memory in one network and ran in the other.",
         ),
     )
 
 
 def _with_study(
-    measure: Callable[[StudyView], list[tuple[str, FindingEvidence]]],
-    here: StudyView,
-    theirs: StudyView,
+    evidence: list[tuple[Key, FindingEvidence]], study: Mapping[Key, float | None]
 ) -> list[FindingEvidence]:
-    """Return the evidence from the rows, each with the study's figure for the same network."""
-    study = {model: evidence.here.value for model, evidence in measure(theirs)}
-    return [replace(evidence, study=study.get(model)) for model, evidence in measure(here)]
+    """Return the evidence from the rows, each with the study's figure for the same comparison."""
+    return [replace(one, study=study.get(key)) for key, one in evidence]
+
+
+def _values(evidence: list[tuple[Key, FindingEvidence]]) -> dict[Key, float | None]:
+    return {key: one.here.value for key, one in evidence}
+
+
+def _ratios(theirs: StudyView, factor: str) -> dict[Key, float | None]:
+    """Return the study's ratio between any two sizes of a factor, by network and sizes."""
+    ratios: dict[Key, float | None] = {}
+    for model in MODELS:
+        for device in theirs.devices:
+            good = [cell for cell in theirs.along(factor, model, device) if cell.ok]
+            for base, cell in combinations(good, 2):
+                ratios[_sized(model, factor, cell, base)] = ratio(cell, base).value
+    return ratios
+
+
+def _sized(model: str, factor: str, cell: Cell, base: Cell) -> Key:
+    if factor == "workers":
+        return model, cell.workers, base.workers
+    return model, cell.series.batch_size, base.series.batch_size
 
 
 def _finding(
@@ -180,20 +200,20 @@ def _pair(here: StudyView, model: str, device: str | None) -> tuple[Cell | None,
     return group.get("fp32"), group.get("int8")
 
 
-def _gains(here: StudyView) -> list[tuple[str, FindingEvidence]]:
-    evidence = []
+def _gains(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for model in MODELS:
         for device in here.devices:
             fp32, int8 = _pair(here, model, device)
             if fp32 is not None and int8 is not None:
                 what = f"{model} int8 / fp32, batch {int8.series.batch_size}, {device}"
                 one = _evidence(what, int8, fp32, lambda x: GAIN[0] <= x <= GAIN[1])
-                evidence.append((model, one))
+                evidence.append(((model,), one))
     return evidence
 
 
-def _speedups(here: StudyView) -> list[tuple[str, FindingEvidence]]:
-    evidence = []
+def _speedups(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for model in MODELS:
         for device in here.devices:
             good = [cell for cell in here.along("workers", model, device) if cell.ok]
@@ -201,7 +221,7 @@ def _speedups(here: StudyView) -> list[tuple[str, FindingEvidence]]:
                 n, least = good[-1].workers or 1, good[0].workers or 1
                 what = f"{model} speedup of {n} over {least}, batch {good[0].series.batch_size}, {device}"
                 one = _evidence(what, good[-1], good[0], lambda x, k=n / least: x / k >= LINEAR)  # type: ignore[misc]
-                evidence.append((model, one))
+                evidence.append((_sized(model, "workers", good[-1], good[0]), one))
     return evidence
 
 
@@ -217,23 +237,23 @@ def _generations(here: StudyView) -> list[tuple[str, str | None, str | None]]:
     return pairs
 
 
-def _newer(here: StudyView) -> list[tuple[str, FindingEvidence]]:
-    evidence = []
+def _newer(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for model, older, newer in _generations(here):
         before, after = _pair(here, model, older)[0], _pair(here, model, newer)[0]
         if before is not None and after is not None and _same_batch(before, after):
             what = f"{model} fp32, {newer} / {older}, batch {after.series.batch_size}"
-            evidence.append((model, _evidence(what, after, before, lambda x: x > 1)))
+            evidence.append(((model,), _evidence(what, after, before, lambda x: x > 1)))
     return evidence
 
 
-def _newer_int8(here: StudyView) -> list[tuple[str, FindingEvidence]]:
-    evidence = []
+def _newer_int8(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for model, older, newer in _generations(here):
         before, after = _pair(here, model, older)[0], _pair(here, model, newer)[1]
         if before is not None and after is not None and _same_batch(before, after):
             what = f"{model} int8 of {newer} / fp32 of {older}, batch {after.series.batch_size}"
-            evidence.append((model, _evidence(what, after, before, lambda x: x >= BOTH)))
+            evidence.append(((model,), _evidence(what, after, before, lambda x: x >= BOTH)))
     return evidence
 
 
@@ -246,8 +266,8 @@ def _batch_curves(here: StudyView, model: str) -> list[tuple[str | None, BatchCu
     return [(device, batch_curve(group), group) for device, group in groups if len(group) > 1]
 
 
-def _rises(here: StudyView) -> list[tuple[str, FindingEvidence]]:
-    evidence = []
+def _rises(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for model in MODELS:
         for device, curve, group in _batch_curves(here, model):
             good = [cell for cell in group if cell.ok]
@@ -257,17 +277,17 @@ def _rises(here: StudyView) -> list[tuple[str, FindingEvidence]]:
             what = f"{model} {sizes}, {device}"
             holds = bool(curve.rises and curve.flattens)
             one = _evidence(what, good[-1], good[0], lambda _, holds=holds: holds)  # type: ignore[misc]
-            evidence.append((model, one))
+            evidence.append((_sized(model, "batch_size", good[-1], good[0]), one))
     return evidence
 
 
-def _memory(here: StudyView) -> list[tuple[str, FindingEvidence]]:
+def _memory(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
     """Compare on each device the batches at which the memory of each network ended."""
     ends: dict[str | None, dict[str, BatchCurve]] = defaultdict(dict)
     for model in MODELS:
         for device, curve, _ in _batch_curves(here, model):
             ends[device][model] = curve
-    evidence = []
+    evidence: list[tuple[Key, FindingEvidence]] = []
     for device, curve_of in ends.items():
         if len(curve_of) == len(MODELS):
             batches = ", ".join(f"{model} {_end(curve_of[model])}" for model in MODELS)
@@ -275,7 +295,7 @@ def _memory(here: StudyView) -> list[tuple[str, FindingEvidence]]:
             first = _ends_first(curve_of["googlenet"], curve_of["alexnet"])
             holds = None if "simulated" in marks else first
             what = f"{batches}, {device}"
-            evidence.append(("googlenet", FindingEvidence(what, None, UNKNOWN, holds, marks)))
+            evidence.append((("googlenet",), FindingEvidence(what, None, UNKNOWN, holds, marks)))
     return evidence
 
 
