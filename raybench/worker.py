@@ -152,20 +152,20 @@ class Worker:
         """Where this process runs and what it was given."""
         return Place(platform.node(), os.getpid(), os.nice(0))
 
-    def prepare(self, point: Point, rank: int, seat: int, seed: int, sharers: int = 1) -> Prepared:
+    def prepare(self, point: Point, rank: int, slot: int, seed: int, sharers: int = 1) -> Prepared:
         """Take the device, make the model, load the engine, run its first batches. Untimed.
 
         Args:
             point: what will be measured.
             rank: of this worker among those of the point.
-            seat: of this worker among those on this node; picks the core.
+            slot: number of the worker's device among those of its kind on the node; picks the core.
             seed: of the synthetic batches.
             sharers: workers that share the memory of this node; a core's worker without a limit of
                 its own gets its part, so that a batch too large ends the worker and not the node.
         """
         self._point = point
         engine_class = registry.get(point.engine)
-        load = self._load(point, engine_class, rank, seat, seed)
+        load = self._load(point, engine_class, rank, slot, seed)
         device, model = load.device, load.model
         self._device, self._batches = device, load.batches
         self._gpu = gpu_telemetry.GpuTelemetry(device.uuid)
@@ -189,28 +189,28 @@ class Worker:
             software=_software(device),
         )
 
-    def build(self, point: Point, seat: int, seed: int) -> tuple[str, ...]:
+    def build(self, point: Point, slot: int, seed: int) -> tuple[str, ...]:
         """Make what the point's workers will find on this node: graph, fp32 outputs, plan.
 
         Args:
             point: that will be measured.
-            seat: of this worker among those on this node.
+            slot: number of the worker's device among those of its kind on the node.
             seed: of the synthetic batches.
 
         Returns:
             The files of the plan, as `BuildsAhead.prebuild` tells them; none for other engines.
         """
         engine_class = registry.get(point.engine)
-        load = self._load(point, engine_class, 0, seat, seed)
+        load = self._load(point, engine_class, 0, slot, seed)
         if engine_class.reads_graph:
             self._reference(load.model, load.batches)
         return engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
 
     def _load(
-        self, point: Point, engine_class: type[Engine], rank: int, seat: int, seed: int
+        self, point: Point, engine_class: type[Engine], rank: int, slot: int, seed: int
     ) -> Load:
         """Take the device, refuse what cannot be had on it, make the model and its inputs."""
-        device = self._take_device(point.device, seat, point.accelerator)
+        device = self._take_device(point.device, slot, point.accelerator)
         reason = engine_class.unavailable() or engine_class.unsupported(
             point.precision, device, point.transfers
         )
@@ -230,10 +230,10 @@ class Worker:
             rank=rank,
         )
 
-    def _take_device(self, kind: str, seat: int, told: str) -> Device:
+    def _take_device(self, kind: str, slot: int, told: str) -> Device:
         devices.pin(self._allowed)  # a process that was kept is pinned to its last device
         if kind == "cpu":
-            mine = devices.cores()[seat]
+            mine = devices.cores()[slot]
             devices.pin([mine])
             return devices.core(mine)
         # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first

@@ -34,17 +34,17 @@ def actor_class() -> Any:
             self,
             point: Point,
             rank: int,
-            seat: int,
+            slot: int,
             seed: int,
             sharers: int = 1,
             model_files: Sequence[Any] = (),
         ) -> Prepared:
-            return super().prepare(_with_local_model(point, model_files), rank, seat, seed, sharers)
+            return super().prepare(_with_local_model(point, model_files), rank, slot, seed, sharers)
 
         def build_plan(
-            self, point: Point, seat: int, seed: int, model_files: Sequence[Any]
+            self, point: Point, slot: int, seed: int, model_files: Sequence[Any]
         ) -> dict[str, str]:
-            names = self.build(_with_local_model(point, model_files), seat, seed)
+            names = self.build(_with_local_model(point, model_files), slot, seed)
             return file_transfer.manifest(names)
 
         def pack(self, names: Sequence[str]) -> FileBundle:

@@ -56,7 +56,7 @@ class Tables:
 
 
 def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_id: str) -> Columns:
-    """Return the columns that are known before anything runs."""
+    """Return the columns that do not depend on the run of the trial."""
     point = planned.point
     return {
         "environment_id": environment_id,

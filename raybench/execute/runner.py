@@ -77,7 +77,7 @@ class ExperimentRunner:
         plan: what to run.
         target: where rows go.
         pool: the devices; None when every trial has its row.
-        on_event: told of everything that happens.
+        on_event: receives everything that happens.
         stop: asks the run to stop.
     """
 

@@ -30,7 +30,7 @@ class Signals:
     A signal that is ignored stays ignored (nohup). Outside the main thread this does nothing.
 
     Args:
-        stop: told of the first signal.
+        stop: receives the first signal.
     """
 
     def __init__(self, stop: StopRequest) -> None:

@@ -63,7 +63,7 @@ class StreamWatch:
         attempt: that they belong to.
         limits: of warm-up and measurement.
         stall_s: a worker that completes no batch for so long counts as hung.
-        on_event: told of phases and progress.
+        on_event: receives phases and progress.
     """
 
     group: WorkerGroup

@@ -47,7 +47,7 @@ class TrialRunner:
     Attributes:
         request: the settings.
         reservation: provides the workers.
-        on_event: told of phases and progress.
+        on_event: receives phases and progress.
         attempt: to run.
     """
 

@@ -30,7 +30,7 @@ class Writer:
 
     Args:
         run: of the store.
-        on_event: told of every row.
+        on_event: receives every written row.
         stop: asked to stop the run when a row cannot be written.
 
     Attributes:

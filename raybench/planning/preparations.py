@@ -1,4 +1,4 @@
-"""Preparations: graphs and engine plans that are built once, before anything is measured."""
+"""Preparations: graphs and engine plans that are built once, before the first measurement."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def preparations(
 ) -> tuple[PlannedTrial, ...]:
     """Return a preparation for each graph of the trials, and for each engine plan and kind of node.
 
-    They run before anything is measured, on all devices at once: quantising a graph or building a
-    plan beside a measurement would disturb it, and one after another they take longer.
+    They run before the first measurement, on all devices at once. Quantising a graph or building
+    a plan during a measurement would disturb it, and one after another they take longer.
 
     Args:
         trials: that will be measured.

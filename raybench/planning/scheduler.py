@@ -246,7 +246,7 @@ class Scheduler:
 
 
 def _as_queued(planned: PlannedTrial) -> PlannedTrial:
-    """Return a started trial as it was in the queue: a largest batch is not known there."""
+    """Return a started trial as it was in the queue: a largest batch is still open there."""
     if not planned.point.largest:
         return planned
     return replace(planned, point=replace(planned.point, batch_size=1))

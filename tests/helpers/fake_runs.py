@@ -88,11 +88,11 @@ class FakeRun:
         request = request_of(words)
         points = expand(request.experiment, DEVICES, {"alexnet": "a"})
         self.plan = order_trials(request.experiment, points, DEVICES, request.cluster.isolation)
-        known = finals or {}
+        final_statuses = finals or {}
         statuses = {
-            t.key: known[t.point.batch_size, t.trial]
+            t.key: final_statuses[t.point.batch_size, t.trial]
             for t in self.plan.trials
-            if (t.point.batch_size, t.trial) in known
+            if (t.point.batch_size, t.trial) in final_statuses
         }
         pool = DevicePool(DEVICES, node_kinds or {}, self._reserve)
         target = RowTarget(self.store, "e" * 20, statuses)

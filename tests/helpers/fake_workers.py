@@ -225,12 +225,12 @@ class FakeStream:
         done_ns = self._done_ns()
         measure, batch_size = self._group.point.measure, self._group.point.batch_size
         blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
-        looks = []
+        snapshots = []
         for rank, known in enumerate(self._known):
             edges, edge_ns = blocks.edges[known:], blocks.edge_ns[known:]
-            looks.append(Look(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan)))
+            snapshots.append(Look(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan)))
             self._known[rank] += len(edges)
-        return looks
+        return snapshots
 
     def finish(self) -> tuple[Sequence[Measurement], Sequence[Watched]]:
         self._group.enter("finish")
