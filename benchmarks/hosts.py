@@ -32,7 +32,7 @@ HEALTH = (
 
 
 def missing() -> str | None:
-    """Why there can be no second host here; None when there can be one."""
+    """Return why this machine cannot have a second host; None where it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for tool in ("ip", "nsenter", "unshare", "taskset"):
@@ -55,7 +55,9 @@ class Hosts:
         self.folder = folder
         self.address = f"{HEAD}:{PORT}"
         self.variables = {
-            name: value for name, value in os.environ.items() if not name.startswith("RAY_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("RAY_") and name != "PYTHONPATH"
         } | {
             "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -78,7 +80,7 @@ class Hosts:
                 _do("ip", "-n", net, "link", "set", "lo", "up")
                 _do("ip", "-n", net, "link", "set", net, "up")
             for host in "ab":
-                self._homes[host] = self._settle(host)
+                self._homes[host] = self._start_namespaces(host)
             if self.run("b", "python", "-c", "import raybench.worker").returncode == 0:
                 raise RuntimeError("raybench can be imported on the second host.")
         except BaseException:
@@ -86,8 +88,8 @@ class Hosts:
             raise
         return self
 
-    def _settle(self, host: str) -> subprocess.Popen[bytes]:
-        """A process that keeps a host's namespaces: a name, a /tmp/ray, and on b no source."""
+    def _start_namespaces(self, host: str) -> subprocess.Popen[bytes]:
+        """Start a process that keeps a host's namespaces: a name, a /tmp/ray, and on b no source."""
         for name in ("ray", "venv", "source"):
             (self.folder / host / name).mkdir(parents=True, exist_ok=True)
         names = self.folder / host / "names"
@@ -115,14 +117,14 @@ class Hosts:
         return home
 
     def command(self, host: str, *words: str) -> list[str]:
-        """A command line that runs on the host; `python` and `ray` are those of this venv."""
+        """Return a command line that runs on the host; `python` and `ray` are those of this venv."""
         program = str(PYTHON.parent / words[0]) if words[0] in ("python", "ray") else words[0]
         home = str(self._homes[host].pid)
         inside = ["nsenter", "-t", home, "-m", "-n", "-u", "--wd=/"]
         return [*inside, "taskset", "-c", str(self._cores[host]), program, *words[1:]]
 
     def process(self, host: str) -> int:
-        """Id of a process in the host's namespaces."""
+        """Return the id of a process in the host's namespaces."""
         return self._homes[host].pid
 
     def run(
@@ -153,11 +155,11 @@ class Hosts:
             raise RuntimeError(f"ray start on host {host} failed: {done.stdout}{done.stderr}")
 
     def raybench(self, host: str, *words: str) -> list[str]:
-        """The command line of raybench on the host."""
+        """Return the command line of raybench on the host."""
         return self.command(host, "python", "-m", "raybench", *words)
 
     def cable(self, state: str) -> None:
-        """Cut the cable or mend it: down, up."""
+        """Cut the cable ("down") or repair it ("up")."""
         _do("ip", "-n", self._net["b"], "link", "set", self._net["b"], state)
         self.cut = state == "down"
 
@@ -186,7 +188,7 @@ def _do(*words: str) -> None:
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[Hosts]:
-    """Two hosts in a folder of their own, ended and removed at the end."""
+    """Yield two hosts in a temporary folder, ended and removed at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="rb", ignore_cleanup_errors=True) as folder,
         Hosts(Path(folder)) as hosts,

@@ -167,13 +167,13 @@ class Both(Worker):
 
 
 def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every case with the worker in a process of Ray's, as the pool makes it."""
+    """Every case with the worker as a Ray actor, as in a run."""
     import ray
 
     from raybench.cluster import session
 
     class Actor(Both):
-        @ray.method(concurrency_group="watch", enable_task_events=False)  # as the pool has it
+        @ray.method(concurrency_group="watch", enable_task_events=False)  # as in cluster/actor.py
         def look(self, known: int) -> Any:
             return super().look(known)
 

@@ -1,4 +1,4 @@
-"""raybench on two hosts, from the first word to a cut cable; prints what it found, step by step.
+"""Runs raybench on two hosts, from plain GPUs to a cut cable, and prints what each step gave.
 
 Runs as root on one machine: see hosts.py. Every step is a promise of docs/clusters.md; the first
 one that does not hold ends the script with its output and exit code 1.
@@ -32,7 +32,7 @@ OFFERS = {
     host: ("--num-gpus=2", f"--labels=ray.io/accelerator-type={accelerator},rack={rack}")
     for host, accelerator, rack in (("a", "A100", "r1"), ("b", "H100", "r2"))
 }
-"""What a host tells Ray that it has."""
+"""Devices and labels that each host declares to Ray."""
 
 
 class Scene:
@@ -42,11 +42,11 @@ class Scene:
         self.hosts = hosts
 
     def folder(self, step: str) -> str:
-        """Where a step's rows go."""
+        """Return the results folder of a step."""
         return str(self.hosts.folder / "results" / step)
 
     def run(self, host: str, step: str, *words: str, code: int = 0, **variables: str) -> str:
-        """Run raybench on a host; its output. Fails with it when the exit code is another."""
+        """Run raybench on a host and return its output; fail with it on another exit code."""
         began = time.monotonic()
         done = self.hosts.run(
             host,
@@ -57,19 +57,19 @@ class Scene:
             f"results.dir={self.folder(step)}",
             **variables,
         )
-        said = done.stdout + done.stderr
-        expect(done.returncode == code, f"exit code {done.returncode} instead of {code}\n{said}")
+        output = done.stdout + done.stderr
+        expect(done.returncode == code, f"exit code {done.returncode} instead of {code}\n{output}")
         print(f"    {time.monotonic() - began:5.1f} s  raybench {' '.join(words)} on {host}")
-        return said
+        return output
 
-    def mend(self) -> None:
-        """Mend a cable that was cut; the second host, which Ray has given up, joins anew."""
+    def repair(self) -> None:
+        """Repair a cut cable; the second host, which Ray has given up, joins again."""
         if self.hosts.cut:
             self.hosts.cable("up")
             self.hosts.start("b", *OFFERS["b"])
 
     def rows(self, step: str, table: str = "trials") -> list[dict[str, Any]]:
-        """The rows that a step left."""
+        """Return the rows that a step stored."""
         rows: list[dict[str, Any]] = raybench.load(self.folder(step), table).to_pylist()
         return rows
 
@@ -81,26 +81,26 @@ def expect(true: bool, otherwise: str) -> None:
 
 
 def gpus(scene: Scene) -> None:
-    """Told GPUs of both hosts: one, two and all four of them."""
+    """Declared GPUs of both hosts: one, two and all four of them."""
     scene.run("a", "gpus", *SIMULATED, f"cluster.address={scene.hosts.address}", *QUICK)
     rows = {row["workers"]: row for row in scene.rows("gpus")}
     expect(sorted(rows) == [1, 2, 4], f"workers {sorted(rows)}")
     print(f"    4 workers: {rows[4]['items_per_s'] / rows[1]['items_per_s']:.2f} x one")
 
 
-def gang_of_both(scene: Scene) -> None:
-    """One gang over both hosts, in one window, from code that only the first one has."""
+def both_hosts(scene: Scene) -> None:
+    """One point over both hosts, in one window, with code that only the first one has."""
     scene.run(
-        "a", "gang", *SIMULATED, "grid.workers=4", f"cluster.address={scene.hosts.address}", *QUICK
+        "a", "both", *SIMULATED, "grid.workers=4", f"cluster.address={scene.hosts.address}", *QUICK
     )
-    (row,) = scene.rows("gang")
+    (row,) = scene.rows("both")
     expect(row["status"] == "ok" and row["n_nodes"] == 2, f"{row}")
-    workers = scene.rows("gang", "workers")
+    workers = scene.rows("both", "workers")
     hosts = {worker["hostname"] for worker in workers}
     expect(hosts == {"host-a", "host-b"}, f"hosts {hosts}")
-    found = {row["hostname"]: row["raybench_version"] for row in scene.rows("gang", "environment")}
+    found = {row["hostname"]: row["raybench_version"] for row in scene.rows("both", "environment")}
     expect(found == dict.fromkeys(hosts, raybench.__version__), f"versions {found}")
-    blocks = scene.rows("gang", "blocks")
+    blocks = scene.rows("both", "blocks")
     starts = [
         min(b["t_start_ns"] for b in blocks if b["worker"] == worker["worker"])
         for worker in workers
@@ -142,7 +142,7 @@ def own_model(scene: Scene) -> None:
 
 
 def spread(scene: Scene) -> None:
-    """Two workers fill one host when packed, and sit on two when spread."""
+    """Two workers fill one host when packed, and use two when spread."""
     for placement, nodes in (("pack", 1), ("spread", 2)):
         scene.run(
             "a", placement, *SIMULATED, "grid.workers=2", f"cluster.placement={placement}",
@@ -168,7 +168,7 @@ def generations(scene: Scene) -> None:
 
 
 def refusals(scene: Scene) -> None:
-    """What cannot be is said in one sentence within 5 s."""
+    """What cannot run is refused with one sentence within 5 s."""
     for words in (
         (f"cluster.address={HEAD}:6380",),
         (f"cluster.address={scene.hosts.address}", "accelerator=B200"),
@@ -177,10 +177,10 @@ def refusals(scene: Scene) -> None:
         (f"cluster.address=ray://{HEAD}:10001",),
     ):
         began = time.monotonic()
-        said = scene.run("a", "refused", *SIMULATED, *words, code=2)
+        output = scene.run("a", "refused", *SIMULATED, *words, code=2)
         took = time.monotonic() - began
-        expect(len(said.splitlines()) == 1 and took < 5, f"{took:.1f} s: {said}")
-        print(f"           {said.strip()}")
+        expect(len(output.splitlines()) == 1 and took < 5, f"{took:.1f} s: {output}")
+        print(f"           {output.strip()}")
 
 
 def other_host(scene: Scene) -> None:
@@ -200,8 +200,8 @@ def job(scene: Scene) -> None:
         *SIMULATED, "grid.workers=4", *QUICK,
         f"results.dir={scene.folder('job')}",
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    expect(done.returncode == 0, said)
+    output = done.stdout + done.stderr
+    expect(done.returncode == 0, output)
     print(f"    {time.monotonic() - began:5.1f} s  deploy/job.sh")
     (row,) = scene.rows("job")
     expect(row["n_nodes"] == 2, f"{row}")
@@ -211,15 +211,15 @@ LONG = ("measure.min_s=12", "measure.max_s=18", "measure.target=0.0001")
 INTO_THE_STREAM_S = 7
 
 
-def cable_cut(scene: Scene, step: str, point: str, told: str, *words: str) -> tuple[str, int]:
-    """Run on both hosts and cut the cable in the middle of a point; what was said, and the code.
+def cable_cut(scene: Scene, step: str, point: str, loss: str, *words: str) -> tuple[str, int]:
+    """Run on both hosts, cut the cable during a point; return the output and the exit code.
 
     Args:
         scene: two hosts whose cable is whole.
         step: names the folder of the rows.
-        point: words of the line that begins the point.
-        told: a word of the line that tells of the loss.
-        words: of the command line.
+        point: text of the line that begins the point.
+        loss: text of the line that reports the loss.
+        words: further arguments of the command.
     """
     run = subprocess.Popen(
         scene.hosts.raybench(
@@ -229,45 +229,45 @@ def cable_cut(scene: Scene, step: str, point: str, told: str, *words: str) -> tu
         env=scene.hosts.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert run.stdout is not None
-    said = []
+    output = []
     for line in run.stdout:
-        said.append(line)
+        output.append(line)
         if point in line:
             break
     time.sleep(INTO_THE_STREAM_S)
     scene.hosts.cable("down")
     began, took = time.monotonic(), None
     for line in run.stdout:
-        said.append(line)
-        if told in line and took is None:
+        output.append(line)
+        if loss in line and took is None:
             took = time.monotonic() - began
-    expect(took is not None, "".join(said))
-    print(f"    {took:5.1f} s  from the cut to the line that tells of it")
+    expect(took is not None, "".join(output))
+    print(f"    {took:5.1f} s  from the cut to the line that reports it")
     for row in scene.rows(step):
         status = f"{row['status']} in attempt {row['attempts']}"
         print(f"    {row['workers']} workers: {status}: {row['reason'] or 'measured'}")
-    return "".join(said), run.wait()
+    return "".join(output), run.wait()
 
 
 def cut(scene: Scene) -> None:
     """The cable is cut in the middle of a point: that is lost, the grid ends, exit code 1."""
     grid = ("grid.workers=[4,2]", "order=grid", "cluster.isolation=cluster")
-    said, code = cable_cut(scene, "cut", "on 4 GPUs", "node_died", *grid)
+    output, code = cable_cut(scene, "cut", "on 4 GPUs", "node_died", *grid)
     rows = {row["workers"]: row for row in scene.rows("cut")}
-    expect(rows[4]["status"] == "node_died", said)
-    expect(rows[2]["status"] == "ok", said)
-    expect(code == 1, said)
+    expect(rows[4]["status"] == "node_died", output)
+    expect(rows[2]["status"] == "ok", output)
+    expect(code == 1, output)
 
 
 def retry(scene: Scene) -> None:
     """The cable is cut under a point that the other host can take: measured there, exit code 0."""
-    scene.mend()
+    scene.repair()
     grid = ("grid.workers=2", "cluster.placement=spread", "cluster.retries=1")
-    said, code = cable_cut(scene, "retry", "on 2 GPUs", "tried again", *grid)
+    output, code = cable_cut(scene, "retry", "on 2 GPUs", "tried again", *grid)
     (row,) = scene.rows("retry")
-    expect((row["status"], row["attempts"], row["n_nodes"]) == ("ok", 2, 1), said)
-    expect({worker["hostname"] for worker in scene.rows("retry", "workers")} == {"host-a"}, said)
-    expect(code == 0, said)
+    expect((row["status"], row["attempts"], row["n_nodes"]) == ("ok", 2, 1), output)
+    expect({worker["hostname"] for worker in scene.rows("retry", "workers")} == {"host-a"}, output)
+    expect(code == 0, output)
 
 
 SRUN = """#!/usr/bin/env bash
@@ -287,7 +287,7 @@ SCONTROL = "#!/bin/sh\necho host-a\necho host-b\n"
 
 
 def slurm(scene: Scene) -> None:
-    """The script for Slurm, with a srun that knows the two hosts; it brings up Ray itself."""
+    """The script for Slurm, with an srun for the two hosts; it starts Ray itself."""
     hosts = scene.hosts
     tools = hosts.folder / "slurm"
     tools.mkdir()
@@ -310,7 +310,7 @@ def slurm(scene: Scene) -> None:
 
 STEPS = (
     gpus,
-    gang_of_both,
+    both_hosts,
     cores,
     own_model,
     spread,

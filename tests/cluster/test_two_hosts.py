@@ -15,5 +15,5 @@ def test_one_point_spans_two_hosts_and_a_cut_cable_costs_that_point_only():
         for host in "ab":
             both.start(host, "--num-gpus=2", *(["--include-dashboard=false"] * (host == "a")))
         scene = two_hosts.Scene(both)
-        two_hosts.gang_of_both(scene)
+        two_hosts.both_hosts(scene)
         two_hosts.cut(scene)

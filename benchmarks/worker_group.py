@@ -1,12 +1,12 @@
-"""How large a gang the driver can lead: many simulated workers on the nodes of one machine.
+"""How many workers one driver can lead: many simulated workers on the nodes of one machine.
 
 Starts a Ray cluster of its own and measures two points on all of its declared GPUs: the first starts
-all processes (on 2 cores that is bound by the CPU), the second finds them there
-(cluster.processes=kept). Prints how long each gang took to start, how far apart its workers began,
-and what a look costs the driver. Promise: start under 30 s warm, 5 ms of the driver's time a worker
-and look, one window common to all.
+all processes (on 2 cores the CPU limits that), the second reuses them (cluster.processes=kept).
+Prints how long each group took to start, how far apart its workers began, and what a snapshot costs
+the driver. Promise: start under 30 s with running processes, 5 ms of the driver's CPU for a worker
+and snapshot, one window common to all.
 
-    python benchmarks/gang.py [workers] [nodes]
+    python benchmarks/worker_group.py [workers] [nodes]
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ WORDS = (
     "preset=quick", "measure.block_s=1", "measure.min_s=10", "measure.max_s=20", "order=grid",
     "batch_size=[64,128]", "cluster.processes=kept", "cluster.start_timeout_s=300",
 )  # fmt: skip
-START_S, LOOK_MS = 30.0, 5.0
+START_S, SNAPSHOT_MS = 30.0, 5.0
 
 
 @contextlib.contextmanager
 def cluster(nodes: int, gpus: int) -> Any:
-    """A cluster of several nodes on this machine, and a session in it."""
+    """Start a cluster of several nodes on this machine and yield a session with it."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
     from ray.cluster_utils import Cluster
 
-    made = Cluster(
+    ray_cluster = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 0, "num_gpus": 0, "include_dashboard": False,
@@ -50,30 +50,30 @@ def cluster(nodes: int, gpus: int) -> Any:
     )  # fmt: skip
     try:
         for _ in range(nodes):
-            made.add_node(num_cpus=0, num_gpus=gpus, object_store_memory=80_000_000)
-        with sessions.connect(made.address, {}, False) as session:
+            ray_cluster.add_node(num_cpus=0, num_gpus=gpus, object_store_memory=80_000_000)
+        with sessions.connect(ray_cluster.address, {}, False) as session:
             yield session
     finally:
-        made.shutdown()
+        ray_cluster.shutdown()
 
 
-class Clocked:
-    """Wall and CPU time of the driver in calls of a method, one entry a call."""
+class TimedCalls:
+    """Wall and CPU time that the driver spends in each call of a function."""
 
     def __init__(self, owner: Any, name: str) -> None:
         self.wall_s: list[float] = []
         self.cpu_s: list[float] = []
-        whole = getattr(owner, name)
+        function = getattr(owner, name)
 
-        def clocked(*arguments: Any, **named: Any) -> Any:
+        def timed(*arguments: Any, **named: Any) -> Any:
             wall, cpu = time.perf_counter(), _cpu_s()
             try:
-                return whole(*arguments, **named)
+                return function(*arguments, **named)
             finally:
                 self.wall_s.append(time.perf_counter() - wall)
                 self.cpu_s.append(_cpu_s() - cpu)
 
-        setattr(owner, name, clocked)
+        setattr(owner, name, timed)
 
 
 def _cpu_s() -> float:
@@ -82,12 +82,18 @@ def _cpu_s() -> float:
 
 
 def main() -> int:
-    """Returns 0 when the promises hold."""
+    """Return 0 when the promises hold."""
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     nodes = int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    gathered = Clocked(RayReservation, "start_workers")
-    prepared, clocks = Clocked(RayWorkerGroup, "prepare"), Clocked(worker_group, "measure_clocks")
-    looked, finished = Clocked(RayWorkerStream, "snapshot"), Clocked(RayWorkerStream, "finish")
+    started = TimedCalls(RayReservation, "start_workers")
+    prepared, clocks = (
+        TimedCalls(RayWorkerGroup, "prepare"),
+        TimedCalls(worker_group, "measure_clocks"),
+    )
+    snapshots, finished = (
+        TimedCalls(RayWorkerStream, "snapshot"),
+        TimedCalls(RayWorkerStream, "finish"),
+    )
     with tempfile.TemporaryDirectory() as folder, cluster(nodes, -(-workers // nodes)) as session:
         request = read(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"]
@@ -96,33 +102,33 @@ def main() -> int:
         rows = raybench.load(f"{folder}/results").sort_by("started_at").to_pylist()
         blocks = raybench.load(f"{folder}/results", "blocks").to_pylist()
     row = rows[-1]
-    mine = [block for block in blocks if block["point_id"] == row["point_id"]]
+    last = [block for block in blocks if block["point_id"] == row["point_id"]]
     first: dict[int, int] = {}
-    for block in mine:
+    for block in last:
         first[block["worker"]] = min(
             block["t_start_ns"], first.get(block["worker"], block["t_start_ns"])
         )
     skew_ms = (max(first.values()) - min(first.values())) / 1e6
-    start_s = gathered.wall_s[-1] + prepared.wall_s[-1] + clocks.wall_s[-2]
-    half = len(looked.cpu_s) // 2
-    look_ms = 1e3 * sum(looked.cpu_s[half:]) / len(looked.cpu_s[half:]) / workers
-    wall_ms = 1e3 * max(looked.wall_s[half:])
+    start_s = started.wall_s[-1] + prepared.wall_s[-1] + clocks.wall_s[-2]
+    half = len(snapshots.cpu_s) // 2
+    snapshot_ms = 1e3 * sum(snapshots.cpu_s[half:]) / len(snapshots.cpu_s[half:]) / workers
+    wall_ms = 1e3 * max(snapshots.wall_s[half:])
     print(f"{workers} workers on {row['n_nodes']} nodes: {row['status']}, {row['verdict']}")
-    print(f"start      {start_s:.1f} s warm, {gathered.wall_s[0] + prepared.wall_s[0]:.1f} s cold")
+    print(f"start      {start_s:.1f} s warm, {started.wall_s[0] + prepared.wall_s[0]:.1f} s cold")
     print(
-        f"           of it processes {gathered.wall_s[-1]:.1f} s, clocks {clocks.wall_s[-2]:.1f} s"
+        f"           of it processes {started.wall_s[-1]:.1f} s, clocks {clocks.wall_s[-2]:.1f} s"
     )
     print(f"begin      first blocks {skew_ms:.1f} ms apart, {len(first)} workers in one window of")
     print(f"           {row['window_s']:.1f} s; clock bound {row['clock_bound_us']:.0f} us")
     print(
-        f"look       {look_ms:.2f} ms CPU of the driver a worker, the longest look {wall_ms:.0f} ms"
+        f"snapshot   {snapshot_ms:.2f} ms CPU of the driver a worker, the longest {wall_ms:.0f} ms"
     )
     print(f"finish     {finished.wall_s[-1]:.1f} s")
     expected = 128 / (1.52 + 128 * 0.1437) * 1e3 * workers
     print(
-        f"rate       {row['items_per_s']:.0f} items/s, {row['items_per_s'] / expected:.3f} of the law"
+        f"rate       {row['items_per_s']:.0f} items/s, {row['items_per_s'] / expected:.3f} of the expected"
     )
-    holds = row["status"] == "ok" and start_s < START_S and look_ms < LOOK_MS
+    holds = row["status"] == "ok" and start_s < START_S and snapshot_ms < SNAPSHOT_MS
     return 0 if holds and len(first) == workers else 1
 
 
