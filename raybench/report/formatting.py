@@ -1,4 +1,4 @@
-"""numbers: how values are written, a whole column at a time so that decimals stand in line."""
+"""How values are written, in sentences, tables and figures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from raybench.analysis.estimate import Estimate
+
 DASH, TIMES = "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
 NONE = DASH
-"""Unknown; never 0."""
+"""An unknown value in a report; never 0."""
 
 
 def decimals(values: Sequence[float | None], digits: int = 4) -> int:
-    """How many decimals show the smallest of the values to so many digits; at most 3."""
+    """Return the decimals, at most 3, that show the smallest value to this many digits."""
     sizes = [abs(value) for value in values if value is not None and value != 0]
     if not sizes:
         return 0
@@ -22,35 +24,59 @@ def decimals(values: Sequence[float | None], digits: int = 4) -> int:
 
 
 def column(values: Sequence[float | None], digits: int = 4) -> list[str]:
-    """All values with the decimals that the smallest needs, thousands apart."""
+    """Write all values with the decimals that the smallest needs, thousands separated."""
     places = decimals(values, digits)
     return [fixed(value, places) for value in values]
 
 
 def fixed(value: float | None, places: int) -> str:
-    """A number with so many decimals; unknown is a dash."""
+    """Write a number with this many decimals, an unknown one as a dash."""
     return NONE if value is None or not math.isfinite(value) else f"{value:,.{places}f}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number in running text, to so many digits at least."""
+    """Write a number in running text, to at least this many digits and at most 3 decimals."""
     return fixed(value, decimals([value], digits))
 
 
+def four_digits(value: float | None) -> str:
+    """Write a number in plain text to at least four digits, trailing zeros included."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".")
+
+
+def with_half_width(estimate: Estimate) -> str:
+    """Write a value in plain text with half its interval in percent, e.g. `1,000 ± 0.5 %`."""
+    if estimate.relative_width is None:
+        return four_digits(estimate.value)
+    return f"{four_digits(estimate.value)} ± {50 * estimate.relative_width:.1f} %"
+
+
 def interval(lo: float, hi: float, places: int) -> str:
-    """Bounds as `1.98 - 2.01`."""
+    """Write bounds as `1.98 - 2.01`."""
     return f"{fixed(lo, places)} {DASH} {fixed(hi, places)}"
 
 
-def ratio(value: float, lo: float | None = None, hi: float | None = None) -> str:
-    """A ratio: to 3 decimals as it stands, to 2 with its interval."""
+def ratio(estimate: Estimate) -> str:
+    """Write a ratio with its interval to 2 decimals, without one to 3; empty if unknown."""
+    value, lo, hi = estimate
+    if value is None:
+        return ""
     if lo is None or hi is None:
-        return f"{value:.3f}{TIMES}"
+        return times(value)
     return f"{value:.2f}{TIMES} [{lo:.2f}, {hi:.2f}]"
 
 
+def times(value: float | None) -> str:
+    """Write a ratio alone, to 3 decimals; empty if unknown."""
+    return "" if value is None else f"{value:.3f}{TIMES}"
+
+
 def short(value: float) -> str:
-    """A number on an axis: 12.5k, 3M."""
+    """Write a number for an axis: 12.5k, 3M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"

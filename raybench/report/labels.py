@@ -50,6 +50,19 @@ def word(factor: str, value: Any) -> str:
     return str(value)[:8] if factor == "environment_id" else str(value)
 
 
+def factor_value(factor: str, value: Any) -> str:
+    """Return a factor's value for a column or a line that already names the factor."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if factor == "memory_limit_bytes":
+        return f"{value / 2**20:,.0f} MiB"
+    if factor == "device":
+        return device_name(str(value))
+    return str(value)[:8] if factor == "environment_id" else str(value)
+
+
 _DECLARED = "\x74old "
 """How the stored name of a GPU begins that no driver confirmed; see `raybench.machine.devices`."""
 

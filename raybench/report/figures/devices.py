@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raybench.report.captions import caption, shown
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.formatting import ratio
+from raybench.report.formatting import times
 from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined, word
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ def _bar(side: DeviceResult, tints: dict[str, str]) -> grammar.Bar:
         value=side.items_per_s,
         marks=side.marks,
         absent=side.status,
-        above=ratio(side.ratio.value) if told and side.ratio.value else "",
+        above=times(side.ratio.value) if told else "",
     )

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from raybench.report.captions import CUT, caption, shown
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.formatting import ratio
+from raybench.report.formatting import times
 from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[
 
 
 def _above(gain: Gain) -> str:
-    words = [] if gain.ratio.value is None else [ratio(gain.ratio.value)]
+    words = [] if gain.ratio.value is None else [times(gain.ratio.value)]
     if gain.fidelity_sqnr_db is not None:
         words.append(f"{gain.fidelity_sqnr_db:.0f} dB")
     return "\n".join(words)

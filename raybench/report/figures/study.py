@@ -9,7 +9,7 @@ from raybench.report.captions import told
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.formatting import TIMES, short
+from raybench.report.formatting import TIMES, short, times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,7 +111,7 @@ def _above(bar: StudyBar) -> str:
     rate = short(round(bar.items_per_s.value or 0.0, 1))
     if bar.relative.value is None or bar.relative.value == 1:
         return rate
-    return f"{bar.relative.value:.3f}{TIMES}\n{rate}"
+    return f"{times(bar.relative.value)}\n{rate}"
 
 
 def _tick(bar: StudyBar, by: str, room: int | None) -> str:

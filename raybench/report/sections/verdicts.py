@@ -123,7 +123,7 @@ def _gains(answers: Answers) -> list[str]:
     for g in _fastest_first(gains, lambda g: (g.series.model, g.series.precision)):
         where = joined(str(g.series.model), naming.label(g.series), counted(g.workers))
         kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
-        pace = ratio(g.ratio.value or 0.0, g.ratio.lo, g.ratio.hi)
+        pace = ratio(g.ratio)
         found.append(marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks))
     return found
 
@@ -138,7 +138,7 @@ def _sides(answers: Answers) -> list[str]:
     for s in _fastest_first(sides, lambda s: (s.name, s.series.model, s.series.precision)):
         where = joined(str(s.series.model), str(s.series.precision), naming.label(s.series),
                        counted(s.workers))  # fmt: skip
-        pace = ratio(s.ratio.value or 0.0, s.ratio.lo, s.ratio.hi)
+        pace = ratio(s.ratio)
         found.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
     return found
 

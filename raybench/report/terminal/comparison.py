@@ -1,4 +1,4 @@
-"""comparison: what `raybench compare` prints: a table, Markdown, JSON, CSV or JUnit."""
+"""Output of `raybench compare`: a table, Markdown, JSON, CSV or JUnit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from raybench.analysis.compare import (
     SAME,
 )
 from raybench.analysis.tables import as_dict
-from raybench.report.terminal.table import emit, factor, number
+from raybench.report.formatting import with_half_width
+from raybench.report.labels import factor_value
+from raybench.report.terminal.console import emit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,80 +32,79 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from raybench.analysis.compare import Change, Comparison
-    from raybench.analysis.estimate import Estimate
 
 OUTCOMES = (REGRESSED, IMPROVED, SAME, INCONCLUSIVE, MISSING)
 _GLYPHS = {REGRESSED: "▼", IMPROVED: "▲", SAME: "=", INCONCLUSIVE: "?", MISSING: "∅"}
 _COLOURS = {REGRESSED: "red", IMPROVED: "green", SAME: "", INCONCLUSIVE: "yellow", MISSING: "cyan"}
 _ALWAYS = ("model", "precision", "batch_size", "workers")
-"""Factors by which a point is named where they have a value."""
+"""Factors that always name a point, where they have a value."""
+_PREFIXES = {"batch_size": "batch ", "workers": "x"}
 _SILENT = ("environment_id", "method_version", "simulated", "engine_options")
 
 
-def print_comparison(made: Comparison, form: str, file: IO[str], *, strict: bool = False) -> None:
+def print_comparison(
+    comparison: Comparison, form: str, file: IO[str], *, strict: bool = False
+) -> None:
     """Print a comparison.
 
     Args:
-        made: from `analysis.compare`.
+        comparison: from `analysis.compare`.
         form: one of `FORMATS`.
-        file: where to.
-        strict: points that are undecided count as failures in JUnit and in JSON's exit code.
+        file: the output.
+        strict: undecided points count as failures in JUnit and in JSON's exit code.
     """
     if form == "table":
-        emit(lambda width: _table(made), file)
+        emit(lambda width: _table(comparison), file)
     else:
-        file.write(_WRITTEN[form](made, strict))
+        file.write(_WRITERS[form](comparison, strict))
 
 
-def counts(made: Comparison) -> str:
-    """How many points have which outcome, in words."""
-    told = [f"{made.count(outcome)} {outcome}" for outcome in OUTCOMES if made.count(outcome)]
-    return f"{len(made.changes)} points: {', '.join(told)}."
+def counts(comparison: Comparison) -> str:
+    """Return the number of points of each outcome, in words."""
+    parts = [
+        f"{comparison.count(outcome)} {outcome}"
+        for outcome in OUTCOMES
+        if comparison.count(outcome)
+    ]
+    return f"{len(comparison.changes)} points: {', '.join(parts)}."
 
 
 def name_of(change: Change, names: Sequence[str]) -> str:
-    """A point in words: the factors that are named, where they have a value."""
-    words = [(name, _value(change, name)) for name in names]
-    return " ".join(_word(name, value) for name, value in words if value is not None)
+    """Return the name of a point: those of the given factors that have a value."""
+    values = [(name, _value(change, name)) for name in names]
+    return " ".join(_named(name, value) for name, value in values if value is not None)
 
 
-def _word(name: str, value: object) -> str:
-    short = {"batch_size": "batch ", "workers": "x"}
+def _named(name: str, value: object) -> str:
     plain = name in ("model", "precision", "device", "engine")
-    return f"{'' if plain else short.get(name, name + ' ')}{factor(name, value)}"
+    prefix = "" if plain else _PREFIXES.get(name, f"{name} ")
+    return f"{prefix}{factor_value(name, value)}"
 
 
 def _value(change: Change, name: str) -> object:
     return change.workers if name == "workers" else getattr(change.series, name)
 
 
-def _factors(made: Comparison) -> list[str]:
-    """The factors that name a point here: the usual ones, and what else varies."""
+def _factors(comparison: Comparison) -> list[str]:
+    """Return the factors that name a point: the usual ones and whatever else varies."""
     varying = [
         name
         for name in FACTORS
         if name not in (*_ALWAYS, *_SILENT)
-        and len({_value(change, name) for change in made.changes}) > 1
+        and len({_value(change, name) for change in comparison.changes}) > 1
     ]
     return [*_ALWAYS, *varying]
 
 
-def _rate(rate: Estimate) -> str:
-    if rate.relative_width is None:
-        return number(rate.value)
-    return f"{number(rate.value)} ± {50 * rate.relative_width:.1f} %"
-
-
 def _ratio(change: Change) -> str:
-    if change.ratio.value is None:
+    value, lo, hi = change.ratio
+    if value is None:
         return "-"
-    if change.ratio.lo is None:
-        return f"{change.ratio.value:.3f}"
-    return f"{change.ratio.value:.3f} [{change.ratio.lo:.3f}, {change.ratio.hi:.3f}]"
+    return f"{value:.3f}" if lo is None else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
 
 
 def _marked(change: Change) -> str:
-    """The outcome, and what a reader must know of the rows behind it."""
+    """Return the outcome with the marks that a reader must know."""
     marks = [mark for mark in change.marks if mark in ("simulated", "capped")]
     return " ".join([change.outcome, *(mark.upper() for mark in marks)])
 
@@ -111,79 +112,83 @@ def _marked(change: Change) -> str:
 def _cells(change: Change, names: Sequence[str]) -> list[str]:
     return [
         name_of(change, names),
-        _rate(change.a),
-        _rate(change.b),
+        with_half_width(change.a),
+        with_half_width(change.b),
         _ratio(change),
     ]
 
 
-def _notes(made: Comparison) -> list[str]:
-    """Everything that stands below the table."""
-    names = _factors(made)
-    told = [f"{name_of(c, names)}: {c.note}" for c in made.changes if c.note]
-    found = [c.detectable for c in made.changes if c.detectable is not None]
-    if found:
-        least, most = 100 * min(found), 100 * max(found)
+def _notes(comparison: Comparison) -> list[str]:
+    """Return the notes below the table."""
+    names = _factors(comparison)
+    notes = [f"{name_of(c, names)}: {c.note}" for c in comparison.changes if c.note]
+    detectable = [c.detectable for c in comparison.changes if c.detectable is not None]
+    if detectable:
+        least, most = 100 * min(detectable), 100 * max(detectable)
         reach = f"{least:.1f} %" if most - least < 0.05 else f"{least:.1f} to {most:.1f} %"
-        told.append(f"These trials find a change of {reach} in about 80 of 100 cases.")
-    return [*told, *made.missing]
+        notes.append(f"These trials find a change of {reach} in about 80 of 100 cases.")
+    return [*notes, *comparison.missing]
 
 
-def _heading(made: Comparison) -> list[str]:
-    """What is compared, what differs, and how it came out."""
-    told = [
-        f"A {made.a_name}",
-        f"B {made.b_name}",
-        f"{made.metric}, B / A with its 95 % interval; changes within "
-        f"{100 * made.threshold:g} % do not matter",
+def _heading(comparison: Comparison) -> list[str]:
+    """Return what is compared and what differs."""
+    lines = [
+        f"A {comparison.a_name}",
+        f"B {comparison.b_name}",
+        f"{comparison.metric}, B / A with its 95 % interval; changes within "
+        f"{100 * comparison.threshold:g} % do not matter",
     ]
-    told += [f"{name}: {a} against {b}" for name, a, b in made.differs]
-    return told
+    lines += [f"{name}: {a} against {b}" for name, a, b in comparison.differs]
+    return lines
 
 
-def _table(made: Comparison) -> RenderableType:
-    names = _factors(made)
+def _table(comparison: Comparison) -> RenderableType:
+    names = _factors(comparison)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("point")
     for title in ("A", "B", "B / A"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
-    for change in made.changes:
+    for change in comparison.changes:
         outcome = Text(f"{_GLYPHS[change.outcome]} {_marked(change)}", _COLOURS[change.outcome])
         table.add_row(*(Text(cell) for cell in _cells(change, names)), outcome)
-    heading = [Text(line) for line in (*_heading(made), "")]
-    return Group(*heading, table, *(Text(line) for line in ("", counts(made), *_closing(made))))
+    heading = [Text(line) for line in (*_heading(comparison), "")]
+    return Group(
+        *heading, table, *(Text(line) for line in ("", counts(comparison), *_closing(comparison)))
+    )
 
 
-def _closing(made: Comparison) -> list[str]:
-    told = list(_notes(made))
-    if made.geometric_mean is not None and len(made.changes) > 1:
-        told.append(f"Geometric mean of the ratios, descriptive only: {made.geometric_mean:.3f}.")
-    return told
+def _closing(comparison: Comparison) -> list[str]:
+    lines = _notes(comparison)
+    if comparison.geometric_mean is not None and len(comparison.changes) > 1:
+        lines.append(
+            f"Geometric mean of the ratios, descriptive only: {comparison.geometric_mean:.3f}."
+        )
+    return lines
 
 
-def _markdown(made: Comparison, strict: bool) -> str:
-    names = _factors(made)
-    lines = [f"### raybench compare: {counts(made)}", ""]
-    lines += [f"- {line}" for line in _heading(made)]
+def _markdown(comparison: Comparison, strict: bool) -> str:
+    names = _factors(comparison)
+    lines = [f"### raybench compare: {counts(comparison)}", ""]
+    lines += [f"- {line}" for line in _heading(comparison)]
     lines += ["", "| point | A | B | B / A | outcome |", "|---|---:|---:|---:|---|"]
-    for change in made.changes:
+    for change in comparison.changes:
         bold = "**" if change.outcome == REGRESSED else ""
         cells = [*_cells(change, names), f"{bold}{_marked(change)}{bold}"]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in _closing(made)), ""])
+    return "\n".join([*lines, "", *(f"- {line}" for line in _closing(comparison)), ""])
 
 
-def _json(made: Comparison, strict: bool) -> str:
-    facts = as_dict(made)
-    facts["counts"] = {outcome: made.count(outcome) for outcome in OUTCOMES}
-    facts["exit_code"] = made.exit_code(strict)
+def _json(comparison: Comparison, strict: bool) -> str:
+    facts = as_dict(comparison)
+    facts["counts"] = {outcome: comparison.count(outcome) for outcome in OUTCOMES}
+    facts["exit_code"] = comparison.exit_code(strict)
     return json.dumps(facts, indent=2, default=str) + "\n"
 
 
-def _csv(made: Comparison, strict: bool) -> str:
-    """A row a point; null is empty, lists are words apart by spaces."""
-    rows = made.as_table()
+def _csv(comparison: Comparison, strict: bool) -> str:
+    """Return a line for each point; null is empty, the items of a list are separated by spaces."""
+    rows = comparison.as_table()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(rows.column_names)
@@ -192,29 +197,29 @@ def _csv(made: Comparison, strict: bool) -> str:
     return text.getvalue()
 
 
-def _junit(made: Comparison, strict: bool) -> str:
-    """A test a point: regressed fails, what is undecided is skipped or, if strict, fails too."""
-    undecided = made.count(INCONCLUSIVE) + made.count(MISSING)
-    failures = made.count(REGRESSED) + (undecided if strict else 0)
+def _junit(comparison: Comparison, strict: bool) -> str:
+    """Return a test for each point: regressed fails, undecided is skipped or, if strict, fails."""
+    undecided = comparison.count(INCONCLUSIVE) + comparison.count(MISSING)
+    failures = comparison.count(REGRESSED) + (undecided if strict else 0)
     facts = {
-        "name": f"raybench compare {made.a_name} {made.b_name}",
-        "tests": str(len(made.changes)),
+        "name": f"raybench compare {comparison.a_name} {comparison.b_name}",
+        "tests": str(len(comparison.changes)),
         "failures": str(failures),
         "skipped": str(0 if strict else undecided),
     }
     suite = ElementTree.Element("testsuite", facts)
-    names = _factors(made)
-    for change in made.changes:
-        title = {"classname": f"raybench.{made.metric}", "name": name_of(change, names)}
+    names = _factors(comparison)
+    for change in comparison.changes:
+        title = {"classname": f"raybench.{comparison.metric}", "name": name_of(change, names)}
         case = ElementTree.SubElement(suite, "testcase", title)
-        words = f"{_marked(change)}: {' -> '.join(_cells(change, names)[1:3])}, {_ratio(change)}"
-        told = f"{words}. {change.note or ''}".rstrip()
+        summary = f"{_marked(change)}: {' -> '.join(_cells(change, names)[1:3])}, {_ratio(change)}"
+        message = f"{summary}. {change.note or ''}".rstrip()
         if change.outcome == REGRESSED or (strict and change.outcome in (INCONCLUSIVE, MISSING)):
-            ElementTree.SubElement(case, "failure", {"message": told})
+            ElementTree.SubElement(case, "failure", {"message": message})
         elif change.outcome in (INCONCLUSIVE, MISSING):
-            ElementTree.SubElement(case, "skipped", {"message": told})
+            ElementTree.SubElement(case, "skipped", {"message": message})
         else:
-            ElementTree.SubElement(case, "system-out").text = told
+            ElementTree.SubElement(case, "system-out").text = message
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -222,10 +227,10 @@ def _junit(made: Comparison, strict: bool) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
-_WRITTEN: dict[str, Callable[[Comparison, bool], str]] = {
+_WRITERS: dict[str, Callable[[Comparison, bool], str]] = {
     "markdown": _markdown,
     "json": _json,
     "csv": _csv,
     "junit": _junit,
 }
-FORMATS = ("table", *_WRITTEN)
+FORMATS = ("table", *_WRITERS)
