@@ -1,0 +1,72 @@
+"""Streams of a group as the driver follows them, with actors that need no Ray."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from raybench.cluster import worker_group
+from raybench.cluster.worker_group import RayMember, RayWorkerStream
+from raybench.errors import PhaseTimeout
+from raybench.measure.clock import Clock
+from raybench.planning.slots import DeviceSlot
+
+
+def member(rank, done=lambda: 0):
+    """A worker that has completed `done()` batches and two edges since the last snapshot."""
+    asked = []
+
+    def look(seen):
+        asked.append(seen)
+        return SimpleNamespace(done=done(), edges=[0, 1])
+
+    actor = SimpleNamespace(
+        look=SimpleNamespace(remote=look),
+        clock_ns=SimpleNamespace(remote=time.perf_counter_ns),
+        halt=SimpleNamespace(remote=lambda: None),
+        asked=asked,
+    )
+    return RayMember(actor, DeviceSlot("gpu", "1", rank), None)
+
+
+@pytest.fixture(autouse=True)
+def direct_calls(monkeypatch):
+    """Results of calls are there at once."""
+    monkeypatch.setattr(worker_group, "get_all", lambda calls, *rest: list(calls))
+
+
+def stream(members):
+    clocks = [Clock(0, 1000, 0)] * len(members)
+    return RayWorkerStream(members, ["records"] * len(members), clocks, time.perf_counter_ns())
+
+
+def test_a_snapshot_asks_only_for_edges_that_are_new():
+    members = [member(0), member(1)]
+    running = stream(members)
+    for _ in range(3):
+        running.snapshot(60.0)
+    assert [each.actor.asked for each in members] == [[0, 2, 4]] * 2
+
+
+def test_a_worker_that_completes_nothing_is_named_as_stalled():
+    batches = iter(range(100))
+    running = stream([member(0, lambda: next(batches)), member(1)])
+    running.snapshot(0.2)
+    time.sleep(0.25)
+    with pytest.raises(PhaseTimeout, match=r"No batch was completed .* on 1 workers") as caught:
+        running.snapshot(0.2)
+    assert caught.value.ranks == (1,)
+
+
+def test_the_end_of_a_stream_brings_records_and_both_clocks():
+    members = [member(0), member(1)]
+    records, clocks = stream(members).finish()
+    assert records == ["records", "records"]
+    assert [each.before for each in clocks] == [Clock(0, 1000, 0)] * 2
+    for each in clocks:  # the workers of this test read the driver's clock
+        assert abs(each.after.offset_ns) <= each.after.round_trip_ns
+
+
+def test_time_counts_from_the_common_start():
+    running = stream([member(0)])
+    assert 0 <= running.elapsed_s() < 60
