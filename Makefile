@@ -4,12 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser clean
+.PHONY: demo test check docs site browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m raybench experiment=scaling
 
-test: check
+test: check site
 	$(BIN)/python -m pytest
 
 # Chromium for the test that opens a report; without one that test is skipped and says so.
@@ -21,10 +21,20 @@ browser:
 	else echo "Chromium is not here and cannot be installed: apt-get install chromium, as root."; fi
 
 check: $(VENV)/.dev
-	$(BIN)/ruff format --check raybench tests benchmarks examples
-	$(BIN)/ruff check raybench tests benchmarks examples
+	$(BIN)/ruff format --check raybench tests benchmarks examples docs
+	$(BIN)/ruff check raybench tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Writes the reference pages from the code, and the site.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+	$(MAKE) site
+
+# The site in build/site; a broken link or name ends it. Its tools need Python 3.11.
+site: $(VENV)/.dev
+	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \
+	else echo "The documentation is not built: mkdocs needs Python 3.11."; fi
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -34,7 +44,7 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,docs]'
 	touch $@ $(VENV)/.demo
 
 clean:
