@@ -14,9 +14,8 @@ from rich.console import Console
 import raybench
 from raybench.cli.doctor import of_cluster
 from raybench.cluster.reservation import reserve
-from raybench.cluster.session import describe_devices
 from raybench.config.compose import read
-from raybench.errors import ClusterError, WorkerDied
+from raybench.errors import WorkerDied
 from raybench.planning.plan import make_plan
 
 pytestmark = pytest.mark.ray
@@ -30,20 +29,6 @@ def test_four_workers_use_four_devices_and_four_processes(measure, quick):
     workers = raybench.load(folder, table="workers").to_pylist()
     assert sorted(row["gpu_index"] for row in workers) == [0, 1, 2, 3]
     assert len({row["pid"] for row in workers}) == 4
-
-
-def test_five_workers_on_four_devices_are_refused_with_the_devices_that_exist(cluster):
-    request = read(["experiment=scaling", "engine=simulated", "grid.workers=5"]).resolve(
-        dict(cluster.devices)
-    )
-    what = "needs 5 GPUs and the cluster has 4.*has 4 GPUs and 2 CPU cores"
-    with pytest.raises(ClusterError, match=what):
-        make_plan(
-            request.experiment,
-            request.devices,
-            request.cluster.isolation,
-            describe_devices(cluster, {}),
-        )
 
 
 def test_auto_uses_up_to_all_devices_and_every_row_says_simulated(measure, quick):
@@ -69,30 +54,6 @@ def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, 
     assert len(workers) == 4
     assert len(pids) == len({pid for _, pid in pids}) == 2  # one process a trial
     assert sorted(row["fresh_processes"] for row in rows) == [False, False, True, True]
-
-
-def test_a_point_that_cannot_run_here_is_a_row_and_the_rest_is_measured(measure, quick):
-    code, folder = measure(
-        "experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=[1,8]", *quick
-    )
-    rows = {row["workers"]: row for row in raybench.load(folder).to_pylist()}
-    assert code == 0
-    assert rows[1]["status"] == "ok"
-    assert rows[8]["status"] == "infeasible"
-    assert "needs 8 GPUs" in rows[8]["reason"]
-    assert rows[8]["items_per_s"] is None
-
-
-def test_running_out_of_memory_is_a_row_with_stage_and_size(measure, quick):
-    code, folder = measure(
-        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
-        "grid.workers=1", "batch_size=[2048,4096]", *quick, "measure.max_s=3",
-    )  # fmt: skip
-    rows = {row["batch_size"]: row for row in raybench.load(folder).to_pylist()}
-    assert code == 0
-    assert rows[4096]["status"] == "out_of_memory"
-    assert (rows[4096]["oom_stage"], rows[4096]["oom_requested_bytes"]) == ("load", 32768 << 20)
-    assert "32768 MiB" in rows[4096]["reason"]
 
 
 def test_a_second_run_measures_nothing_and_rerun_measures_again(measure, quick):
@@ -205,22 +166,6 @@ def test_a_preparation_that_does_not_end_is_stopped_at_its_deadline(measure, qui
     assert row["wall_s"] < 30
 
 
-def test_points_share_a_node_under_isolation_gpu_and_larger_batches_are_not_tried(measure, quick):
-    code, folder = measure(
-        "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
-        "grid.workers=[1,2]", "batch_size=[256,4096,8192]", "cluster.isolation=gpu", *quick,
-    )  # fmt: skip
-    rows = {(row["workers"], row["batch_size"]): row for row in raybench.load(folder).to_pylist()}
-    assert code == 0
-    assert len(rows) == 6
-    assert rows[1, 256]["status"] == rows[2, 256]["status"] == "ok"
-    assert rows[1, 4096]["status"] == "out_of_memory"
-    # if it ran already, at the same time, it ran out of memory as well
-    expected = ("out_of_memory", "infeasible")
-    assert rows[1, 8192]["status"] in expected
-    assert rows[2, 8192]["status"] in expected
-
-
 def test_graphs_are_prepared_before_points_share_a_node(measure, quick, two_inputs, capsys):
     code, folder = measure(
         "experiment=smoke", f"model={two_inputs}", "device=cpu", "batch_size=4",
@@ -233,18 +178,6 @@ def test_graphs_are_prepared_before_points_share_a_node(measure, quick, two_inpu
     assert ["] prepare " in line for line in started] == [True, True, False, False]
 
 
-def test_the_largest_batch_that_fits_is_measured(measure, quick):
-    code, folder = measure(
-        "experiment=scaling", "engine=simulated", "model=alexnet", "grid.workers=1",
-        "batch_size=max", "engine.item_mib=1024", "engine.memory_gib=5", *quick,
-    )  # fmt: skip
-    rows = raybench.load(folder).to_pylist()
-    assert code == 0
-    (row,) = rows
-    assert (row["status"], row["batch_size"]) == ("ok", 5)
-    assert "batch_size=6 does not fit: Out of memory at stage 'load'" in row["notes"][0]
-
-
 def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs):
     _, folder = measure(
         "experiment=smoke", f"model={two_inputs}", "device=cpu", "workers=2", "batch_size=64",
@@ -253,21 +186,6 @@ def test_cpu_workers_are_pinned_to_cores_of_their_own(measure, quick, two_inputs
     rows = raybench.load(folder, table="workers").to_pylist()
     assert len({row["cpu_affinity"] for row in rows}) == 2
     assert all(row["nice"] == 0 and row["threads"] == 1 for row in rows)
-
-
-def test_raw_latencies_are_stored_on_request(measure, quick):
-    arguments = (
-        "experiment=scaling",
-        "model=alexnet",
-        "engine=simulated",
-        "grid.workers=1",
-        *quick,
-    )
-    _, folder = measure(*arguments, "results.samples=all")
-    (row,) = raybench.load(folder).to_pylist()
-    samples = raybench.load(folder, table="samples")
-    assert samples.num_rows >= row["latency_n"]
-    assert min(samples["latency_ns"].to_pylist()) > 0
 
 
 def test_layer_times_are_stored_on_request(measure, quick, two_inputs):

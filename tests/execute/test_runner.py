@@ -74,6 +74,14 @@ def test_a_trial_goes_through_its_phases_and_reports_progress_between():
     assert [layer["time_frac"] for layer in tables["layers"]] == pytest.approx([2 / 3, 1 / 3])
 
 
+def test_raw_latencies_are_stored_on_request():
+    finished = run("workers=2", "batch_size=8", "results.samples=all")
+    samples = finished.store.tables[0]["samples"]
+    assert {sample["worker"] for sample in samples} == {0, 1}
+    assert len(samples) >= finished.rows[0]["latency_n"]
+    assert {sample["latency_ns"] for sample in samples} == {10_000_000}
+
+
 def test_a_profile_that_fails_costs_no_row():
     script = fails(EngineFailure, "layers")
     finished = run("workers=1", "batch_size=8", "results.layers=true", script=script)
@@ -223,7 +231,7 @@ def test_devices_that_did_not_become_free_are_named_in_the_row():
 def runs_out_above(batch_size):
     def script(phase, group):
         if phase == "prepare" and group.point.batch_size > batch_size:
-            raise OutOfMemory("load", None, "full")
+            raise OutOfMemory("load", 32 << 20, "full")
 
     return script
 
@@ -232,6 +240,9 @@ def test_larger_batches_than_one_that_ran_out_of_memory_are_infeasible():
     finished = run("workers=1", "batch_size=[8,16,32]", script=runs_out_above(8))
     assert sorted(statuses(finished)) == [(8, "ok"), (16, "out_of_memory"), (32, "infeasible")]
     assert len(finished.reservation.groups) == 2
+    (row,) = [row for row in finished.rows if row["status"] == "out_of_memory"]
+    assert (row["oom_stage"], row["oom_requested_bytes"], row["attempts"]) == ("load", 32 << 20, 1)
+    assert "32 MiB" in row["reason"]
 
 
 def test_memory_that_ran_out_in_an_earlier_run_is_remembered():

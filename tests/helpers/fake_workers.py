@@ -88,7 +88,8 @@ class FakeReservation:
     Attributes:
         script: called with every phase ("start", "prepare", "build", "measure", "finish",
             "layers", "release") and its group; raises what goes wrong, and may block.
-        batch_s: time of a batch.
+        batch_s: time of a batch at speed 1.
+        speed: of a worker, by rank and seconds since the common start; called once a batch.
         hang_at_s: when the streams stop completing batches; None for never.
         end_at_s: when the streams end by themselves; None for their backstop.
         calls: what was asked for, in order: ("start", slot), ("park", slot), ("stop", slot).
@@ -100,6 +101,7 @@ class FakeReservation:
     busy: str | None = None
     script: Script = works
     batch_s: float = 0.01
+    speed: Callable[[int, float], float] = lambda rank, at_s: 1.0
     hang_at_s: float | None = None
     end_at_s: float | None = None
     calls: list[tuple[str, DeviceSlot]] = field(default_factory=list)
@@ -200,7 +202,7 @@ class FakeWorkerGroup:
 
 
 class FakeStream:
-    """Streams of one batch each `batch_s`, on a clock that `wait` moves."""
+    """Streams of one batch after another, on a clock that `wait` moves."""
 
     start_ns = 77 * S
 
@@ -209,7 +211,8 @@ class FakeStream:
         self._longest_s = longest_s
         self._block_ns = block_ns
         self._now_s = 0.0
-        self._known = [0] * len(group.slots)
+        self._seen = [0] * len(group.slots)
+        self._done_s = [[0.0] for _ in group.slots]
 
     def elapsed_s(self) -> float:
         return self._now_s
@@ -222,41 +225,42 @@ class FakeStream:
 
     def snapshot(self, stall_s: float) -> Sequence[Look]:
         self._refuse_stalled(stall_s)
-        done_ns = self._done_ns()
         measure, batch_size = self._group.point.measure, self._group.point.batch_size
-        blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
         snapshots = []
-        for rank, known in enumerate(self._known):
-            edges, edge_ns = blocks.edges[known:], blocks.edge_ns[known:]
+        for rank, seen in enumerate(self._seen):
+            done_ns = self._done_ns(rank)
+            blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
+            edges, edge_ns = blocks.edges[seen:], blocks.edge_ns[seen:]
             snapshots.append(Look(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan)))
-            self._known[rank] += len(edges)
+            self._seen[rank] += len(edges)
         return snapshots
 
     def finish(self) -> tuple[Sequence[Measurement], Sequence[Watched]]:
         self._group.enter("finish")
-        done_ns = self._done_ns()
-        submit_ns = done_ns - int(self._group.reservation.batch_s * 1e9)
-        trace = Trace(
-            submit_ns, submit_ns + 1000, done_ns, None, 0, 0, self._group.point.batch_size
-        )
-        measured = [
-            Measurement(trace, Readings(self._group.point.device, member.host.hostname, pid))
-            for member, pid in zip(self._group.members, self._group.pids, strict=True)
-        ]
+        measurements = []
+        for rank, member in enumerate(self._group.members):
+            done_ns = self._done_ns(rank)
+            submit_ns = done_ns - int(self._group.reservation.batch_s * 1e9)
+            batch_size = self._group.point.batch_size
+            trace = Trace(submit_ns, submit_ns + 1000, done_ns, None, 0, 0, batch_size)
+            readings = Readings(self._group.point.device, member.host.hostname, member.host.pid)
+            measurements.append(Measurement(trace, readings))
         clock = Watched(Clock(0, 1000, 0), Clock(0, 1000, int(self._now_s * 1e9)))
-        return measured, [clock] * len(measured)
+        return measurements, [clock] * len(measurements)
 
     def _refuse_stalled(self, stall_s: float) -> None:
         hang_at_s = self._group.reservation.hang_at_s
         if hang_at_s is not None and self._now_s - hang_at_s > stall_s:
             error = PhaseTimeout(f"No batch was completed for {stall_s:.0f} s.")
-            raise concerning(error, *range(len(self._known)))
+            raise concerning(error, *range(len(self._seen)))
 
-    def _done_ns(self) -> np.ndarray:
-        hang_at_s = self._group.reservation.hang_at_s
-        until_s = self._now_s if hang_at_s is None else min(self._now_s, hang_at_s)
-        period_ns = int(self._group.reservation.batch_s * 1e9)
-        return np.arange(0, int(until_s * 1e9) + 1, period_ns, dtype=np.int64)
+    def _done_ns(self, rank: int) -> np.ndarray:
+        """Completions so far, in nanoseconds since the common start."""
+        reservation, done_s = self._group.reservation, self._done_s[rank]
+        until_s = min(self._now_s, reservation.hang_at_s or self._now_s)
+        while (now_s := done_s[-1]) < until_s:
+            done_s.append(now_s + reservation.batch_s / reservation.speed(rank, now_s))
+        return (np.array(done_s if now_s <= until_s else done_s[:-1]) * 1e9).astype(np.int64)
 
 
 def prepared(point: Point, slot: DeviceSlot, batch_s: float) -> Prepared:

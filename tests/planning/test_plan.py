@@ -1,8 +1,11 @@
 from dataclasses import replace
 
+import pytest
 from helpers.plans import DEVICES, expanded, planned
 
-from raybench.planning.plan import order_trials, still_final
+from raybench.errors import ClusterError, EngineUnavailable
+from raybench.machine.node_facts import NodeFacts
+from raybench.planning.plan import check_engines, make_plan, order_trials, still_final
 
 
 def test_every_round_visits_every_point_once_in_its_own_order():
@@ -26,6 +29,27 @@ def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_trial
     plan = planned("workers=[1,8]")
     assert {t.point.workers for t in plan.trials} == {1}
     assert all("needs 8 GPUs and the cluster has 4" in why for why in plan.infeasible.values())
+
+
+def test_a_plan_without_a_point_that_can_run_is_refused_with_the_devices_there_are():
+    experiment, _ = expanded("workers=[5,8]")
+    message = "needs 5 GPUs and the cluster has 4.*host-a has 4 GPUs and 2 CPU cores"
+    with pytest.raises(ClusterError, match=message):
+        make_plan(experiment, DEVICES, "node", "host-a has 4 GPUs and 2 CPU cores")
+
+
+def test_an_engine_that_a_node_lacks_is_refused_with_its_name_and_only_where_it_must_run():
+    experiment, _ = expanded("workers=1")
+
+    def node(name, gpus):
+        missing = {"simulated": "Install simulated."}
+        return NodeFacts({"hostname": name}, {}, {"gpu": gpus}, [], missing, [])
+
+    check_engines(experiment, [node("a", 0)])
+    with pytest.raises(EngineUnavailable, match=r"^Install simulated\.$"):
+        check_engines(experiment, [node("a", 2)])
+    with pytest.raises(EngineUnavailable, match="On node b: Install simulated"):
+        check_engines(experiment, [node("a", 0), node("b", 2)])
 
 
 def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():

@@ -1,4 +1,4 @@
-"""Verdicts and flags through the whole program, on devices that misbehave as they are told to."""
+"""Verdicts and flags of the whole program with real workers, streams and telemetry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIMULATED = (
 
 @pytest.fixture
 def judged(measure):
-    """Run one point; gives its row."""
+    """Return a function that runs one point and gives its row."""
 
     def run(*words):
         _, folder = measure(*SHORT, *SIMULATED, *words)
@@ -41,19 +41,7 @@ def judged(measure):
     return run
 
 
-def test_an_even_device_is_stable_and_its_noise_is_covered(judged):
-    row = judged(
-        *("engine.noise=0.02", "engine.noise_phi=0.3", "measure.min_s=3", "measure.max_s=12")
-    )
-    assert row["verdict"] == "stable", row["flags"]
-    assert row["advice"] is None
-    assert row["items_per_s"] == pytest.approx(10_000, rel=0.03)
-    assert row["harness_us_per_batch"] > 0
-    assert row["clock_skew"] == 0  # one host has one clock
-    assert row["clock_bound_us"] > 0
-
-
-def test_a_device_that_throttles_inside_the_window_is_a_step_and_unstable(judged):
+def test_a_device_that_throttles_inside_the_window_has_a_step_and_is_unstable(judged):
     row = judged(
         *("engine.throttle_at_s=5", "engine.throttle_drop=0.2"),
         *("measure.min_s=8", "measure.max_s=8"),
@@ -64,24 +52,7 @@ def test_a_device_that_throttles_inside_the_window_is_a_step_and_unstable(judged
     assert "shifted" in row["advice"]
 
 
-def test_a_device_that_warms_up_is_waited_for(judged):
-    length = ("measure.min_s=2", "measure.max_s=6")
-    cold = judged("engine.warmup_drop=0.3", "engine.warmup_tau_s=0.8", *length)
-    assert cold["warmup_s"] > 1.4  # an even device takes 1.0 s: 0.5 s and one window
-    assert cold["items_per_s"] == pytest.approx(10_000, rel=0.04)
-
-
-def test_a_device_that_never_settles_is_unstable(judged):
-    row = judged(
-        *("engine.warmup_drop=0.5", "engine.warmup_tau_s=6", "measure.warmup_max_s=2"),
-        *("measure.min_s=2", "measure.max_s=2"),
-    )
-    assert row["verdict"] == "unstable"
-    assert "warmup_not_converged" in row["flags"]
-    assert row["warmup_converged"] is False
-
-
-def test_one_slow_worker_of_four_is_told_and_named(judged):
+def test_one_slow_worker_of_four_is_flagged_and_named(judged):
     row = judged(
         *("grid.workers=4", "engine.slow_worker=2", "engine.slow_drop=0.2"),
         *("measure.min_s=2", "measure.max_s=6"),
@@ -94,7 +65,7 @@ def test_one_slow_worker_of_four_is_told_and_named(judged):
 
 @contextlib.contextmanager
 def load_on(cpu):
-    """Another process that never rests on one CPU."""
+    """Run another process that keeps one CPU busy."""
     code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
@@ -106,7 +77,7 @@ def load_on(cpu):
 
 @pytest.fixture
 def on_a_core(measure, tiny):
-    """Measure a network on one CPU core beside a load; gives the rows of trial and worker."""
+    """Return a function that measures a network while another process loads a CPU core."""
 
     def run(cpu):
         with load_on(cpu):
@@ -134,7 +105,7 @@ def test_load_on_the_workers_core_makes_the_row_say_so(on_a_core):
 
 
 @pytest.mark.skipif(len(devices.cores()) < 2, reason="there is no other core to load")
-def test_load_on_another_core_is_told_as_load_of_the_node(on_a_core):
+def test_load_on_another_core_is_load_of_the_node(on_a_core):
     cpu = devices.cores()[1]
     row, worker = on_a_core(cpu)
     assert worker["cpu_affinity"] != str(cpu)
