@@ -34,12 +34,12 @@ Why the procedure is what it is (method.md, sections 2 and 3, was the start; phi
 - One quantile on the wider of two standard errors, with degrees of freedom that know of the
   estimated correlation (`intervals.mean_ci`), mends both ends where every run stops at its first
   chance: 94.4 % and 96.4 %.
-- A narrower target at early looks (`rules.Limits.target`) mends it where noise is near the target:
+- A narrower target at early looks (`Limits.target`) mends it where noise is near the target:
   93.0 to 93.9 % at phi 0.6, sd 1 %. The two cost 20 blocks and 7 % of the stable rows in that cell,
   about 20 blocks at sd 1 % elsewhere, and next to nothing on quiet points.
 - A step detector that leaves 5 blocks at the ends, not a tenth of the window (`trends.largest_shift`),
   keeps hold of a step that came early: 97.4 to 99.8 % flagged at phi 0.6, sd 0.5 %.
-- One worker of many is warm until proven otherwise (`rules.warm_up`): before, 79 % of the trials of
+- One worker of many is warm until proven otherwise (`measure.warmup.warm_up`): before, 79 % of the trials of
   8 workers at phi 0.3, sd 1 % never converged.
 """
 
@@ -59,7 +59,11 @@ import numpy as np
 
 from raybench.config.compose import read
 from raybench.experiment import METHOD_VERSION, MeasureSettings
+from raybench.measure import flags as flagging
 from raybench.measure import stopping
+from raybench.measure.evidence import TrialEvidence
+from raybench.measure.limits import Limits
+from raybench.measure.warmup import WarmUp, warm_up
 from raybench.stats import intervals
 
 
@@ -179,7 +183,7 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> Floats:
 
 def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, Any]:
     """Block rates, shape (runs, workers, blocks), true mean 1; and where the step is, (runs,)."""
-    limits = stopping.limits(PRESETS[cell.preset])
+    limits = Limits.of(PRESETS[cell.preset])
     blocks = limits.warmup_max + limits.measure_max + 2 * limits.settings.warmup_window_blocks
     x = 1 + cell.sd * ar1(rng, (runs, cell.workers, blocks), cell.phi)
     t = np.arange(blocks)
@@ -192,30 +196,30 @@ def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, 
 # --- one cell -------------------------------------------------------------------------------------
 
 
-def run_trial(
-    rates: Floats, limits: stopping.Limits
-) -> tuple[stopping.WarmUp, stopping.Stop, str, set[str]]:
+def run_trial(rates: Floats, limits: Limits) -> tuple[WarmUp, stopping.StopDecision, str, set[str]]:
     """The whole procedure on block rates of shape (workers, blocks), as the driver follows it."""
-    warm = stopping.warm_up(rates, limits)
-    assert warm.w0 is not None
-    stop = stopping.stop_rule(stopping.Stop(), rates.sum(axis=0)[warm.w0 :], limits)
+    warm = warm_up(rates, limits)
+    assert warm.window_start is not None
+    stop = stopping.stop_rule(
+        stopping.StopDecision(), rates.sum(axis=0)[warm.window_start :], limits
+    )
     assert stop.last is not None
-    flags = stopping.flags(stopping.Evidence(warm, stop.last))
-    return warm, stop, stopping.verdict(flags, limits.settings.verdict_best), set(flags)
+    flags = flagging.raised_flags(TrialEvidence(warm, stop.last))
+    return warm, stop, flagging.verdict(flags, limits.settings.verdict_best), set(flags)
 
 
 def trial_cell(cell: Trial, rng: np.random.Generator, runs: int) -> dict[str, Any]:
     """Counts over many trials of one kind."""
-    limits = stopping.limits(PRESETS[cell.preset])
+    limits = Limits.of(PRESETS[cell.preset])
     rates, steps = rates_of(cell, rng, runs)
     truth = float(cell.workers)
     rows = []
     for x, at in zip(rates, steps, strict=True):
         warm, stop, verdict, flags = run_trial(x, limits)
-        assert warm.w0 is not None
+        assert warm.window_start is not None
         assert stop.last is not None
         n, interval = stop.last.blocks, stop.last.interval
-        window = x.sum(axis=0)[warm.w0 : warm.w0 + n]
+        window = x.sum(axis=0)[warm.window_start : warm.window_start + n]
         naive = 1.96 * window.std(ddof=1) / math.sqrt(n)
         rows.append(
             (
@@ -223,7 +227,7 @@ def trial_cell(cell: Trial, rng: np.random.Generator, runs: int) -> dict[str, An
                 interval.lo <= truth <= interval.hi,
                 abs(interval.mean - truth) <= naive,
                 bool(flags & {"step", "drift"}),
-                warm.w0 + DETECTOR <= at <= warm.w0 + n - DETECTOR,
+                warm.window_start + DETECTOR <= at <= warm.window_start + n - DETECTOR,
                 n,
                 interval.relative,
                 interval.mean / truth - 1,

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raybench.measure.stopping import FIDELITY_LEAST_DB
+from raybench.measure.flags import FIDELITY_LEAST_DB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

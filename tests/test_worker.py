@@ -12,12 +12,15 @@ import pytest
 from fake_nvml import FakeNvml
 
 from raybench.config.compose import read
+from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
-from raybench.measure import stopping
+from raybench.measure import flags as flagging
+from raybench.measure.evidence import TrialEvidence
+from raybench.measure.stopping import check_window
 from raybench.measure.summary import summarise
 from raybench.measure.telemetry_columns import with_hardware
+from raybench.measure.warmup import WarmUp
 from raybench.planning.plan import make_plan
-from raybench.stats import intervals, trends
 from raybench.worker import Worker
 
 
@@ -81,14 +84,12 @@ def flags(measurement):
     """The columns of a window of half a second, and the flags that rest on readings."""
     summary = summarise([measurement.trace], 2, 5, 100_000_000, 1)
     summary = with_hardware(summary, [measurement.trace], [measurement.readings])
-    last = stopping.Look(5, intervals.mean_ci(np.ones(30)), *_still(), ())
-    warm = stopping.WarmUp("agreed", 2)
-    raised = stopping.flags(stopping.evidence(warm, last, 3, summary.trial, "gpu"))
+    window = check_window(
+        1 + 0.001 * np.random.default_rng(0).standard_normal(40), MeasureSettings()
+    )
+    trial = TrialEvidence(WarmUp("agreed", 2), window, summary.trial, "gpu", 3)
+    raised = flagging.raised_flags(trial)
     return summary, set(raised) - ABOUT_TIMES
-
-
-def _still():
-    return trends.LevelShift(0, 0.0, 0.0), trends.Drift(0.0, 0.0)
 
 
 def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):

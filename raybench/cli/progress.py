@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from raybench.cluster.metrics import RunMetrics
     from raybench.execute.events import Event, Listener
-    from raybench.measure.progress import Glance, Pulse
+    from raybench.measure.progress import TrialProgress, WorkerStatus
     from raybench.planning.plan import Plan, PlannedTrial
 
 
@@ -71,9 +71,9 @@ NODES_SHOWN = 16
 """Nodes that the live view has a line for."""
 
 
-def node_lines(pulses: Sequence[Pulse]) -> list[str]:
+def node_lines(pulses: Sequence[WorkerStatus]) -> list[str]:
     """A line for each node of a running point: its workers, their rate and how they feel."""
-    hosts: dict[str, list[Pulse]] = {}
+    hosts: dict[str, list[WorkerStatus]] = {}
     for pulse in pulses:
         hosts.setdefault(pulse.host, []).append(pulse)
     width = max(map(len, hosts), default=0)
@@ -83,7 +83,7 @@ def node_lines(pulses: Sequence[Pulse]) -> list[str]:
     return lines
 
 
-def _condition(pulses: Sequence[Pulse]) -> str:
+def _condition(pulses: Sequence[WorkerStatus]) -> str:
     rates = [pulse.items_per_s for pulse in pulses if pulse.items_per_s is not None]
     words = [f"{len(pulses)} x {pulses[0].device.split()[0]}"]
     if rates:
@@ -167,13 +167,15 @@ class LiveLine(Lines):
             return
         self._show()
 
-    def _show_progress(self, running: _Shown, progress: Glance) -> None:
+    def _show_progress(self, running: _Shown, progress: TrialProgress) -> None:
         """Show the current rate and how narrow its interval is."""
         rate = f"{progress.items_per_s:,.0f} items/s" if progress.items_per_s else ""
         relative = progress.relative
         known = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
-        running.detail = f"{progress.gone_s:.0f} of at most {progress.most_s:.0f} s  {rate}{known}"
-        running.nodes = node_lines(progress.pulses) if len(progress.pulses) > 1 else []
+        running.detail = (
+            f"{progress.elapsed_s:.0f} of at most {progress.limit_s:.0f} s  {rate}{known}"
+        )
+        running.nodes = node_lines(progress.workers) if len(progress.workers) > 1 else []
 
     def _end(self, number: int, row: Mapping[str, Any]) -> None:
         """Forget a trial that has ended; estimate the time left from the pace so far."""

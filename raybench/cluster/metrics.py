@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from raybench.measure.progress import Glance
+    from raybench.measure.progress import TrialProgress
     from raybench.planning.plan import PlannedTrial
 
 PHASES = ("", "start", "prepare", "warm-up", "measure", "layers")
@@ -26,7 +26,7 @@ READINGS = {
     "power_w": "power of the device, watts",
     "temp_c": "temperature of the device, degrees Celsius",
 }
-"""Description of each gauge about a device, by the name of its field in `Pulse`."""
+"""Description of each gauge about a device, by the name of its field in `WorkerStatus`."""
 
 
 class RunMetrics:
@@ -81,14 +81,14 @@ class RunMetrics:
         """Set the phase of trial `number`."""
         self._phase.set(PHASES.index(phase), tags=self._labels(number))
 
-    def progress_updated(self, number: int, progress: Glance) -> None:
+    def progress_updated(self, number: int, progress: TrialProgress) -> None:
         """Set the rates and readings of trial `number`."""
         self._planned.set(self._trials)  # Ray forgets a gauge that is not set again
         if progress.items_per_s is not None:
             self._rate.set(progress.items_per_s, tags=self._labels(number))
         if progress.relative is not None:
             self._half_width.set(progress.relative, tags=self._labels(number))
-        for worker in progress.pulses:
+        for worker in progress.workers:
             self._devices.setdefault(number, set()).add((worker.host, worker.device))
             for name, metric in self._readings.items():
                 value = getattr(worker, name)

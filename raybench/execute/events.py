@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from raybench.measure.progress import Glance
+    from raybench.measure.progress import TrialProgress
     from raybench.planning.plan import PlannedTrial
 
 
@@ -41,7 +41,7 @@ class ProgressUpdated:
     """New numbers about the running streams of trial `number`, about once a second."""
 
     number: int
-    progress: Glance
+    progress: TrialProgress
 
 
 @dataclass(frozen=True)

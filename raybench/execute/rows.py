@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
-from raybench.measure import stopping
+from raybench.measure import flags as flagging
+from raybench.measure.evidence import TrialEvidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from raybench.execute.workers import WorkerMember
     from raybench.experiment import Experiment, Point
     from raybench.measure.clock import Watched
-    from raybench.measure.stopping import Limits
+    from raybench.measure.limits import Limits
     from raybench.measure.stream import Trace
     from raybench.measure.summary import Summary
     from raybench.planning.plan import PlannedTrial
@@ -181,15 +182,16 @@ def verdict_columns(
     assert streamed.stop.last is not None
     columns = {**preparation_columns(workers, streamed.clocks), **streamed.summary.trial}
     kind = workers.prepared[0].device.kind
-    evidence = stopping.evidence(streamed.warm_up, streamed.stop.last, trials, columns, kind)
-    evidence = replace(evidence, uneven=workers.uneven)
-    raised = stopping.flags(evidence)
+    evidence = TrialEvidence(
+        streamed.warm_up, streamed.stop.last, columns, kind, trials, workers.uneven
+    )
+    raised = flagging.raised_flags(evidence)
     return {
-        "verdict": stopping.verdict(raised, limits.settings.verdict_best),
+        "verdict": flagging.verdict(raised, limits.settings.verdict_best),
         "flags": list(raised),
-        "advice": stopping.advice(raised, evidence, limits),
+        "advice": flagging.advice(raised, evidence, limits),
         "warmup_converged": streamed.warm_up.state == "agreed",
-        "looks": streamed.stop.looks,
+        "looks": streamed.stop.checks,
     }
 
 

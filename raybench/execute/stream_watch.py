@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from raybench.errors import Refused
 from raybench.execute.events import PhaseChanged, ProgressUpdated
-from raybench.measure import stopping, telemetry_columns
-from raybench.measure.progress import Glance, Pulse, Watch
+from raybench.measure import stopping, telemetry_columns, warmup
+from raybench.measure.progress import BlockRates, TrialProgress, WorkerStatus
 from raybench.measure.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from raybench.execute.events import Listener
     from raybench.execute.workers import WorkerGroup, WorkerStream
     from raybench.measure.clock import Watched
-    from raybench.measure.stopping import Limits
+    from raybench.measure.limits import Limits
     from raybench.measure.stream import Trace
     from raybench.planning.attempts import Attempt
     from raybench.stats.intervals import Floats
@@ -50,8 +50,8 @@ class StreamedTrial:
     traces: Sequence[Trace]
     summary: Summary
     clocks: Sequence[Watched]
-    warm_up: stopping.WarmUp
-    stop: stopping.Stop
+    warm_up: warmup.WarmUp
+    stop: stopping.StopDecision
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StreamWatch:
         stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
         warm_up, stop = self._watch(stream)
         measurements, clocks = stream.finish()
-        if warm_up.w0 is None or stop.last is None:
+        if warm_up.window_start is None or stop.last is None:
             raise Refused(
                 "The streams ended before the warm-up and one look were over: batches are too slow "
                 "for this preset. Use a smaller batch_size or a longer measure.max_s."
@@ -92,15 +92,15 @@ class StreamWatch:
         traces = [measurement.trace for measurement in measurements]
         readings = [measurement.readings for measurement in measurements]
         min_batches = limits.settings.block_min_batches
-        summary = summarise(traces, warm_up.w0, stop.last.blocks, block_ns, min_batches)
+        summary = summarise(traces, warm_up.window_start, stop.last.blocks, block_ns, min_batches)
         summary = telemetry_columns.with_hardware(summary, traces, readings)
         return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop)
 
-    def _watch(self, stream: WorkerStream) -> tuple[stopping.WarmUp, stopping.Stop]:
+    def _watch(self, stream: WorkerStream) -> tuple[warmup.WarmUp, stopping.StopDecision]:
         """Take snapshots until the rules are done or a stream has ended by itself."""
         limits = self.limits
-        blocks = Watch(len(self.group.members), self.attempt.planned.point.batch_size)
-        warm_up, stop = stopping.WarmUp("not_yet"), stopping.Stop()
+        blocks = BlockRates(len(self.group.members), self.attempt.planned.point.batch_size)
+        warm_up, stop = warmup.WarmUp("not_yet"), stopping.StopDecision()
         while stop.state == "measuring":
             due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()
             if stream.wait(min(max(due_s, SHORTEST_WAIT_S), max(limits.span_s, SNAPSHOT_S))):
@@ -109,18 +109,18 @@ class StreamWatch:
             for rank, seen in enumerate(snapshots):
                 blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = blocks.rates
-            if warm_up.w0 is None:
-                warm_up = stopping.warm_up(rates, limits, blocks.temperatures_c)
-            if warm_up.w0 is not None:
-                stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.w0 :], limits)
+            if warm_up.window_start is None:
+                warm_up = warmup.warm_up(rates, limits, blocks.temperatures_c)
+            if warm_up.window_start is not None:
+                stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.window_start :], limits)
             self._report(rates, warm_up, stop, self._worker_status(rates, snapshots))
         return warm_up, stop
 
-    def _worker_status(self, rates: Floats, snapshots: Sequence[Look]) -> list[Pulse]:
+    def _worker_status(self, rates: Floats, snapshots: Sequence[Look]) -> list[WorkerStatus]:
         has_blocks = bool(rates.shape[1])
         recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if has_blocks else [None] * len(snapshots)
         return [
-            Pulse(
+            WorkerStatus(
                 member.host.hostname,
                 slot.device,
                 None if rate is None else float(rate),
@@ -136,24 +136,24 @@ class StreamWatch:
     def _report(
         self,
         rates: Floats,
-        warm_up: stopping.WarmUp,
-        stop: stopping.Stop,
-        workers: Sequence[Pulse],
+        warm_up: warmup.WarmUp,
+        stop: stopping.StopDecision,
+        workers: Sequence[WorkerStatus],
     ) -> None:
         """Announce the current rate, its precision and how long this phase can still take."""
         number, limits = self.attempt.planned.number, self.limits
         totals = rates.sum(axis=0)
-        if warm_up.w0 is None:
+        if warm_up.window_start is None:
             self.on_event(PhaseChanged(number, "warm-up"))
             rate = float(totals[-RECENT_BLOCKS:].mean()) if len(totals) else None
-            most_s = limits.warmup_max * limits.span_s
-            progress = Glance(len(totals) * limits.span_s, most_s, rate, None, workers)
+            limit_s = limits.warmup_max * limits.span_s
+            progress = TrialProgress(len(totals) * limits.span_s, limit_s, rate, None, workers)
             self.on_event(ProgressUpdated(number, progress))
             return
         self.on_event(PhaseChanged(number, "measure"))
-        window = totals[warm_up.w0 :]
+        window = totals[warm_up.window_start :]
         if len(window):
             relative = stop.last.interval.relative if stop.last else None
-            gone_s, most_s = (n * limits.span_s for n in (len(window), limits.measure_max))
-            progress = Glance(gone_s, most_s, float(window.mean()), relative, workers)
+            elapsed_s, limit_s = (n * limits.span_s for n in (len(window), limits.measure_max))
+            progress = TrialProgress(elapsed_s, limit_s, float(window.mean()), relative, workers)
             self.on_event(ProgressUpdated(number, progress))

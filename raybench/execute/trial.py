@@ -11,7 +11,7 @@ from raybench.errors import PointError
 from raybench.execute import rows
 from raybench.execute.events import PhaseChanged
 from raybench.execute.stream_watch import StreamWatch
-from raybench.measure import stopping
+from raybench.measure.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class MeasuredTrial:
 
     workers: rows.TrialWorkers
     streamed: StreamedTrial
-    limits: stopping.Limits
+    limits: Limits
     layers: Sequence[Layer]
     fresh: bool
 
@@ -112,7 +112,7 @@ class TrialRunner:
         """Load the engines, stream batches, and time the layers if asked for."""
         workers = self._prepare(group)
         batch_s = max(prepared.batch_s for prepared in workers.prepared)
-        limits = stopping.limits(self.attempt.planned.point.measure, batch_s)
+        limits = Limits.of(self.attempt.planned.point.measure, batch_s)
         stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * batch_s)
         streamed = StreamWatch(group, self.attempt, limits, stall_s, self.on_event).run()
         layers = self._layers(group)

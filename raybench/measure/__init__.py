@@ -1,1 +1,1 @@
-"""HOW IT IS TIMED: the stream, blocks, rules and the summary. No Ray, no engine names."""
+"""Timing of streams: blocks, warm-up, stopping rule, flags and summary. No Ray, no engine names."""

@@ -1,4 +1,4 @@
-"""Watch: what the driver knows of running streams, in whole blocks."""
+"""Progress of running streams, as the driver sees it from outside, in whole blocks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pulse:
-    """How one running worker is doing, as of the last look; None for what is not known.
+class WorkerStatus:
+    """Status of one running worker at the last snapshot; unknown values are None.
 
     Attributes:
-        host: where it runs.
-        device: in words, e.g. "GPU 0"; one worker at a time has it on that host.
+        host: name of its node.
+        device: for people, e.g. "GPU 0"; only one worker at a time uses it on that host.
         items_per_s: over the last blocks.
-        latency_ms: median of the batches since the look before.
+        latency_ms: median of the batches since the previous snapshot.
         power_w: of the device, last reading.
         temp_c: of the device, last reading.
     """
@@ -36,29 +36,29 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class Glance:
-    """How a running point is doing, as of the last look.
+class TrialProgress:
+    """Progress of one running trial at the last snapshot.
 
     Attributes:
-        gone_s: how long its phase has lasted.
-        most_s: how long that may last.
+        elapsed_s: how long its phase has lasted.
+        limit_s: how long its phase may last.
         items_per_s: of all workers together; None before the first block.
-        relative: half-width of the interval over the mean; None while there is none.
-        pulses: of each worker.
+        relative: half-width of the interval over the mean; None before the first interval.
+        workers: status of each worker.
     """
 
-    gone_s: float
-    most_s: float
+    elapsed_s: float
+    limit_s: float
     items_per_s: float | None
     relative: float | None
-    pulses: Sequence[Pulse] = ()
+    workers: Sequence[WorkerStatus] = ()
 
 
-class Watch:
-    """Edges of all workers as they come in; block rates from them.
+class BlockRates:
+    """Collects the block edges of all workers as they arrive and computes block rates.
 
     Args:
-        workers: how many.
+        workers: number of workers.
         batch_size: items of a batch.
     """
 
@@ -75,13 +75,13 @@ class Watch:
         edge_ns: Sequence[int],
         temp_c: Sequence[float] | None = None,
     ) -> None:
-        """Append new edges of a worker: batch index and stamp since the common start.
+        """Append the new edges of a worker.
 
         Args:
-            worker: its number.
+            worker: its rank.
             edges: index of the batch at each new edge.
-            edge_ns: its stamp.
-            temp_c: of the device at that time; NaN or None where unknown.
+            edge_ns: time of each edge in ns since the common start.
+            temp_c: temperature of the device at each edge, NaN where unknown; None if all are.
         """
         self._edges[worker] += [int(edge) for edge in edges]
         self._edge_ns[worker] += [int(ns) for ns in edge_ns]
@@ -89,7 +89,7 @@ class Watch:
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """Items per second of each block, shape (workers, k), k blocks that all workers have."""
+        """Items/s of each block, shape (workers, k), for the k blocks that all workers have."""
         k = self._blocks
         if not k:
             return np.empty((len(self._edges), 0))
@@ -99,11 +99,11 @@ class Watch:
 
     @property
     def temperatures_c(self) -> NDArray[np.float64] | None:
-        """Of each worker's device at the end of each block, shape as `rates`; None if all unknown."""
+        """Device temperatures at the end of each block, shape as `rates`; None if all unknown."""
         k = self._blocks
-        if not k or all(math.isnan(c) for told in self._temp_c for c in told):
+        if not k or all(math.isnan(c) for worker in self._temp_c for c in worker):
             return None
-        return np.array([told[1 : k + 1] for told in self._temp_c])
+        return np.array([worker[1 : k + 1] for worker in self._temp_c])
 
     @property
     def _blocks(self) -> int:

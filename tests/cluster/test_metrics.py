@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from raybench.cluster import metrics
-from raybench.measure.progress import Glance, Pulse
+from raybench.measure.progress import TrialProgress, WorkerStatus
 
 
 def planned(number):
@@ -52,10 +52,10 @@ def test_a_point_has_values_from_its_start_to_its_row(values):
     assert values[series("phase", POINT)] == 1
     run.phase_changed(1, "measure")
     pulses = [
-        Pulse("a", "GPU 0", 60.0, 2.5, 300.0, 41.0),
-        Pulse("b", "GPU 0", 40.0, 2.6, None, None),
+        WorkerStatus("a", "GPU 0", 60.0, 2.5, 300.0, 41.0),
+        WorkerStatus("b", "GPU 0", 40.0, 2.6, None, None),
     ]
-    run.progress_updated(1, Glance(3.0, 10.0, 100.0, 0.01, pulses))
+    run.progress_updated(1, TrialProgress(3.0, 10.0, 100.0, 0.01, pulses))
     assert values[series("phase", POINT)] == 4
     assert values[series("point_items_per_s", POINT)] == 100.0
     assert values[series("point_half_width", POINT)] == 0.01
@@ -72,10 +72,10 @@ def test_a_point_has_values_from_its_start_to_its_row(values):
 
 def test_the_number_of_series_does_not_grow_with_the_points(values):
     run = metrics.RunMetrics("scaling", 50)
-    pulses = [Pulse("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)]
+    pulses = [WorkerStatus("a", "GPU 0", 1.0, 1.0, 1.0, 1.0)]
     for number in range(50):
         run.trial_started(planned(number))
-        run.progress_updated(number, Glance(1.0, 2.0, 1.0, None, pulses))
+        run.progress_updated(number, TrialProgress(1.0, 2.0, 1.0, None, pulses))
         run.row_written(number, {"status": "ok"})
     assert len(values) == len(metrics.READINGS) + 4
 

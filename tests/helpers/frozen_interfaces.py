@@ -45,7 +45,7 @@ from raybench.machine import devices as machine_devices
 from raybench.machine import environment
 from raybench.machine.devices import Device
 from raybench.machine.node_facts import NodeFacts
-from raybench.measure import stopping
+from raybench.measure import flags as flagging
 from raybench.models import cache, prepare, reference, source, zoo
 from raybench.models.model import Model, TensorSpec
 from raybench.planning.plan import PlannedTrial, make_plan, still_final
@@ -287,11 +287,11 @@ def run_states():
 
 def flags():
     """(name, group) of every flag, gravest first."""
-    return [[name, flag.group] for name, flag in stopping.FLAGS.items()]
+    return [[name, flag.group] for name, flag in flagging.FLAGS.items()]
 
 
 def verdict(flags, best):
-    return stopping.verdict(flags, best)
+    return flagging.verdict(flags, best)
 
 
 def write_results(folder, words, devices, engines):

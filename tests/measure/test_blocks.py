@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raybench.measure.blocks import cut, items_between
-from raybench.measure.progress import Watch
+from raybench.measure.progress import BlockRates
 
 S = 1_000_000_000
 
@@ -136,7 +136,7 @@ def test_before_the_first_and_after_the_last_nothing_is_known():
 
 def test_a_watch_sees_the_rates_of_the_blocks():
     blocks = cut(steady(130_000_000, 10), 0, S, 4, 8)
-    watch = Watch(1, 8)
+    watch = BlockRates(1, 8)
     for k in range(len(blocks.edges)):
         watch.add(0, blocks.edges[k : k + 1].tolist(), blocks.edge_ns[k : k + 1].tolist())
         assert watch.rates.shape == (1, k)
@@ -144,7 +144,7 @@ def test_a_watch_sees_the_rates_of_the_blocks():
 
 
 def test_a_watch_goes_as_far_as_the_slowest_worker():
-    watch = Watch(2, 4)
+    watch = BlockRates(2, 4)
     assert watch.rates.shape == (2, 0)
     watch.add(0, [0, 10, 20], [0, S, 2 * S])
     assert watch.rates.shape == (2, 0)

@@ -12,7 +12,7 @@ from raybench.execute.events import (
     TrialStarted,
 )
 from raybench.experiment import MeasureSettings, ModelSettings, Point
-from raybench.measure.progress import Glance, Pulse
+from raybench.measure.progress import TrialProgress, WorkerStatus
 from raybench.planning.plan import Plan, PlannedTrial
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
@@ -55,7 +55,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
         for step in steps:
             view.on_event(TrialStarted(step))
         view.on_event(PhaseChanged(0, "measure"))
-        view.on_event(ProgressUpdated(0, Glance(3.0, 9.0, 120.0, 0.02)))
+        view.on_event(ProgressUpdated(0, TrialProgress(3.0, 9.0, 120.0, 0.02)))
         view.on_event(PhaseChanged(1, "prepare"))
         shown = str(view.shown())
         view.on_event(Note("From now on without: GPU 3."))
@@ -74,12 +74,12 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
 
 def test_every_node_has_a_line_with_its_workers_and_how_they_feel():
     pulses = [
-        Pulse("node-b", "GPU 0", 1000.0, 2.0, 300.0, 60.0),
-        Pulse("node-a", "GPU 0", 1100.0, 2.0, None, None),
-        Pulse("node-b", "GPU 1", 1200.4, 3.0, 310.0, 71.0),
+        WorkerStatus("node-b", "GPU 0", 1000.0, 2.0, 300.0, 60.0),
+        WorkerStatus("node-a", "GPU 0", 1100.0, 2.0, None, None),
+        WorkerStatus("node-b", "GPU 1", 1200.4, 3.0, 310.0, 71.0),
     ]
     first, second = node_lines(pulses)
     assert first.split("  ") == ["", "", "", "node-a", "1 x GPU", "1,100 items/s", "2 ms"]
     assert second.strip() == "node-b  2 x GPU  2,200 items/s  3 ms  610 W  71 °C"
-    many = [Pulse(f"n{k:03}", "core 0", None, None, None, None) for k in range(40)]
+    many = [WorkerStatus(f"n{k:03}", "core 0", None, None, None, None) for k in range(40)]
     assert node_lines(many)[-1].strip() == "and 24 more nodes"

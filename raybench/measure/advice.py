@@ -1,0 +1,134 @@
+"""Advice for each flag that makes a row unstable: one sentence that says what to do."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from raybench.stats.intervals import NBM_BATCHES
+
+if TYPE_CHECKING:
+    from raybench.measure.evidence import TrialEvidence
+    from raybench.measure.limits import Limits
+
+
+def warmup_not_converged(_evidence: TrialEvidence, limits: Limits) -> str:
+    """Suggest a longer warm-up."""
+    longer = 2 * limits.settings.warmup_max_s
+    return (
+        f"Throughput had not settled after {limits.settings.warmup_max_s * limits.scale:g} s: "
+        f"allow a longer warm-up (measure.warmup_max_s={longer:g}) or look for other load."
+    )
+
+
+def step(evidence: TrialEvidence, limits: Limits) -> str:
+    """Name the size and the time of a level shift."""
+    shift = evidence.window.step
+    return (
+        f"Throughput shifted by {shift.relative:+.1%} after {shift.index * limits.span_s:.0f} s of "
+        "the window: look for throttling or other load at that time and run again."
+    )
+
+
+def drift(evidence: TrialEvidence, limits: Limits) -> str:
+    """Name the size of a drift and suggest settings for a longer warm-up."""
+    longer = 2 * limits.settings.warmup_max_s
+    return (
+        f"Throughput drifted by {evidence.window.drift.relative:+.1%} over the window: warm up "
+        f"longer (measure.warmup_min_s={limits.settings.warmup_max_s:g} "
+        f"measure.warmup_max_s={longer:g}) or cool the device better."
+    )
+
+
+def throttled_thermal(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest better cooling or a lower power limit."""
+    return (
+        f"Heat held the device back{_samples(evidence.columns.get('throttle_thermal_frac'))}: "
+        "cool it better or lower its power limit."
+    )
+
+
+def throttled_hw(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest checking the hardware."""
+    return (
+        f"Hardware slowed the device{_samples(evidence.columns.get('throttle_hw_frac'))}: "
+        "check its power supply, cables and cooling."
+    )
+
+
+def _samples(fraction: float | None) -> str:
+    return "" if fraction is None else f" in {fraction:.0%} of samples"
+
+
+def foreign_process(_evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest exclusive use of the device."""
+    return "Another process used the device: end it or take the device for yourself, and run again."
+
+
+def foreign_load(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the share of the cores that others used."""
+    share = evidence.columns.get("foreign_load_frac")
+    return (
+        f"Others used {'part' if share is None else f'{share:.0%}'} of the workers' own cores: end "
+        "the other work, or leave a core to it (cluster.cpus=N), and run again."
+    )
+
+
+def clock_skew(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest checking time synchronisation."""
+    skew = evidence.columns.get("clock_skew")
+    share = "" if skew is None else f" by {skew:.2%} of the time"
+    return (
+        f"The clocks of the hosts moved against one another{share}: check time synchronisation "
+        "(chrony) and that no virtual machine was paused, and run again."
+    )
+
+
+def wrong_outputs(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the distance of the outputs from fp32."""
+    fidelity_db = evidence.columns.get("fidelity_sqnr_db")
+    far = "far" if fidelity_db is None else f"{fidelity_db:.0f} dB"
+    return (
+        f"The outputs are {far} from those of the fp32 graph: this engine "
+        "computes something else, so its rate says nothing. Use another precision, engine or version."
+    )
+
+
+def wide_ci(evidence: TrialEvidence, limits: Limits) -> str:
+    """Say how much longer to measure for the target; the half-width falls with sqrt(time)."""
+    relative, target = evidence.window.interval.relative, limits.settings.target
+    return (
+        f"The interval is {_half_width(relative)} where {_half_width(target)} is wanted: "
+        f"{_measure_longer((relative / target) ** 2, evidence, limits)}."
+    )
+
+
+def few_neff(evidence: TrialEvidence, limits: Limits) -> str:
+    """Say how much longer to measure for enough independent blocks."""
+    worth, wanted = evidence.window.interval.n_eff, limits.settings.n_eff_min
+    blocks, least = evidence.window.blocks, NBM_BATCHES
+    times = max(wanted / worth, least / blocks)
+    if blocks < least:
+        return (
+            f"The window has {blocks} blocks and an interval needs {least}: "
+            f"{_measure_longer(times, evidence, limits)}."
+        )
+    return (
+        f"The window is worth {worth:.1f} independent blocks where {wanted:g} are wanted: "
+        f"{_measure_longer(times, evidence, limits)}."
+    )
+
+
+def _half_width(relative: float) -> str:
+    return f"±{relative:.2%}" if math.isfinite(relative) else "unknown"
+
+
+def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> str:
+    if not math.isfinite(times):
+        return "no batch was completed in time, use a smaller batch_size"
+    times = max(times, 1.1)
+    seconds = times * evidence.window.blocks * limits.span_s / limits.scale
+    if times > 20:
+        return f"{times:.0f} times the length would be needed, look for other load first"
+    shown = math.ceil(max(seconds, limits.settings.max_s) / 10) * 10
+    return f"measure {times:.1f} times longer (measure.max_s={shown})"
