@@ -49,7 +49,7 @@ class Recorder:
         self._writer = writer
 
     def infeasible(self, plan: Plan, finals: Iterable[tuple[str, int]]) -> None:
-        """Record the trials of points that cannot run here, but those that are final already."""
+        """Record the trials of points that cannot run here, except those that are final already."""
         already = set(finals)
         for index, point in enumerate(plan.points):
             for trial in range(self._experiment.trials):

@@ -172,5 +172,5 @@ class Reservation(Protocol):
         ...
 
     def lost_nodes(self, nodes: Sequence[str], wait_s: float) -> Sequence[str]:
-        """Return those of the nodes that are dead, polling until one is or the time is over."""
+        """Return the nodes that are dead, polling until there is one or the wait is over."""
         ...

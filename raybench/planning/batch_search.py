@@ -1,4 +1,4 @@
-"""The search for the largest batch that fits (`batch_size: max`), and the batches that do not."""
+"""The search for the largest batch that fits in memory (`batch_size: max`)."""
 
 from __future__ import annotations
 

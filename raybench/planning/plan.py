@@ -1,4 +1,4 @@
-"""The plan: which points run, how often, in which order, and what is refused before the start."""
+"""The plan: which points run, how often and in which order, or why they are refused."""
 
 from __future__ import annotations
 

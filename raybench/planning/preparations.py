@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def preparations(
     trials: Sequence[PlannedTrial], kinds: Iterable[Sequence[DeviceSlot]] = ()
 ) -> tuple[PlannedTrial, ...]:
-    """Return a preparation for each graph of the trials, and for each engine plan and kind of node.
+    """Return a preparation for each graph, and for each engine plan on each kind of node.
 
     They run before the first measurement, on all devices at once. Quantising a graph or building
     a plan during a measurement would disturb it, and one after another they take longer.

@@ -1,4 +1,4 @@
-"""The scheduler: which trial may start now, on which devices, and what its end means for the rest.
+"""The scheduler: which trial may start now and where, and what its end means for others.
 
 A pure state machine without clock, threads or Ray. The caller asks `next_attempt` until it returns
 None, waits until something ends, and reports that to `end`.
