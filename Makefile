@@ -4,10 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test check docs site browser clean
+.PHONY: demo test quick check docs site browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m raybench experiment=scaling
+
+# The inner loop: checks, and the tests that need neither Ray nor a browser nor other hosts.
+quick: check
+	$(BIN)/python -m pytest -q -m "not ray and not slow"
 
 test: check site
 	$(BIN)/python -m pytest
