@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from the code: configuration, columns, command line.
+"""Write the reference pages that are made from the code: configuration, columns, flags, commands.
 
 python docs/generate.py writes them; tests/test_docs.py fails when a committed page differs.
 """
@@ -22,6 +22,7 @@ from raybench.cli import main as command_line
 from raybench.config.settings import Settings
 from raybench.engines import registry
 from raybench.experiment import AXES
+from raybench.measure.flags import FLAGS
 from raybench.results import schema
 
 DOCS = Path(__file__).parent
@@ -47,6 +48,7 @@ def pages() -> dict[Path, str]:
     return {
         folder / "configuration.md": configuration(),
         folder / "columns.md": columns(),
+        folder / "flags.md": flags(),
         folder / "command-line.md": command_line_page(),
     }
 
@@ -81,6 +83,32 @@ def _column(field: Any) -> str:
     facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
     reserved = "*reserved*; " if facts.get("reserved") else ""
     return f"| `{field.name}` | `{field.type}` | {facts['unit']} | {reserved}{_cell(facts['description'])} |"
+
+
+# ---------------------------------------------------------------- flags
+
+
+def flags() -> str:
+    """Return the page of every flag by its effect on the verdict, from raybench/measure/flags.py."""
+    groups = {
+        "blocking": "Blocking: the row is `unstable`",
+        "target_missed": "Target missed: the row is `unstable`",
+        "information": "Information: the verdict stays",
+    }
+    parts = [
+        NOTE,
+        "# Flags\n",
+        "A flag names something that the measurement itself shows. What cannot be read (a virtual machine shows "
+        "neither clocks nor energy) is null and raises nothing. The column `advice` says what to do about a row "
+        "that is `unstable`; [How raybench measures](../method.md) explains the words.\n",
+    ]
+    for group, title in groups.items():
+        parts += [f"## {title}\n", "| flag | meaning |\n|---|---|"]
+        parts += [
+            f"| `{x.name}` | {_cell(x.meaning)} |" for x in FLAGS.values() if x.group == group
+        ]
+        parts.append("")
+    return "\n".join(parts)
 
 
 # ---------------------------------------------------------------- configuration
