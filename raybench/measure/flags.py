@@ -112,7 +112,7 @@ _RULES = (
     FlagRule(
         "warmup_not_converged",
         "blocking",
-        "Throughput still moved when the longest warm-up had passed.",
+        "Throughput was still changing at the end of the longest warm-up.",
         lambda evidence: evidence.warm_up.state != "agreed",
         sentences.warmup_not_converged,
     ),
@@ -154,21 +154,21 @@ _RULES = (
     FlagRule(
         "foreign_load",
         "blocking",
-        "Others used over 5 % of the workers' own cores.",
+        "Other processes used over 5 % of the workers' own cores (CPU devices).",
         _above("foreign_load_frac", FOREIGN_LOAD, cores_only=True),
         sentences.foreign_load,
     ),
     FlagRule(
         "clock_skew",
         "blocking",
-        "Clocks of the hosts moved against one another.",
+        "A host's clock ran over 500 ppm faster or slower than the driver's.",
         _above("clock_skew", CLOCK_SKEW),
         sentences.clock_skew,
     ),
     FlagRule(
         "wrong_outputs",
         "blocking",
-        "The outputs are under 10 dB from those of fp32.",
+        "The outputs have under 10 dB of fidelity to those of fp32.",
         _below("fidelity_sqnr_db", FIDELITY_LEAST_DB),
         sentences.wrong_outputs,
     ),
@@ -189,7 +189,7 @@ _RULES = (
     FlagRule(
         "few_batches",
         "information",
-        "Too few batches for the 99th percentile.",
+        "There were too few batches for the 99th percentile.",
         _few_batches,
     ),
     FlagRule(
@@ -207,13 +207,13 @@ _RULES = (
     FlagRule(
         "clock_varied",
         "information",
-        "The clock moved during the window.",
+        "The device clock's standard deviation was over 2 % of its mean.",
         _above("clock_cv", CLOCK_VARIED),
     ),
     FlagRule(
         "node_load",
         "information",
-        "Others used over 10 % of all CPUs of a node.",
+        "Other processes used over 10 % of a node's CPUs (CPU devices).",
         _above("node_load_frac", NODE_LOAD, cores_only=True),
     ),
     FlagRule(
@@ -243,7 +243,7 @@ _RULES = (
     FlagRule(
         "imbalance",
         "information",
-        "The fastest worker beat the slowest by more than 5 %.",
+        "The fastest worker was over 5 % faster than the slowest.",
         _above("imbalance", IMBALANCE),
     ),
     FlagRule(
@@ -279,13 +279,13 @@ _RULES = (
     FlagRule(
         "telemetry_gap",
         "information",
-        "Device readings are missing for part of the window.",
+        "Device readings are missing for over 3 s of the window.",
         _above("telemetry_gap_s", GAP_S),
     ),
     FlagRule(
         "energy_mismatch",
         "information",
-        "Energy counter and sampled power disagree.",
+        "Energy counter and sampled power differ by over 5 %.",
         lambda evidence: abs(evidence.columns.get("energy_check_rel") or 0) > ENERGY_CHECK,
     ),
     FlagRule(
@@ -303,7 +303,7 @@ _RULES = (
     FlagRule(
         "precision_only",
         "information",
-        "One trial: says nothing of reproducibility.",
+        "One trial says nothing about reproducibility.",
         lambda evidence: evidence.trials == 1,
     ),
 )
