@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from raybench.analysis.timeline import Key
-    from raybench.results.folders import Source
+    from raybench.results.folders import ResultTables
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _price(value: str) -> float:
 class Answers:
     """One answer a section."""
 
-    source: Source
+    source: ResultTables
     scaling: Scaling
     precision: Precision
     batch: Batch
@@ -89,7 +89,7 @@ class Answers:
     timelines: dict[Key, tuple[TrialTimeline, ...]]
 
 
-def ask(source: Source, question: Question) -> Answers:
+def ask(source: ResultTables, question: Question) -> Answers:
     """All answers."""
     trials = source.trials
     return Answers(

@@ -1,4 +1,4 @@
-"""load: the rows of a results folder as one Arrow table, whatever lies beside them."""
+"""Reading the rows of a results folder as one Arrow table."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 _NEWEST = b"raybench.newest_ns"
 TOGETHER = 200
-"""Files that are made one table at a time: a column of one value costs 300 bytes and its time."""
+"""Files to join at a time: each costs memory and time for every column."""
 
 
 def load(
     root: str | os.PathLike[str], table: str = "trials", *, runs: Sequence[str] | None = None
 ) -> pa.Table:
-    """All rows of a table in a results folder, with the columns of the newest schema.
+    """Return all rows of a table in a results folder, with the columns of the newest schema.
 
-    Columns that a file of an older raybench lacks are null; columns that only a newer one knows
-    follow at the end. Rows of trials that were cut off are left out. Files that are torn or not
+    Columns that a file of an older raybench lacks are null; columns that only a newer one has
+    follow at the end. Rows of incomplete trials are left out. Files that are torn or not
     raybench's are skipped with a warning.
 
     Args:
@@ -60,11 +60,12 @@ def compact(
     root: str | os.PathLike[str],
     tables: Iterable[str] = ("trials", "workers", "blocks", "environment"),
 ) -> None:
-    """Gather the rows of each table in one file, `<root>/compact/<table>.parquet`.
+    """Write the rows of each table to one file, `<root>/compact/<table>.parquet`.
 
-    Later loads take from it what has not changed since: milliseconds in place of 2 to 6 ms a file. The
-    many files stay the truth: a run that is deleted there is gone. Only when the whole folder of a
-    table is gone, its compact file stands alone. It may be deleted or made again at any time.
+    Later loads read from it whatever has not changed since, in milliseconds rather than 2 to 6 ms
+    a file. The many files stay authoritative: a run that is deleted there is gone. Only if the
+    whole folder of a table is gone does its compact file count alone. It may be deleted or written
+    again at any time.
     """
     files = open_files(root)
     _check(files)
@@ -77,16 +78,16 @@ def compact(
 
 
 def uncompacted(files: Files, table: str) -> int:
-    """How many files of a table are more than its compact file has rows for, at least."""
+    """Return how many files of a table are at least missing from its compact file."""
     try:
-        held = files.count(f"compact/{table}.parquet")
+        compacted = files.count(f"compact/{table}.parquet")
     except (OSError, pa.ArrowException):
-        held = 0
-    return len(files.listing(table)) - held
+        compacted = 0
+    return len(files.listing(table)) - compacted
 
 
 def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
-    """The rows of a table, and a line on each file that was skipped."""
+    """Return the rows of a table, and a line on each file that was skipped."""
     skipped: list[str] = []
     keys = _key_columns(table)
     wanted = None if columns is None else list(dict.fromkeys([*keys, *columns]))
@@ -94,44 +95,48 @@ def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa
     listing = files.listing(table)
     if compacted is not None and not listing:
         return _unite([compacted], _target(table, wanted), skipped), skipped
-    known = frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
+    compacted_names = (
+        frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
+    )
     newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
-    fresh = [name for name, changed in listing.items() if name not in known or changed > newest]
+    fresh = [
+        name for name, changed in listing.items() if name not in compacted_names or changed > newest
+    ]
     if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
         fresh = [name for name in fresh if name in committed]
     united = []
     target = _target(table, wanted)
     if compacted is not None:
-        kept = (known & listing.keys()) - set(fresh)
-        if kept != known:
+        kept = (compacted_names & listing.keys()) - set(fresh)
+        if kept != compacted_names:
             names = pa.array(list(kept), pa.string())
             compacted = compacted.filter(pc.is_in(_names(compacted), names))
         united.append(compacted)
     for begin in range(0, len(fresh), TOGETHER):
-        found = files.each(
+        parts = files.each(
             lambda name: _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped),
             fresh[begin : begin + TOGETHER],
         )
-        united.append(_unite([part for part in found if part is not None], target, skipped))
+        united.append(_unite([part for part in parts if part is not None], target, skipped))
     return _unite(united, target, skipped), skipped
 
 
 def encode(rows: pa.Table) -> bytes:
-    """A Parquet file of the rows."""
+    """Return the rows as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
     if rows.num_rows == 1:
         # nothing repeats: without dictionaries and statistics smaller, and faster both ways
         pq.write_table(rows, sink, use_dictionary=False, write_statistics=False)
     else:
-        words = [field.name for field in rows.schema if pa.types.is_string(field.type)]
-        whole = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
+        texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+        integers = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
         pq.write_table(
             rows,
             sink,
             compression="zstd",
-            use_dictionary=words,
-            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+            use_dictionary=texts,
+            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
         )
     data: bytes = sink.getvalue().to_pybytes()
     return data
@@ -159,7 +164,7 @@ def _key_columns(table: str) -> tuple[str, ...]:
 
 
 def _names(rows: pa.Table) -> pa.ChunkedArray:
-    """The name of the file that each row came from, as `Run` gives it."""
+    """Return the name of the file that each row came from, as `Run` writes it."""
     if "point_id" not in rows.schema.names:
         return pc.binary_join_element_wise(rows["run_id"], rows["environment_id"], "/")
     file = pc.binary_join_element_wise(rows["point_id"], rows["trial"].cast(pa.string()), "-t")
@@ -167,7 +172,7 @@ def _names(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _committed(files: Files) -> set[str]:
-    """Names of the trials that were written to the end."""
+    """Return the names of the trials that were written completely."""
     listing = files.listing("trials")
     if listing:
         return set(listing)
@@ -190,8 +195,8 @@ def _read_part(
     try:
         rows = files.read_table(name, columns)
     except (OSError, pa.ArrowException) as error:
-        words = str(error).split("\n")[0]
-        skipped.append(f"{name} cannot be read ({words})")
+        reason = str(error).split("\n")[0]
+        skipped.append(f"{name} cannot be read ({reason})")
         return None
     if (rows.schema.metadata or {}).get(b"raybench.table") != table.encode():
         skipped.append(f"{name} is not a raybench {table} file")
@@ -207,7 +212,7 @@ def _target(table: str, columns: list[str] | None) -> pa.Schema:
 
 
 def _unite(parts: list[pa.Table], schema: pa.Schema, skipped: list[str]) -> pa.Table:
-    """One table of parts that were written by different versions."""
+    """Join parts that different versions wrote."""
     for part in parts:
         if not part.schema.equals(schema):
             for field in part.schema:
@@ -220,7 +225,7 @@ def _unite(parts: list[pa.Table], schema: pa.Schema, skipped: list[str]) -> pa.T
 
 
 def _conform(part: pa.Table, schema: pa.Schema, skipped: list[str]) -> list[pa.Table]:
-    """The part with the columns of the schema, or nothing if a column cannot be."""
+    """Return the part with the columns of the schema; nothing if a column cannot be cast."""
     if part.schema.equals(schema):
         return [part.replace_schema_metadata(schema.metadata)]
     names = set(part.schema.names)
@@ -244,13 +249,13 @@ def _complaint(files: Files, skipped: list[str]) -> str:
 
 
 def select(rows: pa.Table, point_ids: Sequence[str], environment_id: str) -> pa.Table:
-    """The rows of these points that were measured in this environment."""
+    """Return the rows of these points that were measured in this environment."""
     wanted = pc.is_in(rows["point_id"], pa.array(list(point_ids), pa.string()))
     return rows.filter(pc.and_(wanted, pc.equal(rows["environment_id"], environment_id)))
 
 
 def having(rows: pa.Table, key: str, value: str) -> pa.Table:
-    """The rows that have a value in a column, both as they are written on the command line.
+    """Return the rows with a value in a column, both as written on the command line.
 
     Args:
         rows: of any table.
@@ -260,17 +265,17 @@ def having(rows: pa.Table, key: str, value: str) -> pa.Table:
     Raises:
         ConfigError: an unknown column, or a value that no row has.
     """
-    known = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
-    if key != "run" and key not in known:
-        raise ConfigError(f"Unknown column {key!r}. {nearest(key, known)}")
+    columns = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
+    if key != "run" and key not in columns:
+        raise ConfigError(f"Unknown column {key!r}. {nearest(key, columns)}")
     column = rows["run_id" if key == "run" else key]
     if pa.types.is_boolean(column.type):
         column = pc.if_else(column, "true", "false")
-    words = pc.fill_null(column.cast(pa.string()), "none")
-    kept = rows.filter(pc.starts_with(words, value) if key == "run" else pc.equal(words, value))
+    texts = pc.fill_null(column.cast(pa.string()), "none")
+    kept = rows.filter(pc.starts_with(texts, value) if key == "run" else pc.equal(texts, value))
     if not kept.num_rows:
-        there = sorted(pc.unique(words).to_pylist())
-        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-        told = ", ".join(there[:8]) or "none"
-        raise ConfigError(f"No row has {key}={value}. There are: {told}{more}.")
+        present = sorted(pc.unique(texts).to_pylist())
+        more = f" and {len(present) - 8} more" if len(present) > 8 else ""
+        names = ", ".join(present[:8]) or "none"
+        raise ConfigError(f"No row has {key}={value}. There are: {names}{more}.")
     return kept

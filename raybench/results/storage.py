@@ -1,7 +1,7 @@
-"""Files: the one way to the bytes of a results folder, on a disk or in an object store.
+"""The files of a results folder, on a disk or in an object store.
 
-Everything that touches storage stands here. Names are relative to the root and use "/". Names that
-start with "." or "_" are nobody's rows.
+Nothing else touches storage. Names are relative to the root and use "/"; names that start with
+"." or "_" are ignored.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ FORMAT_FILE = "raybench.json"
 FORMAT_VERSION = 1
 """Version of the layout of the folder; the schema of the rows has its own."""
 REQUESTS = 16
-"""Objects that are read at the same time; each takes tens of milliseconds on its way."""
-_WAY_OUT = "Choose another folder with results.dir=PATH."
+"""Objects to read at the same time; each request takes tens of milliseconds."""
+_CHOOSE_ANOTHER = "Choose another folder with results.dir=PATH."
 _URI = re.compile(r"(s3|gs)://")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _MANY = 10_000
-"""Rows of a file from which threads pay."""
+"""Rows of a file above which threads pay off."""
 
 
 def is_address(root: str) -> bool:
-    """Whether a results folder is named by an address and not by a path."""
+    """Tell whether a results folder is named by an address rather than a path."""
     return "://" in root.partition("?")[0]
 
 
 def open_files(root: str | os.PathLike[str]) -> Files:
-    """The files below a path, or below s3://bucket/path or gs://bucket/path.
+    """Return the files below a path, s3://bucket/path or gs://bucket/path.
 
     Raises:
-        ResultsError: for a store that is not known or an address that cannot be read.
+        ResultsError: an unknown kind of store, or an address that cannot be read.
     """
     text = os.fspath(root)
     if _URI.match(text):
@@ -65,54 +65,104 @@ class Files(ABC):
     """A results folder.
 
     Attributes:
-        root: as the user knows it.
-        copying: the command that copies a folder into it, given both.
+        root: the path or address to show to the user.
+        copying: the command that copies a folder into it, with a place for either.
     """
 
-    root: str
     copying = "cp -r {}/. {}/"
+    _cannot_read = "Get the right to read there, or give another folder."
 
-    @abstractmethod
+    def __init__(self, root: str, store: pafs.FileSystem, base: str) -> None:
+        self.root = root
+        self._store = store
+        self._base = base
+
+    def _path(self, name: str) -> str:
+        return f"{self._base}/{name}" if name else self._base
+
+    @contextlib.contextmanager
+    def _asking(self, what: str, remedy: str) -> Iterator[None]:
+        """Raise errors of the storage as a ResultsError; FileNotFoundError passes through."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(
+                f"Results folder {self.root!r} cannot be {what}: {self._reason(error)}. {remedy}"
+            ) from error
+
+    def _reason(self, error: BaseException) -> str:
+        return _one_line(error)
+
     def kind(self, name: str = "") -> Literal["file", "folder"] | None:
-        """What lies there, if anything does."""
+        """Return what there is under a name, if anything."""
+        with self._asking("read", self._cannot_read):
+            kind = self._store.get_file_info(self._path(name)).type
+        return {pafs.FileType.File: "file", pafs.FileType.Directory: "folder"}.get(kind)  # type: ignore[return-value]
 
-    @abstractmethod
     def read(self, name: str) -> bytes:
-        """All bytes of a file; raises FileNotFoundError without one."""
-
-    @abstractmethod
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file as a whole: after a crash it is there complete, or as it was before."""
+        """Return all bytes of a file; raises FileNotFoundError if there is none."""
+        with (
+            self._asking("read", self._cannot_read),
+            self._store.open_input_stream(self._path(name)) as stream,
+        ):
+            data: bytes = stream.read()
+            return data
 
     @abstractmethod
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """The rows of a Parquet file with its metadata; columns that it lacks are left out.
+        """Return the rows of a Parquet file with its metadata, without columns that it lacks.
 
-        Raises: OSError or pyarrow.ArrowException for a file that is torn or no Parquet.
+        Raises:
+            OSError, pyarrow.ArrowException: the file is torn or not Parquet.
         """
 
-    @abstractmethod
     def count(self, name: str) -> int:
-        """Rows of a Parquet file; raises as `read_table`."""
+        """Return the number of rows of a Parquet file; raises as `read_table`."""
+        with self._store.open_input_file(self._path(name)) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+
+    def listing(self, folder: str) -> dict[str, int]:
+        """Return the Parquet files at any depth: name without suffix -> change time in ns."""
+        below = self._path(folder)
+        changed = {}
+        for entry in self._entries(below, recursive=True):
+            name = entry.path.removeprefix(f"{below}/")
+            hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+            if entry.type is pafs.FileType.File and name.endswith(".parquet") and not hidden:
+                changed[name.removesuffix(".parquet")] = int(entry.mtime_ns or 0)
+        return dict(sorted(changed.items()))
+
+    def names(self) -> list[str]:
+        """Return the names at the root, without hidden ones."""
+        entries = self._entries(self._base, recursive=False)
+        names = (entry.path.rpartition("/")[2] for entry in entries)
+        return sorted(name for name in names if name and not name.startswith("."))
+
+    def _entries(self, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
+        wanted = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
+        with (
+            self._asking("read", self._cannot_read),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            return list(self._store.get_file_info(wanted))
+        return []
 
     @abstractmethod
-    def listing(self, folder: str) -> dict[str, int]:
-        """Parquet files at any depth below a folder: name without suffix -> change time in ns."""
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file as a whole: after a crash it is complete, or as it was before."""
 
     @abstractmethod
     def make(self) -> None:
-        """Make the root if it is not there; raises ResultsError when it cannot be written."""
-
-    @abstractmethod
-    def strangers(self) -> list[str]:
-        """Names at the root, but for hidden ones."""
+        """Create the root if necessary; raises ResultsError if it cannot be written."""
 
     def each(self, read: Callable[[T], R], names: Sequence[T]) -> list[R]:
-        """Read many files, in the way that suits the storage."""
+        """Read many files, one after the other or at the same time as suits the storage."""
         return [read(name) for name in names]
 
     def check_format(self) -> bool:
-        """Whether the folder says that it is raybench's; raises ResultsError if a newer one's."""
+        """Tell whether the folder is raybench's; raises ResultsError if a newer one wrote it."""
         try:
             facts = json.loads(self.read(FORMAT_FILE))
             version = int(facts["format_version"])
@@ -136,22 +186,14 @@ class Folder(Files):
     """On a local or mounted disk."""
 
     def __init__(self, root: str) -> None:
-        self._root = Path(root).expanduser().absolute()
-        self.root = str(self._root)
-
-    def _path(self, name: str) -> Path:
-        return self._root / name
+        self._folder = Path(root).expanduser().absolute()
+        path = str(self._folder)
+        super().__init__(path, pafs.LocalFileSystem(), path)
 
     @override
-    def kind(self, name: str = "") -> Literal["file", "folder"] | None:
-        path = str(self._path(name))
-        if os.path.isdir(path):  # these two never raise, unlike Path's own
-            return "folder"
-        return "file" if os.path.exists(path) else None
-
-    @override
-    def read(self, name: str) -> bytes:
-        return self._path(name).read_bytes()
+    def _reason(self, error: BaseException) -> str:
+        number = getattr(error, "errno", None)  # pyarrow adds the path and more to the message
+        return os.strerror(number) if number else _one_line(error)
 
     @override
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -161,42 +203,12 @@ class Folder(Files):
             return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     @override
-    def count(self, name: str) -> int:
-        return int(pq.read_metadata(self._path(name)).num_rows)
-
-    @override
-    def listing(self, folder: str) -> dict[str, int]:
-        found: dict[str, int] = {}
-        self._list(self._path(folder), "", found)
-        return dict(sorted(found.items()))
-
-    def _list(self, folder: Path, prefix: str, found: dict[str, int]) -> None:
-        try:
-            entries = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise ResultsError(
-                f"Results folder {str(folder)!r} cannot be read: {error.strerror or error}. "
-                "Get the right to read there, or give another folder."
-            ) from error
-        for entry in entries:
-            if entry.name.startswith((".", "_")):
-                continue
-            if entry.is_dir():
-                self._list(Path(entry.path), f"{prefix}{entry.name}/", found)
-            elif entry.name.endswith(".parquet"):
-                with contextlib.suppress(FileNotFoundError):
-                    name = prefix + entry.name.removesuffix(".parquet")
-                    found[name] = entry.stat().st_mtime_ns
-
-    @override
     def write(self, name: str, data: bytes) -> None:
-        path = self._path(name)
+        path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # not beside it: polars refuses to scan the folder of a table that holds a leftover
-            write_atomically(path, data, durable=True, temporary_dir=self._root)
+            write_atomically(path, data, durable=True, temporary_dir=self._folder)
         except OSError as error:
             raise ResultsError(
                 f"Results file {str(path)!r} cannot be written: {error.strerror or error}. "
@@ -205,77 +217,44 @@ class Folder(Files):
 
     @override
     def make(self) -> None:
-        if self.kind() == "file":
-            raise ResultsError(f"Results folder {self.root!r} is a file. {_WAY_OUT}")
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            probe = self._path(f".tmp-{os.getpid()}-{secrets.token_hex(4)}")
+        if os.path.exists(self.root) and not os.path.isdir(self.root):  # these never raise
+            raise ResultsError(f"Results folder {self.root!r} is a file. {_CHOOSE_ANOTHER}")
+        with self._asking("written", _CHOOSE_ANOTHER):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self._folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
             probe.touch()  # root may write where the mode forbids it, and not on a read-only disk
             probe.unlink()
-        except OSError as error:
-            raise ResultsError(
-                f"Results folder {self.root!r} cannot be written: {error.strerror or error}. "
-                f"{_WAY_OUT}"
-            ) from error
-        if not os.access(self._root, os.W_OK | os.X_OK):
-            raise ResultsError(f"Results folder {self.root!r} cannot be written. {_WAY_OUT}")
-
-    @override
-    def strangers(self) -> list[str]:
-        return sorted(p.name for p in self._root.iterdir() if not p.name.startswith("."))
+        if not os.access(self._folder, os.W_OK | os.X_OK):
+            raise ResultsError(f"Results folder {self.root!r} cannot be written. {_CHOOSE_ANOTHER}")
 
 
 class Bucket(Files):
     """In an object store: s3://bucket/path or gs://bucket/path.
 
-    An object appears when all of it has arrived, or not at all, so a write needs no detour. Who
-    may do what is the store's own affair: its usual variables and files (AWS_PROFILE,
-    AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS) count, and so do the options of pyarrow's
-    addresses (`s3://bucket/path?region=eu-west-1`).
+    An object appears whole or not at all, so a write needs no temporary file. Access follows the
+    store's usual variables and files (AWS_PROFILE, AWS_ENDPOINT_URL,
+    GOOGLE_APPLICATION_CREDENTIALS) and the options in pyarrow's addresses
+    (`s3://bucket/path?region=eu-west-1`).
     """
 
+    _cannot_read = (
+        "Check the name, the rights and the network, or choose another folder with "
+        "results.dir=PATH."
+    )
+
     def __init__(self, root: str) -> None:
-        self.root = root
         try:
-            self._store, path = pafs.FileSystem.from_uri(root)
+            store, path = pafs.FileSystem.from_uri(root)
         except (OSError, pa.ArrowException) as error:
             raise ResultsError(
-                f"results.dir={root!r} cannot be used: {_words(error)}. "
+                f"results.dir={root!r} cannot be used: {_one_line(error)}. "
                 "Write s3://BUCKET/PATH or gs://BUCKET/PATH."
             ) from error
-        self._root = path.rstrip("/")
+        super().__init__(root, store, path.rstrip("/"))
         s3 = root.startswith("s3:")
         self.copying = "aws s3 cp --recursive {} {}" if s3 else "gcloud storage rsync -r {} {}"
-        if not self._root:
+        if not self._base:
             raise ResultsError(f"results.dir={root!r} names no bucket. Write s3://BUCKET/PATH.")
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}" if name else self._root
-
-    @contextlib.contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
-        """Errors of the store in one sentence; a missing object stays FileNotFoundError."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException) as error:
-            raise ResultsError(
-                f"Results folder {self.root!r} cannot be {what}: {_words(error)}. Check the name, "
-                "the rights and the network, or choose another folder with results.dir=PATH."
-            ) from error
-
-    @override
-    def kind(self, name: str = "") -> Literal["file", "folder"] | None:
-        with self._asking("read"):
-            found = self._store.get_file_info(self._path(name)).type
-        return {pafs.FileType.File: "file", pafs.FileType.Directory: "folder"}.get(found)  # type: ignore[return-value]
-
-    @override
-    def read(self, name: str) -> bytes:
-        with self._asking("read"), self._store.open_input_stream(self._path(name)) as stream:
-            data: bytes = stream.read()
-            return data
 
     @override
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
@@ -283,54 +262,28 @@ class Bucket(Files):
             return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     @override
-    def count(self, name: str) -> int:
-        with self._asking("read"), self._store.open_input_file(self._path(name)) as file:
-            return int(pq.ParquetFile(file).metadata.num_rows)
-
-    @override
     def each(self, read: Callable[[T], R], names: Sequence[T]) -> list[R]:
         with ThreadPoolExecutor(REQUESTS) as pool:
             return list(pool.map(read, names))
 
     @override
-    def listing(self, folder: str) -> dict[str, int]:
-        below = self._path(folder)
-        found = {}
-        for entry in self._entries(below, recursive=True):
-            name = entry.path.removeprefix(f"{below}/")
-            hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-            if entry.type is pafs.FileType.File and name.endswith(".parquet") and not hidden:
-                found[name.removesuffix(".parquet")] = int(entry.mtime_ns or 0)
-        return dict(sorted(found.items()))
-
-    def _entries(self, path: str, *, recursive: bool) -> list[pafs.FileInfo]:
-        wanted = pafs.FileSelector(path, allow_not_found=True, recursive=recursive)
-        with self._asking("read"):
-            return list(self._store.get_file_info(wanted))
-
-    @override
     def write(self, name: str, data: bytes) -> None:
-        with self._asking("written"):
+        with self._asking("written", self._cannot_read):
             stream = self._store.open_output_stream(self._path(name))
             stream.write(data)
-            stream.close()  # the object appears here; a failed part before makes this raise
+            stream.close()  # the object appears here; a part that failed before makes this raise
 
     @override
     def make(self) -> None:
-        bucket = self._root.partition("/")[0]
-        with self._asking("read"):
-            found = self._store.get_file_info(bucket).type
-        if found is pafs.FileType.NotFound:
+        bucket = self._base.partition("/")[0]
+        with self._asking("read", self._cannot_read):
+            kind = self._store.get_file_info(bucket).type
+        if kind is pafs.FileType.NotFound:
             raise ResultsError(
                 f"Results folder {self.root!r}: there is no bucket {bucket!r}, or it may not be "
-                f"read. Make it first. {_WAY_OUT}"
+                f"read. Make it first. {_CHOOSE_ANOTHER}"
             )
 
-    @override
-    def strangers(self) -> list[str]:
-        names = (e.path.rpartition("/")[2] for e in self._entries(self._root, recursive=False))
-        return sorted(name for name in names if name and not name.startswith("."))
 
-
-def _words(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")

@@ -1,4 +1,4 @@
-"""Store: a results folder that raybench writes to. Run: what one driver writes there.
+"""A results folder that raybench writes to, and what one run writes there.
 
     <root>/raybench.json                                 version of this layout
     <root>/runs/<run_id>/manifest.json                   what was asked for, and how it ended
@@ -7,9 +7,9 @@
     <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
     <root>/compact/<table>.parquet                       optional, see `load.compact`
 
-Each driver has its own run, so no file has two writers and nothing is locked. The folder of a run
-is its bare id, not `run_id=<id>`: pandas makes a dictionary column of the latter and then cannot
-join it with the column of that name in the file.
+Each driver writes its own run, so no file has two writers and nothing is locked. The folder of a
+run is its bare id rather than `run_id=<id>`, which pandas would turn into a dictionary column that
+it then cannot join with the column of that name in the file.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ Row: TypeAlias = Mapping[str, Any]
 Rows: TypeAlias = Mapping[str, Any] | Sequence[Row]
 """Columns by name (sequences or arrays of one length), or a mapping a row."""
 Key: TypeAlias = tuple[str, int, str | None]
-"""(point_id, trial, environment_id): what is not measured twice."""
+"""(point_id, trial, environment_id): never measured twice."""
 
-REFUGES = ("/dev/shm", "~")
-"""Where rows go that their folder and the one for temporary files cannot take."""
+FALLBACK_DIRS = ("/dev/shm", "~")
+"""Where rows are saved when results.dir and the folder for temporary files are full."""
 MANY_FILES = 256
-"""From so many files on that are not in the compact one, a new one is worth its time."""
+"""Number of files outside the compact one from which a new one is worth its time."""
 STATES = ("running", "finished", "interrupted", "failed")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -53,10 +53,10 @@ _last_ms = 0
 
 
 class Store:
-    """A results folder, made if it does not exist.
+    """A results folder, created if it does not exist.
 
     Attributes:
-        warnings: a line on each file that `finals` could not use.
+        warnings: a line on each file that `finals` could not read.
 
     Raises:
         ResultsError: the path is a file, cannot be written, holds something else, or was written
@@ -68,22 +68,22 @@ class Store:
         self.warnings: list[str] = []
         self.files.make()
         if not self.files.check_format():
-            _refuse_strangers(self.files)
+            _refuse_other_content(self.files)
             facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
             self.files.write(FORMAT_FILE, _json(facts))
 
     def start_run(self, manifest: Mapping[str, Any]) -> Run:
-        """A new run, with its manifest on disk."""
+        """Start a new run and write its manifest."""
         return Run(self.files, ulid(), manifest)
 
     def tidy(self) -> None:
-        """Gather the rows that resuming and tables read, once there are many files."""
+        """Compact the tables that resuming and the result table read, once there are many files."""
         if uncompacted(self.files, "trials") > MANY_FILES:
-            with contextlib.suppress(ResultsError):  # a full disk is told of by what needs it
+            with contextlib.suppress(ResultsError):  # whoever needs the space reports a full disk
                 compact(self.files.root, ("trials", "workers", "environment"))
 
     def finals(self) -> dict[Key, tuple[str, str | None]]:
-        """(status, verdict) of every trial that need not run again; the newest final row counts."""
+        """Return (status, verdict) of every trial that has a final row; the newest one counts."""
         columns = ["started_at", "environment_id", "status", "verdict"]
         rows, self.warnings = read(self.files, "trials", columns)
         rows = rows.sort_by([("run_id", "ascending"), ("started_at", "ascending")])
@@ -95,10 +95,10 @@ class Store:
 
 
 class Run:
-    """One driver's part of a results folder.
+    """What one driver writes to a results folder.
 
     Attributes:
-        id: ULID; ids of later runs sort after it.
+        id: ULID, so that later runs sort after earlier ones.
     """
 
     def __init__(self, files: Files, run_id: str, manifest: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ class Run:
             "method_version": METHOD_VERSION,
             **manifest,
         }
-        self._refuge: Files | None = None
+        self._fallback: Files | None = None
         self._write_manifest()
 
     def write_point(
@@ -127,21 +127,21 @@ class Run:
         samples: Rows | None = None,
         layers: Rows = (),
     ) -> None:
-        """Write all rows of one trial of a point; until the last file is there, none count.
+        """Write all rows of one trial of a point; they count once the last file is there.
 
         `run_id`, `point_id`, `trial`, the versions and `environment_id` (from `trials`) are filled
-        in; columns that are not given are null, and so is NaN.
+        in; missing columns are null, and so is NaN.
 
         Raises:
             TypeError: a column that the schema lacks, or a value of another type.
             ValueError: a status or verdict that is not in its list, or columns of unequal length.
-            ResultsError: the folder cannot be written any more. The rows, and all that are given
-                from then on, go to a folder of their own elsewhere; the message tells which.
+            ResultsError: the folder cannot be written any more. These and all later rows go to a
+                new folder elsewhere, which the message names.
         """
         if not _FILE_NAME.fullmatch(point_id) or trial < 0:
             raise ValueError(f"Point {point_id!r}, trial {trial!r} cannot name a file.")
-        for column, known in (("status", STATUSES), ("verdict", (None, *VERDICTS))):
-            if trials.get(column) not in known:
+        for column, allowed in (("status", STATUSES), ("verdict", (None, *VERDICTS))):
+            if trials.get(column) not in allowed:
                 raise ValueError(f"Column {column!r} of 'trials' is {trials.get(column)!r}.")
         fixed = {
             "run_id": self.id,
@@ -167,23 +167,23 @@ class Run:
         )
 
     def _write_all(self, contents: Mapping[str, bytes]) -> None:
-        """Write files in order; to the refuge when the folder has failed."""
-        if self._refuge is not None:
-            _write_each(self._refuge, contents)
+        """Write files in order; to the fallback folder once the results folder has failed."""
+        if self._fallback is not None:
+            _write_each(self._fallback, contents)
             return
         try:
             _write_each(self._files, contents)
         except ResultsError as error:
-            self._refuge = _flee(contents)
+            self._fallback = _write_to_fallback(contents)
             where = "could not be kept elsewhere either."
-            if self._refuge is not None:
-                folder = self._refuge.root
+            if self._fallback is not None:
+                folder = self._fallback.root
                 command = self._files.copying.format(folder, self._files.root)
                 where = f"are kept; bring them back with: {command}"
             raise ResultsError(f"{error} Rows just measured {where}") from error
 
     def write_environment(self, rows: Sequence[Row]) -> None:
-        """Write what the measurements ran on, a row for each node and device.
+        """Write the environment of the measurements, a row for each node and device.
 
         Raises: TypeError as `write_point`; ValueError for a row without `environment_id`.
         """
@@ -198,7 +198,7 @@ class Run:
             self._files.write(name, encode(build("environment", group, fixed)))
 
     def finish(self, state: str) -> None:
-        """Note in the manifest how the run ended: finished, interrupted or failed."""
+        """Record in the manifest how the run ended: finished, interrupted or failed."""
         if state not in STATES:
             raise ValueError(f"Run state {state!r} is none of {STATES}.")
         self._manifest.update(state=state, ended_at=_now())
@@ -213,22 +213,22 @@ def _write_each(files: Files, contents: Mapping[str, bytes]) -> None:
         files.write(name, data)
 
 
-def _flee(contents: Mapping[str, bytes]) -> Files | None:
-    """Write to the first place that takes it; None when there is none."""
-    for parent in (tempfile.gettempdir(), *REFUGES):
+def _write_to_fallback(contents: Mapping[str, bytes]) -> Files | None:
+    """Write to a new folder in the first place that has room; None if none has."""
+    for parent in (tempfile.gettempdir(), *FALLBACK_DIRS):
         try:
-            refuge = open_files(
+            files = open_files(
                 tempfile.mkdtemp(prefix="raybench-rescued-", dir=os.path.expanduser(parent))
             )
-            _write_each(refuge, contents)
+            _write_each(files, contents)
         except (OSError, ResultsError):
             continue
-        return refuge
+        return files
     return None
 
 
 def build(table: str, rows: Rows, fixed: Row) -> pa.Table:
-    """Rows as a table of the schema; `fixed` columns have one value in every row.
+    """Return the rows as a table of the schema; `fixed` columns have one value in every row.
 
     Raises: TypeError, ValueError as `Run.write_point`.
     """
@@ -257,9 +257,9 @@ def _column(table: str, field: pa.Field, values: Any, length: int) -> pa.Array:
         raise ValueError(
             f"Column {field.name!r} of {table!r} has {len(values)} values, others {length}."
         )
-    trouble = _trouble(field.type, values)
-    if trouble:
-        raise TypeError(f"Column {field.name!r} of {table!r} needs {trouble}.")
+    needed = _type_needed(field.type, values)
+    if needed:
+        raise TypeError(f"Column {field.name!r} of {table!r} needs {needed}.")
     if pa.types.is_map(field.type):
         values = [v if v is None else list(v.items()) for v in values]
     try:
@@ -270,8 +270,8 @@ def _column(table: str, field: pa.Field, values: Any, length: int) -> pa.Array:
         ) from error
 
 
-def _trouble(kind: pa.DataType, values: Any) -> str | None:
-    """What the column needs instead of values that Arrow would take and change."""
+def _type_needed(kind: pa.DataType, values: Any) -> str | None:
+    """Return what the column needs if Arrow would silently change the values."""
     if pa.types.is_map(kind) and not all(v is None or isinstance(v, Mapping) for v in values):
         return "mappings"
     if pa.types.is_timestamp(kind) and any(v and v.tzinfo is None for v in values):
@@ -291,7 +291,7 @@ def _is_whole(kind: pa.DataType) -> bool:
 
 
 def _has_fraction(values: Any) -> bool:
-    """Whether a number is not whole, at any depth: Arrow would cut it off without a word."""
+    """Tell whether a number at any depth is not whole; Arrow would silently truncate it."""
     if hasattr(values, "dtype"):
         values = values[values % 1 != 0].tolist() if values.dtype.kind == "f" else ()
     return any(
@@ -305,15 +305,15 @@ def _is_fraction(value: Any) -> bool:
 
 
 def ulid() -> str:
-    """A new ULID: 48 bits of milliseconds and 80 random bits; later ones of a process are larger."""
+    """Return a new ULID (48 bits of milliseconds, 80 random bits), larger than earlier ones."""
     global _last_ms
     _last_ms = max(time.time_ns() // 1_000_000, _last_ms + 1)
     value = _last_ms << 80 | secrets.randbits(80)
     return "".join(_CROCKFORD[value >> 5 * place & 31] for place in reversed(range(26)))
 
 
-def _refuse_strangers(files: Files) -> None:
-    others = files.strangers()
+def _refuse_other_content(files: Files) -> None:
+    others = files.names()
     if others:
         raise ResultsError(
             f"Results folder {files.root!r} holds something else ({others[0]!r}) and no "

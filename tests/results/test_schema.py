@@ -7,6 +7,7 @@ import re
 import pyarrow as pa
 import pytest
 
+from raybench.results.columns import COLUMNS
 from raybench.results.schema import (
     FAILURES,
     FINAL,
@@ -59,7 +60,7 @@ def test_every_field_says_what_it_is():
 
 
 def test_the_unit_in_a_name_is_the_unit_of_the_field():
-    told = 0
+    checked = 0
     for table, field in FIELDS:
         unit = field.metadata[b"unit"].decode()
         if re.search(r"items_per_s(_lo|_hi|_per_worker)?$", field.name):
@@ -68,10 +69,10 @@ def test_the_unit_in_a_name_is_the_unit_of_the_field():
         stem = re.sub(r"_(mean|median|min|max|start|end|peak)$", "", field.name)
         ending = re.search(r"_[a-z]+$", stem)
         if ending and pa.types.is_primitive(field.type) and ending.group() in UNIT_OF_ENDING:
-            told += 1
+            checked += 1
             if not re.search(r"_per_", field.name):
                 assert unit == UNIT_OF_ENDING[ending.group()], f"{table}.{field.name}"
-    assert told > 50
+    assert checked > 50
 
 
 def test_every_field_may_be_null():
@@ -82,3 +83,13 @@ def test_a_status_is_an_outcome_or_a_failure_and_only_an_interrupted_trial_is_no
     assert STATUSES == OUTCOMES + FAILURES
     assert len(set(STATUSES)) == 9
     assert set(STATUSES) - set(FINAL) == {"interrupted"}
+
+
+def test_columns_that_nothing_writes_are_reserved():
+    reserved = {c.name for columns in COLUMNS.values() for c in columns if c.reserved}
+    assert reserved == {
+        "arrival_ns", "offered_items_per_s", "slo_ms", "slo_met", "slo_violation_frac",
+        "peak_tflops", "mfu", "mfu_clock", "usd_per_gpu_hour", "usd_per_million_items",
+        "scaling_mode",
+    }  # fmt: skip
+    assert not any(b"reserved" in field.metadata[b"description"] for _, field in FIELDS)

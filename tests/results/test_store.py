@@ -208,9 +208,9 @@ def test_rows_that_find_no_room_are_kept_elsewhere_and_the_message_says_how_to_b
             write(run, "late")
         write(run, "later")  # what else was measured is not lost either
     assert raybench.load(root)["point_id"].to_pylist() == ["early"]
-    (refuge,) = tmp_path.glob("raybench-rescued-*")
+    (saved,) = tmp_path.glob("raybench-rescued-*")
     command = str(caught.value).partition("cp -r ")[2]
-    assert command == f"{refuge}/. {root}/"
+    assert command == f"{saved}/. {root}/"
     os.system(f"cp -r {command}")
     assert sorted(raybench.load(root)["point_id"].to_pylist()) == ["early", "late", "later"]
 
