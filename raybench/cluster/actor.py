@@ -86,7 +86,7 @@ def model_files(point: Point) -> list[Any]:
 
 @lru_cache(maxsize=16)
 def _put_model(_job: str, name: str, _identity: str) -> Any:
-    """Put a model's files into the object store, once a job and version of the model."""
+    """Put a model's files into the object store, once per job and version of the model."""
     import ray
 
     return ray.put(file_transfer.bundle_model(name))

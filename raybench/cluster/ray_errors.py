@@ -41,7 +41,7 @@ def get_all(
         calls: object references.
         timeout_s: longest wait for all of them.
         phase: of the trial, for error messages.
-        ranks: of the workers called; by default one call a worker, in order of rank.
+        ranks: of the workers called; by default one call per worker, in order of rank.
         nodes: ids of the workers' nodes, by rank. When given, the wait also ends when one of them
             is lost.
 

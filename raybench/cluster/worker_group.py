@@ -54,7 +54,7 @@ class RayMember:
 
 
 class RayWorkerGroup:
-    """The workers of one attempt, one a device slot, in the order of their ranks.
+    """The workers of one attempt, one per device slot, in the order of their ranks.
 
     Every method but `release` raises PointError when a worker fails; the group is then lost.
 

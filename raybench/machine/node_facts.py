@@ -44,7 +44,7 @@ class NodeFacts:
         return {**self.environment, "devices": self.products}
 
     def rows(self, environment_id: str) -> list[dict[str, Any]]:
-        """Return rows of the `environment` table: one a GPU, or one for a machine without."""
+        """Return rows of the `environment` table: one per GPU, or one for a machine without GPUs."""
         row = {
             **self.environment,
             "device": ", ".join(self.products),
