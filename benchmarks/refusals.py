@@ -22,10 +22,10 @@ from pathlib import Path
 LIMIT_S = 5.0
 TOKEN = secrets.token_hex(32)
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_USAGE_STATS_ENABLED="0")
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "cluster"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import ray  # noqa: E402 - reads the token when it is imported
-from fake_head import Head, running  # noqa: E402
+from helpers.fake_head import Head, serving  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 OURS = {"ray_version": ray.__version__, "python_version": platform.python_version()}
@@ -64,8 +64,8 @@ def main() -> int:
             },
         )  # fmt: skip
         stack.callback(cluster.shutdown)
-        old_ray = stack.enter_context(running(Head({**OURS, "ray_version": "2.40.0"}, [])))
-        old_python = stack.enter_context(running(Head({**OURS, "python_version": "3.8.1"}, [])))
+        old_ray = stack.enter_context(serving(Head({**OURS, "ray_version": "2.40.0"}, [])))
+        old_python = stack.enter_context(serving(Head({**OURS, "python_version": "3.8.1"}, [])))
         held = [
             refused("wrong port", unused()),
             refused("wrong token", cluster.address, RAY_AUTH_TOKEN=secrets.token_hex(32)),

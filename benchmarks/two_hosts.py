@@ -19,8 +19,8 @@ from hosts import HEAD, ROOT, Hosts, missing, two_hosts
 import raybench
 from raybench.machine.devices import declared_gpu
 
-sys.path.append(str(ROOT / "tests" / "models"))
-from tiny_graphs import tiny_conv
+sys.path.append(str(ROOT / "tests"))
+from helpers.tiny_graphs import tiny_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

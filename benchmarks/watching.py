@@ -40,7 +40,7 @@ def fake_readings(hosts: Hosts) -> str:
     """A folder that makes every process with it on PYTHONPATH find a made-up GPU."""
     folder = hosts.folder / "readings"
     folder.mkdir()
-    shutil.copy(ROOT / "tests" / "machine" / "fake_nvml.py", folder)
+    shutil.copy(ROOT / "tests" / "helpers" / "fake_nvml.py", folder)
     (folder / "pynvml.py").write_text(READINGS)
     return str(folder)
 

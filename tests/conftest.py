@@ -4,7 +4,7 @@ import signal
 
 import onnx
 import pytest
-from tiny_graphs import tiny_bert, tiny_conv
+from helpers.tiny_graphs import tiny_bert, tiny_conv
 
 from raybench.cli.run import run
 from raybench.cluster import session as sessions

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from fake_nvml import FakeNvml
+from helpers.fake_nvml import FakeNvml
 
 from raybench.config.compose import read
 from raybench.experiment import MeasureSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 import raybench
 from raybench.analysis.batch import batch
@@ -40,7 +40,7 @@ def test_no_rows(analyse):
 
 @each
 def test_only_failed_rows(analyse):
-    made = analyse(table(lost("failed"), lost("out_of_memory", workers=2)))
+    made = analyse(table(failed_trial("failed"), failed_trial("out_of_memory", workers=2)))
     assert made.missing[0].startswith("No row has a number: failed, out_of_memory.")
 
 
@@ -82,7 +82,7 @@ def test_a_single_number_of_workers_and_a_missing_baseline():
 
 
 def test_the_study_needs_no_rows_to_be_shown():
-    made = paper(table(lost("failed")))
+    made = paper(table(failed_trial("failed")))
     assert {finding.verdict for finding in made.findings} == {"not testable here"}
     assert made.figures[0].missing[0].startswith("No row has a number: failed.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hand_made import table, trials
+from helpers.trial_tables import table, trials
 
 from raybench.analysis.scaling import scaling
 from raybench.results.store import build

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.batch import batch
 from raybench.analysis.study2017.data import study_trials
@@ -50,18 +50,18 @@ def test_memory_ends_at_the_smallest_batch_that_ran_out_or_was_spared_for_it():
     reason = "Batch 16 of the same series ran out of memory."
     rows = [
         *trials([10.0], batch_size=1),
-        lost("out_of_memory", batch_size=16),
-        lost("infeasible", reason, batch_size=32),
+        failed_trial("out_of_memory", batch_size=16),
+        failed_trial("infeasible", reason, batch_size=32),
     ]
     assert ladder(*rows).memory_end_batch_size == 16
     spared = ladder(*rows[:1], rows[2])
     assert (spared.memory_end_batch_size, spared.memory_end_reason) == (32, reason)
-    short = lost("infeasible", "workers=2 needs 2 GPUs.", batch_size=8)
+    short = failed_trial("infeasible", "workers=2 needs 2 GPUs.", batch_size=8)
     assert ladder(*rows[:1], short).memory_end_batch_size is None
 
 
 def test_a_single_number_tells_no_knee_and_says_so():
-    only = ladder(*trials([10.0], batch_size=1), lost("failed", batch_size=2))
+    only = ladder(*trials([10.0], batch_size=1), failed_trial("failed", batch_size=2))
     assert (only.knee_batch_size, only.rises, only.flattens) == (None, None, None)
     assert only.missing[0].startswith("No knee: 1 batch sizes")
     assert only.missing[-1] == "Without a number: batch 2: failed."
@@ -70,7 +70,9 @@ def test_a_single_number_tells_no_knee_and_says_so():
 def test_what_cannot_be_said_is_named():
     assert batch(table()).missing == ("There are no rows.",)
     assert "single batch size" in batch(table(*trials([1.0]))).missing[0]
-    failed = batch(table(lost("failed", batch_size=1), lost("failed", batch_size=2)))
+    failed = batch(
+        table(failed_trial("failed", batch_size=1), failed_trial("failed", batch_size=2))
+    )
     assert failed.ladders[0].finding == "No batch size has a number."
 
 

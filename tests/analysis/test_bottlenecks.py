@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import table, trials
+from helpers.trial_tables import table, trials
 
 from raybench.analysis.baselines import Slowest
 from raybench.analysis.bottlenecks import bounds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hand_made import table, trials
+from helpers.trial_tables import table, trials
 
 from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.compare import (
     IMPROVED,
@@ -76,7 +76,7 @@ def test_a_wide_interval_is_inconclusive_and_tells_what_it_could_have_found():
 
 def test_a_point_without_a_number_on_one_side_is_missing_with_its_reason():
     a = table(*rates(1), *rates(1, workers=2), *rates(1, workers=4))
-    b = table(*rates(1), lost("out_of_memory", workers=2))
+    b = table(*rates(1), failed_trial("out_of_memory", workers=2))
     found = compare(a, b)
     assert [c.outcome for c in found.changes] == [SAME, MISSING, MISSING]
     assert [c.note for c in found.changes[1:]] == ["B: out_of_memory. Why.", "B has no row of it."]
@@ -174,7 +174,7 @@ def test_several_values_on_one_side_must_be_chosen_from():
 
 
 def test_sides_without_a_number_or_a_point_in_common():
-    assert refusal([lost("failed")], rates(1)).startswith("Nothing to compare: A: No row")
+    assert refusal([failed_trial("failed")], rates(1)).startswith("Nothing to compare: A: No row")
     assert refusal([], rates(1)) == "Nothing to compare: A: There are no rows."
     a = [*rates(1, precision="fp32"), *rates(1, batch_size=1)]
     b = [*rates(1, precision="fp32", batch_size=1), *rates(1)]

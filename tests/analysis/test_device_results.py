@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.devices import generation
 from raybench.analysis.study2017.data import study_trials
@@ -49,7 +49,8 @@ def test_of_two_environments_of_one_device_the_newer_stands():
 
 def test_a_side_without_a_number_keeps_its_reason():
     rows = table(
-        *trials([1.0], device="A"), {**lost("out_of_memory"), "device": "B", "engine_version": "9"}
+        *trials([1.0], device="A"),
+        {**failed_trial("out_of_memory"), "device": "B", "engine_version": "9"},
     )
     a, b = generation(rows).results
     assert (a.ratio.value, b.status, b.reason, b.ratio.value) == (1, "out_of_memory", "Why.", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.accelerators import accelerators, find, peak
 from raybench.analysis.efficiency import efficiency
@@ -47,7 +47,7 @@ def test_a_device_that_nobody_prints_a_peak_for_has_none():
 
 def test_what_cannot_be_said_is_named():
     assert efficiency(table()).missing == ("There are no rows.",)
-    assert "failed" in efficiency(table(lost("failed"))).missing[0]
+    assert "failed" in efficiency(table(failed_trial("failed"))).missing[0]
     told = " ".join(efficiency(table(*trials([1.0]))).missing)
     for words in ("operations of googlenet", "No energy", "No cost"):
         assert words in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.precision import precision
 from raybench.analysis.study2017.data import study_trials
@@ -39,7 +39,9 @@ def test_a_gain_has_an_interval_its_fidelity_and_the_marks_of_both_sides():
 
 
 def test_a_precision_that_cannot_run_stands_beside_those_that_can():
-    rows = table(*trials([100.0], precision="fp32"), lost("unsupported", precision="int8", trial=0))
+    rows = table(
+        *trials([100.0], precision="fp32"), failed_trial("unsupported", precision="int8", trial=0)
+    )
     fp32, int8 = precision(rows).gains
     assert (fp32.ratio.value, int8.ratio.value, int8.status, int8.reason) == (
         1,
@@ -51,7 +53,7 @@ def test_a_precision_that_cannot_run_stands_beside_those_that_can():
 
 def test_what_cannot_be_said_is_named():
     assert precision(table()).missing == ("There are no rows.",)
-    assert "No row has a number: failed" in precision(table(lost("failed"))).missing[0]
+    assert "No row has a number: failed" in precision(table(failed_trial("failed"))).missing[0]
     (told,) = precision(table(*trials([1.0, 1.0]))).missing
     assert "no point has more than one precision (int8)" in told
     bare = precision(table(*trials([1.0], precision="fp16"), *trials([2.0], precision="int8")))

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pyarrow as pa
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.analysis.scaling import ScalingEntry, scaling
@@ -159,8 +159,8 @@ def test_of_two_points_in_one_place_the_newer_stands():
 def test_rows_that_are_not_ok_are_carried_along_in_their_series():
     one, two, four = entries(
         *trials([100.0]),
-        lost("worker_died", workers=2),
-        lost("infeasible", "4 workers need 4 GPUs.", workers=4),
+        failed_trial("worker_died", workers=2),
+        failed_trial("infeasible", "4 workers need 4 GPUs.", workers=4),
     )
     assert one.status == "ok"
     assert (two.status, two.reason, two.items_per_s.value, two.speedup.value) == (
@@ -176,8 +176,8 @@ def test_rows_that_are_not_ok_are_carried_along_in_their_series():
 def test_a_failed_trial_stands_beside_the_good_ones():
     good, bad = entries(
         *trials([100.0, 102.0]),
-        lost("timeout", "First.", trial=2),
-        lost("timeout", "Last.", trial=3),
+        failed_trial("timeout", "First.", trial=2),
+        failed_trial("timeout", "Last.", trial=3),
     )
     assert (good.status, good.trials, good.items_per_s.value) == ("ok", 2, 101)
     assert (bad.status, bad.trials, bad.reason) == ("timeout", 2, "Last.")
@@ -187,13 +187,15 @@ def test_a_lost_row_that_could_be_of_two_series_stands_alone():
     rows = [
         *trials([1.0], point_id="a", device="P40"),
         *trials([1.0], point_id="b", device="M40"),
-        lost("failed", workers=2),
+        failed_trial("failed", workers=2),
     ]
     assert [e.series.device for e in entries(*rows)] == ["M40", "P40", None]
 
 
 def test_without_a_base_there_is_no_speedup_and_nothing_at_all_is_no_error():
-    assert [e.base_workers for e in entries(lost("failed"), lost("failed", workers=2))] == [
+    assert [
+        e.base_workers for e in entries(failed_trial("failed"), failed_trial("failed", workers=2))
+    ] == [
         None,
         None,
     ]
@@ -205,7 +207,9 @@ def test_without_a_base_there_is_no_speedup_and_nothing_at_all_is_no_error():
 
 
 def test_as_a_table_an_entry_is_a_row_with_its_factors_first():
-    made = scaling(table(*trials([100.0], point_id="a"), lost("failed", point_id="b", workers=2)))
+    made = scaling(
+        table(*trials([100.0], point_id="a"), failed_trial("failed", point_id="b", workers=2))
+    )
     rows = made.as_table()
     assert rows.column_names[:3] == ["model", "precision", "batch_size"]
     assert rows["speedup"].to_pylist() == [1, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hand_made import lost, table, trials
+from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.data import study, study_trials
@@ -104,7 +104,7 @@ def test_the_studys_rise_is_that_over_the_same_batches():
 def test_memory_that_ends_first_in_the_smaller_network_is_not_as_in_the_study():
     rows = [
         *trials([10.0], model="alexnet", batch_size=1),
-        lost("out_of_memory", model="alexnet", batch_size=2),
+        failed_trial("out_of_memory", model="alexnet", batch_size=2),
         *trials([10.0], batch_size=1),
         *trials([11.0], batch_size=2),
     ]

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from tiny_graphs import tiny_conv
+from helpers.tiny_graphs import tiny_conv
 
 from raybench.cluster import file_transfer
 from raybench.experiment import ModelSettings

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import plan_nodes
 import pytest
+from helpers import plan_nodes
 
 import raybench
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import ray
-from fake_head import Head, running
+from helpers.fake_head import Head, serving
 
 from raybench.cluster import preflight
 from raybench.errors import ClusterError
@@ -68,24 +68,24 @@ def test_a_service_that_is_no_head_node_is_refused_as_such():
 
 
 def test_another_ray_or_python_is_refused_with_both_versions(here):
-    with running(Head({**OURS, "ray_version": "1.2.3"}, [here])) as address:
+    with serving(Head({**OURS, "ray_version": "1.2.3"}, [here])) as address:
         assert f"runs Ray 1.2.3 and this process {ray.__version__}" in refusal(address)
-    with running(Head({**OURS, "python_version": "3.9.1"}, [here])) as address:
+    with serving(Head({**OURS, "python_version": "3.9.1"}, [here])) as address:
         assert "runs Python 3.9.1" in refusal(address)
 
 
 def test_a_machine_that_is_no_node_is_refused_with_how_to_become_one(here):
     elsewhere = {**here, "node_manager_address": "192.0.2.1", "node_manager_hostname": "far"}
-    with running(Head(OURS, [elsewhere])) as address:
+    with serving(Head(OURS, [elsewhere])) as address:
         assert f"(far). Make it one with ray start --address={address}" in refusal(address)
     hidden = {**here, "raylet_socket_name": "/nowhere"}
-    with running(Head(OURS, [hidden])) as address:
+    with serving(Head(OURS, [hidden])) as address:
         assert "another container" in refusal(address)
 
 
 def test_a_cluster_is_joined_through_the_node_of_this_machine(here):
     dead = {**here, "node_manager_address": "192.0.2.1", "state": 1}
-    with running(Head(OURS, [dead, here])) as address:
+    with serving(Head(OURS, [dead, here])) as address:
         assert preflight.check(address) == preflight.ClusterAddress(address, "127.0.0.1")
 
 
@@ -100,7 +100,7 @@ def test_a_cluster_is_joined_through_the_node_of_this_machine(here):
 )
 def test_a_missing_or_wrong_token_ends_the_command_with_one_line(variables, message, tmp_path):
     usual = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    with running(Head(OURS, [], token="right")) as address:
+    with serving(Head(OURS, [], token="right")) as address:
         done = subprocess.run(
             [sys.executable, "-m", "raybench", "plan", "experiment=smoke", f"cluster.address={address}"],
             env={**usual, "HOME": str(tmp_path), **variables}, capture_output=True, text=True,
@@ -121,7 +121,7 @@ def test_the_setting_decides_where_ray_runs_and_else_the_environment(monkeypatch
 
 def test_where_rays_service_cannot_be_asked_the_cluster_is_joined_unasked(here, monkeypatch):
     monkeypatch.setattr(preflight.ray_internals, "head_node", lambda address, timeout_s: None)
-    with running(Head({**OURS, "ray_version": "1.2.3"}, [here])) as address:
+    with serving(Head({**OURS, "ray_version": "1.2.3"}, [here])) as address:
         assert preflight.check(address) == preflight.ClusterAddress(address, None)
 
 
@@ -136,5 +136,5 @@ def test_where_ray_cannot_reread_its_token_mode_the_user_has_to_set_it(here, mon
     monkeypatch.setenv("RAY_AUTH_MODE", "")  # restored at the end
     monkeypatch.setattr(preflight.ray_internals, "has_token", lambda: True)
     monkeypatch.setattr(preflight.ray_internals, "reload_auth_mode", lambda: False)
-    with running(Head(OURS, [here], token="right")) as address:
+    with serving(Head(OURS, [here], token="right")) as address:
         assert "Set RAY_AUTH_MODE=token before this command starts" in refusal(address)

@@ -11,7 +11,7 @@ import sys
 import psutil
 import pytest
 import ray
-from fake_head import Head, running
+from helpers.fake_head import Head, serving
 
 from raybench.cluster import ray_internals
 from raybench.paths import PACKAGE
@@ -84,7 +84,7 @@ def test_this_ray_has_the_private_methods_and_arguments():
 
 def test_a_head_node_answers_three_questions():
     alive = {"node_manager_address": "10.0.0.1", "node_manager_hostname": "a"}
-    with running(Head(METADATA, [alive, {**alive, "state": 1}])) as address:
+    with serving(Head(METADATA, [alive, {**alive, "state": 1}])) as address:
         head = ray_internals.head_node(address, 2.0)
         assert head.cluster_id() == b"1"
         assert head.metadata() == METADATA
@@ -92,7 +92,7 @@ def test_a_head_node_answers_three_questions():
 
 
 def test_a_head_node_that_refuses_gives_its_status():
-    with running(Head(METADATA, [], token="secret")) as address:
+    with serving(Head(METADATA, [], token="secret")) as address:
         head = ray_internals.head_node(address, 2.0)
         with pytest.raises(ray_internals.HeadNodeError) as caught:
             head.cluster_id()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_nvml import FakeNvml
+from helpers.fake_nvml import FakeNvml
 
 from raybench.machine import devices, gpu_telemetry, nvml
 from raybench.results.schema import SCHEMAS

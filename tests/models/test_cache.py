@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
-from tiny_graphs import tiny_conv
+from helpers.tiny_graphs import tiny_conv
 
 from raybench.errors import ConfigError
 from raybench.experiment import ModelSettings

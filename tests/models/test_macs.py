@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
-from tiny_graphs import graph_of
 
 from raybench.models import zoo
 from raybench.models.macs import count

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.tiny_graphs import tiny_bert, tiny_conv
 from onnx import numpy_helper
-from tiny_graphs import tiny_bert, tiny_conv
 
 from raybench.errors import ConfigError, Unsupported
 from raybench.experiment import ModelSettings

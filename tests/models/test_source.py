@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.tiny_graphs import graph_of, tiny_bert, tiny_conv
 from onnx import TensorProto, helper
-from tiny_graphs import graph_of, tiny_bert, tiny_conv
 
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings

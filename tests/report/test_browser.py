@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from rows import LOST, folder
+from helpers.results_folders import WITHOUT_NUMBER, folder
 
 from raybench.report.build import report
 
@@ -40,8 +40,8 @@ def address(tmp_path_factory):
         for k in (0, 5, 6, 7, 8, 9, 10)
     ]
     rows += [
-        {**LOST, "model": "alexnet", "workers": 4, "status": "infeasible", "reason": "4 of 2 GPUs."},
-        {**LOST, "model": "alexnet", "precision": "int8", "batch_size": 2048, "reason": "Too large.",
+        {**WITHOUT_NUMBER, "model": "alexnet", "workers": 4, "status": "infeasible", "reason": "4 of 2 GPUs."},
+        {**WITHOUT_NUMBER, "model": "alexnet", "precision": "int8", "batch_size": 2048, "reason": "Too large.",
          "status": "out_of_memory"},
         {"model": "alexnet", "device": "NVIDIA H100 80GB HBM3 with a long name", "items_per_s": 700,
          "environment_id": "e2"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from rows import GOOD
+from helpers.results_folders import GOOD
 
 from raybench.analysis.series import Series
 from raybench.report.figures.style import shortened

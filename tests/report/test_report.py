@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from rows import LOST, folder, study_folder
+from helpers.results_folders import WITHOUT_NUMBER, folder, study_folder
 
 from raybench.cli.main import main
 from raybench.report.build import report
@@ -175,7 +175,7 @@ def test_the_methods_are_those_of_the_rows(trials):
 def test_names_are_no_markup(tmp_path):
     rows = [{"model": NASTY, "workers": n, "items_per_s": 100.0 * n, "device": "<b>GPU</b>\x00"}
             for n in (1, 2)]  # fmt: skip
-    lost = {**LOST, "model": NASTY, "workers": 4, "status": "failed", "reason": NASTY}
+    lost = {**WITHOUT_NUMBER, "model": NASTY, "workers": 4, "status": "failed", "reason": NASTY}
     source = folder(tmp_path / "r", [*rows, lost])
     html, text = written(source, tmp_path / "out", f"title={NASTY}")
     outline = Outline(html)
@@ -294,8 +294,8 @@ def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(tmp_path, capsys
 
 
 def test_only_failed_rows_are_a_report_of_their_reasons(tmp_path):
-    rows = [{**LOST, "status": "timeout", "reason": "Too slow. Wait longer."},
-            {**LOST, "status": "infeasible", "workers": 2, "reason": "2 workers need 2 GPUs."}]  # fmt: skip
+    rows = [{**WITHOUT_NUMBER, "status": "timeout", "reason": "Too slow. Wait longer."},
+            {**WITHOUT_NUMBER, "status": "infeasible", "workers": 2, "reason": "2 workers need 2 GPUs."}]  # fmt: skip
     _, text = written(folder(tmp_path / "r", rows), tmp_path / "out")
     assert "No point has a number" in text
     assert "Too slow. Wait longer." in text

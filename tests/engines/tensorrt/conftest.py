@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_gpu import FakeGpu, FakeRuntime, FakeTrt
+from helpers.fake_gpu import FakeGpu, FakeRuntime, FakeTrt
 
 from raybench.engines.base import Load
 from raybench.engines.tensorrt import engine

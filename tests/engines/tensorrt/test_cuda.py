@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_gpu import Code, FakeGpu, FakeTrt
+from helpers.fake_gpu import Code, FakeGpu, FakeTrt
 
 from raybench.engines.tensorrt.cuda import Cuda, _uuid
 from raybench.engines.tensorrt.failures import DeviceLost

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, FakeLean, FakeTrt
+from helpers.fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, FakeLean, FakeTrt
 
 from raybench.cluster import file_transfer
 from raybench.engines import conformance

@@ -1,4 +1,4 @@
-"""Small graphs that the tests of models write to disk."""
+"""Build small ONNX graphs for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def graph_of(nodes, inputs, outputs, weights=None) -> onnx.ModelProto:
-    """A model of opset 17; inputs and outputs are (name, element type, shape)."""
+    """Return a model of opset 17; inputs and outputs are (name, element type, shape)."""
     tensors = [numpy_helper.from_array(values, name) for name, values in (weights or {}).items()]
     infos = [
         [helper.make_tensor_value_info(*value) for value in values] for values in (inputs, outputs)
@@ -18,7 +18,7 @@ def graph_of(nodes, inputs, outputs, weights=None) -> onnx.ModelProto:
 
 
 def tiny_bert(batch="batch", sequence="sequence", table=50) -> onnx.ModelProto:
-    """Token ids look up a table, a mask weighs them, their mean goes through a Gemm and Softmax."""
+    """Return a classifier of token ids: table lookup, masked mean, Gemm, Softmax."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["words"]),
@@ -42,7 +42,7 @@ def tiny_bert(batch="batch", sequence="sequence", table=50) -> onnx.ModelProto:
 
 
 def tiny_conv(batch: int | str = "N", reshape: tuple[int, ...] | None = None) -> onnx.ModelProto:
-    """A convolution over 3x8x8, made flat by a Reshape to `reshape` or by Flatten."""
+    """Return a 3x8x8 convolution, flattened by a Reshape to `reshape` or by Flatten."""
     flat = (
         helper.make_node("Reshape", ["y", "shape"], ["output"])
         if reshape

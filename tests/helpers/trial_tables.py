@@ -1,4 +1,4 @@
-"""Hand-made trials: rows as an engine would leave them, with what a test wants different."""
+"""Tables of trials for tests of the analysis: a good trial, with what a test changes."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ FACTORS = ("model", "precision", "batch_size", "workers", "engine", "device", "m
 
 
 def table(*rows) -> pa.Table:
-    """A `trials` table; a row that names no point is of the point that its factors make."""
-    whole = [{**GOOD, **row} for row in rows]
-    for row in whole:
+    """Return a `trials` table; a row without `point_id` gets one from its factors."""
+    complete = [{**GOOD, **row} for row in rows]
+    for row in complete:
         row.setdefault("point_id", "-".join(str(row[name]) for name in FACTORS))
-    return build("trials", whole, {})
+    return build("trials", complete, {})
 
 
 def trials(rates, **row):
-    """One row a trial."""
+    """Return one trial per rate."""
     return [{"trial": k, "items_per_s": rate, **row} for k, rate in enumerate(rates)]
 
 
-def lost(status, reason="Why.", **row):
-    """A trial that ended without a number, before it learnt its device."""
+def failed_trial(status, reason="Why.", **row):
+    """Return a trial that ended without a number, before its device was detected."""
     unknown = {"verdict": None, "device": None, "engine_version": None}
     return {"status": status, "reason": reason, **unknown, **row}

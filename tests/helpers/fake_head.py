@@ -1,4 +1,4 @@
-"""A head node that answers the questions of a preflight only."""
+"""A fake head node that answers only the queries of the preflight."""
 
 import contextlib
 import json
@@ -9,7 +9,7 @@ from ray.core.generated import gcs_pb2, gcs_service_pb2
 
 
 class Head(grpc.GenericRpcHandler):
-    """Answers with this metadata and these nodes; refuses calls without `token`, if it has one."""
+    """Answer with this metadata and these nodes; with a `token`, refuse calls without it."""
 
     def __init__(self, metadata, nodes, token=None):
         self._token = token
@@ -36,8 +36,8 @@ class Head(grpc.GenericRpcHandler):
 
 
 @contextlib.contextmanager
-def running(head):
-    """Serve a head node; yields its address."""
+def serving(head):
+    """Serve a head node and yield its address."""
     server = grpc.server(ThreadPoolExecutor(2), handlers=(head,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
