@@ -131,15 +131,19 @@ def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measu
     assert (row["status"], row["attempts"]) == ("ok", 2)
 
 
+def listening_on(process):
+    """Return the addresses on which a process listens; none if it has just ended."""
+    with contextlib.suppress(psutil.Error):
+        connections = process.net_connections("inet")
+        return [one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN]
+    return []
+
+
 def test_an_embedded_cluster_listens_on_loopback_only(cluster):
-    listening = [
-        connection.laddr.ip
-        for process in (psutil.Process(), *psutil.Process().children(recursive=True))
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+    processes = (psutil.Process(), *psutil.Process().children(recursive=True))
+    addresses = [address for process in processes for address in listening_on(process)]
+    assert addresses
+    assert {address.removeprefix("::ffff:") for address in addresses} <= {"127.0.0.1", "::1"}
 
 
 def test_a_hang_is_a_row_within_its_deadline_and_the_rest_is_measured(measure, quick):
