@@ -21,11 +21,12 @@ def test_a_plan_is_built_once_for_a_kind_of_machine_and_copied_to_the_other_node
     (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: planned\nVersion: 1.0\n")
     (entry / "entry_points.txt").write_text(plan_nodes.ENTRY_POINTS)
     program = Path(plan_nodes.__file__)
+    folders = (Path(raybench.__file__).parents[1], program.parent, entry.parent)
     usual = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, str(program), "experiment=scaling", f"model={tiny}", "engine=planned",
          "grid.workers=3", "batch_size=8", f"results.dir={tmp_path}/results", *quick],
-        env={**usual, "PYTHONPATH": f"{program.parent}:{entry.parent}",
+        env={**usual, "PYTHONPATH": os.pathsep.join(map(str, folders)),
              "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
              plan_nodes.FOLDER: str(tmp_path)},
         capture_output=True, text=True, timeout=240,
