@@ -1,1 +1,1 @@
-"""How it is shown: the terminal's table, figures, and one offline page."""
+"""Results for a reader: the terminal's table, figures, and one offline page."""

@@ -1,4 +1,4 @@
-"""Answers: everything that the analysis says of a source, asked once."""
+"""Every analysis of some results folders, run once for all sections of a report."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Question:
-    """What the reader wants to know beyond the usual.
+    """Options of a report.
 
     Attributes:
         mode: weak or strong scaling.
-        by: factor that differs between devices that stand side by side.
-        base: its value that the others are held against; None takes the slowest.
-        usd_per_device_hour: price of one device; None uses what the rows say.
+        by: factor that differs between the devices to compare.
+        base: its value that the others are compared with; None takes the slowest.
+        usd_per_device_hour: price of one device for an hour; None if it is unknown.
     """
 
     mode: str = "weak"
@@ -40,20 +40,20 @@ class Question:
 
 
 def question(options: Mapping[str, str]) -> Question:
-    """The question of some words of the command line.
+    """Convert options of the command line to a question.
 
     Raises:
-        ConfigError: an option that does not exist, or a value that it cannot have.
+        ConfigError: an unknown option, or a value that it cannot have.
     """
-    known = {"by": "by", "base": "base", "scaling.mode": "mode",
+    names = {"by": "by", "base": "base", "scaling.mode": "mode",
              "usd_per_device_hour": "usd_per_device_hour"}  # fmt: skip
     given: dict[str, Any] = {}
     for name, value in options.items():
-        if name not in known:
+        if name not in names:
             raise ConfigError(
-                f"report knows no {name!r}. {nearest(name, [*known, 'out', 'title'])}"
+                f"report knows no {name!r}. {nearest(name, [*names, 'out', 'title'])}"
             )
-        given[known[name]] = value
+        given[names[name]] = value
     if given.get("mode", "weak") not in ("weak", "strong"):
         raise ConfigError(f"scaling.mode {given['mode']!r} is neither weak nor strong.")
     if "by" in given and given["by"] not in SERIES:
@@ -77,7 +77,7 @@ def _price(value: str) -> float:
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer a section."""
+    """The answer of each analysis, for the sections of a report."""
 
     source: ResultTables
     scaling: Scaling
@@ -90,7 +90,7 @@ class Answers:
 
 
 def ask(source: ResultTables, question: Question) -> Answers:
-    """All answers."""
+    """Run every analysis."""
     trials = source.trials
     return Answers(
         source=source,

@@ -1,4 +1,4 @@
-"""Report: from results folders to a page, Markdown and the files of its figures."""
+"""Building a report: from results folders to a page, Markdown and the files of figures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from raybench.report.document import Document
 from raybench.report.sections.batch import batch
 from raybench.report.sections.devices import devices
 from raybench.report.sections.environment import environment
-from raybench.report.sections.evidence import evidence
 from raybench.report.sections.methods import methods
 from raybench.report.sections.points import points
 from raybench.report.sections.precision import precision
 from raybench.report.sections.scaling import scaling
 from raybench.report.sections.study import study
+from raybench.report.sections.timeline import timeline
 from raybench.report.sections.verdicts import verdicts
 from raybench.results.folders import read_folders
 from raybench.results.storage import is_address
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(r"((scaling|precision|batch|devices|study|evidence)-\d+|peak|energy)\.(svg|png)")
-"""Names of figures that a report may have written."""
+"""Names of figure files that an earlier report may have written."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """The files of a report.
 
     Attributes:
-        page: the page.
-        files: everything, the page first.
+        page: the HTML page.
+        files: all files, the page first.
         notes: what could not be read, a sentence each.
     """
 
@@ -58,18 +58,18 @@ def report(
     title: str | None = None,
     question: Question | None = None,
 ) -> Written:
-    """Write the report of some results folders.
+    """Write the report of one or more results folders.
 
     Args:
         folders: as experiments wrote them.
         out: folder for the report; None for `report` in the first of the folders, or in the
             working folder where that one is in an object store.
-        title: of the page; None makes one of what was measured.
-        question: what the reader wants beyond the usual.
+        title: of the page; None derives one from what was measured.
+        question: options of the report.
 
     Raises:
         ResultsError: no folder holds a finished trial, or `out` cannot be written.
-        ConfigError: the question names what the rows do not have.
+        ConfigError: the question names something that the rows do not have.
     """
     target = _target(folders[0], out)
     answers = ask(read_folders(folders), question or Question())
@@ -88,12 +88,12 @@ def _target(first: str, out: str | None) -> Path:
 
 
 def make(answers: Answers, title: str | None = None) -> Document:
-    """The document: verdicts first, how it was measured last."""
-    every = (verdicts, points, scaling, precision, batch, devices, study, evidence, environment,
+    """Return the document, verdicts first and methods last."""
+    every = (verdicts, points, scaling, precision, batch, devices, study, timeline, environment,
              methods)  # fmt: skip
-    found = [section(answers) for section in every]
+    sections = [section(answers) for section in every]
     return Document(
-        title or _title(answers), _subtitle(answers), [one for one in found if one is not None]
+        title or _title(answers), _subtitle(answers), [one for one in sections if one is not None]
     )
 
 
@@ -105,15 +105,15 @@ def _title(answers: Answers) -> str:
 
 
 def _subtitle(answers: Answers) -> str:
-    """Experiment, how much of what, and when."""
+    """Return the experiment, the number of points and trials, and the dates."""
     trials = answers.source.trials
     days = sorted(str(v)[:10] for v in trials["started_at"].to_pylist() if v is not None)
     when = " to ".join(dict.fromkeys((days[0], days[-1]))) + "." if days else ""
     experiments = ", ".join(dict.fromkeys(filter(None, trials["experiment"].to_pylist())))
-    asked = f"Experiment {experiments}." if experiments else ""
+    experiment = f"Experiment {experiments}." if experiments else ""
     engines = ", ".join(_names(answers, "engine"))
     size = f"{len(answers.scaling.entries)} points, {trials.num_rows} trials, engine {engines}."
-    return " ".join(part for part in (asked, size, when) if part)
+    return " ".join(part for part in (experiment, size, when) if part)
 
 
 def _names(answers: Answers, factor: str) -> list[str]:
@@ -122,7 +122,7 @@ def _names(answers: Answers, factor: str) -> list[str]:
 
 
 def _write(document: Document, target: Path) -> tuple[Path, ...]:
-    """Each file whole or not at all; figures of an earlier report are replaced or removed."""
+    """Write every file atomically; remove figures of an earlier report that are not replaced."""
     figures = target / "figures"
     contents: dict[Path, bytes] = {}
     for figure in document.figures:

@@ -1,33 +1,32 @@
-"""captions: what a figure shows and how sure it is, from the very points that it shows."""
+"""Captions: what a figure shows and how certain it is, derived from the points it shows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
-from raybench.report.symbols import WORDS, counted
+from raybench.report.symbols import WORDS, count_marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CUT = 1.5
-"""Whiskers that reach beyond this many times the highest value are cut off by the panel."""
+"""Whiskers beyond this many times the highest value are cut off by the panel."""
 
 
 def caption(what: str, points: Sequence[Any], *, subset: str = "") -> str:
-    """What was measured, then how sure it is, then what must be told of it.
+    """Return a caption: what was measured, how certain it is, and its caveats.
 
     Args:
-        what: sentences of the figure's own.
-        points: whatever is drawn and has `interval`, `trials`, `items_per_s` with bounds and
-            `marks`.
-        subset: a sentence when not all is shown.
+        what: sentences on what the figure shows.
+        points: everything drawn that has `interval`, `trials`, `items_per_s` and `marks`.
+        subset: a sentence if not everything is shown.
     """
-    return " ".join(part for part in (what, sureness(points), told(points), subset) if part)
+    return " ".join(part for part in (what, interval_note(points), caveats(points), subset) if part)
 
 
-def sureness(points: Sequence[Any]) -> str:
-    """What the whiskers are, and how many points have none."""
+def interval_note(points: Sequence[Any]) -> str:
+    """Return what the whiskers are, and how many points have none."""
     trials = sorted({p.trials for p in points if p.interval == BETWEEN})
     within = any(p.interval == WITHIN for p in points)
     sentences = []
@@ -54,15 +53,15 @@ def _cut(point: Any) -> bool:
     return high is not None and value is not None and high > CUT * value
 
 
-def told(points: Sequence[Any]) -> str:
-    """How many of the points are to be taken with care, and why."""
+def caveats(points: Sequence[Any]) -> str:
+    """Return how many of the points are to be taken with care, and why."""
     return " ".join(
-        f"{WORDS[mark].capitalize()}: {text}." for mark, text in counted(points).items()
+        f"{WORDS[mark].capitalize()}: {text}." for mark, text in count_marks(points).items()
     )
 
 
-def shown(drawn: int, every: int) -> str:
-    """A sentence when only some panels are drawn."""
+def subset_note(drawn: int, every: int) -> str:
+    """Return a sentence if only some of the panels are drawn."""
     if drawn >= every:
         return ""
     return f"The figures show {drawn} of {every} panels; the table has all points."

@@ -1,7 +1,7 @@
-"""Document: what a report says, before it is a page or Markdown.
+"""The content of a report, independent of whether it becomes a page or Markdown.
 
-Sections hold paragraphs, tables and figures in the order in which they are read. Text is plain
-text: whoever writes it out escapes it.
+Sections hold paragraphs, tables and figures in reading order. All text is plain: the writer of a
+format escapes it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Tone: TypeAlias = Literal["plain", "good", "bad", "open", "missing", "note"]
-"""How a sentence is meant: a finding (good, bad or open), something that is missing, a remark."""
+"""Kind of a paragraph: a finding (good, bad or open), something missing, or a remark."""
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Some sentences.
+    """A few sentences.
 
     Attributes:
-        lead: words in front of the text that say what it is about, e.g. `Reproduced`.
+        lead: emphasized topic in front of the text, e.g. `Reproduced.`
     """
 
     text: str
@@ -35,8 +35,9 @@ class Column:
 
     Attributes:
         unit: shown beside the title, e.g. `ms`.
-        kind: `factor` and `count` can be filtered by value; `count` and `number` are set right and
-            sorted as numbers; `interval` belongs to the number before it; `verdict` is a word with its mark.
+        kind: `factor` and `count` can be filtered by value; `count` and `number` are aligned right
+            and sorted as numbers; `interval` belongs to the number before it; `verdict` is a word
+            with a symbol.
     """
 
     title: str
@@ -45,11 +46,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One entry of a table.
 
     Attributes:
-        drawing: an SVG element of ours that is shown in place of the text.
+        drawing: an SVG element to show instead of the text.
         marks: of the row, for a verdict.
     """
 
@@ -60,24 +61,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns; cells of numbers are written with the same decimals in a column."""
+    """Rows under columns; the numbers of a column have the same decimals."""
 
     name: str
     caption: str
     columns: Sequence[Column]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with what it says.
+    """A drawing with its caption.
 
     Attributes:
         name: of its files, without suffix.
-        caption: what was measured and how sure it is.
+        caption: what was measured and how certain it is.
         inline: SVG element whose colours follow the page.
         svg: the same as a file of its own.
-        png: the same as an image.
+        png: the same as a bitmap.
         width_px: natural width.
     """
 
@@ -92,7 +93,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many points there are of each verdict or status, best first."""
+    """Number of points of each verdict or status, best first."""
 
     counts: Sequence[tuple[str, int]]
 
@@ -102,7 +103,7 @@ Part: TypeAlias = Paragraph | Tally | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """Part of a report under a title."""
+    """A part of a report with a title."""
 
     name: str
     title: str

@@ -1,6 +1,6 @@
-"""labels: what a series is called among others, and how many of them a panel can hold.
+"""Labels of series, and how many of them fit in a panel.
 
-What all have in common is said once, in a caption; a label names only what differs.
+A caption says once what all series have in common; a label names only what differs.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ PRIMARY = (
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = ("engine_version", "preset", "engine_options", "method_version", "environment_id")
-"""Factors that a label names only where two series would be called the same."""
+"""Factors that a label names only if two series would otherwise have the same label."""
 MOST = 6
-"""Series that a panel can hold and a reader can tell apart."""
+"""Number of series that a reader can tell apart in a panel."""
 
 ABREAST = 2
-"""Panels beside each other in a figure."""
+"""Panels side by side in a figure."""
 
 T = TypeVar("T")
 P = TypeVar("P")
 
 
-def word(factor: str, value: Any) -> str:
-    """A value of a factor as it stands in a label."""
+def factor_label(factor: str, value: Any) -> str:
+    """Return a factor's value in words that also say which factor it is."""
     if value is None:
         return "no memory limit" if factor == "memory_limit_bytes" else f"unknown {factor}"
     if factor == "batch_size":
@@ -72,18 +72,18 @@ def device_name(stored: str) -> str:
     return stored.replace(_DECLARED, "declared ", 1) if stored.startswith(_DECLARED) else stored
 
 
-def counted(workers: int | None) -> str:
-    """How many workers, in words."""
+def workers_label(workers: int | None) -> str:
+    """Return the number of workers in words; empty if unknown."""
     return "" if workers is None else f"{workers} worker{'s' if workers != 1 else ''}"
 
 
-def joined(*words: str) -> str:
-    """The words that say something, in a row."""
-    return ", ".join(word for word in words if word)
+def joined(*parts: str) -> str:
+    """Join the parts that are not empty."""
+    return ", ".join(part for part in parts if part)
 
 
 def size(value: float) -> str:
-    """Bytes in the largest binary unit that keeps them above 1."""
+    """Write bytes in the largest binary unit that keeps the number above 1."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
             return f"{value:.4g} {unit}"
@@ -92,20 +92,20 @@ def size(value: float) -> str:
 
 
 class Naming:
-    """The names of some series among each other.
+    """Labels that tell a set of series apart.
 
     Attributes:
-        varying: factors that differ and are named, in the order of a label.
-        same: what all have in common, in words.
+        varying: factors that labels name because they differ, in their order.
+        same: what all series have in common, in words.
     """
 
     def __init__(self, series: Iterable[Series], without: Sequence[str] = ()) -> None:
         every = list(dict.fromkeys(series))
         values = {f: list(dict.fromkeys(getattr(s, f) for s in every)) for f in PRIMARY + SECONDARY}
-        # what ended early never learnt its device: that is no difference
-        known = {f: [v for v in vs if v is not None] or vs for f, vs in values.items()}
+        # a trial that ended early does not know its device: that is no difference
+        values_of = {f: [v for v in vs if v is not None] or vs for f, vs in values.items()}
         optional = ("device", "engine_version", "memory_limit_bytes")
-        spread = {f: values[f] if f == "memory_limit_bytes" else known[f] for f in optional}
+        spread = {f: values[f] if f == "memory_limit_bytes" else values_of[f] for f in optional}
         self.varying = tuple(
             f for f in PRIMARY if f not in without and len(spread.get(f, values[f])) > 1
         )
@@ -116,24 +116,29 @@ class Naming:
             if factor not in without and len(spread.get(factor, values[factor])) > 1:
                 self.varying += (factor,)
         shared = [
-            word(f, known[f][0])
+            factor_label(f, values_of[f][0])
             for f in PRIMARY
-            if f not in self.varying and f not in without and known[f] and known[f][0] is not None
+            if f not in self.varying
+            and f not in without
+            and values_of[f]
+            and values_of[f][0] is not None
         ]
         self.same = ", ".join(shared)
 
     def label(self, series: Series, without: Sequence[str] = ()) -> str:
-        """What the series is called; empty when nothing differs."""
-        return ", ".join(word(f, getattr(series, f)) for f in self.varying if f not in without)
+        """Return the label of a series; empty if nothing differs."""
+        return ", ".join(
+            factor_label(f, getattr(series, f)) for f in self.varying if f not in without
+        )
 
 
 @dataclass(frozen=True)
 class Panel(Generic[T]):
-    """Things that are drawn on the same axes.
+    """Items to draw on the same axes.
 
     Attributes:
         title: what they share and other panels do not.
-        members: label -> thing, at most `MOST` of them.
+        members: label -> item, at most `MOST` of them.
     """
 
     title: str
@@ -141,74 +146,80 @@ class Panel(Generic[T]):
 
 
 def panels(
-    things: Sequence[T], of: Callable[[T], Series], without: Sequence[str] = ()
+    items: Sequence[T], of: Callable[[T], Series], without: Sequence[str] = ()
 ) -> list[Panel[T]]:
-    """The things, model by model, cut by further factors until each panel can be read.
+    """Split the items by model and then by further factors until each panel is readable.
 
     Args:
-        things: in the order in which they shall stand.
-        of: gives a thing's series.
-        without: factors that are an axis and name nothing.
+        items: in the order to draw them.
+        of: returns the series of an item.
+        without: factors that are an axis and need no label.
     """
-    naming = Naming([of(thing) for thing in things], without)
+    naming = Naming([of(item) for item in items], without)
     facets: tuple[str, ...] = ("model",)
-    groups = _grouped(things, of, facets)
+    groups = _grouped(items, of, facets)
     rest = [f for f in naming.varying if f != "model"]
     while rest and max(map(len, groups.values()), default=0) > MOST:
-        finer = min(rest, key=lambda f: _worst(_grouped(things, of, (*facets, f))))
+        finer = min(rest, key=lambda f: _worst(_grouped(items, of, (*facets, f))))
         rest.remove(finer)
         facets = (*facets, finer)
-        groups = _grouped(things, of, facets)
-    found = []
+        groups = _grouped(items, of, facets)
+    panels = []
     for members in groups.values():
-        title = ", ".join(word(f, getattr(of(members[0]), f)) for f in facets)
-        named = {naming.label(of(thing), without=facets): thing for thing in members}
-        items = list(named.items())
-        found += [Panel(title, dict(items[k : k + MOST])) for k in range(0, len(items), MOST)]
-    return found
+        title = ", ".join(factor_label(f, getattr(of(members[0]), f)) for f in facets)
+        named = {naming.label(of(item), without=facets): item for item in members}
+        labelled = list(named.items())
+        panels += [
+            Panel(title, dict(labelled[k : k + MOST])) for k in range(0, len(labelled), MOST)
+        ]
+    return panels
 
 
 def bundles(
-    things: Sequence[T], of: Callable[[T], Series], name: Callable[[T], str], most: int
+    items: Sequence[T], of: Callable[[T], Series], name: Callable[[T], str], most: int
 ) -> list[tuple[str, dict[str, list[T]]]]:
-    """Things of the same name together, so many names to a panel; a title is the model's name.
+    """Collect items of the same name in bundles, and bundles of a model in panels.
 
     Args:
-        things: in the order in which they shall stand.
-        of: gives a thing's series.
-        name: of the bundle that a thing belongs to, within its model.
+        items: in the order to draw them.
+        of: returns the series of an item.
+        name: returns the name of an item's bundle within its model.
         most: bundles in a panel.
+
+    Returns:
+        Title and bundles of each panel.
     """
     models: dict[str, dict[str, list[T]]] = {}
-    for thing in things:
-        own = models.setdefault(str(of(thing).model), {})
-        own.setdefault(name(thing), []).append(thing)
-    found = []
+    for item in items:
+        own = models.setdefault(str(of(item).model), {})
+        own.setdefault(name(item), []).append(item)
+    panels = []
     for model, named in models.items():
-        items = list(named.items())
-        size = math.ceil(len(items) / math.ceil(len(items) / most))  # panels of one model alike
-        for k in range(0, len(items), size):
-            some = items[k : k + size]
-            # a single bundle has no label under it
-            title = joined(model, some[0][0]) if len(some) == 1 else model
-            found.append((title, dict(some)))
-    return found
+        members = list(named.items())
+        panels_needed = math.ceil(len(members) / most)
+        size = math.ceil(len(members) / panels_needed)  # equally full panels for a model
+        for k in range(0, len(members), size):
+            shown = members[k : k + size]
+            # a single bundle has no label below it
+            title = joined(model, shown[0][0]) if len(shown) == 1 else model
+            panels.append((title, dict(shown)))
+    return panels
 
 
 def abreast(panels: Sequence[P], most_figures: int) -> list[Sequence[P]]:
-    """The panels of each figure, two beside each other."""
+    """Return the panels of each figure, two side by side."""
     return [panels[k : k + ABREAST] for k in range(0, len(panels), ABREAST)][:most_figures]
 
 
 def _grouped(
-    things: Sequence[T], of: Callable[[T], Series], facets: Sequence[str]
+    items: Sequence[T], of: Callable[[T], Series], facets: Sequence[str]
 ) -> dict[tuple[Any, ...], list[T]]:
     groups: dict[tuple[Any, ...], list[T]] = {}
-    for thing in things:
-        groups.setdefault(tuple(getattr(of(thing), f) for f in facets), []).append(thing)
+    for item in items:
+        groups.setdefault(tuple(getattr(of(item), f) for f in facets), []).append(item)
     return groups
 
 
 def _worst(groups: dict[tuple[Any, ...], list[T]]) -> tuple[int, int]:
-    """The fullest panel, but none needs to be emptier than `MOST`; then few panels."""
+    """Return a cost: the fullest panel, if above `MOST`, then the number of panels."""
     return max(MOST, *map(len, groups.values())), len(groups)

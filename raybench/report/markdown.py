@@ -1,4 +1,4 @@
-"""markdown: a document as Markdown, figures beside it as files."""
+"""A report as Markdown, with its figures as files beside it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from raybench.report.document import Figure, Paragraph, Table, Tally
 from raybench.report.symbols import TAGS, glyph
 
 if TYPE_CHECKING:
-    from raybench.report.document import Cell, Column, Document, Part
+    from raybench.report.document import Column, Document, Part, TableCell
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~$#])")
 
 
 def markdown(document: Document) -> str:
-    """The whole text; drawings within tables are left to the page."""
+    """Return the document as Markdown, without the drawings in tables."""
     lines = [f"# {text(document.title)}", "", text(document.subtitle), ""]
     for section in document.sections:
         lines += [f"## {text(section.title)}", ""]
@@ -25,7 +25,7 @@ def markdown(document: Document) -> str:
 
 
 def text(value: str) -> str:
-    """A text in which nothing is markup, on one line."""
+    """Escape a text and put it on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(value.split()))
 
 
@@ -52,7 +52,7 @@ def _table(table: Table) -> list[str]:
     return [*caption, *(f"| {' | '.join(line)} |" for line in (heads, rules, *rows))]
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: TableCell, column: Column) -> str:
     if column.kind != "verdict":
         return text(cell.text)
     tags = "".join(f" {TAGS[mark]}" for mark in cell.marks if mark in TAGS)

@@ -1,7 +1,7 @@
-"""html: a document as one page that needs nothing else: no network, no files, scripts optional.
+"""A report as one HTML page that needs no network, no other files and no scripts.
 
-Every text comes from data that others named, so all of it is escaped, and the page's own policy
-lets no script run but ours.
+All text may come from names in the data, so it is escaped, and the page's content security policy
+allows only its own script.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from raybench.report.symbols import TAGS, glyph
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.report.document import Cell, Column, Document, Part, Section
+    from raybench.report.document import Column, Document, Part, Section, TableCell
 
 _LONG = 24
-"""Letters of a name that may be broken into lines."""
+"""Length above which a name may be broken into lines."""
 _BREAK = re.compile(r"([_./:-])(?=\w)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _CLASSES = {
     "factor": "f", "count": "c", "number": "n", "interval": "i", "verdict": "w", "text": "t",
     "drawing": "d",
 }  # fmt: skip
-"""Classes of cells, of which a page may have ten thousand."""
+"""CSS class by kind of column, short because a page may have ten thousand cells."""
 
 
 def page(document: Document) -> str:
-    """The whole page."""
+    """Return the whole page."""
     css, js = _asset("page.css"), _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
     policy = (
@@ -69,7 +69,7 @@ def page(document: Document) -> str:
 
 
 def text(value: str) -> str:
-    """A text as HTML: nothing in it is markup, and control characters are shown as such."""
+    """Escape a text for HTML and replace control characters by a visible one."""
     return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", value), quote=True)
 
 
@@ -142,17 +142,17 @@ def _head(column: Column) -> str:
     return f'<th scope="col" class="{_CLASSES[column.kind]}">{text(column.title)}{unit}</th>'
 
 
-def _cell(cell: Cell, column: Column) -> str:
+def _cell(cell: TableCell, column: Column) -> str:
     long = column.kind == "factor" and len(cell.text) > _LONG
     css = f' class="{_CLASSES[column.kind]}{" l" if long else ""}"'
     if column.kind == "verdict":
         return f"<td{css}>{_verdict(cell.text, cell.marks)}</td>"
     if cell.drawing is not None:
         return f"<td{css}>{cell.drawing}</td>"
-    words = text(cell.text)
+    content = text(cell.text)
     if long:
-        words = _BREAK.sub(r"\1<wbr>", words)
-    return f"<td{css}>{words}</td>"
+        content = _BREAK.sub(r"\1<wbr>", content)
+    return f"<td{css}>{content}</td>"
 
 
 def _verdict(word: str, marks: Sequence[str]) -> str:

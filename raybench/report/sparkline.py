@@ -1,7 +1,7 @@
-"""Sparkline: the blocks of a point as a drawing the height of a line, written by hand.
+"""The blocks of a point as an SVG drawing of the height of a text line.
 
-A page holds hundreds of them: each is under a kilobyte, with a grey ground under warm-up, a gap
-between trials and a scale of its own.
+A page holds hundreds of them, so each stays under a kilobyte. Warm-up has a grey background, trials
+are separated by a gap, and each drawing has its own scale.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 220, 26
 _POINTS = 36
-"""Most points of a line, over all trials: a page of 500 points has a thousand of them."""
+"""Largest number of vertices of a line, over all trials."""
 
 
-def sparkline(traces: Sequence[TrialTimeline], field: str, title: str, css: str = "") -> str:
-    """An SVG element of one quantity over time, trials side by side; empty without data.
+def sparkline(timelines: Sequence[TrialTimeline], field: str, title: str, css: str = "") -> str:
+    """Return an SVG element of one quantity over time, trials side by side; empty without data.
 
     Args:
-        traces: of one point.
+        timelines: of one point.
         field: attribute of `TrialTimeline`.
-        title: plain words for those who point at it or cannot see it; no markup.
+        title: description for a tooltip and for screen readers; no markup.
         css: class of the line.
     """
-    series = [(trace, getattr(trace, field)) for trace in traces]
-    known = [(trace, _known(values)) for trace, values in series if values is not None]
-    known = [(trace, values) for trace, values in known if len(values)]
-    if not known:
+    series = [(timeline, getattr(timeline, field)) for timeline in timelines]
+    present = [(timeline, _if_any(values)) for timeline, values in series if values is not None]
+    present = [(timeline, values) for timeline, values in present if len(values)]
+    if not present:
         return ""
-    low, high = _scale(known)
-    room = (WIDTH - 4 * (len(known) - 1)) / len(known)
+    low, high = _scale(present)
+    room = (WIDTH - 4 * (len(present) - 1)) / len(present)
     grounds, lines = [], []
-    for k, (trace, values) in enumerate(known):
+    for k, (timeline, values) in enumerate(present):
         left = k * (room + 4)
-        x, y, split = _thinned(trace, values, max(2, _POINTS // len(known)))
+        x, y, split = _thinned(timeline, values, max(2, _POINTS // len(present)))
         xs = left + room * x
         ys = HEIGHT - 2 - (HEIGHT - 4) * (y - low) / (high - low)
         if split > 0:
@@ -54,30 +54,30 @@ def sparkline(traces: Sequence[TrialTimeline], field: str, title: str, css: str 
 
 
 def _path(xs: Floats, ys: Floats) -> str:
-    """Steps from point to point in whole pixels: the shortest way to write a line."""
+    """Write a line as relative steps in whole pixels, its shortest form."""
     x, y = np.rint(xs).astype(int), np.rint(ys).astype(int)
     steps = zip(np.diff(x).tolist(), np.diff(y).tolist(), strict=True)
     return f"M{x[0]} {y[0]}l" + " ".join(f"{a} {b}" if b >= 0 else f"{a}{b}" for a, b in steps)
 
 
-def _known(values: Floats) -> Floats:
+def _if_any(values: Floats) -> Floats:
     return values if np.isfinite(values).any() else values[:0]
 
 
-def _scale(known: Sequence[tuple[TrialTimeline, Floats]]) -> tuple[float, float]:
-    """The range of what was measured, at least 2 % wide, so that noise does not look like news."""
-    some = np.concatenate([v[t.measured] if t.measured.any() else v for t, v in known])
-    low, high = float(np.nanmin(some)), float(np.nanmax(some))
+def _scale(series: Sequence[tuple[TrialTimeline, Floats]]) -> tuple[float, float]:
+    """Return the range of the measured values, at least 2 % wide so that noise stays small."""
+    measured = np.concatenate([v[t.measured] if t.measured.any() else v for t, v in series])
+    low, high = float(np.nanmin(measured)), float(np.nanmax(measured))
     missing = 0.02 * abs(high) - (high - low)
     if missing > 0 or high == low:
         low, high = low - max(missing, 1e-9) / 2, high + max(missing, 1e-9) / 2
     return low, high
 
 
-def _thinned(trace: TrialTimeline, values: Floats, most: int) -> tuple[Floats, Floats, float]:
-    """Places 0..1, means of neighbouring blocks, and the place where warm-up ends."""
+def _thinned(timeline: TrialTimeline, values: Floats, most: int) -> tuple[Floats, Floats, float]:
+    """Return x from 0 to 1, means of neighbouring blocks, and the x where warm-up ends."""
     good = np.isfinite(values)
-    t, y, measured = trace.t_s[good], values[good], trace.measured[good]
+    t, y, measured = timeline.t_s[good], values[good], timeline.measured[good]
     step = -(-len(t) // most)
     edges = np.arange(0, len(t), step)
     sizes = np.diff([*edges, len(t)])

@@ -1,11 +1,13 @@
-"""marks: what a reader must be told of a row, as a glyph and as words, the same everywhere."""
+"""Symbols and words for verdicts, statuses and marks, the same in every output."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from raybench.analysis.marks import Marked
 
 GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
 FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
@@ -17,9 +19,9 @@ WORDS = {
     "unstable": "unstable",
     "unverified": "unverified",
 }
-"""Each mark of `points.MARKS` in words, in the order in which they are told."""
+"""Each mark of `analysis.marks.MARKS` in words, in the order to list them."""
 TAGS = {"simulated": "SIMULATED", "capped": f"{CARET} MEMORY LIMITED"}
-"""Marks that stand beside a verdict; `unstable` and `unverified` are verdicts themselves."""
+"""Marks to show beside a verdict; `unstable` and `unverified` are verdicts themselves."""
 _MEANING = {
     "simulated": "timings come from a formula",
     "capped": "run with less memory than the device has",
@@ -28,16 +30,8 @@ _MEANING = {
 }
 
 
-class Marked(Protocol):
-    """Anything of an analysis that has marks."""
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """See `points.MARKS`."""
-
-
 def glyph(word: str) -> str:
-    """The sign of a verdict or status."""
+    """Return the symbol of a verdict or status."""
     if word in GLYPHS:
         return GLYPHS[word]
     if word == "ok":
@@ -45,18 +39,18 @@ def glyph(word: str) -> str:
     return OUTCOME_GLYPH if word in OUTCOMES else FAILED_GLYPH
 
 
-def words(marks: Iterable[str]) -> str:
-    """Marks in words."""
+def marks_in_words(marks: Iterable[str]) -> str:
+    """Return the marks in words."""
     present = set(marks)
     return ", ".join(WORDS[mark] for mark in WORDS if mark in present)
 
 
-def counted(points: Sequence[Marked]) -> dict[str, str]:
-    """By mark that occurs: how many of the points have it, and what it means."""
-    found = {}
+def count_marks(points: Sequence[Marked]) -> dict[str, str]:
+    """Return for each mark that occurs how many points have it, and what it means."""
+    sentences = {}
     for mark, meaning in _MEANING.items():
         count = sum(mark in point.marks for point in points)
         if count:
             who = "all" if count == len(points) else f"{count} of {len(points)}"
-            found[mark] = f"{who} points, {meaning}"
-    return found
+            sentences[mark] = f"{who} points, {meaning}"
+    return sentences

@@ -1,1 +1,1 @@
-"""Figures: matplotlib's one door. One file a question; each gives drawings with captions."""
+"""Figures with captions, one file for each question; the only package that uses matplotlib."""

@@ -1,4 +1,4 @@
-"""axes: scales and ticks that say what was measured, and no more."""
+"""Scales and ticks of axes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def ladder(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None:
-    """An x axis with a tick at every value that was measured, and only there.
+def measured_ticks(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None:
+    """Put a tick at every measured value of the x axis and nowhere else.
 
-    Labels that would touch are left out, the largest value's never.
+    Labels that would touch are left out, but never that of the largest value.
 
     Args:
         axes: of the panel.
-        values: where there are points.
+        values: x of the points.
         base: of the logarithm; None for a linear axis.
     """
     ticks = sorted(set(values))
@@ -40,7 +40,7 @@ def ladder(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None
 
 
 def categories(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
-    """An x axis of names, broken into lines so that they do not run into each other."""
+    """Label the x axis with names, broken into lines so that they do not touch."""
     room = max(6, 40 // max(1, len(names)))
     lines = ["\n".join(textwrap.wrap(name, room)) if "\n" not in name else name for name in names]
     axes.set_xticks(list(places), lines)
@@ -50,9 +50,9 @@ def categories(axes: Axes, places: Sequence[float], names: Sequence[str]) -> Non
 
 
 def rates(axes: Axes, values: Iterable[float | None], headroom: float = 0.0) -> None:
-    """A y axis from 0 in short numbers, with room above for words.
+    """Start the y axis at 0, with short numbers and room for text above.
 
-    It holds all values and their whiskers, but whiskers of more than half a value may leave it.
+    It holds all values, and their whiskers up to half a value above the highest.
     """
     highest = max((value for value in values if value is not None), default=0.0)
     top = axes.get_ylim()[1]
@@ -63,7 +63,7 @@ def rates(axes: Axes, values: Iterable[float | None], headroom: float = 0.0) -> 
 
 
 def decades(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic y axis in plain numbers."""
+    """Make the y axis logarithmic, with plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(min(values) / 1.6, max(values) * 1.6)
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -71,17 +71,17 @@ def decades(axes: Axes, values: Sequence[float]) -> None:
 
 
 def plain() -> FuncFormatter:
-    """Ticks in plain numbers, thousands apart."""
+    """Return a formatter of plain numbers, thousands separated."""
     return FuncFormatter(lambda value, _: f"{value:,.6g}")
 
 
 def percent() -> PercentFormatter:
-    """Ticks of shares."""
+    """Return a formatter of shares in percent."""
     return PercentFormatter(1.0, decimals=0, symbol=" %")
 
 
 def _spaced(axes: Axes, ticks: Sequence[float]) -> set[float]:
-    """Ticks whose labels do not touch, from the largest down; the axis has its scale already."""
+    """Return the ticks whose labels do not touch, chosen from the largest down."""
     low, high = axes.get_xlim()
     place = axes.get_xaxis().get_transform().transform
     ends = place([low, high])

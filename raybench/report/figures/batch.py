@@ -1,4 +1,4 @@
-"""Batch figures: throughput over the batch with its knee and its memory end, latency below."""
+"""Figures of throughput over the batch, with knee and memory end, and latency below."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from matplotlib.lines import Line2D
 
 from raybench.analysis.batch import KNEE
 from raybench.analysis.estimate import Estimate
-from raybench.report.captions import caption, shown
+from raybench.report.captions import caption, subset_note
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.labels import ABREAST, abreast, counted, joined, panels
+from raybench.report.labels import ABREAST, abreast, joined, panels, workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,41 +25,41 @@ MOST_FIGURES = 2
 
 
 def figures(batch: Batch) -> Iterator[Figure]:
-    """Two panels a figure; throughput above, latency below."""
+    """Yield figures of two panels each, throughput above and latency below."""
     by_workers: dict[int | None, list[BatchCurve]] = {}
-    for ladder in batch.ladders:
-        by_workers.setdefault(ladder.workers, []).append(ladder)
+    for curve in batch.ladders:
+        by_workers.setdefault(curve.workers, []).append(curve)
     every = [
-        (joined(panel.title, counted(workers) if len(by_workers) > 1 else ""), panel.members)
-        for workers, ladders in by_workers.items()
-        for panel in panels(ladders, lambda ladder: ladder.series, without=("batch_size",))
+        (joined(panel.title, workers_label(workers) if len(by_workers) > 1 else ""), panel.members)
+        for workers, curves in by_workers.items()
+        for panel in panels(curves, lambda curve: curve.series, without=("batch_size",))
     ]
-    subset = shown(MOST_FIGURES * ABREAST, len(every))
+    subset = subset_note(MOST_FIGURES * ABREAST, len(every))
     for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
         yield _figure(number, page, subset)
 
 
 @style.styled
 def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
-    rungs = [rung for _, members in page for ladder in members.values() for rung in ladder.points]
-    drawn = [rung for rung in rungs if rung.items_per_s.value is not None]
-    timed = any(rung.latency_p50_ms for rung in drawn)
+    points = [p for _, members in page for curve in members.values() for p in curve.points]
+    drawn = [point for point in points if point.items_per_s.value is not None]
+    timed = any(point.latency_p50_ms for point in drawn)
     ratios = (1.8, 1) if timed else (1,)
     figure, axes = style.canvas(len(ratios), ABREAST, height_in=2.0 if timed else 2.6,
                                 height_ratios=ratios, sharex="col")  # fmt: skip
     tints = style.tints(label for _, members in page for label in members)
     for column, (title, members) in enumerate(page):
         style.title(axes[0][column], title, ABREAST)
-        for label, ladder in members.items():
-            _rates(axes[0][column], ladder, tints[label])
+        for label, curve in members.items():
+            _rates(axes[0][column], curve, tints[label])
             if timed:
-                grammar.line(axes[1][column], _latencies(ladder), tints[label])
+                grammar.draw_points(axes[1][column], _latencies(curve), tints[label])
         _dress([row[column] for row in axes], list(members.values()))
     for row, label in zip(axes, ("throughput (items/s)", "latency p50 (ms)"), strict=False):
         row[0].set_ylabel(label)
     style.blank(axes, len(page))
     knee = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=0.9)
-    grammar.key(figure, tints, {m for r in drawn for m in r.marks}, [(knee, "knee")])
+    grammar.draw_legend(figure, tints, {m for r in drawn for m in r.marks}, [(knee, "knee")])
     what = (
         "Items per second over the batch of one worker"
         + (", and below it the median latency of a batch. " if timed else ". ")
@@ -70,35 +70,35 @@ def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
     return finish(figure, f"batch-{number}", title, caption(what, drawn, subset=subset))
 
 
-def _rates(axes: Any, ladder: BatchCurve, tint: str) -> None:
+def _rates(axes: Any, curve: BatchCurve, tint: str) -> None:
     dots = []
-    for rung in ladder.points:
-        x = float(rung.batch_size or 0)
-        if rung.items_per_s.value is None:
-            grammar.absent(axes, x, rung.status)
+    for point in curve.points:
+        x = float(point.batch_size or 0)
+        if point.items_per_s.value is None:
+            grammar.draw_missing(axes, x, point.status)
         else:
-            dots.append(grammar.Dot(x, rung.items_per_s, rung.marks))
-    grammar.line(axes, dots, tint)
-    if ladder.knee_batch_size is not None:
-        axes.axvline(ladder.knee_batch_size, color=tint, linestyle="--", linewidth=0.9, zorder=1)
+            dots.append(grammar.Dot(x, point.items_per_s, point.marks))
+    grammar.draw_points(axes, dots, tint)
+    if curve.knee_batch_size is not None:
+        axes.axvline(curve.knee_batch_size, color=tint, linestyle="--", linewidth=0.9, zorder=1)
 
 
-def _latencies(ladder: BatchCurve) -> list[grammar.Dot]:
+def _latencies(curve: BatchCurve) -> list[grammar.Dot]:
     return [
-        grammar.Dot(float(rung.batch_size or 0), Estimate(rung.latency_p50_ms), rung.marks)
-        for rung in ladder.points
-        if rung.latency_p50_ms is not None
+        grammar.Dot(float(point.batch_size or 0), Estimate(point.latency_p50_ms), point.marks)
+        for point in curve.points
+        if point.latency_p50_ms is not None
     ]
 
 
-def _dress(panels: Sequence[Any], ladders: Sequence[BatchCurve]) -> None:
-    """Panels of a column, throughput first."""
-    rungs = [rung for ladder in ladders for rung in ladder.points]
-    known = [rung.latency_p50_ms for rung in rungs if rung.latency_p50_ms]
-    scales.rates(panels[0], [rung.items_per_s.value for rung in rungs])
-    scales.ladder(panels[-1], [rung.batch_size for rung in rungs if rung.batch_size])
+def _dress(panels: Sequence[Any], curves: Sequence[BatchCurve]) -> None:
+    """Scale the panels of a column, throughput first."""
+    points = [point for curve in curves for point in curve.points]
+    latencies = [point.latency_p50_ms for point in points if point.latency_p50_ms]
+    scales.rates(panels[0], [point.items_per_s.value for point in points])
+    scales.measured_ticks(panels[-1], [point.batch_size for point in points if point.batch_size])
     panels[-1].set_xlabel("batch size (items)")
     for panel in panels[:-1]:
         panel.tick_params(labelbottom=False)
-    if known:
-        scales.decades(panels[-1], known)
+    if latencies:
+        scales.decades(panels[-1], latencies)

@@ -1,14 +1,22 @@
-"""Device figures: the same points on different devices side by side."""
+"""Figures of the same points on different devices side by side."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.report.captions import caption, shown
+from raybench.report.captions import caption, subset_note
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
 from raybench.report.formatting import times
-from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined, word
+from raybench.report.labels import (
+    ABREAST,
+    Naming,
+    abreast,
+    bundles,
+    factor_label,
+    joined,
+    workers_label,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,18 +29,18 @@ _GROUPS, MOST_FIGURES = 3, 2
 
 
 def figures(generation: Generation) -> Iterator[Figure]:
-    """Panels of a model each, two abreast."""
+    """Yield figures of two panels each, a model in each panel."""
     sides = generation.results
     without = ("model", "device", generation.by, "engine_version", "environment_id")
     naming = Naming([side.series for side in sides], without)
     several = len({side.workers for side in sides}) > 1
 
     def name(side: DeviceResult) -> str:
-        own = naming.label(side.series) or word("precision", side.series.precision)
-        return joined(own, counted(side.workers) if several else "")
+        own = naming.label(side.series) or factor_label("precision", side.series.precision)
+        return joined(own, workers_label(side.workers) if several else "")
 
     every = bundles(sides, lambda side: side.series, name, _GROUPS)
-    subset = shown(MOST_FIGURES * ABREAST, len(every))
+    subset = subset_note(MOST_FIGURES * ABREAST, len(every))
     for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
         yield _figure(number, page, generation, subset)
 
@@ -44,14 +52,14 @@ def _figure(number: int, page: Sequence[Panel], generation: Generation, subset: 
     for axis, (title, groups) in zip(axes[0], page, strict=False):
         style.title(axis, title, ABREAST)
         bars = {name: [_bar(s, tints) for s in group] for name, group in groups.items()}
-        grammar.groups(axis, bars, 0.12)
+        grammar.draw_bar_groups(axis, bars, 0.12)
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))
     sides = [s for _, groups in page for group in groups.values() for s in group]
     drawn = [side for side in sides if side.items_per_s.value is not None]
     present = {side.name for side in sides}
-    known = {name: tint for name, tint in tints.items() if name in present}
-    grammar.key(figure, known, {m for s in drawn for m in s.marks}, bars=True)
+    shown = {name: tint for name, tint in tints.items() if name in present}
+    grammar.draw_legend(figure, shown, {m for s in drawn for m in s.marks}, bars=True)
     by = generation.by.replace("_", " ")
     what = (
         f"Items per second of the same points, {by} by {by}. Above a bar its ratio to "
@@ -62,11 +70,11 @@ def _figure(number: int, page: Sequence[Panel], generation: Generation, subset: 
 
 
 def _bar(side: DeviceResult, tints: dict[str, str]) -> grammar.Bar:
-    told = side.ratio.value is not None and side.name != side.base
+    compared = side.ratio.value is not None and side.name != side.base
     return grammar.Bar(
         tint=tints.get(side.name, style.MUTED),
         value=side.items_per_s,
         marks=side.marks,
         absent=side.status,
-        above=times(side.ratio.value) if told else "",
+        above=times(side.ratio.value) if compared else "",
     )

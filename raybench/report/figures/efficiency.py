@@ -1,10 +1,10 @@
-"""Efficiency figures: the share of the chip's peak, and items per joule."""
+"""Figures of the share of the chip's peak, and of items per joule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.report.captions import told
+from raybench.report.captions import caveats
 from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import percent
 from raybench.report.figures.svg import finish
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _MOST = 24
 _LONGEST_NAME = 44
 _LETTER_IN = 0.064
-"""Of a name and of a figure in a row, in inches."""
+"""Width of a letter in a row, in inches."""
 _UNNAMED = ("engine_version", "environment_id", "engine_options", "method_version")
-"""Factors for which a row has no room; the table names them."""
+"""Factors that the table names and a row has no room for."""
 
 
 def figures(efficiency: Efficiency) -> Iterator[Figure]:
-    """A figure for the peak and one for energy, where they are known."""
+    """Yield a figure for the peak and one for energy, where they are known."""
     peaks = [use for use in efficiency.uses if use.mfu is not None]
     if peaks:
         what = (
@@ -48,14 +48,14 @@ def _figure(name: str, title: str, uses: Sequence[Utilization], field: str, what
     (axis,) = axes[0]
     ends = [_row(axis, place, use, field) for place, use in enumerate(some)]
     _dress(axis, some, Naming([use.series for use in uses], _UNNAMED), field, ends)
-    grammar.key(figure, {}, {m for u in some for m in u.marks}, bars=True)
+    grammar.draw_legend(figure, {}, {m for u in some for m in u.marks}, bars=True)
     subset = "" if len(some) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
-    words = " ".join(part for part in (what, _sureness(some), told(some), subset) if part)
+    words = " ".join(part for part in (what, _precision_note(some), caveats(some), subset) if part)
     return finish(figure, name, title, words)
 
 
-def _sureness(uses: Sequence[Utilization]) -> str:
-    """A share is as sure as its throughput; energy has no interval of its own."""
+def _precision_note(uses: Sequence[Utilization]) -> str:
+    """Return how precise the throughput is, which limits the share; energy has no interval."""
     widths = (use.items_per_s.relative_width for use in uses)
     spreads = [50 * width for width in widths if width is not None]
     if not spreads:
@@ -66,9 +66,9 @@ def _sureness(uses: Sequence[Utilization]) -> str:
 
 
 def _row(axis: Any, place: int, use: Utilization, field: str) -> tuple[float, int]:
-    """Draw a row; where its figure begins, and how many letters that has."""
+    """Draw a row; return where its number begins, and how many letters that has."""
     reach = value = getattr(use, field)
-    grammar.lying(axis, place, value, 0.62, style.SERIES[0], use.marks)
+    grammar.draw_horizontal_bar(axis, place, value, 0.62, style.SERIES[0], use.marks)
     words = number(use.items_per_j, 3)
     if field == "mfu":
         unit = "TOP/s" if use.series.precision == "int8" else "TFLOP/s"

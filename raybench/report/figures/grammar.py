@@ -1,8 +1,8 @@
-"""grammar: how points and bars are drawn, so that what must be told of them stands in the drawing.
+"""Points and bars whose shape shows the marks of what they stand for.
 
-Shape and fill carry it, never colour alone: squares and dotted bars are simulated, circles and
-plain bars measured; a full marker is stable, a hollow one unverified, a crossed one unstable; a
-caret stands on what ran with less memory than the device has.
+Shape and fill carry the meaning, never colour alone: squares and dotted bars are simulated, circles
+and plain bars measured; a full marker is stable, a hollow one unverified, a crossed one unstable; a
+caret marks what ran with less memory than the device has.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from raybench.analysis.estimate import Estimate
 
 _LONGEST = 56
-"""Letters of a name in a legend."""
+"""Longest name in a legend, in letters."""
 _ROOM = 6
-"""Bars of a panel above which their words stand side by side."""
+"""Bars of a panel above which the text over them is turned."""
 DASHES = (0, (4, 1.6))
-"""Of lines between simulated points."""
+"""Dashes of lines between simulated points."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A number with its interval and marks, ready to be drawn."""
+    """A number with its interval and marks, to draw as a marker."""
 
     x: float
     y: Estimate
@@ -45,7 +45,7 @@ class Dot:
 
     @property
     def height(self) -> float:
-        """Where its marker is drawn on the y axis."""
+        """Where the marker is on the y axis."""
         return math.nan if self.y.value is None else self.y.value
 
 
@@ -55,8 +55,8 @@ class Bar:
 
     Attributes:
         value: unknown for a point without a number, which gets a cross in its place.
-        absent: why there is none.
-        above: words above the bar.
+        absent: status that explains why there is none.
+        above: text above the bar.
         limit: height of a dashed line over the bar.
     """
 
@@ -68,8 +68,8 @@ class Bar:
     limit: float | None = None
 
 
-def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> None:
-    """Markers with their intervals; joined where what lies between means something."""
+def draw_points(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> None:
+    """Draw markers with their intervals, joined by a line if values in between make sense."""
     if joined and len(dots) > 1:
         simulated = any("simulated" in dot.marks for dot in dots)
         axes.plot(
@@ -85,13 +85,13 @@ def line(axes: Axes, dots: Sequence[Dot], tint: str, *, joined: bool = True) -> 
         _markers(axes, [dot for dot in dots if dot.marks == marks], marks, tint)
 
 
-def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> None:
-    """Bars side by side over the name of their group; a single group needs no name.
+def draw_bar_groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> None:
+    """Draw bars side by side over the name of their group; a single group needs no name.
 
     Args:
         axes: of the panel.
         named: bars by the name of their group.
-        headroom: part of the height that words above the bars need when they stand upright.
+        headroom: share of the height that text above the bars needs unless it is turned.
     """
     crowded = sum(map(len, named.values())) > _ROOM
     headroom *= 4 if crowded else 1
@@ -100,27 +100,27 @@ def groups(axes: Axes, named: Mapping[str, Sequence[Bar]], headroom: float) -> N
         width = 0.8 / len(bars)
         for k, bar in enumerate(bars):
             x = place + (k - (len(bars) - 1) / 2) * width
-            upright(axes, bar, x, 0.86 * width, headroom * highest, crowded=crowded)
+            draw_bar(axes, bar, x, 0.86 * width, headroom * highest, crowded=crowded)
     categories(axes, range(len(named)), list(named) if len(named) > 1 else [""])
     rates(axes, [bar.value.value for bars in named.values() for bar in bars], headroom)
 
 
-def upright(
+def draw_bar(
     axes: Axes, bar: Bar, x: float, width: float, room: float = 0.0, *, crowded: bool = False
 ) -> None:
-    """A bar with its whisker and the words above it, turned where bars are narrow.
+    """Draw a bar with its whisker and the text above it, turned where bars are narrow.
 
     Args:
         axes: of the panel.
         bar: to draw.
-        x: its middle.
+        x: middle of the bar.
         width: of the bar.
-        room: height that the words take, at a guess; they stand above a limit that is nearer.
-        crowded: turn the words.
+        room: estimated height of the text, which moves above a limit within reach.
+        crowded: turn the text.
     """
     value, _, hi = bar.value
     if value is None:
-        absent(axes, x, bar.absent)
+        draw_missing(axes, x, bar.absent)
         return
     dot = Dot(x, bar.value, bar.marks)
     axes.bar([x], [value], width=width, zorder=2, **_fill(bar.marks, bar.tint))
@@ -134,25 +134,25 @@ def upright(
                   linestyle="--", linewidth=1.0, zorder=5)  # fmt: skip
         top = bar.limit if top < bar.limit < top + room else top
     if bar.above:
-        words, turn = (bar.above.replace("\n", "  "), 90) if crowded else (bar.above, 0)
-        axes.annotate(words, (x, top), rotation=turn, xytext=(0, 12 if capped else 3), ha="center",
+        text, turn = (bar.above.replace("\n", "  "), 90) if crowded else (bar.above, 0)
+        axes.annotate(text, (x, top), rotation=turn, xytext=(0, 12 if capped else 3), ha="center",
                       textcoords="offset points", va="bottom", fontsize=7.5, color=INK,
                       linespacing=1.15, zorder=7,
                       bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6})  # fmt: skip
 
 
-def lying(
+def draw_horizontal_bar(
     axes: Axes, place: float, length: float, height: float, tint: str, marks: Sequence[str]
 ) -> None:
-    """A horizontal bar."""
+    """Draw a horizontal bar."""
     axes.barh([place], [length], height=height, zorder=2, **_fill(marks, tint))
     if "capped" in marks:
         axes.annotate(CARET, (length, place), xytext=(-7, 0), textcoords="offset points",
                       va="center", fontsize=8, color=INK, zorder=6)  # fmt: skip
 
 
-def absent(axes: Axes, x: float, status: str) -> None:
-    """A cross on the floor where there is no number, with the reason above it."""
+def draw_missing(axes: Axes, x: float, status: str) -> None:
+    """Draw a cross on the x axis where there is no number, with the status above it."""
     floor = axes.get_xaxis_transform()
     axes.plot([x], [0.03], marker="x", color=INK, markersize=6, markeredgewidth=1.4,
               linestyle="none", transform=floor, clip_on=False, zorder=6)  # fmt: skip
@@ -160,7 +160,7 @@ def absent(axes: Axes, x: float, status: str) -> None:
               va="bottom", fontsize=7.0, color=MUTED, zorder=6)  # fmt: skip
 
 
-def key(
+def draw_legend(
     figure: Canvas,
     series: Mapping[str, str],
     marks: Iterable[str],
@@ -168,14 +168,14 @@ def key(
     *,
     bars: bool = False,
 ) -> None:
-    """The legend above all panels: colours first, then the marks that occur, then the rest.
+    """Draw the legend above all panels: colours, then the marks that occur, then the rest.
 
     Args:
         figure: the canvas.
-        series: colour by name; an empty name is not told.
+        series: colour by name; an empty name has no entry.
         marks: that occur in the figure.
         extra: other lines with their names.
-        bars: the figure is of bars.
+        bars: whether the figure shows bars.
     """
     handles: list[Any] = []
     for name, tint in series.items():
@@ -196,15 +196,15 @@ def key(
 
 
 def _whiskers(axes: Axes, dots: Sequence[Dot], tint: str) -> None:
-    """The intervals of those that have one."""
-    known = [(dot.x, dot.y.lo, dot.y.hi) for dot in dots if dot.y.has_interval]
-    if known:
-        x, low, high = zip(*known, strict=True)
+    """Draw the intervals of the dots that have one."""
+    intervals = [(dot.x, dot.y.lo, dot.y.hi) for dot in dots if dot.y.has_interval]
+    if intervals:
+        x, low, high = zip(*intervals, strict=True)
         axes.vlines(x, low, high, colors=tint, linewidth=1.1, zorder=3)
 
 
 def _markers(axes: Axes, dots: Sequence[Dot], marks: Sequence[str], tint: str) -> None:
-    """Points of the same marks."""
+    """Draw dots that have the same marks."""
     x, y = [dot.x for dot in dots], [dot.height for dot in dots]
     axes.plot(x, y, linestyle="none", zorder=4, **_shape(marks, tint))
     if "unstable" in marks:
@@ -239,7 +239,7 @@ def _fill(marks: Sequence[str], tint: str) -> dict[str, Any]:
 
 
 def _sample(mark: str, bars: bool) -> Any:
-    """How a mark looks, for the legend."""
+    """Return an example of a mark for the legend."""
     label = WORDS[mark]
     if mark == "capped":
         return Line2D([], [], linestyle="none", marker=11, color=INK, markersize=4, label=label)
@@ -251,6 +251,6 @@ def _sample(mark: str, bars: bool) -> Any:
 
 
 def _fitting(labels: Sequence[str]) -> int:
-    """As many columns as fit side by side."""
+    """Return the number of legend columns that fit side by side."""
     widest = max(len(label) for label in labels) * 0.075 + 0.45
     return max(1, min(len(labels), int(WIDTH_IN / widest)))

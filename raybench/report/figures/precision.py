@@ -1,4 +1,4 @@
-"""Precision figures: bars of each precision at the same point, with ratio and fidelity."""
+"""Figures of each precision at the same point, with its ratio to fp32 and its fidelity."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
 
-from raybench.report.captions import CUT, caption, shown
+from raybench.report.captions import CUT, caption, subset_note
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
 from raybench.report.formatting import times
-from raybench.report.labels import ABREAST, Naming, abreast, bundles, counted, joined
+from raybench.report.labels import ABREAST, Naming, abreast, bundles, joined, workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 Panel = tuple[str, dict[str, list["Gain"]]]
 MOST_FIGURES = 2
 _BARS = 20
-"""Bars of a panel above which there are too many to be read."""
+"""Largest number of bars in a panel."""
 
 
 def figures(precision: Precision) -> Iterator[Figure]:
-    """Panels of a model each, two abreast."""
+    """Yield figures of two panels each, a model in each panel."""
     gains = precision.gains
     naming = Naming([gain.series for gain in gains], without=("precision",))
     several = len({gain.workers for gain in gains}) > 1
 
     def name(gain: Gain) -> str:
         own = naming.label(gain.series, without=("model",))
-        return joined(own, counted(gain.workers) if several else "")
+        return joined(own, workers_label(gain.workers) if several else "")
 
     beside = len({gain.series.precision for gain in gains})
     every = bundles(gains, lambda gain: gain.series, name, max(1, _BARS // max(1, beside)))
-    subset = shown(MOST_FIGURES * ABREAST, len(every))
+    subset = subset_note(MOST_FIGURES * ABREAST, len(every))
     for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
         yield _figure(number, page, subset)
 
@@ -53,7 +53,7 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
             (g.items_per_s.value or 0.0 for some in groups.values() for g in some), default=0.0
         )
         every.append({name: _bars(some, tints, highest) for name, some in groups.items()})
-        grammar.groups(axis, every[-1], 0.16)
+        grammar.draw_bar_groups(axis, every[-1], 0.16)
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))
     drawn = [gain for gain in gains if gain.items_per_s.value is not None]
@@ -61,7 +61,7 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
     if any(bar.limit for panel in every for bars in panel.values() for bar in bars):
         line = Line2D([], [], color=style.INK, linestyle="--", linewidth=1.0)
         extra.append((line, "ratio of the chip's peaks"))
-    grammar.key(figure, tints, {m for g in drawn for m in g.marks}, extra, bars=True)
+    grammar.draw_legend(figure, tints, {m for g in drawn for m in g.marks}, extra, bars=True)
     what = (
         "Items per second of the same points in each precision. Above a bar its ratio to fp32 "
         "with all else equal, and below it the fidelity of its outputs to fp32 (signal to "
@@ -76,7 +76,7 @@ def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[
     base = next((g.items_per_s.value for g in group if g.series.precision == "fp32"), None)
 
     def limit(gain: Gain) -> float | None:
-        """Where the chip's peaks would put it; None beyond what the panel shows."""
+        """Return the rate that the chip's peaks suggest; None beyond what the panel shows."""
         if base is None or gain.peak_ratio in (None, 1):
             return None
         height = base * (gain.peak_ratio or 1.0)
@@ -96,7 +96,7 @@ def _bars(group: Sequence[Gain], tints: dict[str, str], highest: float) -> list[
 
 
 def _above(gain: Gain) -> str:
-    words = [] if gain.ratio.value is None else [times(gain.ratio.value)]
+    lines = [] if gain.ratio.value is None else [times(gain.ratio.value)]
     if gain.fidelity_sqnr_db is not None:
-        words.append(f"{gain.fidelity_sqnr_db:.0f} dB")
-    return "\n".join(words)
+        lines.append(f"{gain.fidelity_sqnr_db:.0f} dB")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Scaling figures: throughput over workers beside the ideal line and the law, efficiency below."""
+"""Figures of throughput over workers with ideal line and law, and efficiency below."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from raybench.report.captions import caption, shown
+from raybench.report.captions import caption, subset_note
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_FIGURES = 3
 _LINEAR = 16
-"""Numbers of workers up to which a linear axis, on which the ideal is a line, has room."""
+"""Largest number of workers on a linear axis, where the ideal is a straight line."""
 _WHAT = (
     "Items per second of all workers together, over one window common to them, and speedup over "
     "its ideal."
@@ -42,12 +42,12 @@ _LAW = (
 
 
 def figures(scaling: Scaling) -> Iterator[Figure]:
-    """Two panels a figure, in the order of the curves."""
+    """Yield figures of two panels each, in the order of the curves."""
     points: dict[Series, list[ScalingEntry]] = {}
     for entry in scaling.entries:
         points.setdefault(entry.series, []).append(entry)
     every = panels(scaling.curves, lambda curve: curve.series)
-    subset = shown(MOST_FIGURES * ABREAST, len(every))
+    subset = subset_note(MOST_FIGURES * ABREAST, len(every))
     for number, page in enumerate(abreast(every, MOST_FIGURES), 1):
         yield _figure(number, page, points, subset)
 
@@ -69,7 +69,7 @@ def _figure(number: int, page: Sequence[Panel[Curve]], points: Points, subset: s
     extra: list[tuple[Any, str]] = [(ideal, "ideal")]
     if fitted:
         extra.append((Line2D([], [], color=style.MUTED, linewidth=1.0), "law, dashed beyond data"))
-    grammar.key(figure, tints, {mark for entry in drawn for mark in entry.marks}, extra)
+    grammar.draw_legend(figure, tints, {mark for entry in drawn for mark in entry.marks}, extra)
     strong = any(curve.mode == "strong" for curve in curves)
     what = _WHAT + (_STRONG if strong else "") + (_LAW if fitted else "")
     title = "Throughput and efficiency over workers: " + "; ".join(p.title for p in page)
@@ -96,11 +96,13 @@ def _curve(
     rates.plot(ideal, each * ideal, color=tint, linestyle=":", linewidth=1.1, zorder=1)
     if curve.law is not None:
         _law(rates, curve.law, last, tint)
-    grammar.line(rates, [_dot(entry, entry.items_per_s) for entry in good], tint, joined=False)
-    grammar.line(shares, [_dot(entry, entry.efficiency) for entry in good], tint)
+    grammar.draw_points(
+        rates, [_dot(entry, entry.items_per_s) for entry in good], tint, joined=False
+    )
+    grammar.draw_points(shares, [_dot(entry, entry.efficiency) for entry in good], tint)
     for entry in entries:
         if entry.items_per_s.value is None and entry.workers is not None:
-            grammar.absent(rates, entry.workers, entry.status)
+            grammar.draw_missing(rates, entry.workers, entry.status)
 
 
 def _law(rates: Any, law: ScalingLaw, last: int, tint: str) -> None:
@@ -125,13 +127,13 @@ def _dress(
              if b.workers == b.base_workers]  # fmt: skip
     scales.rates(rates, [*ideal, *(e.items_per_s.value for e in entries)])
     reach = max([*counts, *beyond])
-    scales.ladder(shares, [*counts, *beyond], base=2 if reach > _LINEAR else None)
+    scales.measured_ticks(shares, [*counts, *beyond], base=2 if reach > _LINEAR else None)
     rates.tick_params(labelbottom=False)
     shares.set_xlabel("workers, one device each")
     shares.axhline(1.0, color=style.MUTED, linestyle=":", linewidth=1.1, zorder=1)
-    known = [e.efficiency.value for e in entries if e.efficiency.value is not None]
-    low, high = min(known, default=1.0), max(known, default=1.0)
-    # steps of 10 %, room for whiskers of some percent; wider ones leave the panel
+    shown = [e.efficiency.value for e in entries if e.efficiency.value is not None]
+    low, high = min(shown, default=1.0), max(shown, default=1.0)
+    # steps of 10 % with room for whiskers of a few percent; wider ones leave the panel
     shares.set_ylim(min(0.9, 0.1 * math.floor(10 * low - 0.5)), max(1.05, high + 0.05))
     shares.yaxis.set_major_formatter(scales.percent())
 

@@ -1,11 +1,11 @@
-"""Study figures: each figure of the 2017 study beside the same figure from rows."""
+"""Figures of the 2017 study, each beside the same figure from rows."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from raybench.report.captions import told
+from raybench.report.captions import caveats
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
@@ -24,14 +24,14 @@ _SOURCE = (
 
 
 def figures(paper: Paper) -> Iterator[Figure]:
-    """Those figures of the study for which there are rows."""
+    """Yield the figures of the study for which there are rows."""
     for one in paper.figures:
         if comparable(one):
             yield _figure(one)
 
 
 def comparable(one: StudyFigure) -> bool:
-    """Whether rows give it at least two numbers: a bar alone has nothing to stand beside."""
+    """Tell whether there are rows for at least two bars: one alone compares with nothing."""
     return sum(bar.items_per_s.value is not None for bar in one.here) > 1
 
 
@@ -51,14 +51,16 @@ def _figure(one: StudyFigure) -> Figure:
         else:
             _bars(axis, bars, tints, one.axis)
     axes[0][0].set_ylabel("throughput (items/s)")
-    grammar.key(figure, tints, {m for bar in one.here for m in bar.marks}, bars=not lines)
+    grammar.draw_legend(figure, tints, {m for bar in one.here for m in bar.marks}, bars=not lines)
     name, title = f"study-{one.number}", f"Figure {one.number} of the 2017 study: {one.title}"
     return finish(figure, name, title, _caption(one))
 
 
 def _caption(one: StudyFigure) -> str:
     drawn = [bar for bar in one.here if bar.items_per_s.value is not None]
-    sure = "whiskers are 95 % intervals" if any(b.items_per_s.lo for b in drawn) else "no intervals"
+    intervals = (
+        "whiskers are 95 % intervals" if any(b.items_per_s.lo for b in drawn) else "no intervals"
+    )
     sizes = " or ".join(f"{size:,}" for size in sorted({bar.batch_size for bar in one.here}))
     batch = "" if one.axis == "batch_size" else f" at batch {sizes} (the study: 128)"
     ratios = (
@@ -66,7 +68,7 @@ def _caption(one: StudyFigure) -> str:
         if one.axis == "batch_size"
         else "Above the bars their ratio to the first of each network, and items per second."
     )
-    parts = (f"{_SOURCE} Right: here{batch}, {sure}.", ratios, told(drawn), *one.missing)
+    parts = (f"{_SOURCE} Right: here{batch}, {intervals}.", ratios, caveats(drawn), *one.missing)
     return " ".join(part for part in parts if part)
 
 
@@ -83,12 +85,12 @@ def _lines(axis: Any, bars: Sequence[StudyBar], tints: dict[str, str]) -> None:
             for bar in some
             if bar.items_per_s.value is not None
         ]
-        grammar.line(axis, dots, tint)
+        grammar.draw_points(axis, dots, tint)
         for bar in some:
             if bar.items_per_s.value is None:
-                grammar.absent(axis, bar.batch_size, bar.status)
+                grammar.draw_missing(axis, bar.batch_size, bar.status)
     scales.rates(axis, [bar.items_per_s.value for bar in bars])
-    scales.ladder(axis, [bar.batch_size for bar in bars])
+    scales.measured_ticks(axis, [bar.batch_size for bar in bars])
     axis.set_xlabel("batch size (items)")
 
 
@@ -98,7 +100,7 @@ def _bars(axis: Any, bars: Sequence[StudyBar], tints: dict[str, str], by: str) -
     for model, tint in tints.items():
         for bar in (bar for bar in bars if bar.model == model):
             one = grammar.Bar(tint, bar.items_per_s, bar.marks, bar.status, _above(bar))
-            grammar.upright(axis, one, place, 0.72)
+            grammar.draw_bar(axis, one, place, 0.72)
             names.append(_tick(bar, by, room))
             places.append(place)
             place += 1
@@ -115,7 +117,7 @@ def _above(bar: StudyBar) -> str:
 
 
 def _tick(bar: StudyBar, by: str, room: int | None) -> str:
-    """What a bar is, under its device in lines of so many letters where there are several."""
+    """Return the label of a bar, below its device in lines of `room` letters if given."""
     what = f"{bar.workers}{TIMES}" if by == "workers" else bar.precision
     if room is None:
         return what

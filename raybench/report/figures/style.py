@@ -1,7 +1,7 @@
-"""style: colours, type and canvas of every figure.
+"""Colours, type and canvas of every figure.
 
-Colours are those of Okabe and Ito (2008), told apart by readers with any of the usual
-deficiencies.
+The colours are those of Okabe and Ito (2008), which readers with the usual colour vision
+deficiencies can distinguish.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 INK, MUTED, RULE, PAPER = "#1c1f24", "#616874", "#d6dae0", "#fefefe"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5c3e")
-"""Of the lines and bars of a panel, in order. There are no more: what needs more is two panels."""
+"""Colours of the lines and bars of a panel, in order; whatever needs more is two panels."""
 WIDTH_IN = 7.4
 _INCHES_PER_LETTER = 0.082
-"""Of a bold title."""
+"""Width of a letter of a bold title."""
 
 RC: Any = {
     "svg.fonttype": "none",
@@ -73,12 +73,12 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Everything that the function draws looks as `RC` says, and nothing else does."""
+    """Apply `RC` to everything that the function draws, and to nothing else."""
 
     @functools.wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context(RC), warnings.catch_warnings():
-            # a name in a script that the font lacks: browsers have it, images show boxes
+            # names in a script that the font lacks: browsers have it, images show boxes
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             return draw(*args, **kwargs)
 
@@ -86,7 +86,7 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def canvas(rows: int = 1, columns: int = 1, height_in: float = 2.7, **options: Any) -> Any:
-    """A figure and its axes, always as an array of rows and columns.
+    """Return a figure and its axes, always as an array of rows and columns.
 
     Args:
         rows: of panels.
@@ -99,26 +99,26 @@ def canvas(rows: int = 1, columns: int = 1, height_in: float = 2.7, **options: A
 
 
 def blank(axes: Any, used: int) -> None:
-    """Hide the columns of panels that hold nothing."""
+    """Hide the columns of panels that are empty."""
     for row in axes:
         for axis in row[used:]:
             axis.set_visible(False)
 
 
-def title(axes: Axes, words: str, columns: int = 1) -> None:
-    """Over a panel, shortened to its width; the caption has the whole name."""
+def title(axes: Axes, text: str, columns: int = 1) -> None:
+    """Set the title of a panel, shortened to its width; the caption has the whole name."""
     room_in = 0.88 * WIDTH_IN / columns
-    axes.set_title(shortened(words, int(room_in / _INCHES_PER_LETTER)))
+    axes.set_title(shortened(text, int(room_in / _INCHES_PER_LETTER)))
 
 
-def shortened(words: str, most: int) -> str:
-    """At most so many letters, the middle left out: names differ at their ends."""
-    if len(words) <= most:
-        return words
+def shortened(text: str, most: int) -> str:
+    """Shorten a text in the middle, since names differ at their ends."""
+    if len(text) <= most:
+        return text
     tail = (most - 1) // 2
-    return f"{words[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{words[len(words) - tail :]}"
+    return f"{text[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[len(text) - tail :]}"
 
 
 def tints(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each name, in order."""
+    """Return a colour for each name, in order."""
     return {name: SERIES[k % len(SERIES)] for k, name in enumerate(dict.fromkeys(names))}

@@ -1,6 +1,6 @@
-"""svg: a drawing on its way from matplotlib to the page and to files.
+"""Drawings from matplotlib, for the page and for files.
 
-Inline drawings name their colours by CSS variables, so that they follow the theme of the page.
+Drawings in the page use CSS variables as colours, so that they follow its theme.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ VARIABLES: dict[str, str] = {
     PAPER: "--paper",
     **{colour: f"--s{k}" for k, colour in enumerate(SERIES, 1)},
 }
-"""Colour -> CSS variable of the page that stands for it."""
+"""CSS variable of the page for each colour."""
 _PX_PER_IN = 96
 _PNG_DPI = 2 * _PX_PER_IN
 
 
 def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
-    """The drawing in its three forms."""
+    """Return the drawing as an element of the page, as SVG and as PNG."""
     text, image = io.StringIO(), io.BytesIO()
-    figure.dpi = _PNG_DPI  # at fewer dots letters are hinted narrower than they will be
+    figure.dpi = _PNG_DPI  # at a lower resolution letters are hinted narrower than they will be
     with mpl.rc_context({"svg.hashsalt": name}):
         engine = figure.get_layout_engine()
         if engine is not None:
             engine.execute(figure)
         figure.set_layout_engine("none")
-        # straight from the canvas: savefig would draw everything once more to find out its size
+        # straight from the canvas: savefig would draw everything twice to find its size
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
-        figure.dpi = _PNG_DPI  # that of SVG is another one
+        figure.dpi = _PNG_DPI  # writing SVG changed it
         FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
     svg = _slim(text.getvalue())
     return Figure(
@@ -64,18 +64,18 @@ _FONT = re.compile(r"'DejaVu Sans'(?:, [^;\"]+)?")
 
 
 def _slim(svg: str) -> str:
-    """Without what nobody reads: metadata, names of groups and more than two decimals."""
+    """Remove metadata, unused ids and more than two decimals."""
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     used = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else "", svg)
-    svg = _TAG.sub(lambda tag: _NUMBER.sub(_rounded, tag[0]), svg)  # never in a label
+    svg = _TAG.sub(lambda tag: _NUMBER.sub(_rounded, tag[0]), svg)  # tags only, never labels
     svg = re.sub(r'(?<= d=")[^"]+', _tight, svg)
     return re.sub(r"\n\s*", "\n", svg)
 
 
 def _tight(path: re.Match[str]) -> str:
-    """A path to a tenth of a point, which no eye and no printer tells from it."""
+    """Round a path to a tenth of a point, which is invisible on screen and paper."""
     whole = _DECIMAL.sub(lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), path[0])
     return re.sub(r"\s*([A-Z])\s*", r"\1", whole).strip()
 
@@ -85,7 +85,7 @@ def _rounded(match: re.Match[str]) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """An element for a page: own ids, colours of the theme, the font of the page."""
+    """Convert to an element of the page: unique ids, colours of the theme, font of the page."""
     svg = svg[svg.index("<svg") :]
     svg = _ID.sub(lambda m: f"{name}-{m[0]}", svg)
     for value, variable in VARIABLES.items():

@@ -1,1 +1,1 @@
-"""Sections: the parts of a report, one file each, from answers to figures, tables and gaps."""
+"""The sections of a report, one file each: figures, tables and what is missing."""

@@ -1,4 +1,4 @@
-"""Batch: throughput over the batch, its knee and its memory end."""
+"""Section on throughput over the batch, its knee and where memory ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def batch(answers: Answers) -> Section:
-    """Figures, knees and what is missing."""
+    """Return figures, knees and what is missing."""
     found = answers.batch
     parts: list[Part] = list(figures(found))
     if found.ladders:

@@ -1,4 +1,4 @@
-"""Devices: devices side by side, what share of each is used, and what an item costs."""
+"""Section on devices side by side, how well each is used, and what an item costs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def devices(answers: Answers) -> Section:
-    """Figures, ratios, shares of the peak, energy, cost and what is missing."""
+    """Return figures, ratios, shares of the peak, energy, cost and what is missing."""
     generation, efficiency = answers.generation, answers.efficiency
     parts: list[Part] = list(side_figures.figures(generation))
     if generation.results:

@@ -1,4 +1,4 @@
-"""Environment: what it was measured on: facts as rows, environments as columns."""
+"""Section on the environments: facts as rows, environments as columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HIDDEN = ("run_id", "environment_id", "schema_version", "node_id", "topology_js
 
 
 def environment(answers: Answers) -> Section:
-    """One column for each environment that has rows."""
+    """Return a table with a column for each environment that has rows."""
     used = {entry.series.environment_id for entry in answers.scaling.entries}
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in answers.source.environment.to_pylist():
@@ -32,7 +32,7 @@ def environment(answers: Answers) -> Section:
         return Section("environment", "Environment", gaps)
     facts = [name for name in answers.source.environment.column_names if name not in _HIDDEN]
     values = {
-        fact: [_distinct(row.get(fact) for row in some) for some in groups.values()]
+        fact: [_distinct(row.get(fact) for row in rows) for rows in groups.values()]
         for fact in facts
     }
     kept = [fact for fact in facts if any(values[fact])]
@@ -50,11 +50,11 @@ def environment(answers: Answers) -> Section:
 
 
 def _distinct(values: Iterable[Any]) -> str:
-    found = dict.fromkeys(_said(value) for value in values)
-    return ", ".join(word for word in found if word)
+    texts = dict.fromkeys(_written(value) for value in values)
+    return ", ".join(text for text in texts if text)
 
 
-def _said(value: Any) -> str:
+def _written(value: Any) -> str:
     if value is None or value == []:
         return ""
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
-"""Methods: how it was measured, as a paragraph that can go into a paper.
+"""Section on how it was measured, as a paragraph for a paper.
 
-Every sentence is made of what the rows and their environments say; what they do not say is left
+Every sentence is derived from the rows and their environments; what these do not contain is left
 out, never guessed.
 """
 
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 
 def methods(answers: Answers) -> Section:
-    """The paragraph, and where the rows are."""
+    """Return the paragraph, and where the rows are."""
     trials = answers.source.trials
     names = [name for name in _COLUMNS if name in trials.column_names]
     rows = [row for row in trials.select(names).to_pylist() if row["status"] == "ok"]
@@ -57,7 +57,7 @@ def methods(answers: Answers) -> Section:
 
 
 def _place(answers: Answers, rows: Sequence[Row]) -> Iterator[str]:
-    """What ran where, from the rows and the facts of their environments."""
+    """Yield what ran where, from the rows and the facts of their environments."""
     engines = _all(f"{row['engine']} {row.get('engine_version') or ''}".strip() for row in rows)
     versions = _all(row.get("method_version") for row in rows)
     used = {row.get("environment_id") for row in rows}
@@ -73,10 +73,10 @@ def _place(answers: Answers, rows: Sequence[Row]) -> Iterator[str]:
         "power limit (W)": "power_limit_w", "operating system": "os", "kernel": "kernel",
         "Python": "python_version", "Ray": "ray_version",
     }  # fmt: skip
-    told = [f"{word} {_all(f.get(name) for f in facts)}" for word, name in named.items()
+    hosts = [f"{title} {_all(f.get(name) for f in facts)}" for title, name in named.items()
             if any(fact.get(name) for fact in facts)]  # fmt: skip
-    if told:
-        yield f"Hosts: {', '.join(told)}."
+    if hosts:
+        yield f"Hosts: {', '.join(hosts)}."
 
 
 def _stream(rows: Sequence[Row]) -> Iterator[str]:
@@ -130,10 +130,10 @@ def _window(rows: Sequence[Row]) -> Iterator[str]:
 
 def _measure(config: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(config or "{}").get("measure")
+        settings = json.loads(config or "{}").get("measure")
     except (ValueError, AttributeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _repeats(answers: Answers) -> Iterator[str]:
@@ -172,22 +172,22 @@ def _care(rows: Sequence[Row]) -> Iterator[str]:
         "A point is stable when it met its precision target and nothing in its evidence speaks "
         "against it, unverified when its preset was too short to claim so, and unstable otherwise."
     )
-    for name, words in (
+    for name, text in (
         ("simulated", "simulated: their timings come from a formula"),
         ("memory_limit_bytes", "measured with less memory than the device has"),
     ):
         count = sum(bool(row.get(name)) for row in rows)
         if count:
             part = "All" if count == len(rows) else f"{count} of {len(rows)}"
-            yield f"{part} trials are {words}."
+            yield f"{part} trials are {text}."
 
 
 def _all(values: Iterable[Any]) -> str:
-    """Distinct values in words: `a, b and c`."""
-    words = [str(v) for v in dict.fromkeys(values) if v not in (None, "")]
-    if len(words) < 2:
-        return words[0] if words else ""
-    return f"{', '.join(words[:-1])} and {words[-1]}"
+    """Write the different values as `a, b and c`."""
+    texts = [str(v) for v in dict.fromkeys(values) if v not in (None, "")]
+    if len(texts) < 2:
+        return texts[0] if texts else ""
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def _range(rows: Sequence[Row], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Points: the key table: every point, one line each, and why some have no number."""
+"""Section with the key table: one line for every point, and why some have no number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def points(answers: Answers) -> Section:
-    """The key table."""
+    """Return the key table."""
     entries = answers.scaling.entries
     naming = Naming([entry.series for entry in entries])
     same = f"In all: {naming.same}. " if naming.same else ""
@@ -50,14 +50,14 @@ def points(answers: Answers) -> Section:
 
 
 def _without_number(naming: Naming, entries: Sequence[ScalingEntry]) -> Iterator[Table]:
-    some = [entry for entry in entries if entry.items_per_s.value is None]
-    if some:
+    failed = [entry for entry in entries if entry.items_per_s.value is None]
+    if failed:
         yield columns.table(
             "reasons",
             "Points without a number, and why.",
-            *columns.factors(naming, [entry.series for entry in some]),
-            columns.counts("workers", [entry.workers for entry in some]),
-            columns.verdicts(some),
-            columns.repeats(some),
-            columns.words("why", [entry.reason for entry in some]),
+            *columns.factors(naming, [entry.series for entry in failed]),
+            columns.counts("workers", [entry.workers for entry in failed]),
+            columns.verdicts(failed),
+            columns.repeats(failed),
+            columns.words("why", [entry.reason for entry in failed]),
         )

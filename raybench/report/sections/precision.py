@@ -1,4 +1,4 @@
-"""Precision: each precision beside fp32, speed beside fidelity."""
+"""Section on each precision compared with fp32: speed and fidelity."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def precision(answers: Answers) -> Section:
-    """Figures, gains and what is missing."""
-    found = answers.precision
-    parts: list[Part] = list(figures(found))
-    if found.gains:
-        parts.append(_gains(found.gains))
-    return Section("precision", "Precision", [*parts, *missing(found.missing)])
+    """Return figures, gains and what is missing."""
+    answer = answers.precision
+    parts: list[Part] = list(figures(answer))
+    if answer.gains:
+        parts.append(_gains(answer.gains))
+    return Section("precision", "Precision", [*parts, *missing(answer.missing)])
 
 
 def _gains(gains: Sequence[Gain]) -> Table:

@@ -1,4 +1,4 @@
-"""Scaling: throughput over workers, what bounds it, and the law behind it."""
+"""Section on throughput over workers, what bounds it, and the scalability law."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def scaling(answers: Answers) -> Section:
-    """Figures, speedups, what each curve says and what it lacks."""
+    """Return figures, speedups, the finding of each curve and what is missing."""
     found = answers.scaling
     grown = {curve.series for curve in found.curves}
     entries = [entry for entry in found.entries if entry.series in grown]

@@ -1,4 +1,4 @@
-"""sentences: what sections say in words: findings with their marks, and what is missing."""
+"""Sentences of sections: findings with their marks, and what is missing."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _MOST_NAMES = 3
 
 
 def marked(sentence: str, marks: Iterable[str]) -> str:
-    """The sentence with what must be told of the rows behind it."""
-    told = [mark for mark in ("simulated", "unstable") if mark in set(marks)]
-    return f"{sentence} ({', '.join(told)})" if told and sentence else sentence
+    """Return the sentence with the marks of the rows behind it."""
+    shown = [mark for mark in ("simulated", "unstable") if mark in set(marks)]
+    return f"{sentence} ({', '.join(shown)})" if shown and sentence else sentence
 
 
-def gaps(ones: Sequence[Any], naming: Naming) -> list[str]:
-    """What could not be said of curves, each sentence once, with whose it is unless all share it.
+def gaps(curves: Sequence[Any], naming: Naming) -> list[str]:
+    """Return what is missing of curves: each sentence once, with its series unless all share it.
 
     Args:
-        ones: with `series` and `missing`.
+        curves: with `series` and `missing`.
         naming: of their series.
     """
-    whose: dict[str, list[str]] = {}
-    for one in ones:
+    labels_of: dict[str, list[str]] = {}
+    for one in curves:
         for sentence in one.missing:
-            whose.setdefault(sentence, []).append(naming.label(one.series))
-    told = []
-    for sentence, labels in whose.items():
+            labels_of.setdefault(sentence, []).append(naming.label(one.series))
+    sentences = []
+    for sentence, labels in labels_of.items():
         more = f" and {len(labels) - _MOST_NAMES} more" if len(labels) > _MOST_NAMES else ""
         names = f"{'; '.join(labels[:_MOST_NAMES])}{more}: "
-        told.append(sentence if len(labels) == len(ones) else names + sentence)
-    return told
+        sentences.append(sentence if len(labels) == len(curves) else names + sentence)
+    return sentences
 
 
 def missing(sentences: Iterable[str]) -> list[Paragraph]:
-    """What could not be said and why: each once, and not more of them than anyone reads."""
+    """Return a paragraph for each different sentence, at most ten of them."""
     unique = list(dict.fromkeys(sentence for sentence in sentences if sentence))
     parts = [Paragraph(sentence, "missing", "Missing.") for sentence in unique[:_MOST_GAPS]]
     if len(unique) > _MOST_GAPS:

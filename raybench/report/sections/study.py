@@ -1,4 +1,4 @@
-"""Study: the 2017 study's findings and figures beside the rows."""
+"""Section on the 2017 study: its findings and figures beside the rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from raybench.report.document import Part, Table, Tone
 
 TONES: dict[str, Tone] = {"reproduced": "good", "not reproduced": "bad"}
-"""Of verdicts that could be given."""
+"""Tone of each verdict that decides something."""
 
 
 def study(answers: Answers) -> Section | None:
-    """Verdict by verdict, then figure by figure; None when no figure of it can be drawn."""
+    """Return verdicts and figures; None if no figure can be drawn."""
     paper = answers.paper
     if not any(map(comparable, paper.figures)):
         return None
@@ -39,9 +39,9 @@ def study(answers: Answers) -> Section | None:
 
 
 def _verdict(finding: Finding) -> Paragraph:
-    words = f"{finding.statement.rstrip('.')}. {marked(finding.reason, finding.marks)}"
+    text = f"{finding.statement.rstrip('.')}. {marked(finding.reason, finding.marks)}"
     return Paragraph(
-        f"{words} Criterion: {finding.criterion}",
+        f"{text} Criterion: {finding.criterion}",
         TONES.get(finding.verdict, "missing"),
         f"{finding.verdict.capitalize()}.",
     )
@@ -49,7 +49,7 @@ def _verdict(finding: Finding) -> Paragraph:
 
 def _evidence(findings: Sequence[Finding]) -> Table:
     pairs = [(finding, one) for finding in findings for one in finding.evidence]
-    known = {True: "holds", False: "does not hold", None: "cannot be told"}
+    outcomes = {True: "holds", False: "does not hold", None: "cannot be told"}
     return columns.table(
         "study-evidence",
         "The ratios on which the verdicts stand, the study's beside those measured here.",
@@ -58,6 +58,6 @@ def _evidence(findings: Sequence[Finding]) -> Table:
         columns.fixed("study", "", [one.study for _, one in pairs], 3),
         columns.fixed("here", "", [one.here.value for _, one in pairs], 3),
         columns.bounds("95 %", [one.here for _, one in pairs], 3),
-        columns.words("criterion", [known[one.holds] for _, one in pairs], "factor"),
+        columns.words("criterion", [outcomes[one.holds] for _, one in pairs], "factor"),
         columns.marks([one for _, one in pairs]),
     )

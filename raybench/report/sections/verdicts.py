@@ -1,4 +1,4 @@
-"""Verdicts: what a hurried reader takes away: how much can be trusted, and what was found."""
+"""Section for a reader in a hurry: how far the numbers can be trusted, and the findings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
 from raybench.report.formatting import ratio
-from raybench.report.labels import Naming, counted, joined
+from raybench.report.labels import Naming, joined, workers_label
 from raybench.report.sections.sentences import marked
 from raybench.report.sections.study import TONES
-from raybench.report.symbols import counted as told
+from raybench.report.symbols import count_marks
 from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
 
 if TYPE_CHECKING:
@@ -43,21 +43,21 @@ _LEADS: dict[str, tuple[str, Tone, str]] = {
 
 
 def verdicts(answers: Answers) -> Section:
-    """How many points of each verdict, what must be told of them, and the findings."""
+    """Return the number of points of each verdict, caveats, and the findings."""
     entries = answers.scaling.entries
     tally = Counter(verdict(entry) for entry in entries)
     order = (*VERDICTS, "ok", *OUTCOMES[1:], *FAILURES)
     parts: list[Part] = [Tally([(word, tally[word]) for word in order if tally[word]])]
     parts += _warnings(entries)
-    for lead, title, found in (
+    for lead, title, sentences in (
         ("Scaling.", "Scaling", _curves(answers)),
         ("Precision.", "Precision", _gains(answers)),
         ("Batch.", "Batch", _ladders(answers)),
         ("Devices.", "Devices", _sides(answers)),
     ):
-        parts += [Paragraph(sentence, "open", lead) for sentence in found[:_MOST_FINDINGS]]
-        if len(found) > _MOST_FINDINGS:
-            more = f"{len(found) - _MOST_FINDINGS} more under {title}."
+        parts += [Paragraph(sentence, "open", lead) for sentence in sentences[:_MOST_FINDINGS]]
+        if len(sentences) > _MOST_FINDINGS:
+            more = f"{len(sentences) - _MOST_FINDINGS} more under {title}."
             parts.append(Paragraph(more, "note", lead))
     parts += _study(answers)
     parts += [Paragraph(note, "missing", "Rows.") for note in answers.source.notes]
@@ -72,9 +72,9 @@ def _warnings(entries: Sequence[ScalingEntry]) -> Iterator[Paragraph]:
             "why of each.", "bad", "No figures.",
         )  # fmt: skip
     own = [_Own(entry) for entry in numbers]
-    for mark, words in told(own).items():
+    for mark, text in count_marks(own).items():
         lead, tone, advice = _LEADS[mark]
-        yield Paragraph(f"{words[0].upper()}{words[1:]}.{advice}", tone, lead)
+        yield Paragraph(f"{text[0].upper()}{text[1:]}.{advice}", tone, lead)
     failed = sum(entry.status in FAILURES for entry in entries)
     if failed:
         yield Paragraph(
@@ -84,7 +84,7 @@ def _warnings(entries: Sequence[ScalingEntry]) -> Iterator[Paragraph]:
 
 
 class _Own:
-    """An entry with the marks of itself, not of what its ratios are held against."""
+    """An entry's own marks, without those of what its ratios refer to."""
 
     def __init__(self, entry: ScalingEntry) -> None:
         own = {entry.verdict}
@@ -106,7 +106,7 @@ def _ladders(answers: Answers) -> list[str]:
 
 
 def _named(naming: Naming, one: Any) -> str:
-    """A finding with the name of its series in front, unless it begins with it."""
+    """Return a finding with the label of its series in front, unless it begins with it."""
     label = naming.label(one.series)
     sentence = marked(one.finding, one.marks)
     return sentence if not label or sentence.startswith(label) else f"{label}: {sentence}"
@@ -119,13 +119,15 @@ def _gains(answers: Answers) -> list[str]:
         if g.ratio.value is not None and g.series.precision != "fp32"
     ]
     naming = Naming([g.series for g in gains], without=("precision", "model"))
-    found = []
+    sentences = []
     for g in _fastest_first(gains, lambda g: (g.series.model, g.series.precision)):
-        where = joined(str(g.series.model), naming.label(g.series), counted(g.workers))
+        where = joined(str(g.series.model), naming.label(g.series), workers_label(g.workers))
         kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
         pace = ratio(g.ratio)
-        found.append(marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks))
-    return found
+        sentences.append(
+            marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks)
+        )
+    return sentences
 
 
 def _sides(answers: Answers) -> list[str]:
@@ -134,28 +136,28 @@ def _sides(answers: Answers) -> list[str]:
     ]
     without = ("model", "device", "precision", "engine_version", "environment_id")
     naming = Naming([s.series for s in sides], without=without)
-    found = []
+    sentences = []
     for s in _fastest_first(sides, lambda s: (s.name, s.series.model, s.series.precision)):
         where = joined(str(s.series.model), str(s.series.precision), naming.label(s.series),
-                       counted(s.workers))  # fmt: skip
+                       workers_label(s.workers))  # fmt: skip
         pace = ratio(s.ratio)
-        found.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
-    return found
+        sentences.append(marked(f"{s.name} runs at {pace} {s.base}: {where}.", s.marks))
+    return sentences
 
 
-def _fastest_first(things: Sequence[T], kind: Callable[[T], Any]) -> list[T]:
-    """Of each kind the one with the most items a second, then all others."""
+def _fastest_first(items: Sequence[T], kind: Callable[[T], Any]) -> list[T]:
+    """Return the fastest item of each kind first, then all others."""
     fastest: dict[Any, Any] = {}
-    for thing in sorted(things, key=lambda one: -(one.items_per_s.value or 0.0)):
-        fastest.setdefault(kind(thing), thing)
+    for item in sorted(items, key=lambda one: -(one.items_per_s.value or 0.0)):
+        fastest.setdefault(kind(item), item)
     first = list(map(id, fastest.values()))
-    return sorted(things, key=lambda one: id(one) not in first)
+    return sorted(items, key=lambda one: id(one) not in first)
 
 
 def _study(answers: Answers) -> Iterator[Paragraph]:
-    """Findings of the study that could be told; what could not stands in its own section."""
+    """Yield the findings of the study that could be decided; its own section has the others."""
     for finding in answers.paper.findings:
         if finding.verdict in TONES:
-            words = f"{finding.statement.rstrip('.')}. {finding.reason}"
+            text = f"{finding.statement.rstrip('.')}. {finding.reason}"
             lead = f"2017 study, {finding.verdict}."
-            yield Paragraph(marked(words, finding.marks), TONES[finding.verdict], lead)
+            yield Paragraph(marked(text, finding.marks), TONES[finding.verdict], lead)

@@ -1,13 +1,13 @@
-"""Evidence figures: blocks of a point over time, with clocks, temperature and power below."""
+"""Figures of the blocks of a point over time, with clocks, temperature and power below."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.report import symbols as told
 from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import plain
 from raybench.report.figures.svg import finish
+from raybench.report.symbols import marks_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,39 +26,39 @@ _MOST_DOTS = 80
 
 @style.styled
 def figure(
-    number: int, name: str, traces: Sequence[TrialTimeline], marks: Sequence[str], words: str
+    number: int, name: str, timelines: Sequence[TrialTimeline], marks: Sequence[str], summary: str
 ) -> Figure:
-    """One point: trials in one panel, the gauges that were read below it.
+    """Draw one point: its trials in one panel, and the gauges that were read below.
 
     Args:
         number: of the figure.
         name: of the point.
-        traces: its trials.
+        timelines: of its trials.
         marks: of the point.
-        words: sentences on what was found and how sure it is.
+        summary: sentences on the result and how certain it is.
     """
-    some = traces[:_MOST_TRIALS]
+    some = timelines[:_MOST_TRIALS]
     gauges = [g for g in _GAUGES if any(getattr(t, g) is not None for t in some)]
     ratios = (2.2, *(1.0 for _ in gauges))
     canvas, axes = style.canvas(
         len(ratios), 1, height_in=1.0 if gauges else 2.0, height_ratios=ratios, sharex=True
     )
-    tints = style.tints(f"trial {trace.trial + 1}" for trace in some)
-    dotted = sum(len(trace.t_s) for trace in some) <= _MOST_DOTS
+    tints = style.tints(f"trial {timeline.trial + 1}" for timeline in some)
+    dotted = sum(len(timeline.t_s) for timeline in some) <= _MOST_DOTS
     pattern = grammar.DASHES if "simulated" in marks else "-"
     for row, field in enumerate(("items_per_s", *gauges)):
-        for trace, tint in zip(some, tints.values(), strict=True):
-            _line(axes[row][0], trace.t_s, getattr(trace, field), tint, pattern, dotted)
+        for timeline, tint in zip(some, tints.values(), strict=True):
+            _line(axes[row][0], timeline.t_s, getattr(timeline, field), tint, pattern, dotted)
     _dress([row[0] for row in axes], some, gauges)
-    grammar.key(canvas, tints if len(tints) > 1 else {}, ())
+    grammar.draw_legend(canvas, tints if len(tints) > 1 else {}, ())
     axes[0][0].set_title(
-        told.words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
+        marks_in_words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
     )
     caption = [
-        words,
+        summary,
         "Each value is a block; the grey ground is warm-up, which does not count.",
         "" if gauges else "Clocks, temperature and power were not read on this device.",
-        f"{len(some)} of {len(traces)} trials are shown." if len(some) < len(traces) else "",
+        f"{len(some)} of {len(timelines)} trials are shown." if len(some) < len(timelines) else "",
     ]
     text = " ".join(part for part in caption if part)
     return finish(canvas, f"evidence-{number}", f"Evidence: {name}", text)
@@ -75,11 +75,11 @@ def _line(
                   zorder=3)  # fmt: skip
 
 
-def _dress(axes: Sequence[Any], traces: Sequence[TrialTimeline], gauges: Sequence[str]) -> None:
-    start = min(float(trace.t_s[0]) for trace in traces)
-    end = max(float(trace.t_s[-1]) for trace in traces)
+def _dress(axes: Sequence[Any], timelines: Sequence[TrialTimeline], gauges: Sequence[str]) -> None:
+    start = min(float(timeline.t_s[0]) for timeline in timelines)
+    end = max(float(timeline.t_s[-1]) for timeline in timelines)
     for axis, label in zip(axes, ("items/s", *(_GAUGES[g] for g in gauges)), strict=True):
-        # above the panel: beside it, a low panel has no room
+        # above the panel, since a low panel has no room at its side
         axis.set_title(label, loc="left", fontsize=8, fontweight="normal", color=style.MUTED, pad=3)
         axis.set_xlim(start, end)
         axis.margins(y=0.15)
@@ -92,7 +92,7 @@ def _dress(axes: Sequence[Any], traces: Sequence[TrialTimeline], gauges: Sequenc
 
 
 def _widened(axis: Any) -> None:
-    """At least 2 % of the value from bottom to top, so that noise does not look like news."""
+    """Make the axis at least 2 % of the value high, so that noise stays small."""
     low, high = axis.get_ylim()
     missing = 0.02 * abs(high) - (high - low)
     if missing > 0:

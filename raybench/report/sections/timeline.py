@@ -1,4 +1,4 @@
-"""Evidence: the blocks behind every point, and the most doubtful points drawn large."""
+"""Section on the blocks behind every point, with the most doubtful points drawn large."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from raybench.analysis.grouping import BETWEEN
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
-from raybench.report.figures.evidence import figure
+from raybench.report.figures.timeline import figure
 from raybench.report.formatting import number
-from raybench.report.labels import Naming, counted, joined
+from raybench.report.labels import Naming, joined, workers_label
 from raybench.report.sections.sentences import missing
 from raybench.report.sparkline import sparkline
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _MOST_FIGURES = 3
 
 
-def evidence(answers: Answers) -> Section:
-    """Figures of the points with the most against them, then a line for every point."""
+def timeline(answers: Answers) -> Section:
+    """Return figures of the most doubtful points, then a line for every point."""
     numbers = [e for e in answers.scaling.entries if e.items_per_s.value is not None]
     keys = [(e.point_id or "", e.series.environment_id) for e in numbers]
-    found = [(e, answers.timelines.get(key, ())) for e, key in zip(numbers, keys, strict=True)]
-    pairs = [(entry, traces) for entry, traces in found if traces]
+    every = [(e, answers.timelines.get(key, ())) for e, key in zip(numbers, keys, strict=True)]
+    pairs = [(entry, timelines) for entry, timelines in every if timelines]
     if not pairs:
         gap = "No blocks are stored beside these rows, so that nothing can be shown over time."
         return Section("evidence", "Evidence", missing([gap]))
@@ -44,35 +44,35 @@ def evidence(answers: Answers) -> Section:
         )
     ]
     doubtful = sorted(pairs, key=lambda pair: _doubt(pair[0]), reverse=True)[:_MOST_FIGURES]
-    for place, (entry, traces) in enumerate(doubtful, 1):
+    for place, (entry, timelines) in enumerate(doubtful, 1):
         label = naming.label(entry.series) or str(entry.series.model)
-        name = joined(label, counted(entry.workers))
-        parts.append(figure(place, name, traces, entry.marks, _words(entry)))
+        name = joined(label, workers_label(entry.workers))
+        parts.append(figure(place, name, timelines, entry.marks, _summary(entry)))
     return Section("evidence", "Evidence", [*parts, _table(naming, pairs)])
 
 
 def _doubt(entry: ScalingEntry) -> tuple[int, float]:
-    """Worst verdict first, then the widest interval."""
+    """Return a key that ranks worse verdicts, then wider intervals, higher."""
     return (entry.verdict == "unstable") * 2 + (
         entry.verdict != "stable"
     ), entry.items_per_s.relative_width or 0.0
 
 
-def _words(entry: ScalingEntry) -> str:
-    """What was found, how sure it is, and what speaks against it."""
+def _summary(entry: ScalingEntry) -> str:
+    """Return throughput, interval, verdict and flags."""
     width = entry.items_per_s.relative_width
     kind = f"between {entry.trials} trials" if entry.interval == BETWEEN else "within the trial"
-    sure = "no interval" if width is None else f"± {50 * width:.1f} % (95 %, {kind})"
+    precision = "no interval" if width is None else f"± {50 * width:.1f} % (95 %, {kind})"
     flags = f" Flags: {', '.join(entry.flags).replace('_', ' ')}." if entry.flags else ""
     verdict = f" Verdict: {entry.verdict}." if entry.verdict else ""
-    return f"{number(entry.items_per_s.value)} items/s, {sure}.{verdict}{flags}"
+    return f"{number(entry.items_per_s.value)} items/s, {precision}.{verdict}{flags}"
 
 
 def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
     entries = [entry for entry, _ in pairs]
 
     def lines(field: str, label: str, css: str = "") -> list[str]:
-        return [sparkline(traces, field, label, css) for _, traces in pairs]
+        return [sparkline(timelines, field, label, css) for _, timelines in pairs]
 
     return columns.table(
         "evidence-table",
