@@ -56,7 +56,7 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
     if copies is None and _SIGNS.isdisjoint(cell.flags):
         return ()
     evidence = {
-        "host": _host(cell),
+        "host": _host(cell, copies is not None),
         "copies": copies,
         "power": _throttled(
             cell, base, "throttled_power", "throttle_power_frac", "the power limit"
@@ -70,8 +70,10 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
     return tuple(Bound(what, workers, text) for what, text in evidence.items() if text is not None)
 
 
-def _host(cell: Cell) -> str | None:
-    if not {"host_bound", "enqueue_bound"} & set(cell.flags):
+def _host(cell: Cell, copies_bind: bool) -> str | None:
+    """Idle time that longer copies explain is not the host's; older rows are flagged for it."""
+    signs = {"enqueue_bound"} if copies_bind else {"enqueue_bound", "host_bound"}
+    if signs.isdisjoint(cell.flags):
         return None
     idle, submit, compute = (
         cell.get(name) for name in ("host_idle_frac", "enqueue_ms_median", "compute_ms_median")

@@ -108,6 +108,12 @@ def _copy_bound(evidence: TrialEvidence) -> bool:
     return copies is not None and copies >= 1
 
 
+def _host_bound(evidence: TrialEvidence) -> bool:
+    """A device that waits for a longer copy is idle, too, and no faster host would help it."""
+    idle = _exceeds(evidence.columns.get("host_idle_frac"), HOST_BOUND_FRAC)
+    return idle and not _copy_bound(evidence)
+
+
 _RULES = (
     FlagRule(
         "warmup_not_converged",
@@ -249,8 +255,8 @@ _RULES = (
     FlagRule(
         "host_bound",
         "information",
-        "The device waited for the host over 5 % of the time.",
-        _above("host_idle_frac", HOST_BOUND_FRAC),
+        "The device waited over 5 % of the time, and not for copies.",
+        _host_bound,
     ),
     FlagRule(
         "enqueue_bound",

@@ -34,6 +34,11 @@ def test_copies_bind_when_the_longer_way_takes_longer_than_the_compute(h2d, d2h,
     assert told == {"copies": f"Copying a batch {way} took 3 ms, computing it 2 ms."}
 
 
+def test_idle_time_that_copies_explain_is_not_the_hosts():
+    copies = {"h2d_ms_median": 1.73, "compute_ms_median": 1.1, "host_idle_frac": 0.24}
+    assert list(found(flags=["host_bound", "copy_bound"], **copies)) == ["copies"]
+
+
 def test_throttling_is_told_against_the_clock_of_the_base():
     (base,) = cells(table(*trials([30.0], sm_clock_mhz_mean=1980.0)))
     told = found(

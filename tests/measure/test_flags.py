@@ -71,6 +71,7 @@ def test_a_quiet_trial_raises_nothing():
         ({"host_idle_frac": 0.06}, "host_bound"),
         ({"enqueue_ms_median": 0.81, "compute_ms_median": 1.0}, "enqueue_bound"),
         ({"h2d_ms_median": 1.0, "compute_ms_median": 1.0}, "copy_bound"),
+        ({"host_idle_frac": 0.24, "h2d_ms_median": 1.7, "compute_ms_median": 1.1}, "copy_bound"),
         ({"compute_cov": 0.026}, "compute_varied"),
         ({"outlier_blocks": 1}, "outliers"),
         ({"clock_skew": 6e-4}, "clock_skew"),
