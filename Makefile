@@ -35,10 +35,10 @@ docs: $(VENV)/.dev
 	$(BIN)/python docs/generate.py
 	$(MAKE) site
 
-# The site in build/site; a broken link or name ends it. Its tools need Python 3.11.
+# The site in build/site; a broken link or name ends it. Its tools need Python 3.11.5.
 site: $(VENV)/.dev
 	@if [ -x $(BIN)/mkdocs ]; then NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet; \
-	else echo "The documentation is not built: mkdocs needs Python 3.11."; fi
+	else echo "The documentation is not built: mkdocs needs Python 3.11.5."; fi
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
