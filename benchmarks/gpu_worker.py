@@ -72,7 +72,7 @@ class Bench:
 
     def model(self, case: Case) -> Model:
         """The graph of a case."""
-        dialect = self.engine.int8_dialect if case.precision == "int8" else None
+        dialect = self.engine.traits.int8_dialect if case.precision == "int8" else None
         return prepare(case.model, ModelSettings(), case.precision, dialect, cache_dir())
 
     def pool(self, case: Case, model: Model) -> BatchPool:
@@ -93,7 +93,7 @@ class Bench:
             device=self.device,
             inflight=case.inflight,
             transfers=case.transfers,
-            options=self.engine.Settings(**case.options),
+            options=self.engine.traits.settings(**case.options),
             memory_limit_bytes=case.limit,
             cache_dir=cache_dir(),
         )
@@ -115,7 +115,7 @@ class Bench:
 
 
 def _device(engine: type[Engine]) -> Device:
-    if engine.device_kinds[0] == "cpu":
+    if engine.traits.device_kinds[0] == "cpu":
         return devices.core(devices.cores()[0])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     near = [gpu.near_cpus for gpu in nvml.inventory() if visible in (gpu.uuid, str(gpu.index))]

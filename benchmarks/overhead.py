@@ -226,11 +226,15 @@ def _watched(actor: Any, seconds: float) -> float:
 def _loaded(engine_name: str, name: str, precision: str, batch_size: int) -> Engine:
     engine = registry.get(engine_name)
     source = str(_tiny()) if name == "lenet5" else name
-    dialect = engine.int8_dialect if precision == "int8" else None
-    model = prepare(source, ModelSettings(), precision, dialect, cache_dir(), engine.rewrites_lrn)
+    dialect = engine.traits.int8_dialect if precision == "int8" else None
+    model = prepare(
+        source, ModelSettings(), precision, dialect, cache_dir(), engine.traits.rewrites_lrn
+    )
     batches = BatchPool(model.inputs, batch_size, seed=0, ranges=model.ranges)
     core = devices.core(devices.cores()[0])
-    return engine.load(Load(model, batches, core, 1, True, engine.Settings(), None, cache_dir()))
+    return engine.load(
+        Load(model, batches, core, 1, True, engine.traits.settings(), None, cache_dir())
+    )
 
 
 def _bare(engine: Engine, seconds: float) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from typing_extensions import override
 
 from raybench.engines import registry
-from raybench.engines.base import BuildsAhead, Engine, EngineInfo, Layer, Load
+from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
 from raybench.measure.blocks import cut
@@ -174,7 +174,7 @@ class Worker:
             devices.limit_memory(point.memory_limit_bytes or share)
         self._engine = engine_class.load(load)
         first_ms = self._one_batch(0) * 1e3
-        compared = self._compare(model) if rank == 0 and engine_class.reads_graph else None
+        compared = self._compare(model) if rank == 0 and engine_class.traits.reads_graph else None
         return Prepared(
             device=device,
             engine=self._engine.info,
@@ -198,16 +198,16 @@ class Worker:
             seed: of the synthetic batches.
 
         Returns:
-            The files of the plan, as `BuildsAhead.prebuild` tells them; none for other engines.
+            The files of the plan, as `BuildsAhead.prebuild` returns them; none for other engines.
         """
         engine_class = registry.get(point.engine)
         load = self._load(point, engine_class, 0, slot, seed)
-        if engine_class.reads_graph:
+        if engine_class.traits.reads_graph:
             self._reference(load.model, load.batches)
         return engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
 
     def _load(
-        self, point: Point, engine_class: type[Engine], rank: int, slot: int, seed: int
+        self, point: Point, engine_class: type[EngineBase], rank: int, slot: int, seed: int
     ) -> Load:
         """Take the device, refuse what cannot be had on it, make the model and its inputs."""
         device = self._take_device(point.device, slot, point.accelerator)
@@ -224,7 +224,7 @@ class Worker:
             device=device,
             inflight=point.inflight,
             transfers=point.transfers,
-            options=engine_class.Settings(**dict(point.engine_options)),
+            options=engine_class.traits.settings(**dict(point.engine_options)),
             memory_limit_bytes=point.memory_limit_bytes,
             cache_dir=cache_dir(),
             rank=rank,
@@ -243,11 +243,10 @@ class Worker:
             devices.pin(list(device.cpus))
         return device
 
-    def _model(self, point: Point, engine_class: type[Engine]) -> Model:
-        dialect = {"int8": engine_class.int8_dialect, "bf16": engine_class.bf16_dialect}.get(
-            point.precision
-        )
-        if not engine_class.reads_graph:
+    def _model(self, point: Point, engine_class: type[EngineBase]) -> Model:
+        traits = engine_class.traits
+        dialect = {"int8": traits.int8_dialect, "bf16": traits.bf16_dialect}.get(point.precision)
+        if not traits.reads_graph:
             return Model.named(point.model, point.precision, dialect)
         return prepare(
             point.model,
@@ -255,7 +254,7 @@ class Worker:
             point.precision,
             dialect,
             cache_dir(),
-            rewrite_lrn=engine_class.rewrites_lrn,
+            rewrite_lrn=traits.rewrites_lrn,
         )
 
     def _one_batch(self, sequence: int) -> float:
@@ -348,8 +347,9 @@ class Worker:
 
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the built model, timed in a run of their own after the stream."""
-        found: tuple[Layer, ...] = self._engine.layers(LAYER_BATCHES)
-        return found
+        if isinstance(self._engine, ReportsLayers):
+            return self._engine.layers(LAYER_BATCHES)
+        return ()
 
     def close(self) -> None:
         """Free the engine."""

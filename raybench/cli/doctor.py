@@ -80,7 +80,7 @@ def _of_machine(console: Console) -> int:
         if reason is None and name == "tensorrt" and not gpus:
             reason = "needs an NVIDIA GPU and its driver, and there is none here."
         able = able or (reason is None and name != "simulated")
-        kinds = " or ".join(registry.get(name).device_kinds)
+        kinds = " or ".join(registry.get(name).traits.device_kinds)
         line(f"engine {name}", reason or f"ready, on {kinds}")
     for finding in facts.system_issues:
         line("mind", f"{finding.what}. Look: {finding.fix}")
@@ -130,6 +130,6 @@ def _ready(facts: NodeFacts) -> list[str]:
         for name, missing in facts.missing.items()
         if missing is None
         and name != "simulated"
-        and any(facts.devices.get(kind, 0) for kind in registry.get(name).device_kinds)
+        and any(facts.devices.get(kind, 0) for kind in registry.get(name).traits.device_kinds)
         and (name != "tensorrt" or facts.gpus)
     ]

@@ -56,7 +56,8 @@ def _engines() -> list[tuple[str, str]]:
     entries = []
     for name in registry.names():
         engine = registry.get(name)
-        options = ", ".join(f"{f.name}={f.default}" for f in fields(engine.Settings))
-        extra = f"; install raybench[{engine.extra}]" if engine.extra else ""
-        entries.append((name, f"on {' or '.join(engine.device_kinds)}; engine.* {options}{extra}"))
+        traits = engine.traits
+        options = ", ".join(f"{f.name}={f.default}" for f in fields(traits.settings))
+        extra = f"; install raybench[{traits.extra}]" if traits.extra else ""
+        entries.append((name, f"on {' or '.join(traits.device_kinds)}; engine.* {options}{extra}"))
     return entries

@@ -127,12 +127,12 @@ def _choose_engine(
         return registry.best(kind, devices, unavailable)
     engine = registry.get(name)
     if kind == "auto":
-        present = [k for k in engine.device_kinds if devices.get(k, 0)]
-        return name, (present or list(engine.device_kinds))[0]
-    if kind not in engine.device_kinds:
+        present = [k for k in engine.traits.device_kinds if devices.get(k, 0)]
+        return name, (present or list(engine.traits.device_kinds))[0]
+    if kind not in engine.traits.device_kinds:
         raise ConfigError(
             f"Engine {name!r} does not run on device={kind}. "
-            f"Use device={engine.device_kinds[0]} or another engine."
+            f"Use device={engine.traits.device_kinds[0]} or another engine."
         )
     return name, kind
 
@@ -199,7 +199,7 @@ def _engine_options(
     given: Mapping[str, Any], engines: list[str]
 ) -> dict[str, tuple[tuple[str, Any], ...]]:
     """Return the typed options of every engine; refuse a key that none of them has."""
-    keys = {name: {f.name for f in fields(registry.get(name).Settings)} for name in engines}
+    keys = {name: {f.name for f in fields(registry.get(name).traits.settings)} for name in engines}
     all_keys = set().union(*keys.values()) if keys else set()
     for key in given:
         if key not in all_keys:
@@ -209,7 +209,7 @@ def _engine_options(
     options = {}
     for name in engines:
         own = {key: value for key, value in given.items() if key in keys[name]}
-        typed = merge_options(registry.get(name).Settings, own, f"the options of {name}")
+        typed = merge_options(registry.get(name).traits.settings, own, f"the options of {name}")
         options[name] = tuple(sorted(typed.items()))
     return options
 

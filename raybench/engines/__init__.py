@@ -1,1 +1,1 @@
-"""WHAT RUNS IT: the seam, the registry, and one file or room an engine."""
+"""Engines: their interface, the registry, and a module or package for each."""

@@ -1,9 +1,10 @@
-"""Engine: one model, loaded on one device, that can be kept fed."""
+"""The interface of engines: one model, loaded on one device, that can be kept fed."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,19 +21,45 @@ DeviceSpans = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class EngineTraits:
+    """Fixed properties of an engine, available without loading its library.
+
+    Attributes:
+        name: as in `engine=NAME`.
+        settings: frozen dataclass of the engine's options, with defaults.
+        device_kinds: kinds of device it runs on, best first.
+        extra: extra of raybench that installs the library; None if the core has it.
+        int8_dialect: kind of Q/DQ graph it wants: "s8s8" or "u8s8".
+        bf16_dialect: "native" for an engine that runs the fp32 graph in bf16 by an option.
+        rewrites_lrn: True for an engine whose own LRN is slow: its graph has pooling and
+            arithmetic in place of it.
+        reads_graph: False for an engine that runs without the model's file: none is built.
+    """
+
+    name: str
+    settings: type
+    device_kinds: tuple[str, ...]
+    extra: str | None = None
+    int8_dialect: str = "s8s8"
+    bf16_dialect: str | None = None
+    rewrites_lrn: bool = False
+    reads_graph: bool = True
+
+
+@dataclass(frozen=True)
 class Load:
-    """All that an engine is given to load one model for one point.
+    """Everything an engine needs to load one model for one point.
 
     Attributes:
         model: the graph in the precision and dialect of the point.
-        batches: the inputs; batch i of the stream is `batches.batch(i % batches.count)`. An engine that
-            prepares every batch ahead may leave out some of the last.
+        batches: the inputs; batch i of the stream is `batches.batch(i % batches.count)`. An engine
+            that prepares every batch ahead may leave out some of the last.
         device: the one device that this process owns.
         inflight: most batches submitted and not yet collected.
         transfers: whether inputs and outputs cross the bus inside the timed stream.
-        options: an instance of the engine's `Settings`.
-        memory_limit_bytes: make the device look no larger than this; None for all of it.
-        cache_dir: where this node keeps what can be used again (plans, timing caches).
+        options: an instance of the engine's settings.
+        memory_limit_bytes: make the device appear no larger than this; None for all of it.
+        cache_dir: where this node keeps what can be reused (plans, timing caches).
         rank: of the worker among those of the point.
     """
 
@@ -49,18 +76,18 @@ class Load:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine tells of itself once it is loaded; None where it cannot know.
+    """What an engine reports once it is loaded; None for what it cannot determine.
 
     Attributes:
         version: of the library behind it.
         build_s: compiling or building for the device; 0.0 is never used for "cached".
-        build_cache_hit: whether the build came from a cache; None without a cache.
         load_s: from built to ready.
+        build_cache_hit: whether the build came from a cache; None without a cache.
         engine_bytes: size of the built plan.
         engine_sha256: of the built plan.
-        device_memory_bytes: what it holds on the device.
+        device_memory_bytes: memory it holds on the device.
         device_clock: whether `collect` returns device spans.
-        simulated: its timings come from a model, not from hardware.
+        simulated: whether its times come from a model instead of hardware.
         threads: CPU threads that compute.
         notes: flags for the row, e.g. "graph_capture_failed".
     """
@@ -83,10 +110,10 @@ class Layer:
     """One layer of the built model, timed by the library in a run of its own.
 
     Attributes:
-        name: as the library calls it; a fused layer names several nodes of the graph.
-        kind: what it computes with, in the library's words.
+        name: the library's name; a fused layer names several nodes of the graph.
+        kind: the library's name of the operation.
         time_ns: median over the batches of that run.
-        info_json: what else the library tells of it; None for nothing.
+        info_json: further facts the library reports; None if there are none.
     """
 
     name: str
@@ -96,42 +123,18 @@ class Layer:
 
 
 class Engine(Protocol):
-    """The seam. The harness owns clock, loop, depth and order; the engine owns memory and streams.
+    """A loaded model. The harness owns clock, loop, depth and order; the engine owns memory.
 
-    Life: `load`, then `submit` and `collect` in strictly rising sequence numbers with never more
-    than `inflight` between them, then `close`. A synchronous runtime works in `submit`; an
-    asynchronous one enqueues copy, compute, copy there and waits in `collect`. Neither is told
-    the time nor keeps it, but for the device's own spans.
+    Life cycle: `load`, then `submit` and `collect` in strictly rising sequence numbers with never
+    more than `inflight` between them, then `close`. A synchronous runtime works in `submit`; an
+    asynchronous one enqueues copy, compute, copy there and waits in `collect`. Neither measures
+    time, except the device's own spans.
 
-    Raises: PointError and its children, from any method. A worker whose engine has raised is not
-    used again.
+    Every method may raise PointError or a subclass. A worker whose engine has raised is not used
+    again.
     """
 
-    name: ClassVar[str]
-    extra: ClassVar[str | None]
-    """The extra of raybench that installs the library; None when the core has it."""
-    device_kinds: ClassVar[tuple[str, ...]]
-    """Kinds it runs on, best first."""
-    int8_dialect: ClassVar[str]
-    bf16_dialect: ClassVar[str | None]
-    """"native" for an engine that runs the fp32 graph in bf16 by an option; None otherwise."""
-    rewrites_lrn: ClassVar[bool]
-    """True for an engine whose own LRN is slow: it gets LRN as pooling and arithmetic."""
-    reads_graph: ClassVar[bool]
-    """False for an engine that runs without the model's file: none is built for it."""
-    Settings: ClassVar[type]
-    """A frozen dataclass: this engine's options, typed, with defaults."""
     info: EngineInfo
-
-    @classmethod
-    def unavailable(cls) -> str | None:
-        """Why it cannot run on this machine and what to install, or None. Loads no device."""
-        ...
-
-    @classmethod
-    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
-        """Why this precision or mode cannot be had on this device, or None."""
-        ...
 
     @classmethod
     def load(cls, load: Load) -> Self:
@@ -147,38 +150,86 @@ class Engine(Protocol):
         ...
 
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the outputs of the batch collected last, shape (batch_size, ...). Untimed."""
-        ...
-
-    def layers(self, batches: int) -> tuple[Layer, ...]:
-        """The layers in order of execution, each timed over so many batches.
-
-        A run of its own after the stream: profiling slows the model, so nothing else is taken from
-        it. Empty where the library cannot tell.
-        """
+        """Return copies of the last collected batch's outputs, shape (batch_size, ...). Untimed."""
         ...
 
     def close(self) -> None:
-        """Free everything. Twice does no harm."""
+        """Free everything. Closing twice is harmless."""
         ...
 
 
-@runtime_checkable
-class BuildsAhead(Protocol):
-    """An engine that keeps what it builds, for itself and for other machines of the same kind."""
+class EngineBase(ABC):
+    """Base class of engines: an `Engine` with its traits and with defaults for what may be left out.
+
+    Attributes:
+        traits: fixed properties of the class.
+        info: report of the loaded engine.
+    """
+
+    traits: ClassVar[EngineTraits]
+    info: EngineInfo
 
     @classmethod
+    def unavailable(cls) -> str | None:
+        """Return why it cannot run on this machine and what to install. Loads no device."""
+        return None
+
+    @classmethod
+    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
+        """Return why this precision or mode is not possible on this device."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def load(cls, load: Load) -> Self:
+        """See `Engine.load`."""
+
+    @abstractmethod
+    def submit(self, sequence: int) -> None:
+        """See `Engine.submit`."""
+
+    @abstractmethod
+    def collect(self, sequence: int) -> DeviceSpans | None:
+        """See `Engine.collect`."""
+
+    @abstractmethod
+    def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
+        """See `Engine.outputs`."""
+
+    def close(self) -> None:  # noqa: B027 - an engine that holds nothing need not override it
+        """See `Engine.close`; by default there is nothing to free."""
+
+
+class ReportsLayers(ABC):
+    """An optional capability, declared by inheriting it: the engine can time single layers."""
+
+    @abstractmethod
+    def layers(self, batches: int) -> tuple[Layer, ...]:
+        """Return the layers in order of execution, each timed over this many batches.
+
+        This is a separate run after the stream: profiling slows the model, so nothing else is
+        taken from it. Empty if the library reports none.
+        """
+
+
+class BuildsAhead(ABC):
+    """An optional capability, declared by inheriting it: what is built is kept in the node's cache.
+
+    What one machine has built is then sent to the others of its kind.
+    """
+
+    @classmethod
+    @abstractmethod
     def plan_batch(cls, options: Any, batch_size: int) -> int:
-        """The batch that a plan is for: two batches for which it is the same share a plan."""
-        ...
+        """Return the batch that a plan is for; batch sizes with equal results share a plan."""
 
     @classmethod
+    @abstractmethod
     def prebuild(cls, load: Load) -> tuple[str, ...]:
         """Put what `load` would build into the cache, without taking more of the device than that.
 
         Returns:
             The files that hold it, relative to `load.cache_dir`, in the order in which they are to
-            be written on another machine. An engine trusts none of them before it has checked that
+            be written on another machine. An engine uses none of them before it has checked that
             they are what it would have built there.
         """
-        ...

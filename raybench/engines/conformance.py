@@ -1,73 +1,75 @@
-"""The contract: what every engine must do, as plain checks that its tests call."""
+"""Conformance of engines: plain checks of the interface that every engine's tests run."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.engines.base import BuildsAhead
+from raybench.engines.base import BuildsAhead, EngineBase, EngineTraits, ReportsLayers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from raybench.engines.base import Engine, Load
+    from raybench.engines.base import Load
 
-CLASS_FACTS = (
-    "name",
-    "extra",
-    "device_kinds",
-    "int8_dialect",
-    "bf16_dialect",
-    "rewrites_lrn",
-    "reads_graph",
-    "Settings",
-)
+Outputs = dict[str, np.ndarray[Any, Any]]
 
 
-def check(
-    engine: type[Engine], load: Load, reference: dict[str, np.ndarray[Any, Any]] | None
-) -> None:
-    """Run every check on one engine; raises AssertionError that names the broken promise.
+def check(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
+    """Run every check on one engine.
 
     Args:
         engine: the class under test.
         load: a small model, a pool of at least two distinct batches, `inflight` of 1 or more.
         reference: fp32 outputs of batch 0 of the pool; None for an engine that computes nothing.
+
+    Raises:
+        AssertionError: a check failed; the message says what the engine did.
     """
-    for promise in checks():
-        promise(engine, load, reference)
+    for one in checks():
+        one(engine, load, reference)
 
 
-def checks() -> Iterator[Callable[..., None]]:
-    """Each promise as a function of (engine, load, reference)."""
-    yield _tells_what_it_is
+def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None]]:
+    """Yield each check."""
+    yield _has_traits
     yield _keeps_the_stream_in_order
-    yield _computes_the_batch_it_was_given
-    yield _gives_outputs_of_what_was_collected
-    yield _tells_what_it_loaded
-    yield _tells_its_layers
+    yield _computes_the_right_batch
+    yield _returns_outputs_of_the_collected_batch
+    yield _reports_what_it_loaded
+    yield _reports_its_layers
     yield _finds_what_it_built_ahead
     yield _closes_twice
 
 
-def _promise(held: bool, words: str) -> None:
-    if not held:
-        raise AssertionError(words)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
 
 
-def _tells_what_it_is(engine: type[Engine], load: Load, reference: Any) -> None:
-    missing = [fact for fact in CLASS_FACTS if not hasattr(engine, fact)]
-    _promise(not missing, f"{engine.__name__} lacks {missing}")
-    _promise(engine.unavailable() is None, f"{engine.name} is unavailable: {engine.unavailable()}")
-    _promise(
+def _has_traits(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
+    _require(issubclass(engine, EngineBase), f"{engine.__name__} does not derive from EngineBase")
+    traits = getattr(engine, "traits", None)
+    _require(isinstance(traits, EngineTraits), f"{engine.__name__} has no traits")
+    name = engine.traits.name
+    _require(bool(name and engine.traits.device_kinds), f"{engine.__name__} has incomplete traits")
+    _require(
+        dataclasses.is_dataclass(engine.traits.settings), f"the settings of {name} are no dataclass"
+    )
+    _require(engine.unavailable() is None, f"{name} is unavailable: {engine.unavailable()}")
+    _require(
         engine.unsupported(load.model.precision, load.device, load.transfers) is None,
-        f"{engine.name} does not support what the contract gives it",
+        f"{name} does not support the load of this check",
     )
 
 
-def _keeps_the_stream_in_order(engine: type[Engine], load: Load, reference: Any) -> None:
+def _keeps_the_stream_in_order(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    name = engine.traits.name
     loaded = engine.load(load)
     try:
         for sequence in range(load.inflight):
@@ -75,12 +77,12 @@ def _keeps_the_stream_in_order(engine: type[Engine], load: Load, reference: Any)
         for sequence in range(load.inflight, 3 * load.batches.count + load.inflight):
             spans = loaded.collect(sequence - load.inflight)
             if loaded.info.device_clock:
-                _promise(
+                _require(
                     spans is not None and min(spans) >= 0,
-                    f"{engine.name} claims a device clock and returned {spans}",
+                    f"{name} claims a device clock and returned {spans}",
                 )
             else:
-                _promise(spans is None, f"{engine.name} has no device clock but returned {spans}")
+                _require(spans is None, f"{name} has no device clock but returned {spans}")
             loaded.submit(sequence)
         last = 3 * load.batches.count + load.inflight
         for sequence in range(last - load.inflight, last):
@@ -89,66 +91,77 @@ def _keeps_the_stream_in_order(engine: type[Engine], load: Load, reference: Any)
         loaded.close()
 
 
-def _computes_the_batch_it_was_given(engine: type[Engine], load: Load, reference: Any) -> None:
+def _computes_the_right_batch(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    name = engine.traits.name
     loaded = engine.load(load)
     try:
-        found = []
+        outputs = []
         for sequence in range(load.batches.count + 1):
             loaded.submit(sequence)
             loaded.collect(sequence)
-            found.append(loaded.outputs())
+            outputs.append(loaded.outputs())
     finally:
         loaded.close()
     if reference is None:
-        _promise(found[0] == {}, f"{engine.name} computes nothing and yet returned outputs")
+        _require(outputs[0] == {}, f"{name} computes nothing and yet returned outputs")
         return
-    for name, expected in reference.items():
-        _promise(
-            np.allclose(found[0][name], expected, rtol=1e-2, atol=1e-3),
-            f"{engine.name} computed another {name!r} than the fp32 reference",
+    for tensor, expected in reference.items():
+        _require(
+            np.allclose(outputs[0][tensor], expected, rtol=1e-2, atol=1e-3),
+            f"{name} computed another {tensor!r} than the fp32 reference",
         )
-        _promise(
-            not np.array_equal(found[0][name], found[1][name]),
-            f"{engine.name} did not move on to the second batch of the pool",
+        _require(
+            not np.array_equal(outputs[0][tensor], outputs[1][tensor]),
+            f"{name} did not move on to the second batch of the pool",
         )
-        _promise(
-            np.array_equal(found[0][name], found[-1][name]),
-            f"{engine.name} did not come back to the first batch of the pool",
+        _require(
+            np.array_equal(outputs[0][tensor], outputs[-1][tensor]),
+            f"{name} did not come back to the first batch of the pool",
         )
 
 
-def _gives_outputs_of_what_was_collected(engine: type[Engine], load: Load, reference: Any) -> None:
+def _returns_outputs_of_the_collected_batch(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
     loaded = engine.load(load)
     try:
         for sequence in range(load.inflight):
             loaded.submit(sequence)
         loaded.collect(0)
-        found = loaded.outputs()
+        outputs = loaded.outputs()
         for sequence in range(1, load.inflight):
             loaded.collect(sequence)
     finally:
         loaded.close()
-    for name, expected in (reference or {}).items():
-        _promise(
-            np.allclose(found[name], expected, rtol=1e-2, atol=1e-3),
-            f"{engine.name} returned {name!r} of a batch that was submitted later",
+    for tensor, expected in (reference or {}).items():
+        _require(
+            np.allclose(outputs[tensor], expected, rtol=1e-2, atol=1e-3),
+            f"{engine.traits.name} returned {tensor!r} of a batch that was submitted later",
         )
 
 
-def _tells_what_it_loaded(engine: type[Engine], load: Load, reference: Any) -> None:
+def _reports_what_it_loaded(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    name = engine.traits.name
     loaded = engine.load(load)
     try:
         info = loaded.info
-        _promise(bool(info.version), f"{engine.name} tells no version")
-        _promise(info.build_s >= 0 and info.load_s >= 0, f"{engine.name} tells negative times")
-        _promise(
-            info.simulated or reference is not None, f"{engine.name} hides that it is simulated"
+        _require(bool(info.version), f"{name} reports no version")
+        _require(info.build_s >= 0 and info.load_s >= 0, f"{name} reports negative times")
+        _require(
+            info.simulated or reference is not None, f"{name} does not report that it is simulated"
         )
     finally:
         loaded.close()
 
 
-def _tells_its_layers(engine: type[Engine], load: Load, reference: Any) -> None:
+def _reports_its_layers(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
+    name = engine.traits.name
+    if not issubclass(engine, ReportsLayers):
+        return
     loaded = engine.load(load)
     try:
         loaded.submit(0)
@@ -156,28 +169,28 @@ def _tells_its_layers(engine: type[Engine], load: Load, reference: Any) -> None:
         layers = loaded.layers(2)
     finally:
         loaded.close()
-    _promise(
-        reference is not None or not layers, f"{engine.name} computes nothing and tells of layers"
-    )
+    _require(reference is not None or not layers, f"{name} computes nothing but reports layers")
     for layer in layers:
-        _promise(bool(layer.name), f"{engine.name} has a layer without a name")
-        _promise(layer.time_ns >= 0, f"{engine.name} timed {layer.name!r} below zero")
+        _require(bool(layer.name), f"{name} has a layer without a name")
+        _require(layer.time_ns >= 0, f"{name} reports a negative time for {layer.name!r}")
         json.loads(layer.info_json or "null")
 
 
-def _finds_what_it_built_ahead(engine: type[Engine], load: Load, reference: Any) -> None:
+def _finds_what_it_built_ahead(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
     if not issubclass(engine, BuildsAhead):
         return
     files = engine.prebuild(load)
     missing = [name for name in files if not (load.cache_dir / name).is_file()]
-    _promise(bool(files) and not missing, f"built ahead, but not there: {missing or 'no file'}")
+    _require(bool(files) and not missing, f"built ahead, but missing: {missing or 'every file'}")
     loaded = engine.load(load)
     hit = loaded.info.build_cache_hit
     loaded.close()
-    _promise(hit is True, f"built ahead, and then build_cache_hit={hit}")
+    _require(hit is True, f"built ahead, and then build_cache_hit={hit}")
 
 
-def _closes_twice(engine: type[Engine], load: Load, reference: Any) -> None:
+def _closes_twice(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
     loaded = engine.load(load)
     loaded.close()
     loaded.close()

@@ -1,7 +1,7 @@
-"""ONNX Runtime: the second engine, on CPU cores and, with its CUDA provider, on GPUs.
+"""ONNX Runtime: the second engine on CPU cores and, with its CUDA provider, an engine on GPUs.
 
-The CUDA provider ran on an H100 (ONNX Runtime 1.31.1, CUDA 13, cuDNN 9); AlexNet in fp16 gives wrong
-outputs there, which its rows say.
+The CUDA provider was tested on an H100 (ONNX Runtime 1.31.1, CUDA 13, cuDNN 9). AlexNet in fp16 gives
+wrong outputs there, which the fidelity in its rows shows.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from raybench.engines.base import EngineInfo, Layer
-from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from typing_extensions import override
+
+from raybench.engines import refusals
+from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
+from raybench.errors import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from typing_extensions import Self
 
@@ -34,7 +35,7 @@ class OnnxRuntimeSettings:
     """Options of the engine `onnxruntime`.
 
     Attributes:
-        threads: that compute one operator; they share the worker's core.
+        threads: number of threads that compute one operator; they share the worker's core.
         arena: whether the library keeps freed memory for the next batch.
     """
 
@@ -42,25 +43,25 @@ class OnnxRuntimeSettings:
     arena: bool = True
 
 
-class OnnxRuntimeEngine:
-    """One session on the provider of the device; inputs and outputs are bound once for each batch.
+class OnnxRuntimeEngine(EngineBase, ReportsLayers):
+    """One session on the device's provider, with inputs and outputs bound once for each batch.
 
-    On a GPU the library runs one batch at a time and waits for it; inputs cross the bus from
-    memory that is not pinned. That is how it is used from Python, so it is measured like that.
+    On a GPU the library runs one batch at a time and waits for it, and inputs cross the bus from
+    unpinned memory. That is how it is used from Python, so it is measured like that.
     """
 
-    name: ClassVar[str] = "onnxruntime"
-    extra: ClassVar[str | None] = None
-    device_kinds: ClassVar[tuple[str, ...]] = ("cpu", "gpu")
-    int8_dialect: ClassVar[str] = "u8s8"
-    bf16_dialect: ClassVar[str | None] = None
-    rewrites_lrn: ClassVar[bool] = True
-    reads_graph: ClassVar[bool] = True
-    Settings: ClassVar[type] = OnnxRuntimeSettings
+    traits = EngineTraits(
+        name="onnxruntime",
+        settings=OnnxRuntimeSettings,
+        device_kinds=("cpu", "gpu"),
+        int8_dialect="u8s8",
+        rewrites_lrn=True,
+    )
 
     @classmethod
+    @override
     def unavailable(cls) -> str | None:
-        """Why ONNX Runtime cannot run here, or None."""
+        """Return why ONNX Runtime cannot run here."""
         if find_spec("onnxruntime") is None:
             return (
                 "Engine 'onnxruntime' needs the package onnxruntime, which is missing. "
@@ -69,12 +70,13 @@ class OnnxRuntimeEngine:
         return None
 
     @classmethod
+    @override
     def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
-        """Precisions that a provider would quietly run in another one are refused."""
+        """Refuse precisions that a provider would silently replace by another one."""
         if device.kind == "gpu":
             return _unsupported_on_gpu(precision, device)
         if not transfers:
-            return "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
+            return refusals.NO_BUS
         if precision not in ("fp32", "int8"):
             return (
                 f"ONNX Runtime on {device.name} would run {precision} as fp32. "
@@ -83,6 +85,7 @@ class OnnxRuntimeEngine:
         return None
 
     @classmethod
+    @override
     def load(cls, load: Load) -> Self:
         """Open the session and bind every batch of the pool."""
         return cls(load)
@@ -116,22 +119,26 @@ class OnnxRuntimeEngine:
             binding.bind_output(name, "cuda" if self._resident else "cpu")
         return binding
 
+    @override
     def submit(self, sequence: int) -> None:
         """Run the batch: the library has no queue of its own."""
         binding = self._bindings[sequence % len(self._bindings)]
-        _guarded("run", lambda: self._session.run_with_iobinding(binding))
+        _CALLS.run("run", lambda: self._session.run_with_iobinding(binding))
 
+    @override
     def collect(self, sequence: int) -> None:
-        """Nothing to wait for: the batch is done."""
+        """Remember the batch; it is done already."""
         self._last = self._bindings[sequence % len(self._bindings)]
 
+    @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the last batch's outputs, by name."""
+        """Return copies of the last batch's outputs, by name."""
         arrays = self._last.copy_outputs_to_cpu()
         return {name: array.copy() for name, array in zip(self._names, arrays, strict=True)}
 
+    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
-        """Open a second session with the library's profiler; the median of each node it ran."""
+        """Return the median time of each node, from a second session with the library's profiler."""
         with tempfile.TemporaryDirectory() as folder:
             options = _options(self._load.options)
             options.enable_profiling = True
@@ -141,12 +148,13 @@ class OnnxRuntimeEngine:
             for _ in range(1 + batches):
                 session.run_with_iobinding(binding)
             events = json.loads(Path(session.end_profiling()).read_text())
-        seen: dict[str, list[Any]] = {}
+        by_node: dict[str, list[Any]] = {}
         for event in events:
             if event["cat"] == "Node" and event["name"].endswith(_KERNEL_TIME):
-                seen.setdefault(event["name"].removesuffix(_KERNEL_TIME), []).append(event)
-        return tuple(_layer(name, found[1:]) for name, found in seen.items())
+                by_node.setdefault(event["name"].removesuffix(_KERNEL_TIME), []).append(event)
+        return tuple(_layer(name, of_node[1:]) for name, of_node in by_node.items())
 
+    @override
     def close(self) -> None:
         """Drop the session."""
         self._bindings = []
@@ -156,7 +164,17 @@ class OnnxRuntimeEngine:
 
 _KERNEL_TIME = "_kernel_time"
 _CUDA = "CUDAExecutionProvider"
-_NOT_IN_CUDNN = "CUDNN_STATUS_NOT_SUPPORTED"
+_CALLS = refusals.LibraryCalls(
+    "ONNX Runtime",
+    (Exception,),  # its own exceptions derive from Exception alone
+    re.compile(r"requested (?:buffer of size|bytes of) (\d+)"),
+    {
+        "CUDNN_STATUS_NOT_SUPPORTED": (
+            "cuDNN has no kernel for a layer of this shape and precision (often a tensor of more "
+            "than 2^31 elements). Use a smaller batch_size."
+        )
+    },
+)
 
 
 def _options(settings: OnnxRuntimeSettings) -> Any:
@@ -176,9 +194,9 @@ def _session(load: Load, options: Any) -> Any:
 
     path, providers = str(load.model.path), [_provider(load)]
     if load.device.kind == "gpu":
-        ort.set_default_logger_severity(3)  # else each session warns of a plugin that is not there
-        ort.preload_dlls()  # CUDA and cuDNN where pip has put them
-    session = _guarded("build", lambda: ort.InferenceSession(path, options, providers=providers))
+        ort.set_default_logger_severity(3)  # else each session warns of a missing plugin
+        ort.preload_dlls()  # CUDA and cuDNN as installed by pip
+    session = _CALLS.run("build", lambda: ort.InferenceSession(path, options, providers=providers))
     name = providers[0][0]
     if name not in session.get_providers():
         raise Unsupported(
@@ -189,7 +207,7 @@ def _session(load: Load, options: Any) -> Any:
 
 
 def _provider(load: Load) -> tuple[str, dict[str, Any]]:
-    """The provider of the device with its options."""
+    """Return the name and options of the device's provider."""
     if load.device.kind == "cpu":
         return "CPUExecutionProvider", {}
     options = {
@@ -205,17 +223,15 @@ def _provider(load: Load) -> tuple[str, dict[str, Any]]:
 def _on_gpu(array: np.ndarray[Any, Any]) -> Any:
     import onnxruntime as ort
 
-    return _guarded("input", lambda: ort.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
+    return _CALLS.run("input", lambda: ort.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
 
 
 def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
     import onnxruntime as ort
 
-    if device.declared:
-        return (
-            "The cluster was told of this GPU, but no NVIDIA driver confirms it. "
-            "Start the worker where nvidia-smi lists it, or use engine=simulated."
-        )
+    reason = refusals.declared_gpu(device)
+    if reason is not None:
+        return reason
     if _CUDA not in ort.get_available_providers():
         return (
             "ONNX Runtime is installed without its CUDA provider. Run pip uninstall onnxruntime "
@@ -227,25 +243,8 @@ def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
 
 
 def _layer(name: str, events: list[Any]) -> Layer:
-    """A node from its events, one for each batch; the library counts in microseconds."""
+    """Return the layer of a node from its events, one for each batch, in microseconds."""
     time_ns = statistics.median(event["dur"] for event in events) * 1e3
-    told = events[0]["args"]
-    info = {key: told[key] for key in ("provider", "output_type_shape") if key in told}
-    return Layer(name, told.get("op_name"), round(time_ns), json.dumps(info))
-
-
-def _guarded(stage: str, call: Callable[[], Any]) -> Any:
-    """Run a call of the library; its own exceptions derive from Exception alone, so go by text."""
-    try:
-        return call()
-    except Exception as error:
-        words = " ".join(str(error).split())
-        size = re.search(r"requested (?:buffer of size|bytes of) (\d+)", words)
-        if size or "bad_alloc" in words or isinstance(error, MemoryError):
-            raise OutOfMemory(stage, int(size[1]) if size else None, words[-200:]) from error
-        if _NOT_IN_CUDNN in words:
-            raise Unsupported(
-                "cuDNN has no kernel for a layer of this shape and precision (often a tensor of more "
-                f"than 2^31 elements). Use a smaller batch_size. It said: {words[-200:]}"
-            ) from error
-        raise EngineFailure(f"ONNX Runtime failed at stage {stage!r}: {words[-500:]}") from error
+    facts = events[0]["args"]
+    info = {key: facts[key] for key in ("provider", "output_type_shape") if key in facts}
+    return Layer(name, facts.get("op_name"), round(time_ns), json.dumps(info))

@@ -8,14 +8,15 @@ import statistics
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from raybench.engines.base import EngineInfo, Layer
-from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from typing_extensions import override
+
+from raybench.engines import refusals
+from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
+from raybench.errors import Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from typing_extensions import Self
 
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from raybench.machine.devices import Device
 
 HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
-"""Arithmetic of everything that the graph leaves in float. Always set: the library's own default
-is bf16 where the CPU has it, and an "fp32" row would be twice too fast."""
+"""Arithmetic of everything the graph leaves in float. Always set: the library's own default is bf16
+where the CPU has it, and an "fp32" row would be twice too fast."""
+_CALLS = refusals.LibraryCalls(
+    "OpenVINO",
+    (MemoryError, RuntimeError),
+    re.compile(r"[Ff]ailed to allocate (\d+) bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,42 +38,43 @@ class OpenVINOSettings:
     """Options of the engine `openvino`.
 
     Attributes:
-        threads: that compute one batch; they share the worker's core.
+        threads: number of threads that compute one batch; they share the worker's core.
     """
 
     threads: int = 1
 
 
-class OpenVINOEngine:
+class OpenVINOEngine(EngineBase, ReportsLayers):
     """One compiled model at a static batch; one infer request for each batch of the pool.
 
     With one batch in flight it infers on the calling thread; with more it queues requests
     and the runtime's own thread works through them.
     """
 
-    name: ClassVar[str] = "openvino"
-    extra: ClassVar[str | None] = None
-    device_kinds: ClassVar[tuple[str, ...]] = ("cpu",)
-    int8_dialect: ClassVar[str] = "u8s8"
-    """Version 2026.4.1 runs GoogLeNet in s8s8 with 6 dB to fp32 (ONNX Runtime: 36 dB on the same
-    graph); in u8s8 with 37 dB, and faster."""
-    bf16_dialect: ClassVar[str | None] = "native"
-    rewrites_lrn: ClassVar[bool] = False
-    reads_graph: ClassVar[bool] = True
-    Settings: ClassVar[type] = OpenVINOSettings
+    traits = EngineTraits(
+        name="openvino",
+        settings=OpenVINOSettings,
+        device_kinds=("cpu",),
+        # version 2026.4.1 runs GoogLeNet in s8s8 with 6 dB to fp32 (ONNX Runtime: 36 dB on the
+        # same graph); in u8s8 with 37 dB, and faster
+        int8_dialect="u8s8",
+        bf16_dialect="native",
+    )
 
     @classmethod
+    @override
     def unavailable(cls) -> str | None:
-        """Why OpenVINO cannot run here, or None."""
+        """Return why OpenVINO cannot run here."""
         if find_spec("openvino") is None:
             return "Engine 'openvino' needs the package openvino, which is missing. Run pip install openvino."
         return None
 
     @classmethod
+    @override
     def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
-        """Precisions that OpenVINO would quietly run in another one are refused."""
+        """Refuse precisions that OpenVINO would silently replace by another one."""
         if not transfers:
-            return "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
+            return refusals.NO_BUS
         if precision == "bf16":
             import openvino as ov
 
@@ -82,6 +89,7 @@ class OpenVINOEngine:
         return None
 
     @classmethod
+    @override
     def load(cls, load: Load) -> Self:
         """Compile at the point's batch and bind every batch of the pool to a request."""
         return cls(load)
@@ -106,7 +114,7 @@ class OpenVINOEngine:
         self._compiled = _compile(graph, self._properties)
         built = time.perf_counter()
         self._refuse_other_precision(hint)
-        self._requests = _guarded(
+        self._requests = _CALLS.run(
             "load",
             lambda: [self._request(self._compiled, i) for i in range(load.batches.count)],
         )
@@ -134,40 +142,45 @@ class OpenVINOEngine:
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         return request
 
+    @override
     def submit(self, sequence: int) -> None:
         """Infer now, or queue the request when several may be in flight."""
         request = self._requests[sequence % len(self._requests)]
         if self._wait:
             request.start_async()
         else:
-            _guarded("run", request.infer)
+            _CALLS.run("run", request.infer)
 
+    @override
     def collect(self, sequence: int) -> None:
-        """Wait for a queued request; nothing to wait for otherwise."""
+        """Wait for a queued request; any other is done already."""
         self._last = self._requests[sequence % len(self._requests)]
         if self._wait:
-            _guarded("run", self._last.wait)
+            _CALLS.run("run", self._last.wait)
 
+    @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the last batch's outputs, by name."""
+        """Return copies of the last batch's outputs, by name."""
         return {
             port.get_any_name(): self._last.get_tensor(port).data.copy()
             for port in self._compiled.outputs
         }
 
+    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
-        """Compile once more with counters, and take the median of each layer that ran."""
+        """Return the median time of each layer that ran, from a second compilation with counters."""
         compiled = _compile(self._graph, {**self._properties, "PERF_COUNT": True})
         request = self._request(compiled, 0)
         request.infer()  # the first batch still prepares memory
-        seen: dict[str, list[Any]] = {}
+        by_layer: dict[str, list[Any]] = {}
         for _ in range(batches):
             request.infer()
             for entry in request.profiling_info:
                 if entry.status.name == "EXECUTED":
-                    seen.setdefault(entry.node_name, []).append(entry)
-        return tuple(_layer(name, entries) for name, entries in seen.items())
+                    by_layer.setdefault(entry.node_name, []).append(entry)
+        return tuple(_layer(name, entries) for name, entries in by_layer.items())
 
+    @override
     def close(self) -> None:
         """Drop the requests and the compiled model."""
         self._requests = []
@@ -178,25 +191,11 @@ class OpenVINOEngine:
 def _compile(graph: Any, properties: dict[str, Any]) -> Any:
     import openvino as ov
 
-    return _guarded("build", lambda: ov.Core().compile_model(graph, "CPU", properties))
+    return _CALLS.run("build", lambda: ov.Core().compile_model(graph, "CPU", properties))
 
 
 def _layer(name: str, entries: list[Any]) -> Layer:
-    """A layer from its counters, one for each batch."""
+    """Return a layer from its counters, one for each batch."""
     time_ns = statistics.median(entry.real_time.total_seconds() for entry in entries) * 1e9
     info = json.dumps({"kernel": entries[0].exec_type})
     return Layer(name, entries[0].node_type, round(time_ns), info)
-
-
-def _guarded(stage: str, call: Callable[[], Any]) -> Any:
-    """Run a call of the library; turn its words for memory into OutOfMemory."""
-    try:
-        return call()
-    except MemoryError as error:
-        raise OutOfMemory(stage, None, "the allocation failed") from error
-    except RuntimeError as error:
-        words = " ".join(str(error).split())
-        size = re.search(r"[Ff]ailed to allocate (\d+) bytes", words)
-        if size or "bad_alloc" in words:
-            raise OutOfMemory(stage, int(size[1]) if size else None, words[-200:]) from error
-        raise EngineFailure(f"OpenVINO failed at stage {stage!r}: {words[-500:]}") from error

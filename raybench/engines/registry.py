@@ -1,18 +1,17 @@
-"""The registry: which engines there are, by name, and which one `auto` means."""
+"""The registry of engines: built-in ones and plug-ins by name, and which one `auto` means."""
 
 from __future__ import annotations
 
 import importlib
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from raybench.engines.base import EngineBase, EngineTraits
 from raybench.errors import ConfigError, EngineUnavailable, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from raybench.engines.base import Engine
 
 BUILT_IN = {
     "tensorrt": "raybench.engines.tensorrt.engine:TensorRTEngine",
@@ -25,44 +24,57 @@ GROUP = "raybench.engines"
 
 
 @lru_cache(maxsize=1)
-def _known() -> dict[str, str]:
-    known = dict(BUILT_IN)
+def _locations() -> dict[str, str]:
+    """Return "module:Class" of every engine by name."""
+    locations = dict(BUILT_IN)
     for entry in entry_points(group=GROUP):
-        if entry.name in known:
+        if entry.name in locations:
             raise ConfigError(
-                f"Two engines are named {entry.name!r}: {known[entry.name]} and {entry.value}. "
+                f"Two engines are named {entry.name!r}: {locations[entry.name]} and {entry.value}. "
                 "Uninstall or rename one of them."
             )
-        known[entry.name] = entry.value
-    return known
+        locations[entry.name] = entry.value
+    return locations
 
 
 def names() -> list[str]:
-    """Every engine that is known here, whether its library is installed or not."""
-    return sorted(_known())
+    """Return the name of every engine, whether its library is installed or not."""
+    return sorted(_locations())
 
 
-def get(name: str) -> type[Engine]:
-    """The engine's class; its library is not loaded by this.
+def get(name: str) -> type[EngineBase]:
+    """Return an engine's class without loading its library.
 
     Raises:
-        ConfigError: for an unknown name, offering the nearest.
-        EngineUnavailable: when a foreign engine's module cannot be imported.
+        ConfigError: the name is unknown; the message offers the nearest one.
+        EngineUnavailable: a plug-in's module cannot be imported, or its class is no engine.
     """
-    known = _known()
-    if name not in known:
-        raise ConfigError(f"Unknown engine {name!r}. {nearest(name, [*known, 'auto'])}")
-    module, _, attribute = known[name].partition(":")
+    locations = _locations()
+    if name not in locations:
+        raise ConfigError(f"Unknown engine {name!r}. {nearest(name, [*locations, 'auto'])}")
+    location = locations[name]
+    module, _, attribute = location.partition(":")
     try:
-        return cast("type[Engine]", getattr(importlib.import_module(module), attribute))
+        engine = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise EngineUnavailable(
-            f"Engine {name!r} cannot be imported from {known[name]}: {error}. Mend or remove it."
+            f"Engine {name!r} cannot be imported from {location}: {error}. Fix or remove it."
         ) from error
+    if not (isinstance(engine, type) and issubclass(engine, EngineBase)):
+        raise EngineUnavailable(
+            f"Engine {name!r} ({location}) does not derive from raybench.engines.base.EngineBase. "
+            "Fix or remove it."
+        )
+    if not isinstance(getattr(engine, "traits", None), EngineTraits):
+        raise EngineUnavailable(
+            f"Engine {name!r} ({location}) has no traits, an instance of "
+            "raybench.engines.base.EngineTraits. Fix or remove it."
+        )
+    return engine
 
 
 def unavailable_here(name: str, kind: str) -> str | None:
-    """Why an engine cannot run in this process's environment, or None."""
+    """Return why an engine cannot run in this process's environment."""
     return get(name).unavailable()
 
 
@@ -71,18 +83,18 @@ def best(
     devices: Mapping[str, int],
     unavailable: Callable[[str, str], str | None] = unavailable_here,
 ) -> tuple[str, str]:
-    """What `engine: auto` means: TensorRT on a GPU, else OpenVINO, else ONNX Runtime on cores.
+    """Choose the engine for `engine=auto`: TensorRT on a GPU, else OpenVINO, else ONNX Runtime.
 
     Args:
-        kind: "auto", or the kind of device that was asked for.
+        kind: "auto", or the kind of device that the user chose.
         devices: number of devices of each kind.
-        unavailable: told an engine and a kind, why it cannot run on those devices, or None.
+        unavailable: returns why an engine cannot run on the devices of a kind, or None.
 
     Returns:
-        Name and kind of device.
+        Name of the engine and kind of device.
 
     Raises:
-        EngineUnavailable: when there is none, or `unavailable` cannot decide.
+        EngineUnavailable: there is none, or `unavailable` cannot decide.
     """
     if kind == "gpu" or (kind == "auto" and devices.get("gpu", 0)):
         reason = unavailable("tensorrt", "gpu")

@@ -1,8 +1,8 @@
-"""Simulated: an engine whose times come from a formula, so that the whole path runs anywhere.
+"""An engine whose times come from a formula, so that the whole path runs on any machine.
 
 A batch of b items takes `overhead_ms + b * item_us / 1000` on a device that works through its
 queue one batch after another. Profiles p40 and m40 are fitted to the series of the 2017 study.
-Every row that it makes is marked simulated.
+Its rows are marked as simulated.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from typing_extensions import override
 
-from raybench.engines.base import EngineInfo, Layer
+from raybench.engines.base import EngineBase, EngineInfo, EngineTraits
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from raybench.engines.base import Load
-    from raybench.machine.devices import Device
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class SimulatedSettings:
 
 @dataclass(frozen=True)
 class TimingModel:
-    """Time and memory of a batch: `overhead_ms + items * item_us / 1000`, `items * item_mib`."""
+    """Time and memory of a batch: `overhead_ms + items * item_us / 1000` and `items * item_mib`."""
 
     overhead_ms: float
     item_us: float
@@ -83,56 +83,46 @@ PROFILES: dict[str, dict[str, dict[str, TimingModel]]] = {
     "p40": {"int8": P40_INT8, "fp32": P40_FP32},
     "m40": {"fp32": M40_FP32},
 }
-"""The 2017 study as laws. int8: least squares on relative error over Figure 6, which each timing meets
-within 4.1 %. fp32: one figure, at batch 128, is known; the overhead of int8 is kept and the rest
-is the item's. Memory per item is chosen, not known: GoogLeNet ends above batch 2048 on 24 GB and
-AlexNet does not, as in Figure 6."""
+"""Timing models of the 2017 study. int8: least squares on relative error over Figure 6, within 4.1 %
+of each value. fp32: only the rate at batch 128 is published; the overhead of int8 is kept and the
+rest is the time per item. Memory per item is an assumption: GoogLeNet ends above batch 2048 on
+24 GB and AlexNet does not, as in Figure 6."""
 MEMORY_GIB = {"p40": 24.0, "m40": 12.0}
 SLACK_NS = 2_000_000
-"""A host that comes back this late still finds the device's queue as if it had not been idle: the
-simulation must not depend on how well this machine sleeps."""
+"""A host that submits this late still counts as on time, as if the device had not been idle: the
+simulation must not depend on how precisely this machine sleeps."""
 
 
-class SimulatedEngine:
+class SimulatedEngine(EngineBase):
     """A device that exists only as a formula; its clock is the host's."""
 
-    name: ClassVar[str] = "simulated"
-    extra: ClassVar[str | None] = None
-    device_kinds: ClassVar[tuple[str, ...]] = ("gpu", "cpu")
-    int8_dialect: ClassVar[str] = "s8s8"
-    bf16_dialect: ClassVar[str | None] = "native"
-    rewrites_lrn: ClassVar[bool] = False
-    reads_graph: ClassVar[bool] = False
-    Settings: ClassVar[type] = SimulatedSettings
+    traits = EngineTraits(
+        name="simulated",
+        settings=SimulatedSettings,
+        device_kinds=("gpu", "cpu"),
+        bf16_dialect="native",
+        reads_graph=False,
+    )
 
     @classmethod
-    def unavailable(cls) -> str | None:
-        """It runs anywhere."""
-        return None
-
-    @classmethod
-    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
-        """Profiles refuse what they have no figures for when they load."""
-        return None
-
-    @classmethod
+    @override
     def load(cls, load: Load) -> Self:
         """Check memory and start the clock of the device."""
         return cls(load)
 
     def __init__(self, load: Load) -> None:
         options: SimulatedSettings = load.options
-        timing, memory_gib = _timing_model(options, load)
+        model, memory_gib = _timing_model(options, load)
         batch_size = load.batches.batch_size
         memory = min(int(memory_gib * 2**30), load.memory_limit_bytes or 2**63)
-        needed = int(batch_size * timing.item_mib * 2**20)
+        needed = int(batch_size * model.item_mib * 2**20)
         if needed > memory:
             raise OutOfMemory("load", needed, f"the simulated device has {memory / 2**20:.0f} MiB")
         time.sleep(options.load_s)
         self._options = options
         entropy = int.from_bytes(np.random.SeedSequence().generate_state(1).tobytes(), "little")
         trial = np.random.default_rng(entropy).standard_normal() * options.trial_noise
-        self._mean_ns = (timing.overhead_ms * 1e6 + batch_size * timing.item_us * 1e3) * math.exp(
+        self._mean_ns = (model.overhead_ms * 1e6 + batch_size * model.item_us * 1e3) * math.exp(
             trial
         )
         if load.rank == options.slow_worker:
@@ -167,6 +157,7 @@ class SimulatedEngine:
             speed *= math.exp(-options.noise * self._deviation)
         return int(self._mean_ns / speed)
 
+    @override
     def submit(self, sequence: int) -> None:
         """Queue the batch: it starts when the one before it is done."""
         now = time.perf_counter_ns()
@@ -174,26 +165,21 @@ class SimulatedEngine:
         self._free_ns = start + self._duration_ns(start)
         self._done_ns[sequence] = self._free_ns
 
+    @override
     def collect(self, sequence: int) -> None:
         """Sleep until the formula says that the batch is done."""
         left_ns = self._done_ns.pop(sequence) - time.perf_counter_ns()
         if left_ns > 0:
             time.sleep(left_ns / 1e9)
 
+    @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Nothing was computed."""
+        """Return no outputs: nothing was computed."""
         return {}
-
-    def layers(self, batches: int) -> tuple[Layer, ...]:
-        """A formula has no layers."""
-        return ()
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def _timing_model(options: SimulatedSettings, load: Load) -> tuple[TimingModel, float]:
-    """The timing and memory of the profile for this model and precision."""
+    """Return the timing model and memory of the profile for this model and precision."""
     if options.profile == "custom":
         return TimingModel(
             options.overhead_ms, options.item_us, options.item_mib

@@ -92,7 +92,7 @@ def factor_columns(point: Point) -> Columns:
 
 def _changed_options(point: Point) -> dict[str, Any]:
     """Return the options that differ from the engine's defaults."""
-    defaults = asdict(registry.get(point.engine).Settings())
+    defaults = asdict(registry.get(point.engine).traits.settings())
     return {name: value for name, value in point.engine_options if defaults.get(name) != value}
 
 

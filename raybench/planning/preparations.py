@@ -32,7 +32,7 @@ def preparations(
     distinct: dict[Any, PlannedTrial] = {}
     for planned in trials:
         point = planned.point
-        if not registry.get(point.engine).reads_graph:
+        if not registry.get(point.engine).traits.reads_graph:
             continue
         graph = (point.engine, point.engine_options, point.model_identity, point.precision)
         key = (*graph, _engine_plan(point))
@@ -55,7 +55,7 @@ def _engine_plan(point: Point) -> tuple[int, str] | None:
     engine = registry.get(point.engine)
     if not issubclass(engine, BuildsAhead):
         return None
-    options = engine.Settings(**dict(point.engine_options))
+    options = engine.traits.settings(**dict(point.engine_options))
     return engine.plan_batch(options, point.batch_size), point.accelerator
 
 

@@ -18,12 +18,14 @@ from raybench.models.reference import reference_outputs
 def loaded(engine, tiny, tmp_path, inflight):
     model = (
         prepare(str(tiny), ModelSettings(), "fp32", None, tmp_path)
-        if engine.reads_graph
+        if engine.traits.reads_graph
         else Model.named("tiny", "fp32", None)
     )
     batches = BatchPool(model.inputs, 4, seed=3, ranges=model.ranges, min_bytes=1 << 16)
-    load = Load(model, batches, core(0), inflight, True, engine.Settings(), None, tmp_path)
-    reference = reference_outputs(model, batches, 4, tmp_path) if engine.reads_graph else None
+    load = Load(model, batches, core(0), inflight, True, engine.traits.settings(), None, tmp_path)
+    reference = (
+        reference_outputs(model, batches, 4, tmp_path) if engine.traits.reads_graph else None
+    )
     return load, reference
 
 

@@ -344,11 +344,11 @@ WEIGHTS = np.array([1, 2, 3, 4], np.float32)
 
 class FakeEngine:
     device_memory_size = 4096
+    num_io_tensors = 2
 
     def __init__(self, gpu: FakeGpu, facts: dict[str, Any]) -> None:
         self.gpu = gpu
         self.facts = facts
-        self.num_io_tensors = 2
 
     def get_tensor_name(self, index: int) -> str:
         return ("x", "y")[index]
@@ -367,7 +367,8 @@ class FakeEngine:
     def create_engine_inspector(self) -> Any:
         layers = [{"Name": "dot", "LayerType": "MatrixMultiply"}, "a layer built without details"]
         return SimpleNamespace(
-            get_engine_information=lambda form: json.dumps({"Layers": layers, "Bindings": ["x"]})
+            execution_context=None,
+            get_engine_information=lambda form: json.dumps({"Layers": layers, "Bindings": ["x"]}),
         )
 
 
@@ -422,7 +423,9 @@ class FakeContext:
         return gpu.enqueue(stream, work) == Code.cudaSuccess
 
     def report_to_profiler(self) -> bool:
-        assert not self.enqueue_emits_profile, "asked for what was told with the enqueue"
+        assert not self.enqueue_emits_profile, (
+            "asked for times that the enqueue has reported already"
+        )
         self.unreported = False
         for name, ms in (("dot", 0.25), ("reformat", 0.05)):
             self.profiler.report_layer_time(name, ms)
@@ -440,6 +443,10 @@ class Flags(enum.IntEnum):
 
 
 class FakeConfig:
+    profiling_verbosity: Any = None
+    builder_optimization_level = 3
+    avg_timing_iterations = 1
+
     def __init__(self) -> None:
         self.flags = {"TF32"}
         self.workspace: int | None = None

@@ -38,7 +38,7 @@ from raybench.config.compose import read
 from raybench.engines import registry
 from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
-from raybench.engines.tensorrt.engine import TensorRTEngine, TensorRTSettings
+from raybench.engines.tensorrt.engine import TensorRTSettings, build_plan
 from raybench.execute import rows
 from raybench.execute.runner import LOST, ExperimentRunner
 from raybench.machine import devices as machine_devices
@@ -168,15 +168,18 @@ def tensorrt_cache(folder, batch_size, precision, memory_limit_bytes=None, **set
         "multiprocessors": 132,
         "memory_bytes": 150_000_000_000,
     }
-    engine = object.__new__(TensorRTEngine)
-    engine._cuda = SimpleNamespace(
-        identity=lambda index: gpu, capability=lambda index: (9, 0), versions=lambda: ("12.8", "")
+    context = SimpleNamespace(
+        cuda=SimpleNamespace(
+            identity=lambda index: gpu,
+            capability=lambda index: (9, 0),
+            versions=lambda: ("12.8", ""),
+        ),
+        trt=SimpleNamespace(__name__="tensorrt", __version__="10.9.0.34"),
+        runtime=SimpleNamespace(deserialize_cuda_engine=lambda plan: plan),
     )
-    engine._trt = SimpleNamespace(__name__="tensorrt", __version__="10.9.0.34")
-    engine._runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: plan)
     built = builder.Built(b"plan", 1.5, b"timings")
     with patch.object(builder, "build", lambda trt, order, timing_cache: built):
-        engine._plan(load)
+        build_plan(context, load)
     return files_below(folder), [json.loads(path.read_text()) for path in folder.rglob("*.json")]
 
 
@@ -471,7 +474,9 @@ def config_keys():
 
 def engine_options():
     """(key, type, default) of the options of each engine that comes with raybench."""
-    return {name: _settings(registry.get(name).Settings) for name in sorted(registry.BUILT_IN)}
+    return {
+        name: _settings(registry.get(name).traits.settings) for name in sorted(registry.BUILT_IN)
+    }
 
 
 def presets():

@@ -12,6 +12,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from raybench.engines.base import BuildsAhead
 from raybench.engines.simulated import SimulatedEngine
 
 FOLDER = "RAYBENCH_TEST_FOLDER"
@@ -19,11 +20,10 @@ NODES = (("one", "A100"), ("two", "A100"), ("other", "H100"))
 ENTRY_POINTS = "[raybench.engines]\nplanned = plan_nodes:PlannedEngine\n"
 
 
-class PlannedEngine(SimulatedEngine):
+class PlannedEngine(SimulatedEngine, BuildsAhead):
     """A simulated engine with a plan of random bytes, so that no two builds are the same."""
 
-    name = "planned"
-    reads_graph = True
+    traits = replace(SimulatedEngine.traits, name="planned", reads_graph=True)
 
     @classmethod
     def plan_batch(cls, options, batch_size):

@@ -1,7 +1,7 @@
-"""Builder: an ONNX file made into a plan. The only file that touches TensorRT's builder and parser.
+"""Building a plan from an ONNX file: the only module that uses TensorRT's builder and parser.
 
-One path for 8.6, 10 and 11: what differs is asked of the library, and masks are made from its own
-enumerations, because their numbers moved between versions.
+One code path serves 8.6, 10 and 11: it queries the library for what differs, and makes masks from
+its own enumerations, because their numbers changed between versions.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from raybench.engines.base import Load
+
 Shape = tuple[int, ...]
 INT8_REST = ("graph", "tf32", "fp16")
 """What layers outside Q/DQ may compute in under weak typing; the graph's own type is fp32."""
@@ -24,20 +26,22 @@ INT8_REST = ("graph", "tf32", "fp16")
 
 @dataclass(frozen=True)
 class Order:
-    """All that decides a plan, but for the library and the GPU.
+    """Everything that decides a plan, except the library and the GPU.
+
+    The names of the fields are part of the plans' keys: renaming one rebuilds every plan.
 
     Attributes:
-        onnx_path: the graph; its external data lies beside it.
-        onnx_sha256: of graph and external data.
+        onnx_path: the graph; its external data is in the same folder.
+        onnx_sha256: hash of graph and external data.
         precision: fp32, tf32, fp16, bf16, int8 or fp8.
         shapes: lowest, best and highest shape of each input; all the same for a static plan.
         workspace_bytes: most scratch memory of a layer; None for all of the device.
         optimization_level: 0 to 5.
-        avg_timing: times each tactic is timed.
-        jit_convolutions: try convolutions that the builder compiles on the spot.
+        avg_timing: how often each tactic is timed.
+        jit_convolutions: whether to try convolutions that the builder compiles on the spot.
         int8_rest: what layers outside Q/DQ may use under weak typing, one of `INT8_REST`.
-        version_compatible: for the lean and the dispatch runtime, too.
-        detailed: keep the layers' names and tactics in the plan.
+        version_compatible: whether the lean and the dispatch runtime can run the plan, too.
+        detailed: whether the plan keeps the layers' names and tactics.
     """
 
     onnx_path: Path
@@ -53,7 +57,7 @@ class Order:
     detailed: bool = True
 
     def facts(self) -> dict[str, Any]:
-        """What of this belongs into the name of the plan; the path does not."""
+        """Return what belongs into the plan's key: every field but the path."""
         facts = asdict(self)
         del facts["onnx_path"]
         return facts
@@ -61,12 +65,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """A plan as the builder made it.
+    """Result of a build.
 
     Attributes:
-        plan: serialised.
-        build_s: from parsing to the end.
-        timing_cache: what the builder learnt, merged with what it was given; None without one.
+        plan: serialised plan.
+        build_s: seconds from parsing to the end.
+        timing_cache: what the builder has learnt, merged with what it was given; None without.
     """
 
     plan: bytes
@@ -74,16 +78,51 @@ class Built:
     timing_cache: bytes | None
 
 
+def order_of(load: Load) -> Order:
+    """Return the order of a load's plan.
+
+    Raises:
+        Unsupported: the batch is larger than the dynamic plan allows.
+    """
+    options, batch_size = load.options, load.batches.batch_size
+    largest = options.largest_batch
+    if largest is not None and batch_size > largest:
+        raise Unsupported(
+            f"batch_size={batch_size} is above largest_batch={largest} of the dynamic plan. "
+            "Raise largest_batch."
+        )
+    lowest, best, highest = batch_size, batch_size, batch_size
+    if largest is not None:
+        lowest, best, highest = 1, options.best_batch or largest, largest
+    workspace = None if options.workspace_mib is None else options.workspace_mib << 20
+    bounds = [size for size in (workspace, load.memory_limit_bytes) if size is not None]
+    return Order(
+        onnx_path=load.model.path,
+        onnx_sha256=load.model.sha256,
+        precision=load.model.precision,
+        shapes={
+            spec.name: (spec.with_batch(lowest), spec.with_batch(best), spec.with_batch(highest))
+            for spec in load.model.inputs
+        },
+        workspace_bytes=min(bounds, default=None),
+        optimization_level=options.optimization_level,
+        avg_timing=options.timing_rounds,
+        int8_rest=options.int8_rest,
+        jit_convolutions=options.jit_convolutions,
+        version_compatible=options.version_compatible,
+    )
+
+
 def strongly_typed(trt: Any) -> bool:
-    """Whether the graph's own types decide (10 and later), not flags of the builder (8.6)."""
+    """Return whether the graph's own types decide (10 and later), not builder flags (8.6)."""
     return library.version(trt)[0] >= 10
 
 
 def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
-    """Names of the builder flags to set and to clear for a precision.
+    """Return the names of the builder flags to set and to clear for a precision.
 
     Raises:
-        Unsupported: for a precision that this version has not got.
+        Unsupported: this version lacks the precision.
     """
     on: set[str] = set()
     off: set[str] = set()
@@ -106,21 +145,21 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
 
 
 def available(trt: Any) -> bool:
-    """Whether this library can build; the lean and the dispatch runtime cannot."""
+    """Return whether this library can build; the lean and the dispatch runtime cannot."""
     return hasattr(trt, "Builder")
 
 
 def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
-    """Build the plan on the current device. A device must have been found before.
+    """Build the plan on the current device, which must exist.
 
     Args:
         trt: the full library.
         order: what to build.
-        timing_cache: of an earlier build; b"" to start one, None to do without.
+        timing_cache: result of an earlier build; b"" to start one, None to do without.
 
     Raises:
-        EngineUnavailable: for a library without a builder.
-        PointError: when it does not fit, is not supported or is refused.
+        EngineUnavailable: the library has no builder.
+        PointError: the plan does not fit, is not supported or is refused.
     """
     if not available(trt):
         raise EngineUnavailable(
@@ -134,8 +173,8 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(order.onnx_path)):
-        words = [_parser_words(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise failures.of_parser(words, journal.lines())
+        errors = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise failures.of_parser(errors, journal.lines())
     config = _configure(trt, builder, order, on, off)
     _set_shapes(builder, network, config, order)
     cache = None
@@ -150,7 +189,7 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
 
 
 def merge_timing(trt: Any, ours: bytes, theirs: bytes) -> bytes:
-    """Two timing caches as one; ours alone when theirs is of another library or device."""
+    """Merge two timing caches; returns ours alone if theirs is of another library or device."""
     logger, _ = library.logger(trt)
     builder = trt.Builder(logger)
     config = builder.create_builder_config()
@@ -166,7 +205,7 @@ def _creation_flags(trt: Any) -> int:
     major = library.version(trt)[0]
     if major < 10:
         return 1 << int(kinds.EXPLICIT_BATCH)
-    return 1 << int(kinds.STRONGLY_TYPED) if major == 10 else 0  # 11 knows nothing else
+    return 1 << int(kinds.STRONGLY_TYPED) if major == 10 else 0  # 11 has no other mode
 
 
 def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]) -> Any:
@@ -177,14 +216,13 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = order.optimization_level
     config.avg_timing_iterations = order.avg_timing
-    for name in sorted(
-        on, reverse=True
-    ):  # VERSION_COMPATIBLE, set later, undoes EXCLUDE_LEAN_RUNTIME
+    # in reverse: VERSION_COMPATIBLE, if set later, would undo EXCLUDE_LEAN_RUNTIME
+    for name in sorted(on, reverse=True):
         config.set_flag(getattr(trt.BuilderFlag, name))
     for name in sorted(off):
         config.clear_flag(getattr(trt.BuilderFlag, name))
     if library.version(trt)[0] < 10:
-        # else a second context on a dynamic plan has no profile; later versions share by themselves
+        # else a second context on a dynamic plan has no profile; later versions share by default
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
     if library.version(trt)[0] < 10 or not order.jit_convolutions:
         config.set_tactic_sources(_tactics(trt, order))
@@ -192,16 +230,16 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
 
 
 def _tactics(trt: Any, order: Order) -> int:
-    """Where convolutions may come from: every bit of the default but those below.
+    """Return the mask of sources of convolutions.
 
-    Without the bits for cuDNN and cuBLAS, which 8.6 ignores for its own layers anyway, the library
-    does not ask for them: a gigabyte that need not be installed. Later versions never ask.
+    It leaves out cuDNN and cuBLAS, which 8.6 does not use for its own layers anyway: so they need
+    not be installed, which saves a gigabyte. Later versions never load them.
     """
     sources = trt.TacticSource
-    kept = 1 << int(sources.EDGE_MASK_CONVOLUTIONS)
+    mask = 1 << int(sources.EDGE_MASK_CONVOLUTIONS)
     if order.jit_convolutions:
-        kept |= 1 << int(sources.JIT_CONVOLUTIONS)
-    return kept
+        mask |= 1 << int(sources.JIT_CONVOLUTIONS)
+    return mask
 
 
 def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:
@@ -215,9 +253,9 @@ def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:
     config.add_optimization_profile(profile)
 
 
-def _parser_words(error: Any) -> str:
-    """The parser's own words, with the node where it tells one."""
-    named: Callable[[], str] | None = getattr(error, "node_name", None)
-    node = named() if callable(named) else ""
-    words = str(error.desc())
-    return f"{words} (node name: {node})" if node else words
+def _parser_error(error: Any) -> str:
+    """Return the parser's message, with the node's name if it reports one."""
+    node_name: Callable[[], str] | None = getattr(error, "node_name", None)
+    node = node_name() if callable(node_name) else ""
+    message = str(error.desc())
+    return f"{message} (node name: {node})" if node else message

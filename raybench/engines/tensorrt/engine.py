@@ -1,105 +1,70 @@
-"""TensorRTEngine: the engine on NVIDIA GPUs.
+"""The engine on NVIDIA GPUs: one TensorRT plan on one GPU.
 
-Run with TensorRT 8.6.0 on an H100 and an H200; the paths of 10 and 11 have not yet run on a GPU.
+Tested with TensorRT 8.6.0 on an H100 and an H200; the code for 10 and 11 has not run on a GPU yet.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from typing_extensions import override
 
-from raybench.engines.base import EngineInfo
-from raybench.engines.tensorrt import builder, failures, library, profiles
-from raybench.engines.tensorrt.cuda import Cuda
-from raybench.engines.tensorrt.plans import PlanCache
-from raybench.engines.tensorrt.runner import Port, Runner, io_bytes, quietly, rotation, slot_count
-from raybench.errors import EngineFailure, EngineUnavailable, OutOfMemory, Unsupported
-from raybench.machine import nvml
+from raybench.engines import refusals
+from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, EngineTraits, ReportsLayers
+from raybench.engines.tensorrt import builder, failures, library, profiles, start
+from raybench.engines.tensorrt.builder import Order, order_of
+from raybench.engines.tensorrt.device import Context, capability, plan_facts, prepare_device
+from raybench.engines.tensorrt.plans import EnginePlan, PlanCache
+from raybench.engines.tensorrt.settings import TensorRTSettings
+from raybench.errors import EngineUnavailable, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from typing_extensions import Self
 
     from raybench.engines.base import DeviceSpans, Layer, Load
-    from raybench.engines.tensorrt.plans import EnginePlan
+    from raybench.engines.tensorrt.runner import Runner
     from raybench.machine.devices import Device
 
 FOLDER = "tensorrt"
-"""Of plans and timing caches, below the cache of the node."""
+"""Folder of plans and timing caches below the node's cache."""
 
-LEAST_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1)}
+MIN_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1)}
 """Oldest compute capability whose hardware has the precision."""
-
-_DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "UINT8": "uint8",
-}
-"""Elements that may cross the bus; TensorRT's own table raises for what numpy has not got."""
 
 
 @dataclass(frozen=True)
-class TensorRTSettings:
-    """Options of the engine `tensorrt`.
+class LoadedPlan:
+    """A plan that TensorRT has deserialised.
 
     Attributes:
-        streams: execution contexts that compute at the same time; the batches take turns.
-        cuda_graphs: launch each batch as a graph.
-        copies_in_graph: copies and events are in the graph: two calls a batch.
-        spin: wait for a batch by spinning, which answers sooner and takes the core.
-        workspace_mib: most scratch memory of a layer; None for all of the device.
-        optimization_level: of the builder, 0 to 5.
-        timing_rounds: how often the builder times each tactic.
-        timing_cache: keep what the builder learns about layers for later builds.
-        jit_convolutions: let the builder try convolutions that it compiles on the spot.
-        largest_batch: build one dynamic plan for every batch from 1 to this; None for a static plan
-            of the point's batch.
-        best_batch: the batch that a dynamic plan is tuned for; None for the largest.
-        int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
-        version_compatible: plans that the lean and the dispatch runtime can run, too. Run with 8.6.0
-            of all three; a newer version of the same major was not tried.
+        plan: the plan.
+        engine: TensorRT's engine made of it.
+        began: when its deserialisation began, by `time.perf_counter`.
     """
 
-    streams: int = 1
-    cuda_graphs: bool = True
-    copies_in_graph: bool = True
-    spin: bool = True
-    workspace_mib: int | None = None
-    optimization_level: int = 3
-    timing_rounds: int = 8
-    timing_cache: bool = True
-    jit_convolutions: bool = True
-    largest_batch: int | None = None
-    best_batch: int | None = None
-    int8_rest: str = "graph"
-    version_compatible: bool = False
+    plan: EnginePlan
+    engine: Any
+    began: float
 
 
-class TensorRTEngine:
+class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
     """One plan on one GPU."""
 
-    name: ClassVar[str] = "tensorrt"
-    extra: ClassVar[str | None] = "tensorrt"
-    device_kinds: ClassVar[tuple[str, ...]] = ("gpu",)
-    int8_dialect: ClassVar[str] = "s8s8"
-    bf16_dialect: ClassVar[str | None] = None
-    rewrites_lrn: ClassVar[bool] = False
-    reads_graph: ClassVar[bool] = True
-    Settings: ClassVar[type] = TensorRTSettings
+    traits = EngineTraits(
+        name="tensorrt", settings=TensorRTSettings, device_kinds=("gpu",), extra="tensorrt"
+    )
 
     @classmethod
+    @override
     def unavailable(cls) -> str | None:
-        """Why TensorRT cannot run here and what to install, or None. Nothing is imported."""
+        """Return why TensorRT cannot run here and what to install. Nothing is imported."""
         if library.installed() is None:
             return (
                 f"Engine 'tensorrt' needs the package tensorrt, which is missing. {library.INSTALL}"
@@ -112,130 +77,69 @@ class TensorRTEngine:
         return None
 
     @classmethod
+    @override
     def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
-        """Precisions that TensorRT would quietly run in another one are refused."""
-        if device.declared:
-            return (
-                "The cluster was told of this GPU, but no NVIDIA driver confirms it. "
-                "Start the worker where nvidia-smi lists it, or use engine=simulated."
-            )
-        if precision not in LEAST_CAPABILITY:
+        """Refuse precisions that TensorRT would silently replace by another one."""
+        reason = refusals.declared_gpu(device)
+        if reason is not None:
+            return reason
+        if precision not in MIN_CAPABILITY:
             return (
                 f"No graph of this project makes TensorRT compute in {precision}. "
-                f"Use precision={', '.join(LEAST_CAPABILITY)}."
+                f"Use precision={', '.join(MIN_CAPABILITY)}."
             )
-        found = _capability(device)
-        least = LEAST_CAPABILITY[precision]
-        if found is not None and found < least:
+        actual, needed = capability(device), MIN_CAPABILITY[precision]
+        if actual is not None and actual < needed:
             return (
-                f"{device.name} has compute capability {found[0]}.{found[1]}, and {precision} needs "
-                f"{least[0]}.{least[1]}. Use precision=fp32."
+                f"{device.name} has compute capability {actual[0]}.{actual[1]}, and {precision} "
+                f"needs {needed[0]}.{needed[1]}. Use precision=fp32."
             )
         return None
 
     @classmethod
+    @override
     def load(cls, load: Load) -> Self:
-        """Find or build the plan, load it, take all memory, capture the graphs."""
-        loaded = cls(load)
-        with loaded._closed_on_error():
-            loaded._open(load)
-        return loaded
+        """Find or build the plan, load it, allocate all memory, capture the graphs."""
+        with _unavailable_is_unsupported():
+            return cls(load)
 
     @classmethod
+    @override
     def plan_batch(cls, options: TensorRTSettings, batch_size: int) -> int:
-        """The largest of a dynamic plan, else the batch itself."""
+        """Return the largest batch of a dynamic plan, else the batch itself."""
         return max(batch_size, options.largest_batch or 0)
 
     @classmethod
+    @override
     def prebuild(cls, load: Load) -> tuple[str, ...]:
-        """Put the plan of a load into the cache; its files there.
+        """Put the plan of a load into the cache; return its files there.
 
-        Several processes may build at once, each plan once; what a builder times is then disturbed
-        by the others.
+        Several processes may build at once, each plan once; their timings then disturb each other.
         """
-        begun = cls(load)
-        with begun._closed_on_error():
-            plan, _, _ = begun._plan(load)
-        begun.close()
+        with _unavailable_is_unsupported():
+            plan = build_plan(prepare_device(load), load).plan
         return tuple(f"{FOLDER}/{name}" for name in plan.files)
 
     def __init__(self, load: Load) -> None:
-        self._stack = ExitStack()
         self._runner: Runner | None = None
-        self._contexts: list[Any] = []
-        self._runtime: Any = None
-        with self._closed_on_error():
-            self._begin(load)
-
-    @contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
+        self._context: Context | None = prepare_device(load)
+        cuda = self._context.cuda
+        start.check_inputs(load)
+        free_before, _ = cuda.memory()
+        loaded = build_plan(self._context, load)
+        plan = loaded.plan
+        cuda.stage = "load"
+        self._runner, notes = start.start(self._context, loaded.engine, len(plan.data), load)
         try:
-            yield
-        except EngineUnavailable as error:
-            self.close()
-            raise Unsupported(str(error)) from error
+            held = max(free_before - cuda.memory()[0], 0)
+            start.require_memory("load", held, load.memory_limit_bytes)
         except BaseException:
             self.close()
             raise
-
-    def _begin(self, load: Load) -> None:
-        """Find library and device, and make the runtime; nothing is taken on the device yet."""
-        _refuse_options(load.options)
-        trt = library.load()
-        self._cuda = cuda = Cuda()
-        if not cuda.device_count():
-            raise Unsupported(  # before any object of TensorRT: without a device they crash
-                "Engine 'tensorrt' sees no CUDA device in this process. "
-                "Check nvidia-smi and CUDA_VISIBLE_DEVICES."
-            )
-        cuda.use(load.device.index)
-        self._trt = trt
-        self._logger, self._journal = library.logger(trt)
-        self._journal.clear()
-        self._runtime = self._able_runtime(load.options.version_compatible)
-        cuda.stage = "build"
-
-    def _able_runtime(self, compatible: bool) -> Any:
-        """The library's runtime; the dispatch runtime runs nothing itself and loads the lean library.
-
-        No code comes from a plan: version-compatible ones are built without their runtime.
-        """
-        trt = self._trt
-        dispatch = library.dispatch(trt)
-        if (dispatch or library.lean(trt)) and not compatible:
-            raise Unsupported(
-                f"{trt.__name__} runs only plans that were built with engine.version_compatible=true. "
-                "Set that, or install the full tensorrt."
-            )
-        runtime = trt.Runtime(self._logger)
-        if not dispatch:
-            return runtime
-        path = library.lean_path()
-        if path is None:
-            raise Unsupported(
-                f"{trt.__name__} runs plans by the library of the package tensorrt_lean, which is "
-                "missing. Install tensorrt_lean of the version that built the plans."
-            )
-        loaded = runtime.load_runtime(str(path))
-        if loaded is None:
-            raise failures.of_library("load", self._journal.lines(), f"load {path.name}")
-        return loaded
-
-    def _open(self, load: Load) -> None:
-        cuda = self._cuda
-        slots = slot_count(load.inflight, load.options.streams)
-        count = rotation(slots, load.batches.count)
-        self._refuse_inputs(load, slots, count)
-        free_before, _ = cuda.memory()
-        plan, engine, began = self._plan(load)
-        cuda.stage = "load"
-        notes = self._start(load, engine, len(plan.data), slots, count)
-        held = max(free_before - cuda.memory()[0], 0)
-        _refuse("load", held, load.memory_limit_bytes)
         self.info = EngineInfo(
-            version=str(self._trt.__version__),
+            version=str(self._context.trt.__version__),
             build_s=plan.build_s,
-            load_s=time.perf_counter() - began,
+            load_s=time.perf_counter() - loaded.began,
             build_cache_hit=plan.hit,
             engine_bytes=len(plan.data),
             engine_sha256=plan.sha256,
@@ -245,135 +149,78 @@ class TensorRTEngine:
         )
         cuda.stage = "run"
 
-    # plan
-
-    def _plan(self, load: Load) -> tuple[EnginePlan, Any, float]:
-        """The plan, the engine made of it, and when the plan was there.
-
-        A plan from the cache that will not load is built again where there is a builder.
-        """
-        order = _order(load)
-        facts = {**order.facts(), **self._here(load)}
-        cache = PlanCache(load.cache_dir / FOLDER)
-        plan = cache.get(facts, lambda: self._build(cache, order, load))
-        began = time.perf_counter()
-        engine = self._runtime.deserialize_cuda_engine(plan.data)
-        if engine is None and plan.hit and builder.available(self._trt):
-            cache.discard(plan.key)
-            self._journal.clear()
-            plan = cache.get(facts, lambda: self._build(cache, order, load))
-            began = time.perf_counter()
-            engine = self._runtime.deserialize_cuda_engine(plan.data)
-        if engine is None:
-            raise failures.of_library("load", self._journal.lines(), "load its own plan")
-        return plan, engine, began
-
-    def _here(self, load: Load) -> dict[str, Any]:
-        """What of this machine decides a plan."""
-        device = load.device.index
-        facts = self._cuda.identity(device)
-        _same_device(facts["uuid"], load.device)
-        return {
-            "library": _library(self._trt, load.options.version_compatible),
-            "gpu": facts["name"],
-            "multiprocessors": facts["multiprocessors"],
-            "gpu_memory_bytes": facts["memory_bytes"],
-            "capability": list(self._cuda.capability(device)),
-            "driver": _driver(load.device) or self._cuda.versions()[0],
-        }
-
-    def _build(self, cache: PlanCache, order: builder.Order, load: Load) -> builder.Built:
-        trt = self._trt
-        if not load.options.timing_cache:
-            return builder.build(trt, order, None)
-        facts = self._here(load)
-        name = f"{facts['library']} {facts['gpu']} {facts['driver']}".replace(" ", "_")
-        built = builder.build(trt, order, cache.timing(name))
-        if built.timing_cache is not None:
-            cache.learn(name, built.timing_cache, lambda a, b: builder.merge_timing(trt, a, b))
-        return built
-
-    # memory
-
-    def _refuse_inputs(self, load: Load, slots: int, count: int) -> None:
-        """Refuse before building what cannot fit for its inputs alone."""
-        copies = slots if load.transfers else count
-        one = sum(array.nbytes for array in load.batches.batch(0).values())
-        _refuse("input", copies * one, load.memory_limit_bytes)
-
-    def _start(
-        self, load: Load, engine: Any, plan_bytes: int, slots: int, count: int
-    ) -> tuple[str, ...]:
-        """Take contexts, buffers and graphs, in that order; what there is to note of it."""
-        options, limit = load.options, load.memory_limit_bytes
-        scratch = options.streams * _scratch_bytes(engine)
-        _refuse("load", plan_bytes + scratch, limit)  # weights take about what the plan does
-        shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
-        self._contexts = [self._context(engine, shapes) for _ in range(options.streams)]
-        ports = _ports(self._trt, engine, self._contexts[0])
-        io = io_bytes(ports, slots, count, load.transfers)
-        _refuse("input", plan_bytes + scratch + io, limit)
-        self._runner = Runner(
-            self._cuda,
-            self._journal,
-            self._contexts,
-            ports,
-            load.batches,
-            slots,
-            count,
-            load.transfers,
-            options.spin,
-            self._stack,
-        )
-        self._runner.warm()
-        if options.cuda_graphs and not self._runner.capture(options.copies_in_graph):
-            return ("graph_capture_failed",)
-        return ()
-
-    def _context(self, engine: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
-        context = engine.create_execution_context()
-        if context is None:
-            raise failures.of_library("load", self._journal.lines(), "make an execution context")
-        for name, shape in shapes.items():
-            if not context.set_input_shape(name, shape):
-                doing = f"take shape {shape} for input {name!r}"
-                raise failures.of_library("load", self._journal.lines(), doing)
-        return context
-
-    # the stream
-
+    @override
     def submit(self, sequence: int) -> None:
         """Enqueue copy in, compute and copy out of a batch; returns at once."""
         self._running().submit(sequence)
 
+    @override
     def collect(self, sequence: int) -> DeviceSpans:
-        """Block until the batch is done; its spans by the device's clock."""
+        """Block until the batch is done; return its spans by the device's clock."""
         return self._running().collect(sequence)
 
+    @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Copies of the last batch's outputs, by name."""
+        """Return copies of the last batch's outputs, by name."""
         return self._running().outputs()
 
+    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
-        """Profile the first context, and add what the inspector tells of each layer."""
-        runner, context = self._running(), self._contexts[0]
+        """Profile the first execution context, and add what the inspector reports of each layer."""
+        runner = self._running()
+        assert self._context is not None
+        trt, context = self._context.trt, runner.contexts[0]
         runner.drain()
-        profile = profiles.attach(self._trt, context)
+        profile = profiles.attach(trt, context)
         runner.profile(1 + batches, profile.close_batch)
-        return profile.layers(profiles.inspect(self._trt, context))
+        return profile.layers(profiles.inspect(trt, context))
 
     def _running(self) -> Runner:
         assert self._runner is not None, "the engine is closed"
         return self._runner
 
+    @override
     def close(self) -> None:
         """Wait for what is in flight, then free everything."""
         if self._runner is not None:
-            quietly(lambda runner: runner.drain(), self._runner)
+            self._runner.close()
         self._runner = None
-        self._stack.close()
-        self._contexts = []
-        self._runtime = None
+        self._context = None
+
+
+def build_plan(context: Context, load: Load) -> LoadedPlan:
+    """Find the plan of a load in the cache or build it, and deserialise it.
+
+    A plan from the cache that does not load is built again where there is a builder.
+    """
+    trt = context.trt
+    order = order_of(load)
+    facts = {**order.facts(), **plan_facts(context, load)}
+    cache = PlanCache(load.cache_dir / FOLDER)
+    plan = cache.get(facts, lambda: _build(context, cache, order, load))
+    began = time.perf_counter()
+    engine = context.runtime.deserialize_cuda_engine(plan.data)
+    if engine is None and plan.hit and builder.available(trt):
+        cache.discard(plan.key)
+        context.journal.clear()
+        plan = cache.get(facts, lambda: _build(context, cache, order, load))
+        began = time.perf_counter()
+        engine = context.runtime.deserialize_cuda_engine(plan.data)
+    if engine is None:
+        raise failures.of_library("load", context.journal.lines(), "load its own plan")
+    return LoadedPlan(plan, engine, began)
+
+
+def _build(context: Context, cache: PlanCache, order: Order, load: Load) -> builder.Built:
+    trt = context.trt
+    if not load.options.timing_cache:
+        return builder.build(trt, order, None)
+    facts = plan_facts(context, load)
+    name = f"{facts['library']} {facts['gpu']} {facts['driver']}".replace(" ", "_")
+    built = builder.build(trt, order, cache.timing(name))
+    if built.timing_cache is not None:
+        cache.learn(name, built.timing_cache, lambda a, b: builder.merge_timing(trt, a, b))
+    return built
 
 
 def _has_bindings() -> bool:
@@ -383,117 +230,10 @@ def _has_bindings() -> bool:
         return False
 
 
-def _same_device(uuid: str | None, device: Device) -> None:
-    """Refuse to measure one GPU and watch another: the runtime may count in an order of its own.
-
-    A slice is left out: some runtimes tell its board's UUID in place of its own.
-    """
-    if uuid is None or device.uuid is None or device.uuid.startswith("MIG-"):
-        return
-    if uuid != device.uuid:
-        raise EngineFailure(
-            f"CUDA's device {device.index} is {uuid}, and Ray gave {device.visible!r}, which the "
-            f"driver knows as {device.uuid}. Set CUDA_DEVICE_ORDER=PCI_BUS_ID where Ray is started."
-        )
-
-
-def _gpu(device: Device) -> nvml.Gpu | None:
-    return next((gpu for gpu in nvml.inventory() if gpu.uuid == device.uuid), None)
-
-
-def _library(trt: Any, compatible: bool) -> str:
-    """What of the library decides a plan: of a compatible one only the major version.
-
-    The lean runtime finds by it what the full library of another minor version has built.
-    """
-    if compatible:
-        return f"TensorRT {library.version(trt)[0]}"
-    return f"{trt.__name__} {trt.__version__}"
-
-
-def _driver(device: Device) -> str | None:
-    gpu = _gpu(device)
-    return None if gpu is None else gpu.driver_version
-
-
-def _capability(device: Device) -> tuple[int, int] | None:
-    gpu = _gpu(device)
-    if gpu is None or gpu.compute_capability is None:
-        return None
-    major, minor = gpu.compute_capability.split(".")
-    return int(major), int(minor)
-
-
-def _refuse_options(options: TensorRTSettings) -> None:
-    """An option out of its range ends the point before anything is loaded."""
-    for name, least, most in (
-        ("streams", 1, 64),
-        ("optimization_level", 0, 5),
-        ("timing_rounds", 1, 1000),
-    ):
-        value = getattr(options, name)
-        if not least <= value <= most:
-            raise Unsupported(f"{name}={value} of engine 'tensorrt' is not in {least}..{most}.")
-    if not 1 <= (options.best_batch or 1) <= (options.largest_batch or 1):
-        raise Unsupported(
-            f"best_batch={options.best_batch} is not in 1..largest_batch={options.largest_batch}."
-        )
-    if options.int8_rest not in builder.INT8_REST:
-        known = ", ".join(builder.INT8_REST)
-        raise Unsupported(f"int8_rest={options.int8_rest!r} is unknown. Use one of {known}.")
-
-
-def _order(load: Load) -> builder.Order:
-    options, batch_size = load.options, load.batches.batch_size
-    largest = options.largest_batch
-    if largest is not None and batch_size > largest:
-        raise Unsupported(
-            f"batch_size={batch_size} is above largest_batch={largest} of the dynamic plan. "
-            "Raise largest_batch."
-        )
-    lowest, best, most = batch_size, batch_size, batch_size
-    if largest is not None:
-        lowest, best, most = 1, options.best_batch or largest, largest
-    workspace = None if options.workspace_mib is None else options.workspace_mib << 20
-    bounds = [size for size in (workspace, load.memory_limit_bytes) if size is not None]
-    return builder.Order(
-        onnx_path=load.model.path,
-        onnx_sha256=load.model.sha256,
-        precision=load.model.precision,
-        shapes={
-            spec.name: (spec.with_batch(lowest), spec.with_batch(best), spec.with_batch(most))
-            for spec in load.model.inputs
-        },
-        workspace_bytes=min(bounds, default=None),
-        optimization_level=options.optimization_level,
-        avg_timing=options.timing_rounds,
-        int8_rest=options.int8_rest,
-        jit_convolutions=options.jit_convolutions,
-        version_compatible=options.version_compatible,
-    )
-
-
-def _refuse(stage: str, nbytes: int, limit: int | None) -> None:
-    if limit is not None and nbytes > limit:
-        words = f"device.memory_limit is {limit / 2**20:.0f} MiB"
-        raise OutOfMemory(stage, nbytes, words)
-
-
-def _scratch_bytes(engine: Any) -> int:
-    size = getattr(engine, "device_memory_size_v2", None)
-    return int(engine.device_memory_size if size is None else size)
-
-
-def _ports(trt: Any, engine: Any, context: Any) -> tuple[Port, ...]:
-    """Inputs and outputs as the plan has them, at the context's shapes."""
-    ports = []
-    for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
-        shape = tuple(int(dim) for dim in context.get_tensor_shape(name))
-        kind = engine.get_tensor_dtype(name).name
-        if min(shape, default=0) < 0:
-            raise Unsupported(f"Output {name!r} has shape {shape}: its size depends on the data.")
-        if kind not in _DTYPES:
-            raise Unsupported(f"Tensor {name!r} is {kind}, which numpy has not got.")
-        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-        ports.append(Port(name, np.dtype(_DTYPES[kind]), shape, is_input))
-    return tuple(ports)
+@contextmanager
+def _unavailable_is_unsupported() -> Iterator[None]:
+    """Convert EngineUnavailable, which ends a run, into an outcome of the point."""
+    try:
+        yield
+    except EngineUnavailable as error:
+        raise Unsupported(str(error)) from error

@@ -1,215 +1,113 @@
-"""Runner: buffers, streams, events and graphs of one loaded plan.
+"""Buffers, streams, events and graphs of one loaded plan.
 
 A slot holds everything that one batch in flight needs: a stream, device buffers, pinned outputs,
 events. Slots that share an execution context form a lane; they take turns, and each waits for the
-compute of the one before it, never for its copies. So the copies of a batch run beside the compute
-of its neighbour and meet only their own buffers.
+compute of the one before it, never for its copies. So the copies of a batch overlap the compute of
+its neighbour and touch only their own buffers.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from raybench.engines.tensorrt import failures
+from raybench.engines.tensorrt.buffers import Array, Buffers, Port, Slot, quietly
 from raybench.errors import PointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import ExitStack
 
     from raybench.engines.base import DeviceSpans
     from raybench.engines.tensorrt.cuda import Cuda, Handle
     from raybench.engines.tensorrt.library import Journal
     from raybench.models.batches import BatchPool
 
-Array = np.ndarray[Any, Any]
-
 MOST_GRAPHS = 512
-"""A graph holds the addresses of its slot and of its batch, so there is one for each pair."""
-
-ALIGNMENT = 256
-"""TensorRT wants the addresses of its inputs and outputs to be multiples of this."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of the plan at the batch of the point.
-
-    Attributes:
-        name: of the tensor.
-        dtype: of its elements in the plan, which may be narrower than in the graph.
-        shape: with every dimension known.
-        is_input: else an output.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    is_input: bool
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole tensor."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, eq=False)
-class Slot:
-    """What one batch in flight needs.
-
-    Attributes:
-        stream: everything of the slot runs here, in order.
-        context: shared with the other slots of the lane.
-        device: address on the device by name of port.
-        host: pinned outputs by name.
-        begin, copied, started, computed, done: events in the order of the stream.
-        before: number of the slot of the lane whose turn comes before this one's.
-    """
-
-    stream: Handle
-    context: Any
-    device: dict[str, int]
-    host: dict[str, Array]
-    begin: Handle
-    copied: Handle
-    started: Handle
-    computed: Handle
-    done: Handle
-    before: int
+"""Most graphs of a runner: each holds the addresses of a slot and a batch, one for each pair."""
 
 
 def slot_count(inflight: int, streams: int) -> int:
-    """Number of slots: at least two for each lane, one for each batch in flight."""
+    """Return the number of slots: at least two for each lane, one for each batch in flight."""
     return max(2, -(-inflight // streams)) * streams
 
 
 def rotation(slots: int, batches: int) -> int:
-    """How many of the batches are fed in turn: the most that meet the slots in few pairs.
+    """Return how many of the batches to feed in turn: the most with few pairs of slot and batch.
 
-    223 batches and 4 slots would meet in 892 pairs, each a graph to capture; 222 meet in 444.
+    223 batches and 4 slots form 892 pairs, each of which is a graph to capture; 222 form 444.
     """
-    most = max(MOST_GRAPHS, slots)
-    return next(n for n in range(batches, 0, -1) if math.lcm(slots, n) <= most)
+    limit = max(MOST_GRAPHS, slots)
+    return next(n for n in range(batches, 0, -1) if math.lcm(slots, n) <= limit)
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """What a runner runs and how.
+
+    Attributes:
+        contexts: one execution context for each lane, at the shapes of the ports.
+        ports: inputs and outputs of the plan.
+        batches: the pool of inputs.
+        slots: number of slots, from `slot_count`.
+        count: how many of the batches to feed, from `rotation`.
+        transfers: copy inputs and outputs with every batch; else inputs stay on the device.
+        spin: wait by spinning instead of sleeping.
+    """
+
+    contexts: Sequence[Any]
+    ports: Sequence[Port]
+    batches: BatchPool
+    slots: int
+    count: int
+    transfers: bool
+    spin: bool
 
 
 class Runner:
     """Enqueues batches on a plan and waits for them.
 
     Args:
-        cuda: the door; the device is current.
-        journal: what TensorRT says.
-        contexts: one for each lane, at the shapes of the ports.
-        ports: inputs and outputs of the plan.
-        batches: what to feed.
-        slots: from `slot_count`.
-        count: how many of the batches to feed, from `rotation`.
-        transfers: copy inputs and outputs with every batch; else inputs lie on the device.
-        spin: wait spinning instead of sleeping.
-        stack: takes everything that must be given back.
+        cuda: the CUDA runtime; the device is current.
+        journal: what TensorRT logs.
+        config: what to run and how.
 
     Attributes:
-        nbytes: device memory for inputs and outputs.
+        contexts: one execution context for each lane.
     """
 
-    def __init__(
-        self,
-        cuda: Cuda,
-        journal: Journal,
-        contexts: Sequence[Any],
-        ports: Sequence[Port],
-        batches: BatchPool,
-        slots: int,
-        count: int,
-        transfers: bool,
-        spin: bool,
-        stack: ExitStack,
-    ) -> None:
+    def __init__(self, cuda: Cuda, journal: Journal, config: RunnerConfig) -> None:
         self._cuda = cuda
         self._journal = journal
-        self._inputs = [port for port in ports if port.is_input]
-        self._outputs = [port for port in ports if not port.is_input]
-        self._transfers = transfers
-        self._count = count
-        self._stack = stack
+        self.contexts = tuple(config.contexts)
+        self._count = config.count
         self._graphs: dict[tuple[int, int], Handle] = {}
         self._copies_in_graph = False
         self._last = 0
+        self._buffers = buffers = Buffers(cuda, config.ports, config.transfers)
+        self._inputs, self._outputs = buffers.inputs, buffers.outputs
+        self._transfers = config.transfers
         cuda.stage = "input"
-        lanes = len(contexts)
-        self._slots = [
-            self._slot(contexts[i % lanes], (i - lanes) % slots, spin) for i in range(slots)
-        ]
-        self._sources = self._pin(batches) if transfers else self._reside(batches)
-
-    # memory
-
-    def _slot(self, context: Any, before: int, spin: bool) -> Slot:
-        ports = [*self._inputs, *self._outputs] if self._transfers else self._outputs
-        begin, copied, started, computed, done = (self._event(spin) for _ in range(5))
-        return Slot(
-            self._own(self._cuda.stream(), self._cuda.drop_stream),
-            context,
-            {port.name: self._device(port.nbytes) for port in ports},
-            {port.name: self._pinned(port.dtype, port.shape) for port in self._outputs},
-            begin,
-            copied,
-            started,
-            computed,
-            done,
-            before,
-        )
-
-    def _own(self, thing: Any, give_back: Callable[[Any], None]) -> Any:
-        self._stack.callback(quietly, give_back, thing)
-        return thing
-
-    def _event(self, spin: bool) -> Handle:
-        return self._own(self._cuda.event(timing=True, spin=spin), self._cuda.drop_event)
-
-    def _device(self, nbytes: int) -> int:
-        return int(self._own(self._cuda.malloc(max(nbytes, 1)), self._cuda.free))
-
-    def _pinned(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-        nbytes = math.prod(shape) * dtype.itemsize
-        address = self._own(self._cuda.host_alloc(max(nbytes, 1)), self._cuda.host_free)
-        raw: Any = (ctypes.c_byte * max(nbytes, 1)).from_address(address)
-        flat: Array = np.frombuffer(raw, dtype, math.prod(shape))
-        return flat.reshape(shape)
-
-    def _pin(self, batches: BatchPool) -> list[dict[str, int]]:
-        """Host addresses of every batch by name of input, in one pinned copy of the pool."""
-        whole = batches.first(batches.batch_size * self._count)
-        pinned = {}
-        for port in self._inputs:
-            pinned[port.name] = self._pinned(port.dtype, whole[port.name].shape)
-            np.copyto(pinned[port.name], whole[port.name], casting="same_kind")
-        return [
-            {name: _address_in(pinned[name], whole[name], view) for name, view in batch.items()}
-            for batch in map(batches.batch, range(self._count))
-        ]
-
-    def _reside(self, batches: BatchPool) -> list[dict[str, int]]:
-        """Device addresses of every batch by name of input; each batch aligned on its own."""
-        sources: list[dict[str, int]] = [{} for _ in range(self._count)]
-        for port in self._inputs:
-            staging = self._pinned(port.dtype, port.shape)
-            for i, addresses in enumerate(sources):
-                np.copyto(staging, batches.batch(i)[port.name], casting="same_kind")
-                addresses[port.name] = self._device(port.nbytes)
-                stream = self._slots[0].stream
-                self._cuda.copy_in(addresses[port.name], staging.ctypes.data, port.nbytes, stream)
-                self._cuda.drain(stream)
-        return sources
+        lanes = len(self.contexts)
+        try:
+            self._slots = [
+                buffers.slot(self.contexts[i % lanes], (i - lanes) % config.slots, config.spin)
+                for i in range(config.slots)
+            ]
+            self._sources = (
+                buffers.pin(config.batches, config.count)
+                if config.transfers
+                else buffers.upload(config.batches, config.count, self._slots[0].stream)
+            )
+        except BaseException:
+            buffers.free()
+            raise
 
     # one batch
 
     def _enqueue(self, index: int, batch: int, external: bool = False) -> None:
-        """Everything of one batch but the last event, for now or into a capture."""
+        """Enqueue everything of a batch but its last event, to run now or into a capture."""
         slot = self._slots[index]
         cuda, stream = self._cuda, slot.stream
         source = self._sources[batch]
@@ -243,7 +141,7 @@ class Runner:
             self._cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.stream)
 
     def warm(self) -> None:
-        """Run each slot once, so that what TensorRT puts off is done before a capture."""
+        """Run each slot once, so that what TensorRT defers is done before a capture."""
         self._cuda.stage = "run"
         for index, slot in enumerate(self._slots):
             self._enqueue(index, 0)
@@ -251,13 +149,13 @@ class Runner:
             self._cuda.block_on(slot.done)
 
     def capture(self, copies: bool) -> bool:
-        """Write every pair of slot and batch into a graph; False when that cannot be done.
+        """Capture every pair of slot and batch into a graph; return whether that worked.
 
         Args:
-            copies: whether the copies and events of the batch are in the graph too.
+            copies: whether the copies and events of the batch are part of the graph.
 
         Raises:
-            DeviceLost: for an error that stays.
+            DeviceLost: the device failed for good.
         """
         pairs = math.lcm(len(self._slots), self._count)
         graphs: dict[tuple[int, int], Handle] = {}
@@ -272,7 +170,7 @@ class Runner:
                 quietly(self._cuda.drop_graph, graph)
             return False
         for graph in graphs.values():
-            self._own(graph, self._cuda.drop_graph)
+            self._buffers.own(graph, self._cuda.drop_graph)
         self._graphs, self._copies_in_graph = graphs, copies
         return True
 
@@ -307,11 +205,11 @@ class Runner:
             self._cuda.launch(self._graphs[index, batch], slot.stream)
         else:
             self._enqueue(index, batch)
-        # never inside a graph: the host waits for this launch's record, not for an older one
+        # never inside a graph: the host waits for the record of this launch, not of an older one
         self._cuda.record(slot.done, slot.stream)
 
     def collect(self, sequence: int) -> DeviceSpans:
-        """Block until a batch is done; its copy in, compute and copy out in ns."""
+        """Block until a batch is done; return its copy in, compute and copy out in ns."""
         cuda = self._cuda
         self._last = sequence % len(self._slots)
         slot = self._slots[self._last]
@@ -326,7 +224,7 @@ class Runner:
         )
 
     def outputs(self) -> dict[str, Array]:
-        """Copies of the outputs of the batch collected last."""
+        """Return copies of the outputs of the batch collected last."""
         slot = self._slots[self._last]
         if not self._transfers:
             self._copy_out(slot)
@@ -334,7 +232,7 @@ class Runner:
         return {name: array.copy() for name, array in slot.host.items()}
 
     def profile(self, batches: int, report: Callable[[], None]) -> None:
-        """Run batches one by one on the first slot, outside graphs, telling of each when it is done."""
+        """Run batches one by one on the first slot, outside graphs; call `report` after each."""
         slot = self._slots[0]
         for sequence in range(batches):
             source = self._sources[sequence % self._count]
@@ -352,27 +250,7 @@ class Runner:
         for slot in self._slots:
             self._cuda.drain(slot.stream)
 
-
-def quietly(give_back: Callable[[Any], None], thing: Any) -> None:
-    """Give something back; a device that is lost refuses, and has taken it along anyway."""
-    try:
-        give_back(thing)
-    except PointError:
-        return
-
-
-def io_bytes(ports: Sequence[Port], slots: int, batches: int, transfers: bool) -> int:
-    """Device memory that a runner takes for inputs and outputs."""
-    inputs = sum(_aligned(port.nbytes) for port in ports if port.is_input)
-    outputs = sum(_aligned(port.nbytes) for port in ports if not port.is_input)
-    return inputs * (slots if transfers else batches) + outputs * slots
-
-
-def _aligned(nbytes: int) -> int:
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
-
-
-def _address_in(pinned: Array, whole: Array, view: Array) -> int:
-    """Where a view of the pool lies in the pinned copy, whose elements may be narrower."""
-    elements = (view.ctypes.data - whole.ctypes.data) // whole.itemsize
-    return int(pinned.ctypes.data) + elements * pinned.itemsize
+    def close(self) -> None:
+        """Wait for what is in flight, then free everything."""
+        quietly(Runner.drain, self)
+        self._buffers.free()

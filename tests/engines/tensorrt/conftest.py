@@ -9,7 +9,8 @@ import pytest
 from helpers.fake_gpu import FakeGpu, FakeRuntime, FakeTrt
 
 from raybench.engines.base import Load
-from raybench.engines.tensorrt import engine
+from raybench.engines.tensorrt.settings import TensorRTSettings
+from raybench.machine import nvml
 from raybench.machine.devices import Device
 from raybench.models.batches import BatchPool
 from raybench.models.model import Model, TensorSpec
@@ -36,7 +37,7 @@ def trt(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> FakeTrt:
         monkeypatch.setitem(sys.modules, name, package)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)
     monkeypatch.setitem(sys.modules, "tensorrt", library)
-    monkeypatch.setattr(engine.nvml, "inventory", lambda: ())
+    monkeypatch.setattr(nvml, "inventory", lambda: ())
     return library
 
 
@@ -65,7 +66,7 @@ def make_load(tmp_path: Path) -> Callable[..., Load]:
             device=Device("gpu", "Fake GPU", 0, "GPU-0", "0"),
             inflight=inflight,
             transfers=transfers,
-            options=engine.TensorRTSettings(**options),
+            options=TensorRTSettings(**options),
             memory_limit_bytes=limit,
             cache_dir=tmp_path / "cache",
         )

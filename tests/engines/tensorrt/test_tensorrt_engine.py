@@ -17,6 +17,7 @@ from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import MOST_GRAPHS, rotation, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from raybench.machine import nvml
 from raybench.machine.devices import Device
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def test_slots_that_do_not_wait_for_each_other_are_noticed(
     trt: FakeTrt, gpu: FakeGpu, make_load: Make
 ) -> None:
     engine = TensorRTEngine.load(make_load(inflight=2, cuda_graphs=False))
-    engine._cuda.wait = lambda *_: None  # type: ignore[assignment, method-assign]
+    engine._context.cuda.wait = lambda *_: None  # type: ignore[assignment, method-assign]
     engine.submit(0)
     engine.submit(1)
     assert "the scratch memory of a context" in gpu.races[0]
@@ -433,15 +434,13 @@ def test_unsupported_never_lets_a_precision_pass_as_another(trt: FakeTrt, make_l
         assert TensorRTEngine.unsupported(precision, device, True) is None
     for precision in ("bf16", "fp8"):
         assert precision in (TensorRTEngine.unsupported(precision, device, True) or "")
-    told = replace(device, declared=True)
-    assert "nvidia-smi" in (TensorRTEngine.unsupported("fp32", told, True) or "")
+    declared = replace(device, declared=True)
+    assert "nvidia-smi" in (TensorRTEngine.unsupported("fp32", declared, True) or "")
 
 
 def test_unsupported_knows_old_chips(trt: FakeTrt, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raybench.engines.tensorrt import engine
-
-    pascal = engine.nvml.Gpu(0, "GPU-0", "Tesla P40", compute_capability="6.1")
-    monkeypatch.setattr(engine.nvml, "inventory", lambda: (pascal,))
+    pascal = nvml.Gpu(0, "GPU-0", "Tesla P40", compute_capability="6.1")
+    monkeypatch.setattr(nvml, "inventory", lambda: (pascal,))
     device = Device("gpu", "Tesla P40", 0, "GPU-0", "0")
     assert TensorRTEngine.unsupported("int8", device, True) is None
     assert "8.0" in (TensorRTEngine.unsupported("tf32", device, True) or "")

@@ -1,0 +1,69 @@
+"""What engines refuse in common, and how exceptions of their libraries become PointErrors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Mapping
+
+    from raybench.machine.devices import Device
+
+T = TypeVar("T")
+
+NO_BUS = "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
+
+
+def declared_gpu(device: Device) -> str | None:
+    """Return why a GPU that no driver confirms cannot be used; None for any other device."""
+    if not device.declared:
+        return None
+    return (
+        "The cluster declares this GPU, but no NVIDIA driver confirms it. "
+        "Start the worker where nvidia-smi lists it, or use engine=simulated."
+    )
+
+
+@dataclass(frozen=True)
+class LibraryCalls:
+    """Runs calls of a library and converts the exceptions it raises.
+
+    Attributes:
+        library: its name in messages.
+        exceptions: classes of exceptions to convert; others pass.
+        requested: pattern of a failed allocation's message; its group is the size in bytes.
+        unsupported: sentence for the user by a part of the message that it explains.
+    """
+
+    library: str
+    exceptions: tuple[type[Exception], ...]
+    requested: re.Pattern[str]
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, stage: str, call: Callable[[], T]) -> T:
+        """Return the result of a call.
+
+        Raises:
+            OutOfMemory: an allocation failed.
+            Unsupported: the message is one that `unsupported` explains.
+            EngineFailure: for everything else.
+        """
+        try:
+            return call()
+        except self.exceptions as error:
+            message = " ".join(str(error).split())
+            size = self.requested.search(message)
+            if size or "bad_alloc" in message or isinstance(error, MemoryError):
+                requested = int(size[1]) if size else None
+                reason = message[-200:] or "the allocation failed"
+                raise OutOfMemory(stage, requested, reason) from error
+            for part, sentence in self.unsupported.items():
+                if part in message:
+                    raise Unsupported(f"{sentence} It said: {message[-200:]}") from error
+            raise EngineFailure(
+                f"{self.library} failed at stage {stage!r}: {message[-500:]}"
+            ) from error

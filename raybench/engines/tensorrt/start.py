@@ -1,0 +1,115 @@
+"""Starting a loaded plan: execution contexts, buffers and graphs, within the memory limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raybench.engines.tensorrt import failures
+from raybench.engines.tensorrt.buffers import Port, io_bytes
+from raybench.engines.tensorrt.runner import Runner, RunnerConfig, rotation, slot_count
+from raybench.errors import OutOfMemory, Unsupported
+
+if TYPE_CHECKING:
+    from raybench.engines.base import Load
+    from raybench.engines.tensorrt.device import Context
+
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+}
+"""Element types that may cross the bus; TensorRT's own table raises for those numpy lacks."""
+
+
+def check_inputs(load: Load) -> None:
+    """Raise OutOfMemory, before building, if the inputs alone exceed the memory limit."""
+    slots, count = _slots_and_batches(load)
+    copies = slots if load.transfers else count
+    one = sum(array.nbytes for array in load.batches.batch(0).values())
+    require_memory("input", copies * one, load.memory_limit_bytes)
+
+
+def start(
+    context: Context, engine: Any, plan_bytes: int, load: Load
+) -> tuple[Runner, tuple[str, ...]]:
+    """Make execution contexts, buffers and graphs, in that order.
+
+    Args:
+        context: the device.
+        engine: TensorRT's engine of the plan.
+        plan_bytes: size of the plan; its weights take about as much.
+        load: what to run.
+
+    Returns:
+        The runner, and flags for the row.
+    """
+    options, limit = load.options, load.memory_limit_bytes
+    slots, count = _slots_and_batches(load)
+    scratch = options.streams * _scratch_bytes(engine)
+    require_memory("load", plan_bytes + scratch, limit)
+    shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
+    contexts = [_execution_context(context, engine, shapes) for _ in range(options.streams)]
+    ports = _ports(context.trt, engine, contexts[0])
+    io = io_bytes(ports, slots, count, load.transfers)
+    require_memory("input", plan_bytes + scratch + io, limit)
+    runner = Runner(
+        context.cuda,
+        context.journal,
+        RunnerConfig(contexts, ports, load.batches, slots, count, load.transfers, options.spin),
+    )
+    try:
+        runner.warm()
+        if options.cuda_graphs and not runner.capture(options.copies_in_graph):
+            return runner, ("graph_capture_failed",)
+    except BaseException:
+        runner.close()
+        raise
+    return runner, ()
+
+
+def require_memory(stage: str, nbytes: int, limit: int | None) -> None:
+    """Raise OutOfMemory if a size exceeds the memory limit of the device."""
+    if limit is not None and nbytes > limit:
+        raise OutOfMemory(stage, nbytes, f"device.memory_limit is {limit / 2**20:.0f} MiB")
+
+
+def _slots_and_batches(load: Load) -> tuple[int, int]:
+    slots = slot_count(load.inflight, load.options.streams)
+    return slots, rotation(slots, load.batches.count)
+
+
+def _scratch_bytes(engine: Any) -> int:
+    size = getattr(engine, "device_memory_size_v2", None)
+    return int(engine.device_memory_size if size is None else size)
+
+
+def _execution_context(context: Context, engine: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
+    execution = engine.create_execution_context()
+    if execution is None:
+        raise failures.of_library("load", context.journal.lines(), "make an execution context")
+    for name, shape in shapes.items():
+        if not execution.set_input_shape(name, shape):
+            doing = f"take shape {shape} for input {name!r}"
+            raise failures.of_library("load", context.journal.lines(), doing)
+    return execution
+
+
+def _ports(trt: Any, engine: Any, execution: Any) -> tuple[Port, ...]:
+    """Return inputs and outputs as the plan has them, at the context's shapes."""
+    ports = []
+    for name in (engine.get_tensor_name(i) for i in range(engine.num_io_tensors)):
+        shape = tuple(int(dim) for dim in execution.get_tensor_shape(name))
+        kind = engine.get_tensor_dtype(name).name
+        if min(shape, default=0) < 0:
+            raise Unsupported(f"Output {name!r} has shape {shape}: its size depends on the data.")
+        if kind not in DTYPES:
+            raise Unsupported(f"Tensor {name!r} is {kind}, which numpy has not got.")
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        ports.append(Port(name, np.dtype(DTYPES[kind]), shape, is_input))
+    return tuple(ports)
