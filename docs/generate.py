@@ -147,7 +147,7 @@ def configuration() -> str:
         parts += _preset_table(kind) if name == "measure" else _settings_table(kind, f"{name}.")
     parts += ["## engine\n", "Options of the engine that runs, as `engine.OPTION=VALUE`.\n"]
     for name in registry.BUILT_IN:
-        parts += [f"### {name}\n", *_settings_table(registry.get(name).Settings, "engine.")]
+        parts += [f"### {name}\n", *_settings_table(registry.get(name).traits.settings, "engine.")]
     return "\n".join(parts)
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fake_gpu import FakeConfig, FakeContext, FakeEngine, FakeGpu, FakeProfile, FakeTrt
+from helpers.fake_gpu import FakeConfig, FakeContext, FakeEngine, FakeGpu, FakeProfile, FakeTrt
 
 from raybench.engines.tensorrt import builder
 from raybench.engines.tensorrt.start import DTYPES
