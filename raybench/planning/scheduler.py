@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from raybench.errors import Infeasible, OutOfMemory, PhaseTimeout
 from raybench.planning.attempts import Attempt, Outcome
-from raybench.planning.batch_search import BatchSearch, MemoryLimits
+from raybench.planning.batch_search import BatchSearches
 from raybench.planning.device_health import DeviceHealth
 from raybench.planning.slots import describe, pick
 
@@ -69,12 +69,11 @@ class Scheduler:
         self._all = sorted(slots, key=lambda slot: (slot.node, slot.number))
         self._health = DeviceHealth(self._all)
         self._policy = policy
-        self._limits = MemoryLimits(out_of_memory)
+        self._searches = BatchSearches(out_of_memory)
         self._busy = busy
         self._running: list[Attempt] = []
         self._attempts: Counter[tuple[str, int, str]] = Counter()
         self._overtakes: Counter[tuple[str, int, str]] = Counter()
-        self._searches: dict[str, BatchSearch] = {}
 
     @property
     def running(self) -> Sequence[Attempt]:
@@ -93,7 +92,7 @@ class Scheduler:
         if self._policy.isolation == "cluster" and self._running:
             return None
         for waiting in self._waiting[:LOOKAHEAD]:
-            planned = self._ready(waiting)
+            planned = self._searches.resolve(waiting)
             slots = self._choose(planned) if planned else None
             if planned is not None and slots is not None:
                 return self._start(waiting, planned, slots)
@@ -109,7 +108,7 @@ class Scheduler:
                 break
             self._overtakes[other.attempt_key] += 1
         if planned.purpose == "fit":
-            self._searches[waiting.point.id].probing = True
+            self._searches.start_probe(waiting.point)
         else:
             self._waiting = [other for other in self._waiting if other is not waiting]
         self._overtakes[waiting.attempt_key] = 0  # a retry has not waited yet
@@ -117,20 +116,6 @@ class Scheduler:
         attempt = Attempt(planned, slots, self._attempts[planned.attempt_key])
         self._running.append(attempt)
         return attempt
-
-    def _ready(self, waiting: PlannedTrial) -> PlannedTrial | None:
-        """Return what to start for a waiting trial; None while a probe for it runs.
-
-        For `batch_size: max` that is a probe, or the trial with the largest batch.
-        """
-        point = waiting.point
-        if not point.largest:
-            return waiting
-        search = self._searches.setdefault(point.id, self._limits.search(point))
-        if search.probing:
-            return None
-        point = replace(point, batch_size=search.candidate, largest=search.complete)
-        return replace(waiting, point=point, purpose="measure" if search.complete else "fit")
 
     def _choose(self, planned: PlannedTrial) -> tuple[DeviceSlot, ...] | None:
         """Choose free slots for a trial, not those where it failed before if others suffice."""
@@ -170,8 +155,7 @@ class Scheduler:
         if self._retries(attempt, error) and self._why_impossible(queued) is None:
             self._waiting.insert(0, queued)
             return []
-        search = self._searches.get(planned.point.id)
-        return [Outcome(planned, error, attempt.number, search.note if search else None)]
+        return [Outcome(planned, error, attempt.number, self._searches.note(planned.point))]
 
     def _retries(self, attempt: Attempt, error: PointError | None) -> bool:
         return error is not None and error.retried and attempt.number <= self._policy.retries
@@ -186,27 +170,20 @@ class Scheduler:
         waiting = next(searching, None)
         if waiting is None:  # the devices for it went away meanwhile
             return []
-        search = self._searches[waiting.point.id]
-        search.probing = False
-        if error is None:
-            search.fits = probe.point.batch_size
-        elif isinstance(error, OutOfMemory):
-            search.reject(probe.point.batch_size, str(error))
-            self._limits.record(probe.point)
-            if probe.point.batch_size == 1:
-                return self._give_up(waiting, error, attempt.number)
-        elif not self._retries(attempt, error):
-            return self._give_up(waiting, error, attempt.number)
-        return []
+        self._searches.end_probe(waiting.point, probe.point, error)
+        if error is None or self._retries(attempt, error):
+            return []
+        if isinstance(error, OutOfMemory) and probe.point.batch_size > 1:
+            return []  # a smaller batch may fit
+        return self._give_up(waiting, error, attempt.number)
 
     def _end_out_of_memory(self, attempt: Attempt, error: OutOfMemory) -> list[Outcome]:
         planned, point = attempt.planned, attempt.planned.point
         if not point.largest or point.batch_size == 1:
-            self._limits.record(point)
+            self._searches.record_limit(point)
             return [Outcome(planned, error, attempt.number)]
-        self._searches[point.id].reopen(point.batch_size, str(error))
+        self._searches.reopen(point, error)
         self._waiting.insert(0, _as_queued(planned))
-        self._limits.record(point)
         return []
 
     def _give_up(self, waiting: PlannedTrial, error: PointError, attempts: int) -> list[Outcome]:
@@ -224,9 +201,9 @@ class Scheduler:
 
     def _why_impossible(self, waiting: PlannedTrial) -> PointError | None:
         point = waiting.point
-        limit = self._limits.limit(point)
-        batch_size = "max" if point.largest else point.batch_size
-        if limit is not None and (limit == 1 if point.largest else point.batch_size > limit):
+        limit = self._searches.limit(point)
+        if limit is not None and self._searches.excludes(point):
+            batch_size = "max" if point.largest else point.batch_size
             return Infeasible(
                 f"batch_size={limit} of this series ran out of memory, so {batch_size} was "
                 "not tried. Use a smaller batch_size or a device with more memory."

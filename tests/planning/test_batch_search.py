@@ -1,7 +1,8 @@
 import pytest
-from helpers.plans import expanded
+from helpers.plans import planned
 
-from raybench.planning.batch_search import LARGEST_BATCH, BatchSearch, MemoryLimits
+from raybench.errors import OutOfMemory
+from raybench.planning.batch_search import LARGEST_BATCH, BatchSearch, BatchSearches
 
 
 def search(limit):
@@ -32,13 +33,26 @@ def test_a_batch_that_fails_when_measured_is_searched_again_below():
 
 
 def test_limits_are_kept_for_each_series_and_bound_its_search():
-    _, points = expanded("model=alexnet", "workers=[1,2]", "batch_size=[4,8]")
-    one = {point.batch_size: point for point in points if point.workers == 1}
-    two = {point.batch_size: point for point in points if point.workers == 2}
-    limits = MemoryLimits([one[8]])
-    limits.record(one[4])
-    limits.record(one[8])
-    assert limits.limit(one[8]) == 4
-    assert limits.limit(two[8]) is None
-    assert limits.search(one[8]).candidate == 2
-    assert limits.search(two[8]).candidate == 1
+    plan = planned("model=alexnet", "workers=[1,2]", "batch_size=[4,8,max]")
+    by_batch = {
+        (t.point.workers, "max" if t.point.largest else t.point.batch_size): t for t in plan.trials
+    }
+    searches = BatchSearches([by_batch[1, 8].point])
+    searches.record_limit(by_batch[1, 4].point)
+    searches.record_limit(by_batch[1, 8].point)
+    assert searches.limit(by_batch[1, 8].point) == 4
+    assert searches.limit(by_batch[2, 8].point) is None
+    assert searches.resolve(by_batch[1, 8]) is by_batch[1, 8]
+    first = {workers: searches.resolve(by_batch[workers, "max"]) for workers in (1, 2)}
+    assert [first[workers].point.batch_size for workers in (1, 2)] == [2, 1]
+    assert first[1].purpose == "fit"
+
+
+def test_while_a_probe_runs_the_trial_waits():
+    (waiting,) = planned("model=alexnet", "workers=1", "batch_size=max", "trials=1").trials
+    searches = BatchSearches()
+    probe = searches.resolve(waiting)
+    searches.start_probe(waiting.point)
+    assert searches.resolve(waiting) is None
+    searches.end_probe(waiting.point, probe.point, OutOfMemory("load", None, "full"))
+    assert searches.note(waiting.point).startswith("batch_size=1 does not fit")
