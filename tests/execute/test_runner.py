@@ -287,6 +287,23 @@ def test_a_preparation_that_fails_leaves_the_error_to_the_trials():
     assert finished.announced(Note) == []
 
 
+@pytest.mark.parametrize(
+    ("node_kinds", "copies"),
+    [({"a": "h100", "b": "h100"}, [{"a", "b"}]), ({"a": "h100", "b": "a100"}, [{"a"}, {"b"}])],
+)
+def test_an_engine_plan_is_built_once_for_each_kind_of_node_and_copied(node_kinds, copies):
+    finished = run("engine=tensorrt", "workers=1", "batch_size=8", node_kinds=node_kinds)
+    built = [group.built_for for group in finished.reservation.groups if "build" in group.phases]
+    assert sorted(built, key=sorted) == copies
+    assert finished.tally == {"ok": 1}
+
+
+@pytest.mark.parametrize(("isolation", "sharers"), [("gpu", {"a": 2, "b": 2}), ("node", {"a": 1})])
+def test_workers_share_memory_with_those_of_other_points_that_may_run(isolation, sharers):
+    finished = run("workers=1", "batch_size=8", f"cluster.isolation={isolation}")
+    assert finished.reservation.groups[0].sharers == sharers
+
+
 # --- kept processes --------------------------------------------------------------------------------
 
 

@@ -157,7 +157,13 @@ class FakeReservation:
 
 @dataclass
 class FakeWorkerGroup:
-    """Workers that do as their reservation's script says."""
+    """Workers that do as their reservation's script says.
+
+    Attributes:
+        phases: that it went through.
+        sharers: as given to `prepare`.
+        built_for: ids of the nodes given to `build`.
+    """
 
     reservation: FakeReservation
     slots: tuple[DeviceSlot, ...]
@@ -165,6 +171,8 @@ class FakeWorkerGroup:
     pids: Sequence[int]
     fresh: bool
     phases: list[str] = field(default_factory=list)
+    sharers: Mapping[str, int] = field(default_factory=dict)
+    built_for: frozenset[str] = frozenset()
 
     @property
     def members(self) -> Sequence[FakeMember]:
@@ -183,10 +191,12 @@ class FakeWorkerGroup:
     def prepare(
         self, seed: int, timeout_s: float, sharers: Mapping[str, int]
     ) -> Sequence[Prepared]:
+        self.sharers = dict(sharers)
         self.enter("prepare")
         return [prepared(self.point, slot, self.reservation.batch_s) for slot in self.slots]
 
     def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+        self.built_for = frozenset(nodes)
         self.enter("build")
 
     def start_stream(self, longest_s: float, block_ns: int) -> FakeStream:
