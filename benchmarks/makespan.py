@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import io
 import json
 import random
 import statistics
@@ -24,10 +23,8 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from raybench.cli.progress import Lines
 from raybench.config.compose import read
+from raybench.execute.progress_lines import ProgressLines
 from raybench.execute.rows import Tables, identity_columns
 from raybench.execute.stop_request import StopRequest
 from raybench.execute.writer import Writer
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
     from raybench.experiment import Experiment, Point
     from raybench.planning.attempts import Attempt
     from raybench.planning.plan import PlannedTrial
-    from raybench.results.store import Run
+    from raybench.results.store import RunWriter
 
 DEVICES = 8
 SIZES = (1, 2, 4, 8)
@@ -69,7 +66,7 @@ def main() -> None:
     print(json.dumps({"benchmark": "makespan", "points": options.points, "runs": found}))
 
 
-def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
+def _pack(points: int, seed: int, run: RunWriter) -> dict[str, Any]:
     began, used = time.perf_counter(), time.process_time()
     experiment, grid = _grid(points, seed)
     plan = order_trials(experiment, grid, {"gpu": DEVICES}, "gpu")
@@ -84,7 +81,7 @@ def _pack(points: int, seed: int, run: Run) -> dict[str, Any]:
     ending: list[tuple[float, int, Attempt]] = []
     now = loop_s = 0.0
     began_rows = time.perf_counter()
-    lines = Lines(plan, Console(file=io.StringIO()))
+    lines = ProgressLines(plan, lambda line: None)
     with Writer(run, lines.on_event, StopRequest()) as writer:
         while True:
             began = time.perf_counter()

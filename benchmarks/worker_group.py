@@ -26,6 +26,7 @@ from raybench.cluster import worker_group
 from raybench.cluster.reservation import RayReservation
 from raybench.cluster.worker_group import RayWorkerGroup, RayWorkerStream
 from raybench.config.compose import read
+from raybench.execute.discovery import DiscoveredCluster
 
 WORDS = (
     "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
@@ -98,7 +99,7 @@ def main() -> int:
         request = read(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"]
         ).resolve(session.devices)
-        run.run(request, session, contextlib.ExitStack())
+        run.show_results(run.measure(request, DiscoveredCluster(session, session.devices)))
         rows = raybench.load(f"{folder}/results").sort_by("started_at").to_pylist()
         blocks = raybench.load(f"{folder}/results", "blocks").to_pylist()
     row = rows[-1]

@@ -1,7 +1,14 @@
-"""raybench: how fast a machine or a cluster runs inference, and how that grows.
+"""raybench measures how fast a machine or a cluster runs inference, and how that grows.
 
-`load` reads what an experiment left behind; `Experiment` and `Point` are what it is made of. All
-are imported when they are first used: `import raybench` costs nothing.
+    run, plan                       measure an experiment, or show what would be measured
+    load                            read the rows of a results folder as an Arrow table
+    scaling, precision, batch, devices, efficiency, repeats, paper
+                                    analyse rows
+    compare                         say what became faster or slower between two sets of rows
+    Experiment, Point, Plan, Run    what these take and return
+    RaybenchError and its kinds     what they raise; raybench.errors lists all
+
+Names are imported on first use, so `import raybench` takes no time.
 """
 
 from __future__ import annotations
@@ -12,22 +19,87 @@ from typing import TYPE_CHECKING, Any
 from raybench.version import __version__
 
 if TYPE_CHECKING:
+    from raybench.analysis.batch import batch
+    from raybench.analysis.compare import compare
+    from raybench.analysis.devices import generation as devices
+    from raybench.analysis.efficiency import efficiency
+    from raybench.analysis.precision import precision
+    from raybench.analysis.repeatability import repeats
+    from raybench.analysis.scaling import scaling
+    from raybench.analysis.study2017.figures import paper
+    from raybench.errors import (
+        ClusterError,
+        ComparisonRefused,
+        ConfigError,
+        EngineUnavailable,
+        ModelError,
+        RaybenchError,
+        ResultsError,
+        UsageError,
+    )
+    from raybench.execute.api import plan, run
+    from raybench.execute.run import Run
     from raybench.experiment import Experiment, Point
+    from raybench.planning.plan import Plan
     from raybench.results.load import load
 
-__all__ = ["Experiment", "Point", "__version__", "load"]
+__all__ = [
+    "ClusterError",
+    "ComparisonRefused",
+    "ConfigError",
+    "EngineUnavailable",
+    "Experiment",
+    "ModelError",
+    "Plan",
+    "Point",
+    "RaybenchError",
+    "ResultsError",
+    "Run",
+    "UsageError",
+    "__version__",
+    "batch",
+    "compare",
+    "devices",
+    "efficiency",
+    "load",
+    "paper",
+    "plan",
+    "precision",
+    "repeats",
+    "run",
+    "scaling",
+]
 
-_HOMES = {
-    "Experiment": "raybench.experiment",
-    "Point": "raybench.experiment",
-    "load": "raybench.results.load",
+_ERRORS = (
+    "ClusterError", "ComparisonRefused", "ConfigError", "EngineUnavailable", "ModelError",
+    "RaybenchError", "ResultsError", "UsageError",
+)  # fmt: skip
+
+_DEFINED_IN = {
+    **{name: ("raybench.errors", name) for name in _ERRORS},
+    "Experiment": ("raybench.experiment", "Experiment"),
+    "Plan": ("raybench.planning.plan", "Plan"),
+    "Point": ("raybench.experiment", "Point"),
+    "Run": ("raybench.execute.run", "Run"),
+    "batch": ("raybench.analysis.batch", "batch"),
+    "compare": ("raybench.analysis.compare", "compare"),
+    "devices": ("raybench.analysis.devices", "generation"),
+    "efficiency": ("raybench.analysis.efficiency", "efficiency"),
+    "load": ("raybench.results.load", "load"),
+    "paper": ("raybench.analysis.study2017.figures", "paper"),
+    "plan": ("raybench.execute.api", "plan"),
+    "precision": ("raybench.analysis.precision", "precision"),
+    "repeats": ("raybench.analysis.repeatability", "repeats"),
+    "run": ("raybench.execute.api", "run"),
+    "scaling": ("raybench.analysis.scaling", "scaling"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _DEFINED_IN:
         raise AttributeError(f"module 'raybench' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    module, attribute = _DEFINED_IN[name]
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`python -m raybench`: the same program as the command raybench."""
+"""Runs the command line: `python -m raybench` is the same program as `raybench`."""
 
 import sys
 

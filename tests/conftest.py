@@ -1,4 +1,3 @@
-import contextlib
 import os
 import signal
 
@@ -6,9 +5,11 @@ import onnx
 import pytest
 from helpers.tiny_graphs import tiny_bert, tiny_conv
 
-from raybench.cli.run import run
+from raybench.cli.run import measure as measure_request
+from raybench.cli.run import show_results
 from raybench.cluster import session as sessions
 from raybench.config.compose import read
+from raybench.execute.discovery import DiscoveredCluster
 
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -31,8 +32,9 @@ def measure(cluster, tmp_path):
 
     def command(*words):
         folder = tmp_path / "results"
-        request = read([f"results.dir={folder}", *words]).resolve(dict(cluster.devices))
-        return run(request, cluster, contextlib.ExitStack()), folder
+        request = read([f"results.dir={folder}", *words]).resolve(cluster.devices)
+        discovered = DiscoveredCluster(cluster, cluster.devices)
+        return show_results(measure_request(request, discovered)), folder
 
     return command
 

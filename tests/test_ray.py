@@ -12,7 +12,7 @@ import ray
 from rich.console import Console
 
 import raybench
-from raybench.cli.doctor import of_cluster
+from raybench.cli.doctor import check_cluster
 from raybench.cluster.reservation import reserve
 from raybench.config.compose import read
 from raybench.errors import WorkerDied
@@ -219,7 +219,7 @@ def test_a_cpu_worker_beyond_its_memory_limit_is_a_row_and_not_a_crash(measure, 
 
 def test_doctor_prints_a_table_of_the_nodes(cluster):
     console = Console(record=True, width=200, file=io.StringIO())
-    assert of_cluster(console, cluster, cluster.facts) == 0
+    assert check_cluster(console, cluster, cluster.facts) == 0
     text = console.export_text()
     assert platform.node() in text
     assert "4 x declared GPU" in text

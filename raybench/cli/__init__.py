@@ -1,1 +1,1 @@
-"""The command line: words become one call, results become text."""
+"""The command line: one module a verb, its arguments, its help pages and its progress display."""

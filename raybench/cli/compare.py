@@ -1,4 +1,4 @@
-"""Gate: `raybench compare`: two sides named in words, held together, printed; an exit code."""
+"""`raybench compare`: compares two sides, which are named in words, and prints the result."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.analysis.compare import compare
+from raybench.cli.arguments import parse, to_bool, to_share
 from raybench.errors import ConfigError, nearest
 from raybench.report.terminal.comparison import FORMATS, print_comparison
 from raybench.results.load import having, load
 from raybench.results.storage import is_address
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
     from raybench.analysis.compare import Comparison
@@ -26,15 +29,16 @@ USAGE = (
 )
 OPTIONS = ("by", "metric", "threshold", "format", "strict", "results.dir")
 _FILTER = re.compile(r"\w+=")
-_RUN = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
+_RUN_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
 @dataclass(frozen=True)
-class Side:
-    """Which rows: those of a folder that every filter lets through.
+class RowSelection:
+    """The rows of a folder that pass every filter: one side of a comparison.
 
     Attributes:
         name: as it was written.
+        folder: the results folder.
         filters: (column of `trials`, value) pairs; `run` stands for the first letters of run_id.
     """
 
@@ -43,94 +47,81 @@ class Side:
     filters: tuple[tuple[str, str], ...]
 
 
-def gate(words: list[str]) -> int:
-    """Compare what the words name and print it; returns the exit code.
+def command(words: list[str]) -> int:
+    """Compare the named sides and print the result.
+
+    Returns:
+        0 without a regression, 1 with one, 3 when undecided and strict.
 
     Raises:
-        ConfigError: words that name no two sides, or an unknown option, column or value.
-        ResultsError: a folder without rows.
-        ComparisonRefused: sides that are not alike.
+        ConfigError: unless two sides are named, or for an unknown option, column or value.
+        ResultsError: for a folder without rows.
+        ComparisonRefused: when the sides differ in what may not differ.
     """
-    given = {key: value for key, value in map(_option, words) if key}
-    written = [word for word in words if not _option(word)[0]]
-    if len(written) != 2:
-        raise ConfigError(f"{len(written)} sides were named. {USAGE}")
-    form = given.get("format", "table")
-    if form not in FORMATS:
-        raise ConfigError(f"Unknown format {form!r}. {nearest(form, FORMATS)}")
-    strict = _yes(given.get("strict", "false"))
-    a, b = (parse(word, given.get("results.dir", "results")) for word in written)
-    made = _compared(a, b, given)
-    print_comparison(made, form, sys.stdout, strict=strict)
-    return made.exit_code(strict)
+    arguments = parse("compare", words, OPTIONS, switches=("strict",), equals_in_positional=True)
+    options = arguments.options
+    if len(arguments.positional) != 2:
+        raise ConfigError(f"{len(arguments.positional)} sides were named. {USAGE}")
+    style = options.get("format", "table")
+    if style not in FORMATS:
+        raise ConfigError(f"Unknown format {style!r}. {nearest(style, FORMATS)}")
+    strict = to_bool("strict", options.get("strict", "false"))
+    folder = options.get("results.dir", "results")
+    a, b = (parse_side(word, folder) for word in arguments.positional)
+    comparison = _compare(a, b, options)
+    print_comparison(comparison, style, sys.stdout, strict=strict)
+    return comparison.exit_code(strict)
 
 
-def _compared(a: Side, b: Side, given: dict[str, str]) -> Comparison:
+def _compare(a: RowSelection, b: RowSelection, options: Mapping[str, str]) -> Comparison:
     return compare(
-        read(a),
-        read(b),
-        by=[name for name in given.get("by", "").strip("[]").split(",") if name],
-        metric=given.get("metric", "items_per_s"),
-        threshold=_share(given.get("threshold", "0.01")),
+        read_rows(a),
+        read_rows(b),
+        by=[name for name in options.get("by", "").strip("[]").split(",") if name],
+        metric=options.get("metric", "items_per_s"),
+        threshold=to_share("threshold", options.get("threshold", "0.01")),
         names=(a.name, b.name) if a.name != b.name else ("A", "B"),
         environments=(load(a.folder, "environment"), load(b.folder, "environment")),
     )
 
 
-def _option(word: str) -> tuple[str, str]:
-    """Key and value of an option, with or without dashes; an empty key for anything else."""
-    key, equals, value = word.lstrip("-").partition("=")
-    if key in OPTIONS and (equals or key == "strict"):
-        return key, value if equals else "true"
-    if word.startswith("-"):
-        raise ConfigError(f"Unknown option {word!r}. {nearest(key, OPTIONS)}")
-    return "", ""
-
-
-def _yes(value: str) -> bool:
-    if value.lower() not in ("true", "false"):
-        raise ConfigError(f"strict takes true or false, not {value!r}.")
-    return value.lower() == "true"
-
-
-def _share(value: str) -> float:
-    try:
-        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-    except ValueError:
-        raise ConfigError(f"threshold takes a share such as 0.01, not {value!r}.") from None
-
-
-def parse(word: str, usual: str) -> Side:
-    """A side as it is written: FOLDER, FOLDER:FILTERS, FILTERS or RUN.
+def parse_side(word: str, default_folder: str) -> RowSelection:
+    """Return the rows that a word names: FOLDER, FOLDER:FILTERS, FILTERS or the id of a run.
 
     Args:
-        word: FILTERS are key=value pairs apart by commas.
-        usual: the folder where none is named.
+        word: FILTERS are key=value pairs, separated by commas.
+        default_folder: the folder where the word names none.
+
+    Raises:
+        ConfigError: for a filter that is not key=value.
     """
     if Path(word).exists():
-        return Side(word, word, ())
-    if _RUN.fullmatch(word):
-        return Side(word, usual, (("run", word),))
-    folder, colon, rest = word.rpartition(":")
-    address = is_address(word) and not _FILTER.match(rest)  # of a store, with options of its own
-    if "=" not in rest or address:  # a folder that is not there, or no filter: load says so
-        return Side(word, word.removesuffix(":"), ())
-    pairs = [pair.partition("=") for pair in rest.split(",")]
+        return RowSelection(word, word, ())
+    if _RUN_ID.fullmatch(word):
+        return RowSelection(word, default_folder, (("run", word),))
+    folder, colon, filters = word.rpartition(":")
+    # an address of a bucket may have options of its own
+    is_plain_address = is_address(word) and not _FILTER.match(filters)
+    if "=" not in filters or is_plain_address:  # a missing folder, which `load` reports
+        return RowSelection(word, word.removesuffix(":"), ())
+    pairs = [pair.partition("=") for pair in filters.split(",")]
     broken = [key for key, equals, _ in pairs if not equals]
     if broken:
         raise ConfigError(f"Filter {broken[0]!r} in {word!r} is not key=value. {USAGE}")
-    return Side(
-        word, folder if colon and folder else usual, tuple((key, value) for key, _, value in pairs)
+    return RowSelection(
+        word,
+        folder if colon and folder else default_folder,
+        tuple((key, value) for key, _, value in pairs),
     )
 
 
-def read(side: Side) -> pa.Table:
-    """The side's rows of `trials`.
+def read_rows(selection: RowSelection) -> pa.Table:
+    """Return the selected rows of `trials`.
 
     Raises:
-        ConfigError: an unknown column, or a value that no row has.
+        ConfigError: for an unknown column, or a value that no row has.
     """
-    rows = load(side.folder)
-    for key, value in side.filters:
+    rows = load(selection.folder)
+    for key, value in selection.filters:
         rows = having(rows, key, value)
     return rows

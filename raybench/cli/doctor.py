@@ -1,4 +1,4 @@
-"""Doctor: what this machine or this cluster can do, engine by engine, and what is in the way."""
+"""`raybench doctor`: shows what this machine or a cluster can measure, and what biases it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from raybench.cli.arguments import parse
 from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.config.settings import ClusterSettings
@@ -22,58 +23,51 @@ if TYPE_CHECKING:
     from raybench.machine.node_facts import NodeFacts
 
 VERSIONS = ("raybench", "python", "ray", "openvino", "onnxruntime", "tensorrt", "driver")
-"""Columns of the table; what stands nowhere has none."""
+"""Columns of a cluster's table; a version that no node has is left out."""
 
 
-def examine(words: list[str]) -> int:
-    """Print the findings; 0 when at least one engine that measures hardware can run.
+def command(words: list[str]) -> int:
+    """Print devices, versions, engines and warnings; of a cluster for each node.
 
     Args:
         words: none, or cluster.address=ADDRESS for a cluster; RAY_ADDRESS counts as well.
 
+    Returns:
+        0 when at least one engine that measures hardware can run, else 1.
+
     Raises:
-        ConfigError: when given words it does not know.
+        ConfigError: for any other word.
         ClusterError: when the cluster cannot be joined.
     """
-    address = preflight.requested_address(_address(words))
+    arguments = parse("doctor", words, ["cluster.address"], equals_in_positional=True)
+    for word in arguments.positional:
+        raise ConfigError(
+            f"doctor takes no words but cluster.address=ADDRESS, not {word!r}. "
+            "Write: raybench doctor"
+        )
+    default = ClusterSettings().address
+    address = preflight.requested_address(arguments.options.get("cluster.address", default))
     console = Console(highlight=False)
     if address is None:
-        return _of_machine(console)
+        return _check_machine(console)
     with sessions.connect(address, {}, False) as session:
-        return of_cluster(console, session, session.facts)
-
-
-def _address(words: list[str]) -> str | None:
-    address = ClusterSettings().address
-    for word in words:
-        key, equals, value = word.partition("=")
-        if key != "cluster.address" or not equals:
-            raise ConfigError(
-                f"doctor takes no words but cluster.address=ADDRESS, not {word!r}. "
-                "Write: raybench doctor"
-            )
-        address = value
-    return address
+        return check_cluster(console, session, session.facts)
 
 
 # ---------------------------------------------------------------- this machine
 
 
-def _of_machine(console: Console) -> int:
-    def line(name: str, text: str) -> None:
-        console.print(f"{name:<14} {text}", markup=False, soft_wrap=True)
-
+def _check_machine(console: Console) -> int:
     cores = devices.cores()
     gpus = nvml.inventory()
     facts = nodes.local_facts({"gpu": len(gpus), "cpu": len(cores)})
     host = facts.environment
-    line("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}")
-    line("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on")
-    line("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver tells of")
-    for column in ("python", "ray", "numpy", "onnxruntime", "openvino", "tensorrt"):
-        # unpacked by hand, a library has no metadata that tells its version
-        unknown = "version unknown" if facts.missing.get(column, "") is None else "not installed"
-        line(column, host.get(f"{column}_version") or unknown)
+    lines = [
+        ("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}"),
+        ("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on"),
+        ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver lists"),
+        *_version_lines(facts),
+    ]
     able = False
     for name, missing in facts.missing.items():
         reason = missing
@@ -81,40 +75,56 @@ def _of_machine(console: Console) -> int:
             reason = "needs an NVIDIA GPU and its driver, and there is none here."
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(registry.get(name).traits.device_kinds)
-        line(f"engine {name}", reason or f"ready, on {kinds}")
-    for finding in facts.system_issues:
-        line("mind", f"{finding.what}. Look: {finding.fix}")
+        lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
+    for issue in facts.system_issues:
+        lines += [("warning", issue.what), ("fix", issue.fix)]
     if len(cores) < 2:
-        line("mind", "with one core, Ray and the driver share it with the worker.")
+        lines.append(("warning", "with one core, Ray and the driver share it with the worker."))
+    for label, text in lines:
+        console.print(f"{label:<14} {text}", markup=False, soft_wrap=True)
     return 0 if able else 1
+
+
+def _version_lines(facts: NodeFacts) -> list[tuple[str, str]]:
+    lines = []
+    for name in ("python", "ray", "numpy", "onnxruntime", "openvino", "tensorrt"):
+        # a library that was unpacked by hand has no metadata with its version
+        present = facts.missing.get(name, "") is None
+        unknown = "version unknown" if present else "not installed"
+        lines.append((name, facts.environment.get(f"{name}_version") or unknown))
+    return lines
 
 
 # ---------------------------------------------------------------- a cluster
 
 
-def of_cluster(console: Console, session: sessions.Session, facts: Sequence[NodeFacts]) -> int:
-    """Print what the facts say of a cluster's nodes; 0 when one can measure."""
+def check_cluster(console: Console, session: sessions.Session, facts: Sequence[NodeFacts]) -> int:
+    """Print a table of the nodes and their warnings; return 0 when a node can measure, else 1."""
     console.print(_table(session, facts))
-    for line in nodes.differences(facts):
-        console.print(f"differ   {line}", markup=False, soft_wrap=True)
+    for difference in nodes.differences(facts):
+        console.print(f"differ   {difference}", markup=False, soft_wrap=True)
     for node in facts:
-        for finding in node.system_issues:
-            console.print(f"mind     {node.hostname}: {finding.what}", markup=False)
-            console.print(f"         {finding.fix}", markup=False, soft_wrap=True)
+        for issue in node.system_issues:
+            console.print(f"warning  {node.hostname}: {issue.what}", markup=False)
+            console.print(f"fix      {issue.fix}", markup=False, soft_wrap=True)
     for line in sessions.busy_devices(session):
-        console.print(f"mind     {line}", markup=False)
-        console.print("         ray list actors --filter state=ALIVE --detail", markup=False)
-    return 0 if any(_ready(node) for node in facts) else 1
+        console.print(f"warning  {line}", markup=False)
+        console.print("see      ray list actors --filter state=ALIVE --detail", markup=False)
+    return 0 if any(_ready_engines(node) for node in facts) else 1
 
 
 def _table(session: sessions.Session, facts: Sequence[NodeFacts]) -> Table:
-    told = [v for v in VERSIONS if any(node.environment.get(f"{v}_version") for node in facts)]
+    versions = [v for v in VERSIONS if any(node.environment.get(f"{v}_version") for node in facts)]
     table = Table(box=SIMPLE_HEAD, header_style="bold")
-    for name in ("node", "devices", "engines", *told):
+    for name in ("node", "devices", "engines", *versions):
         table.add_column(name, overflow="fold")
-    for node, known in zip(session.nodes, facts, strict=True):
-        versions = [str(known.environment.get(f"{name}_version") or "-") for name in told]
-        table.add_row(node.hostname, _devices(known), ", ".join(_ready(known)) or "none", *versions)
+    for node, node_facts in zip(session.nodes, facts, strict=True):
+        table.add_row(
+            node.hostname,
+            _devices(node_facts),
+            ", ".join(_ready_engines(node_facts)) or "none",
+            *(str(node_facts.environment.get(f"{name}_version") or "-") for name in versions),
+        )
     return table
 
 
@@ -123,8 +133,8 @@ def _devices(facts: NodeFacts) -> str:
     return "\n".join(names) or "none"
 
 
-def _ready(facts: NodeFacts) -> list[str]:
-    """Engines that can measure hardware on a node."""
+def _ready_engines(facts: NodeFacts) -> list[str]:
+    """Return the engines that can measure hardware on a node."""
     return [
         name
         for name, missing in facts.missing.items()

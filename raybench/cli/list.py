@@ -1,4 +1,4 @@
-"""Catalogue: what can be named on the command line, and what it stands for."""
+"""`raybench list`: lists what can be named on the command line."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import fields
 
 from rich.console import Console
 
-from raybench.config import files
+from raybench.config.files import experiment_files, presets, question
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
 from raybench.models import zoo
 
 
-def show(words: list[str]) -> None:
-    """Print all sections, or those that are named.
+def command(words: list[str]) -> int:
+    """Print all sections, or those that are named; return 0.
 
     Raises:
         ConfigError: for a section that does not exist.
@@ -28,36 +28,38 @@ def show(words: list[str]) -> None:
         if word not in sections:
             raise ConfigError(f"list knows no {word!r}. {nearest(word, sections)}")
     console = Console(highlight=False)
-    for name in words or sections:
-        console.print(name, style="bold", markup=False)
-        for entry, meaning in sections[name]():
-            console.print(f"  {entry:<14} {meaning}", markup=False, soft_wrap=True)
+    for section in words or sections:
+        console.print(section, style="bold", markup=False)
+        for name, description in sections[section]():
+            console.print(f"  {name:<14} {description}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _experiments() -> list[tuple[str, str]]:
-    return [(name, files.question(path)) for name, path in files.experiment_files().items()]
+    return [(name, question(path)) for name, path in experiment_files().items()]
 
 
 def _presets() -> list[tuple[str, str]]:
-    return [(name, files.question(path)) for name, path in files.presets().items()]
+    return [(name, question(path)) for name, path in presets().items()]
 
 
 def _models() -> list[tuple[str, str]]:
-    built = []
+    models = []
     for name, recipe in sorted(zoo.RECIPES.items()):
         shapes = ", ".join(
             f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for spec in recipe.inputs
         )
-        built.append((name, shapes))
-    return [*built, ("FILE.onnx", "any ONNX model of yours; model.shapes.SYMBOL=N fixes its sizes")]
+        models.append((name, shapes))
+    own = "any ONNX model of yours; model.shapes.SYMBOL=N fixes its sizes"
+    return [*models, ("FILE.onnx", own)]
 
 
 def _engines() -> list[tuple[str, str]]:
-    entries = []
+    engines = []
     for name in registry.names():
-        engine = registry.get(name)
-        traits = engine.traits
+        traits = registry.get(name).traits
         options = ", ".join(f"{f.name}={f.default}" for f in fields(traits.settings))
         extra = f"; install raybench[{traits.extra}]" if traits.extra else ""
-        entries.append((name, f"on {' or '.join(traits.device_kinds)}; engine.* {options}{extra}"))
-    return entries
+        kinds = " or ".join(traits.device_kinds)
+        engines.append((name, f"on {kinds}; engine.* {options}{extra}"))
+    return engines

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raybench.planning.attempts import Attempt, Outcome
     from raybench.planning.plan import Plan, PlannedTrial
     from raybench.planning.slots import DeviceSlot
-    from raybench.results.store import Run
+    from raybench.results.store import RunWriter
 
 LOST = "lost"
 """Key in the tally of rows that are infeasible because devices went away during the run."""
@@ -63,7 +63,7 @@ class RowTarget:
         finals: status of every trial that is final in the store, by point id and trial.
     """
 
-    run: Run
+    run: RunWriter
     environment_id: str
     finals: Mapping[tuple[str, int], str]
 

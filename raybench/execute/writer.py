@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raybench.execute.rows import Tables
     from raybench.execute.stop_request import StopRequest
     from raybench.planning.plan import PlannedTrial
-    from raybench.results.store import Run
+    from raybench.results.store import RunWriter
 
 
 class Writer:
@@ -37,7 +37,7 @@ class Writer:
         tally: number of rows written, by status.
     """
 
-    def __init__(self, run: Run, on_event: Listener, stop: StopRequest) -> None:
+    def __init__(self, run: RunWriter, on_event: Listener, stop: StopRequest) -> None:
         self.tally: Counter[str] = Counter()
         self._run = run
         self._on_event = on_event

@@ -72,9 +72,9 @@ class Store:
             facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
             self.files.write(FORMAT_FILE, _json(facts))
 
-    def start_run(self, manifest: Mapping[str, Any]) -> Run:
+    def start_run(self, manifest: Mapping[str, Any]) -> RunWriter:
         """Start a new run and write its manifest."""
-        return Run(self.files, ulid(), manifest)
+        return RunWriter(self.files, ulid(), manifest)
 
     def tidy(self) -> None:
         """Compact the tables that resuming and the result table read, once there are many files."""
@@ -94,7 +94,7 @@ class Store:
         }
 
 
-class Run:
+class RunWriter:
     """What one driver writes to a results folder.
 
     Attributes:
@@ -230,7 +230,7 @@ def _write_to_fallback(contents: Mapping[str, bytes]) -> Files | None:
 def build(table: str, rows: Rows, fixed: Row) -> pa.Table:
     """Return the rows as a table of the schema; `fixed` columns have one value in every row.
 
-    Raises: TypeError, ValueError as `Run.write_point`.
+    Raises: TypeError, ValueError as `RunWriter.write_point`.
     """
     schema = SCHEMAS[table]
     given = _by_column(rows)

@@ -29,7 +29,7 @@ from raybench.analysis.efficiency import efficiency
 from raybench.analysis.precision import precision
 from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
-from raybench.cli import compare as gate
+from raybench.cli import compare as compare_verb
 from raybench.cli import main, run
 from raybench.cluster import actor, file_transfer, metrics, nodes
 from raybench.cluster import session as sessions
@@ -40,6 +40,8 @@ from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
 from raybench.engines.tensorrt.engine import TensorRTSettings, build_plan
 from raybench.execute import rows
+from raybench.execute.discovery import DiscoveredCluster
+from raybench.execute.run import final_rows, manifest
 from raybench.execute.runner import LOST, ExperimentRunner
 from raybench.machine import devices as machine_devices
 from raybench.machine import environment
@@ -308,7 +310,7 @@ def write_results(folder, words, devices, engines):
         "started_at": now,
     }
     columns |= {"status": "ok", "verdict": "stable", "items_per_s": 1234.5}
-    started = Store(folder).start_run(run._manifest(request, plan))
+    started = Store(folder).start_run(manifest(request, plan, []))
     started.write_environment([{"environment_id": "e" * 20, "hostname": "node-a"}])
     started.write_point(
         point.id,
@@ -362,7 +364,7 @@ def left_to_measure(words, devices, folder, environment_id):
     """(point id, trial) of what a run with these words would still measure into a folder."""
     request = _request([*words, f"results.dir={folder}"], devices, ())
     plan = _plan(request)
-    finals = still_final(plan, run._finals(Store(folder), request, environment_id))
+    finals = still_final(plan, final_rows(Store(folder), request.rerun, environment_id))
     keys = [(step.point.id, step.trial) for step in plan.trials]
     return [key for key in keys if key not in finals]
 
@@ -382,7 +384,7 @@ def resume(words, devices, folder, facts, ended_as=None):
         tally if ended_as else contextlib.nullcontext(),
     ):
         request = _request([*words, f"results.dir={folder}"], devices, ())
-        return run.run(request, None, contextlib.ExitStack())
+        return run.show_results(run.measure(request, DiscoveredCluster(None, devices)))
 
 
 def device_lost_status():
@@ -440,7 +442,7 @@ def verbs():
 
 
 def compare_words():
-    return {"options": list(gate.OPTIONS), "formats": list(FORMATS)}
+    return {"options": list(compare_verb.OPTIONS), "formats": list(FORMATS)}
 
 
 def _type_name(kind):

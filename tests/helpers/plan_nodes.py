@@ -5,7 +5,6 @@ As a program: measures one point on all three nodes and writes rows and builds i
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -61,6 +60,7 @@ def main(arguments: list[str]) -> int:
     from raybench.cli import run
     from raybench.cluster import session as sessions
     from raybench.config.compose import read
+    from raybench.execute.discovery import DiscoveredCluster
 
     folder = Path(os.environ[FOLDER])
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}
@@ -75,10 +75,10 @@ def main(arguments: list[str]) -> int:
                 labels={"ray.io/accelerator-type": accelerator},
                 env_vars={"RAYBENCH_CACHE": str(folder / name)},
             )
-        with contextlib.ExitStack() as stack:
-            session = stack.enter_context(sessions.connect(cluster.address, {}, False))
+        with sessions.connect(cluster.address, {}, False) as session:
             request = read(arguments).resolve(session.devices)
-            return run.run(request, session, stack)
+            results = run.measure(request, DiscoveredCluster(session, session.devices))
+        return run.show_results(results)
     finally:
         cluster.shutdown()
 

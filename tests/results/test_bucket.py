@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 import raybench
 from raybench.cli import main
-from raybench.cli.compare import Side, parse
+from raybench.cli.compare import RowSelection, parse_side
 from raybench.errors import ResultsError
 from raybench.results.load import compact
 from raybench.results.store import Store
@@ -159,6 +159,6 @@ def test_a_report_of_a_bucket_is_written_here_and_sides_are_compared_where_they_
 def test_an_address_with_options_is_no_filter():
     plain, options = "s3://b/r", "s3://b/r?region=eu-west-1&endpoint_override=127.0.0.1:9000&a=b"
     for address in (plain, options):
-        assert parse(address, "usual") == Side(address, address, ())
-        side = parse(f"{address}:precision=int8", "usual")
+        assert parse_side(address, "usual") == RowSelection(address, address, ())
+        side = parse_side(f"{address}:precision=int8", "usual")
         assert (side.folder, side.filters) == (address, (("precision", "int8"),))

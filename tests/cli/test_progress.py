@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from raybench.cli.progress import LiveLine, duration, ending, node_lines
+from raybench.cli.progress import LiveProgress, node_lines
 from raybench.execute.events import (
     Note,
     PhaseChanged,
@@ -11,6 +11,7 @@ from raybench.execute.events import (
     RowWritten,
     TrialStarted,
 )
+from raybench.execute.progress_lines import duration, outcome
 from raybench.experiment import MeasureSettings, ModelSettings, Point
 from raybench.measure.progress import TrialProgress, WorkerStatus
 from raybench.planning.plan import Plan, PlannedTrial
@@ -20,17 +21,17 @@ OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0
 
 def test_a_finished_row_says_rate_interval_and_verdict():
     row = {**OK, "verdict": "stable", "advice": None}
-    assert ending(row) == "1,234.5 items/s ± 0.4 % ✓ stable"
+    assert outcome(row) == "1,234.5 items/s ± 0.4 % ✓ stable"
 
 
 def test_an_unstable_row_says_what_to_do_and_a_simulated_one_what_it_is():
     row = {**OK, "verdict": "unstable", "advice": "Run longer.", "simulated": True}
-    assert ending(row) == "1,234.5 items/s ± 0.4 % ~ unstable (Run longer.) SIMULATED"
+    assert outcome(row) == "1,234.5 items/s ± 0.4 % ~ unstable (Run longer.) SIMULATED"
 
 
 def test_a_row_without_a_number_says_why():
     row = {"status": "worker_died", "reason": "It ended.", "verdict": None}
-    assert ending(row) == "✗ worker_died: It ended."
+    assert outcome(row) == "✗ worker_died: It ended."
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     )  # fmt: skip
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    with LiveLine(Plan((), steps, {}, 2), console) as view:
+    with LiveProgress(Plan((), steps, {}, 2), console) as view:
         for step in steps:
             view.on_event(TrialStarted(step))
         view.on_event(PhaseChanged(0, "measure"))
@@ -72,7 +73,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     assert "without: GPU 3." in screen.getvalue()
 
 
-def test_every_node_has_a_line_with_its_workers_and_how_they_feel():
+def test_every_node_has_a_line_with_its_workers_rate_latency_and_sensors():
     pulses = [
         WorkerStatus("node-b", "GPU 0", 1000.0, 2.0, 300.0, 60.0),
         WorkerStatus("node-a", "GPU 0", 1100.0, 2.0, None, None),

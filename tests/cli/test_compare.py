@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from raybench.cli.compare import Side, parse
+from raybench.cli.compare import RowSelection, parse_side
 from raybench.cli.main import main
 from raybench.results.store import Store
 
@@ -79,10 +79,12 @@ def test_runs_are_sides_too(write, capsys, monkeypatch, tmp_path):
 
 
 def test_sides_as_they_are_written(tmp_path):
-    assert parse(str(tmp_path), "results") == Side(str(tmp_path), str(tmp_path), ())
+    assert parse_side(str(tmp_path), "results") == RowSelection(str(tmp_path), str(tmp_path), ())
     word = "old:precision=int8,workers=2"
-    assert parse(word, "results") == Side(word, "old", (("precision", "int8"), ("workers", "2")))
-    assert parse("engine=x", "there").folder == "there"
+    assert parse_side(word, "results") == RowSelection(
+        word, "old", (("precision", "int8"), ("workers", "2"))
+    )
+    assert parse_side("engine=x", "there").folder == "there"
 
 
 @pytest.mark.parametrize(

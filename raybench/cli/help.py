@@ -1,0 +1,162 @@
+"""The help pages: one of the program and one of each verb."""
+
+from __future__ import annotations
+
+PROGRAM = """\
+raybench {version}: how fast a machine or a cluster runs deep-learning inference, and how that grows.
+
+usage: raybench [verb] [experiment=NAME] [key=value ...]
+
+verbs (raybench VERB --help explains one)
+  run       measure an experiment (this is the default verb)
+  plan      show its points and the least time they take; starts nothing
+  list      experiments, models, engines and presets
+  doctor    what this machine, or the cluster at cluster.address, can do and what is in the way
+  show DIR  the table of a results folder
+  compare A B
+            what became faster or slower, point by point; fails after a regression
+  report DIR...
+            one offline page, the same figures as files, and Markdown
+
+examples
+  raybench experiment=scaling
+  raybench experiment=precision engine=onnxruntime trials=3
+  raybench plan experiment=paper device=gpu cluster.gpus=4
+  raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
+  raybench experiment=scaling cluster.address=10.0.0.1:6379
+  raybench compare old new by=engine_version format=markdown
+  raybench report results other/results out=report by=device
+
+keys
+  model, precision, batch_size, workers, engine, inflight, transfers
+            the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
+  device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
+  results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
+  cluster.isolation=cluster|node|gpu    cluster.retries=N
+  of report: out=DIR  title=TEXT  by=FACTOR  base=VALUE  scaling.mode=weak|strong
+             usd_per_device_hour=PRICE
+"""
+
+_SETTINGS = """\
+axes: one value or a list such as batch_size=[1,8,32]
+  model=NAME|FILE.onnx   precision=fp32|tf32|fp16|bf16|int8|fp8
+  batch_size=N|max       workers=N|auto        engine=NAME|auto
+  inflight=N             transfers=on|off      accelerator=TYPE|auto|any
+
+settings
+  experiment=NAME|FILE.yaml      the question; see raybench list experiments
+  preset=quick|standard|publish  how long and how precisely; see raybench list presets
+  trials=N                       repeats of each point in fresh workers
+  rerun=failed|unstable|all      measure stored rows again
+  device=auto|cpu|gpu            kind of device
+  device.memory_limit=24GiB      treat devices as no larger
+  engine.OPTION=VALUE            option of an engine; see raybench list engines
+  model.shapes.SYMBOL=N          size of a dynamic dimension
+  measure.KEY=VALUE              change what the preset sets
+  seed=N  order=interleaved|grid scaling.baseline=one|solo
+  results.dir=DIR                where rows go (results); s3://bucket/prefix works too
+  results.samples=all            also store the latency of every batch
+  results.layers=true            also store the time of every layer
+  cluster.address=HOST:PORT      join a Ray cluster (RAY_ADDRESS counts as well)
+  cluster.gpus=N  cluster.cpus=N devices to offer when Ray is started here
+  cluster.isolation=cluster|node|gpu  which points may run at the same time
+  cluster.select={LABEL: VALUE}  cluster.placement=pack|spread  cluster.retries=N
+  cluster.uniform=warn|require   what to do when nodes differ
+"""
+
+VERBS = {
+    "run": f"""\
+usage: raybench [run] experiment=NAME [key=value ...]
+
+Measures every point of an experiment that has no final row in the results folder yet, and prints
+a table. Ctrl-C ends the run cleanly; the same command then measures what is missing.
+
+{_SETTINGS}
+exit code
+  0  every point has a final row and none failed    1  a point failed; the table says why
+  2  the command cannot be carried out              130  interrupted; rows are kept
+
+examples
+  raybench experiment=scaling
+  raybench run experiment=precision engine=onnxruntime trials=3 results.dir=monday
+""",
+    "plan": f"""\
+usage: raybench plan experiment=NAME [key=value ...]
+
+Shows the points of an experiment in the order in which they would run, and the time they take at
+least and at most. Starts nothing and writes nothing.
+
+{_SETTINGS}
+example
+  raybench plan experiment=paper device=gpu cluster.gpus=4
+""",
+    "list": """\
+usage: raybench list [experiments] [models] [engines] [presets]
+
+Lists what can be named on the command line: all four sections, or those that are named.
+
+examples
+  raybench list
+  raybench list engines
+""",
+    "doctor": """\
+usage: raybench doctor [cluster.address=HOST:PORT]
+
+Shows what this machine, or every node of a Ray cluster, can measure: devices, versions, engines,
+and system settings that bias measurements together with the command that fixes each.
+
+options
+  cluster.address=HOST:PORT|auto  look at a Ray cluster (RAY_ADDRESS counts as well)
+
+exit code
+  0  at least one engine can measure hardware    1  none can
+""",
+    "show": """\
+usage: raybench show DIR
+
+Prints the table of a results folder.
+
+example
+  raybench show results
+""",
+    "compare": """\
+usage: raybench compare A B [option=value ...]
+
+Compares the rows of two sides point by point and says what became faster or slower. A side is a
+folder, the id of a run, or a folder with filters: FOLDER:column=value,column=value. Options may
+be written with or without dashes.
+
+options
+  by=FACTOR,...       factors in which the sides may differ, e.g. by=engine_version
+  metric=COLUMN       what is compared (items_per_s)
+  threshold=SHARE     smallest change that counts, e.g. 0.01 or 1% (0.01)
+  format=FORMAT       table, markdown, json, csv or junit (table)
+  strict              points that cannot be decided fail, too
+  results.dir=DIR     folder of sides that name none (results)
+
+exit code
+  0  no regression    1  a regression    2  the sides cannot be compared
+  3  undecided, with strict
+
+examples
+  raybench compare old new by=engine_version format=markdown
+  raybench compare results:precision=fp32 results:precision=int8 by=precision
+""",
+    "report": """\
+usage: raybench report DIR... [option=value ...]
+
+Writes one offline page, the same figures as SVG and PNG files, and Markdown, from the rows of one
+or more results folders.
+
+options
+  out=DIR                   where to write
+  title=TEXT                title of the page
+  by=FACTOR                 factor in which the devices side by side differ (device)
+  base=VALUE                its value that the others are compared with
+  scaling.mode=weak|strong  kind of scaling (weak)
+  usd_per_device_hour=PRICE price of one device, for cost per item
+
+example
+  raybench report results other/results out=report by=device
+""",
+}

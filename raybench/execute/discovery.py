@@ -1,0 +1,78 @@
+"""Finds the devices that a run can use: those of a running cluster, or of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from raybench.cluster import nodes, preflight
+from raybench.cluster import session as sessions
+from raybench.engines import registry
+from raybench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from raybench.cluster.session import Session
+    from raybench.config.settings import ClusterSettings
+    from raybench.machine.node_facts import NodeFacts
+
+
+@dataclass(frozen=True)
+class DiscoveredCluster:
+    """The devices that a run can use.
+
+    Attributes:
+        session: the joined cluster; None when Ray is to be started on this machine.
+        devices: number of devices of each kind, and of each type of GPU as "gpu/H100".
+    """
+
+    session: Session | None
+    devices: Mapping[str, int]
+
+    @cached_property
+    def facts(self) -> list[NodeFacts]:
+        """Facts about every node; gathered on first use, which takes seconds on a cluster."""
+        if self.session is not None:
+            return self.session.facts
+        return [nodes.local_facts(self.devices)]
+
+    def unavailable(self, engine: str, kind: str) -> str | None:
+        """Return why an engine cannot run on the devices of a kind, or None.
+
+        Raises:
+            EngineUnavailable: when it can run on part of the nodes only.
+        """
+        if self.session is None:
+            return registry.unavailable_here(engine, kind)
+        return nodes.unavailable(self.session.facts, engine, kind)
+
+    def describe(self) -> str:
+        """Return the devices of each host, for an error message."""
+        return sessions.describe_devices(self.session, self.devices)
+
+
+@contextlib.contextmanager
+def discover(settings: ClusterSettings) -> Iterator[DiscoveredCluster]:
+    """Join the cluster that the settings or RAY_ADDRESS name, or count this machine's devices.
+
+    A joined cluster is left at the end. Ray is not started.
+
+    Raises:
+        ClusterError: when the cluster cannot be joined or offers no such devices.
+        ConfigError: when nodes are selected and there is no cluster to select from.
+    """
+    address = preflight.requested_address(settings.address)
+    if address is not None:
+        with sessions.connect(address, {}, False) as session:
+            selected = session.selected(settings.select)
+            yield DiscoveredCluster(selected, selected.devices)
+        return
+    if settings.select:
+        raise ConfigError(
+            "cluster.select chooses among the nodes of a cluster, and Ray is started on this "
+            "machine. Leave it out, or give cluster.address."
+        )
+    yield DiscoveredCluster(None, sessions.local_devices(settings.gpus, settings.cpus))

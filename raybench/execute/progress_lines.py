@@ -1,0 +1,122 @@
+"""Describes a run and its events in lines of text: for logs, pipes and batch systems."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raybench.execute.events import Note, RowWritten, TrialSkipped, TrialStarted
+from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from raybench.config.settings import Request
+    from raybench.execute.events import Event
+    from raybench.execute.run import RunContext
+    from raybench.planning.plan import Plan, PlannedTrial
+
+
+def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
+    """Return lines with the question, the number of points and the time they take.
+
+    Args:
+        request: what was asked for.
+        plan: the plan of it.
+        missing: number of trials without a final row.
+    """
+    experiment = request.experiment
+    counts = request.devices.items()
+    devices = ", ".join(f"{n} {kind}" for kind, n in counts if n and "/" not in kind)
+    lines = [
+        f"{experiment.name}: {experiment.question}",
+        f"{len(plan.points)} points, {experiment.trials} trial(s) each, "
+        f"preset {experiment.preset}, devices: {devices}",
+    ]
+    if missing < len(plan.trials):
+        lines.append(
+            f"{len(plan.trials) - missing} of {len(plan.trials)} trials have their rows in "
+            f"{request.results.dir}; rerun=all measures them again."
+        )
+    if missing:
+        share = missing / len(plan.trials)
+        shortest, longest = plan.shortest_s * share, plan.longest_s * share
+        lines.append(f"{duration(shortest)} to {duration(longest)} to go.")
+    return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
+
+
+def describe_run(context: RunContext) -> list[str]:
+    """Return lines about a planned run, and about the nodes of a cluster that was joined."""
+    lines = describe_plan(context.request, context.plan, len(context.missing))
+    session = context.cluster.session
+    if session is None or not session.attached:
+        return lines
+    lines += [f"Node {node.hostname}: {node.describe_devices()}" for node in session.nodes]
+    return lines + [f"Nodes differ in {difference}" for difference in context.differences]
+
+
+def title(planned: PlannedTrial) -> str:
+    """Return a planned trial in one short line."""
+    point = planned.point
+    unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
+    trial = f" trial {planned.trial + 1}" if planned.trial else ""
+    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[planned.purpose]
+    return (
+        f"{purpose}{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
+        f" ({point.engine}){trial}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Convert seconds to "42 s", "3 min 05 s" or "2 h 10 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """Return the outcome of a trial in a few words: its rate and verdict, or status and reason."""
+    mark = " SIMULATED" if row.get("simulated") else ""
+    if row["status"] != "ok":
+        glyph = OUTCOME_GLYPH if row["status"] in OUTCOMES else FAILED_GLYPH
+        return f"{glyph} {row['status']}: {row['reason']}{mark}"
+    verdict = str(row["verdict"])
+    rate = f"{row['items_per_s']:,.1f} items/s"
+    if row.get("rel_half_width") is not None:
+        rate += f" ± {100 * row['rel_half_width']:.1f} %"
+    why = f" ({row['advice']})" if verdict == "unstable" and row.get("advice") else ""
+    return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
+
+
+class ProgressLines:
+    """Writes a line when a trial starts, is skipped or ends, and for each note.
+
+    Args:
+        plan: of the run.
+        write_line: called with each line, without a line end.
+    """
+
+    def __init__(self, plan: Plan, write_line: Callable[[str], object]) -> None:
+        self._write_line = write_line
+        self._trials = len(plan.trials)
+
+    def on_event(self, event: Event) -> None:
+        """Write a line for the event, unless only a live display would show it."""
+        if isinstance(event, TrialSkipped):
+            self._write_trial(event.planned, f": kept ({event.status})")
+        elif isinstance(event, TrialStarted):
+            self._write_trial(event.planned, " ...")
+        elif isinstance(event, RowWritten):
+            self._write_row(event.number, event.row)
+        elif isinstance(event, Note):
+            self._write_line(event.text)
+
+    def _write_trial(self, planned: PlannedTrial, text: str) -> None:
+        self._write_line(f"[{planned.number + 1}/{self._trials}] {title(planned)}{text}")
+
+    def _write_row(self, number: int, row: Mapping[str, Any]) -> None:
+        place = f"[{number + 1}/{self._trials}]" if row["status"] != "infeasible" else "[-]"
+        name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
+        self._write_line(f"{place} {name}: {outcome(row)}")
