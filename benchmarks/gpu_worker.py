@@ -26,7 +26,7 @@ from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
-from raybench.measure.stream import Stream, Trace
+from raybench.measure.stream import Stream, StreamTrace
 from raybench.measure.summary import summarise
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
@@ -129,7 +129,7 @@ def _facts(case: Case) -> Row:
     return {**asdict(case), "options": json.dumps(case.options, sort_keys=True)}
 
 
-def stream(engine: Engine, case: Case, seconds: float) -> Trace:
+def stream(engine: Engine, case: Case, seconds: float) -> StreamTrace:
     """Batches through the engine for so long."""
     start = time.perf_counter_ns() + 200_000
     runner = Stream(engine, case.batch_size, case.inflight)
@@ -336,7 +336,7 @@ def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
     yield {**base, "what": "trials", "trials": means, "between_cv": cv}
 
 
-def _warm_up(trace: Trace, case: Case, warm_s: float) -> Row:
+def _warm_up(trace: StreamTrace, case: Case, warm_s: float) -> Row:
     """Block rates of the first seconds as rest + drop * exp(-t / tau)."""
     blocks = cut(trace.done_ns, trace.start_ns, 50_000_000, 1, case.batch_size)
     rates = blocks.rates
@@ -359,7 +359,7 @@ def _warm_up(trace: Trace, case: Case, warm_s: float) -> Row:
     return {**row, "head": head}
 
 
-def _blocks(trace: Trace, case: Case, block_s: float, job: Row) -> Row:
+def _blocks(trace: StreamTrace, case: Case, block_s: float, job: Row) -> Row:
     blocks = cut(trace.done_ns, trace.start_ns, int(block_s * 1e9), 1, case.batch_size)
     rates = blocks.rates[int(job["warm_s"] / block_s) :]
     interval, step, drift = (

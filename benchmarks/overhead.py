@@ -174,8 +174,8 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     class Actor(Both):
         @ray.method(concurrency_group="watch", enable_task_events=False)  # as in cluster/actor.py
-        def look(self, known: int) -> Any:
-            return super().look(known)
+        def snapshot(self, first_edge: int) -> Any:
+            return super().snapshot(first_edge)
 
     with session.connect(None, {"cpu": 1, "gpu": 0}, False):
         make = ray.remote(concurrency_groups={"watch": 1})(Actor)
@@ -216,7 +216,7 @@ def _watched(actor: Any, seconds: float) -> float:
     call = actor.stream.remote(start, start + int(seconds * 1e9), 200_000_000)
     known = 0
     while not ray.wait([call], timeout=SNAPSHOT_S)[0]:
-        known += len(ray.get(actor.look.remote(known)).edges)
+        known += len(ray.get(actor.snapshot.remote(known)).edges)
     return _rate(ray.get(call).trace.done_ns)
 
 

@@ -60,7 +60,7 @@ def point():
 
 
 def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
-    """Prepare and stream for a while, looking on once; gives the last look and the measurement."""
+    """Prepare and stream for a while, looking on once; gives the last snapshot and the measurement."""
     worker.prepare(point, 0, 0, 0)
     found = []
     start = time.perf_counter_ns() + 50_000_000
@@ -71,10 +71,10 @@ def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
     thread.start()
     time.sleep(seconds)
     meanwhile()
-    look = worker.look(0)
+    snapshot = worker.snapshot(0)
     worker.halt()
     thread.join()
-    return look, found[0]
+    return snapshot, found[0]
 
 
 ABOUT_TIMES = {"few_batches", "outliers", "host_bound", "harness_cost"}
@@ -93,12 +93,12 @@ def flags(measurement):
 
 
 def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):
-    look, measurement = streamed(Worker("w"), point)
+    snapshot, measurement = streamed(Worker("w"), point)
     readings, trace = measurement.readings, measurement.trace
     assert readings.gpu[0].t_ns <= trace.start_ns
     assert readings.gpu[-1].t_ns >= trace.done_ns[-1]
     assert len(readings.host) >= 3
-    assert set(look.temp_c.tolist()) == {55}
+    assert set(snapshot.temp_c.tolist()) == {55}
     summary, raised = flags(measurement)
     assert summary.trial["sm_clock_mhz_mean"] == 1980
     assert summary.trial["foreign_processes"] == 0
@@ -128,8 +128,8 @@ def test_a_driver_that_refuses_every_figure_costs_columns_and_no_row(driver, poi
     driver.refused = {
         name for name in dir(FakeNvml) if "DeviceGet" in name and not name.endswith(("UUID", "Index", "Count"))
     }  # fmt: skip
-    look, measurement = streamed(Worker("w"), point)
-    assert np.isnan(look.temp_c).all()
+    snapshot, measurement = streamed(Worker("w"), point)
+    assert np.isnan(snapshot.temp_c).all()
     summary, raised = flags(measurement)
     assert summary.trial["temp_c_max"] is None
     assert raised == set()

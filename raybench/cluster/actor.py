@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.cluster import file_transfer
-from raybench.worker import Look, Prepared, Worker
+from raybench.worker import Prepared, StreamSnapshot, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def actor_class() -> Any:
-    """Return the Worker as a Ray actor; `look` and `halt` run on another thread than the stream.
+    """Return the Worker as a Ray actor; `snapshot` and `halt` run on another thread than the stream.
 
     Calls that are made hundreds of times record no task events: Ray's dashboard keeps 10,000 events
     of a job and should show what the workers do. Ray never restarts the actor and never repeats a
@@ -57,8 +57,8 @@ def actor_class() -> Any:
 
         @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
         @override
-        def look(self, known: int) -> Look:
-            return super().look(known)
+        def snapshot(self, first_edge: int) -> StreamSnapshot:
+            return super().snapshot(first_edge)
 
         @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
         @override

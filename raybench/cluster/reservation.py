@@ -73,7 +73,7 @@ class RayReservation:
             for rank, slot in enumerate(slots)
         ]
         hosts = ray_errors.get_all(
-            [actor.place.remote() for actor, _ in acquired],
+            [actor.host.remote() for actor, _ in acquired],
             timeout_s,
             "start",
             nodes=[slot.node for slot in slots],

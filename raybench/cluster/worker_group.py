@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
-    from raybench.measure.clock import Clock, Watched
+    from raybench.measure.clock import Clock, ClockDrift
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Look, Measurement, Place, Prepared
+    from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
 
 PINGS = 20
 """Round trips to measure a clock's offset with; the shortest counts."""
@@ -45,7 +45,7 @@ class RayMember:
 
     actor: Any
     slot: DeviceSlot
-    host: Place
+    host: WorkerHost
 
     @property
     def node_id(self) -> str:
@@ -192,24 +192,24 @@ class RayWorkerStream:
             translate(lambda: ray.get(ended), "measure", (rank,))
         return bool(ended)
 
-    def snapshot(self, stall_s: float) -> list[Look]:
+    def snapshot(self, stall_s: float) -> list[StreamSnapshot]:
         """Return what each worker has done since the snapshot before, in whole blocks.
 
         Raises:
             PhaseTimeout: naming the workers that have not completed a batch for `stall_s`.
         """
         calls = [
-            member.actor.look.remote(seen)
+            member.actor.snapshot.remote(seen)
             for member, seen in zip(self._members, self._edges_seen, strict=True)
         ]
-        snapshots: list[Look] = get_all(calls, stall_s, "measure")
+        snapshots: list[StreamSnapshot] = get_all(calls, stall_s, "measure")
         self._edges_seen = [
             seen + len(new.edges) for seen, new in zip(self._edges_seen, snapshots, strict=True)
         ]
         self._check_stalled(snapshots, stall_s)
         return snapshots
 
-    def _check_stalled(self, snapshots: Sequence[Look], stall_s: float) -> None:
+    def _check_stalled(self, snapshots: Sequence[StreamSnapshot], stall_s: float) -> None:
         now = time.monotonic()
         self._progress = [
             before if new.done == before[0] else (new.done, now)
@@ -220,17 +220,17 @@ class RayWorkerStream:
             raise with_ranks(
                 PhaseTimeout(
                     f"No batch was completed for {stall_s:.0f} s on {len(stalled)} workers, which "
-                    "were ended. Look for a hang, or raise cluster.stall_timeout_s."
+                    "were ended. StreamSnapshot for a hang, or raise cluster.stall_timeout_s."
                 ),
                 stalled,
             )
 
-    def finish(self) -> tuple[list[Measurement], list[Watched]]:
+    def finish(self) -> tuple[list[Measurement], list[ClockDrift]]:
         """Halt all streams; return each worker's records, and its clock before and after."""
         for member in self._members:
             member.actor.halt.remote()
         measurements = get_all(self._calls, FINISH_S, "measure")
-        return measurements, clock.watched(self._clocks, measure_clocks(self._members))
+        return measurements, clock.clock_drifts(self._clocks, measure_clocks(self._members))
 
 
 def measure_clocks(members: Sequence[RayMember]) -> list[Clock]:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from raybench.execute.stream_watch import StreamedTrial
     from raybench.execute.workers import WorkerMember
     from raybench.experiment import Experiment, Point
-    from raybench.measure.clock import Watched
+    from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
-    from raybench.measure.stream import Trace
+    from raybench.measure.stream import StreamTrace
     from raybench.measure.summary import Summary
     from raybench.planning.plan import PlannedTrial
     from raybench.worker import Prepared
@@ -126,7 +126,7 @@ def status_columns(
     }
 
 
-def preparation_columns(workers: TrialWorkers, clocks: Sequence[Watched]) -> Columns:
+def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> Columns:
     """Return what the workers loaded and how well their clocks agree, as columns of `trials`.
 
     What is the same for all workers is taken from the first.
@@ -196,7 +196,7 @@ def verdict_columns(
 
 
 def worker_rows(
-    workers: TrialWorkers, summary: Summary, clocks: Sequence[Watched]
+    workers: TrialWorkers, summary: Summary, clocks: Sequence[ClockDrift]
 ) -> list[Columns]:
     """Return one row for each worker."""
     rows = []
@@ -263,7 +263,7 @@ def block_rows(summary: Summary, start_ns: int) -> list[Columns]:
     ]
 
 
-def sample_rows(traces: Sequence[Trace]) -> list[Columns]:
+def sample_rows(traces: Sequence[StreamTrace]) -> list[Columns]:
     """Return one row for each batch, warm-up included, on each worker's own clock."""
     return [
         {

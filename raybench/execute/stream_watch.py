@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from raybench.execute.events import Listener
     from raybench.execute.workers import WorkerGroup, WorkerStream
-    from raybench.measure.clock import Watched
+    from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
-    from raybench.measure.stream import Trace
+    from raybench.measure.stream import StreamTrace
     from raybench.planning.attempts import Attempt
     from raybench.stats.intervals import Floats
-    from raybench.worker import Look
+    from raybench.worker import StreamSnapshot
 
 RECENT_BLOCKS = 4
 """Blocks that the displayed rate is the mean of."""
@@ -47,9 +47,9 @@ class StreamedTrial:
     """
 
     start_ns: int
-    traces: Sequence[Trace]
+    traces: Sequence[StreamTrace]
     summary: Summary
-    clocks: Sequence[Watched]
+    clocks: Sequence[ClockDrift]
     warm_up: warmup.WarmUp
     stop: stopping.StopDecision
 
@@ -116,7 +116,9 @@ class StreamWatch:
             self._report(rates, warm_up, stop, self._worker_status(rates, snapshots))
         return warm_up, stop
 
-    def _worker_status(self, rates: Floats, snapshots: Sequence[Look]) -> list[WorkerStatus]:
+    def _worker_status(
+        self, rates: Floats, snapshots: Sequence[StreamSnapshot]
+    ) -> list[WorkerStatus]:
         has_blocks = bool(rates.shape[1])
         recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if has_blocks else [None] * len(snapshots)
         return [

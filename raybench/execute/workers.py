@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
-    from raybench.measure.clock import Watched
+    from raybench.measure.clock import ClockDrift
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Look, Measurement, Place, Prepared
+    from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
 
 
 class WorkerMember(Protocol):
@@ -27,7 +27,7 @@ class WorkerMember(Protocol):
         ...
 
     @property
-    def host(self) -> Place:
+    def host(self) -> WorkerHost:
         """Return its host name, process id and niceness."""
         ...
 
@@ -51,7 +51,7 @@ class WorkerStream(Protocol):
         """Sleep until a stream ends or the time is over; return whether one has ended."""
         ...
 
-    def snapshot(self, stall_s: float) -> Sequence[Look]:
+    def snapshot(self, stall_s: float) -> Sequence[StreamSnapshot]:
         """Return what each worker has done since the snapshot before, in whole blocks.
 
         Raises:
@@ -59,7 +59,7 @@ class WorkerStream(Protocol):
         """
         ...
 
-    def finish(self) -> tuple[Sequence[Measurement], Sequence[Watched]]:
+    def finish(self) -> tuple[Sequence[Measurement], Sequence[ClockDrift]]:
         """Halt all streams; return each worker's records, and its clock before and after."""
         ...
 

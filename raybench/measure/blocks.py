@@ -1,4 +1,4 @@
-"""Blocks: the stream cut at completions, and how much was done between two instants."""
+"""Cuts a stream into blocks at completions, and counts items between two instants."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Consecutive batches between edges; an edge is the completion of a batch.
+    """Consecutive blocks of batches between edges; an edge is the completion of a batch.
 
     Attributes:
         edges: int64, shape (k + 1,): index of the batch whose completion is the edge.
-        edge_ns: int64, shape (k + 1,): its stamp.
+        edge_ns: int64, shape (k + 1,): time of that completion.
         items: int64, shape (k,): items completed after one edge and up to the next.
     """
 
@@ -27,7 +27,7 @@ class Blocks:
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """Items per second of each block, shape (k,): items over the difference of two stamps."""
+        """Items per second of each block, shape (k,): items over the time between its edges."""
         return self.items * 1e9 / np.diff(self.edge_ns)
 
     def __len__(self) -> int:
@@ -37,17 +37,17 @@ class Blocks:
 def cut(
     done_ns: NDArray[np.int64], start_ns: int, block_ns: int, min_batches: int, batch_size: int
 ) -> Blocks:
-    """Cut completions into blocks on a grid that is anchored at the common start.
+    """Cut completions into blocks on a grid that starts at the common start.
 
     Edge k is the first completion at or after start + k * block with at least `min_batches`
-    batches since the edge before (method.md, section 1): the rate of a block then has no
-    quantisation by whole batches, and blocks of different workers lie beside one another. A point
-    of the grid after which that comes only in the next block (a stall, a slow batch) has no edge:
-    the block before it is longer.
+    batches since the previous edge (method.md, section 1). The rate of a block is then not
+    quantised by whole batches, and the blocks of different workers coincide. A grid point without
+    such a completion before the next one (a stall, a slow batch) has no edge, and the block before
+    it is longer.
 
     Args:
-        done_ns: int64, shape (n,), rising.
-        start_ns: anchor of the grid, same clock.
+        done_ns: completions, int64, shape (n,), rising.
+        start_ns: start of the grid, same clock.
         block_ns: length of a block.
         min_batches: fewest batches between two edges.
         batch_size: items of a batch.
@@ -55,8 +55,8 @@ def cut(
     edges: list[int] = []
     if len(done_ns):
         grid = np.arange(start_ns, int(done_ns[-1]) + 1, block_ns)
-        at_least = np.searchsorted(done_ns, grid, side="left").tolist()
-        for point, index in zip(grid.tolist(), at_least, strict=True):
+        first_after = np.searchsorted(done_ns, grid, side="left").tolist()
+        for point, index in zip(grid.tolist(), first_after, strict=True):
             edge = max(index, edges[-1] + min_batches) if edges else index
             if edge < len(done_ns) and done_ns[edge] < point + block_ns:
                 edges.append(edge)
@@ -68,11 +68,17 @@ def cut(
 def items_between(
     done_ns: NDArray[np.int64], begin_ns: float, end_ns: float, batch_size: int
 ) -> float:
-    """Items completed between two instants; a batch astride an instant counts in proportion.
+    """Return the items completed between two instants, with partial batches in proportion.
 
-    Work is taken as even between two completions. For an instant that is itself a completion
-    this is a plain count, so a single worker's window is exact, and a window that is common to
-    several workers is free of the error of one batch at each end.
+    Work is taken as even between two completions. At an instant that is itself a completion this
+    is a plain count, so the window of a single worker is exact. A window common to several workers
+    is free of the error of one batch at each end.
+
+    Args:
+        done_ns: completions, int64, shape (n,), rising.
+        begin_ns: first instant, same clock.
+        end_ns: second instant.
+        batch_size: items of a batch.
     """
-    marks = np.interp([begin_ns, end_ns], done_ns, np.arange(len(done_ns), dtype=np.float64))
-    return float(marks[1] - marks[0]) * batch_size
+    batches = np.interp([begin_ns, end_ns], done_ns, np.arange(len(done_ns), dtype=np.float64))
+    return float(batches[1] - batches[0]) * batch_size

@@ -1,4 +1,4 @@
-"""Clock: a worker's monotonic clock against the driver's, and whether it kept to it."""
+"""Offsets between each worker's monotonic clock and the driver's, and how far they moved."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clock:
-    """A worker's clock as one ping told it.
+    """A worker's clock relative to the driver's, from one round trip.
 
     Attributes:
         offset_ns: worker's clock minus driver's.
-        round_trip_ns: of the ping; the error of the offset is at most half of this.
+        round_trip_ns: duration of the round trip; the offset is wrong by at most half of it.
         at_ns: when, by the driver's clock.
     """
 
@@ -30,18 +30,19 @@ class Clock:
 
 
 def best(pings: Sequence[tuple[int, int, int]]) -> Clock:
-    """The clock by the shortest of some round trips.
+    """Return the clock from the shortest of several round trips.
 
     Args:
-        pings: (sent, theirs, back), at least one: the driver's clock, the worker's, the driver's.
+        pings: at least one (sent, answered, received) in ns: by the driver's clock, the worker's
+            and the driver's again.
     """
-    sent, theirs, back = min(pings, key=lambda ping: ping[2] - ping[0])
-    middle = (sent + back) // 2
-    return Clock(theirs - middle, back - sent, middle)
+    sent, answered, received = min(pings, key=lambda ping: ping[2] - ping[0])
+    middle = (sent + received) // 2
+    return Clock(answered - middle, received - sent, middle)
 
 
 @dataclass(frozen=True)
-class Watched:
+class ClockDrift:
     """A worker's clock before and after a stream."""
 
     before: Clock
@@ -54,17 +55,17 @@ class Watched:
 
     @property
     def moved_ns(self) -> float:
-        """How far the clock surely moved against the driver's: beyond what the bounds explain."""
+        """How far the clock moved against the driver's, beyond what the bounds can explain."""
         moved = abs(self.after.offset_ns - self.before.offset_ns)
         return max(moved - self.before.bound_ns - self.after.bound_ns, 0.0)
 
     @property
     def skew(self) -> float:
-        """`moved_ns` over the time between: by this share the worker's rates may be wrong."""
+        """`moved_ns` over the time between; the worker's rates may be wrong by this share."""
         between = self.after.at_ns - self.before.at_ns
         return self.moved_ns / between if between > 0 else 0.0
 
 
-def watched(before: Sequence[Clock], after: Sequence[Clock]) -> list[Watched]:
-    """The clocks of all workers, in order, before and after a stream."""
-    return [Watched(*pair) for pair in zip(before, after, strict=True)]
+def clock_drifts(before: Sequence[Clock], after: Sequence[Clock]) -> list[ClockDrift]:
+    """Pair the clocks of all workers before and after a stream, in the same order."""
+    return [ClockDrift(*pair) for pair in zip(before, after, strict=True)]

@@ -1,4 +1,4 @@
-"""Stream: batches through one engine without pause, every completion stamped."""
+"""The timed loop: streams batches through an engine without pause and stamps every completion."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
     from raybench.engines.base import Engine
 
 SPIN_NS = 1_000_000
-"""The last stretch before the common start is spent spinning; longer spins steal from neighbours
-when there are fewer cores than workers."""
+"""The time just before the common start is spent spinning. Longer spins take CPU time from other
+workers when there are fewer cores than workers."""
 
 PIECE = 1 << 12
-"""Stamps to a list: a longer one is copied when it outgrows its place, for milliseconds in the end."""
+"""Stamps in a list. Appending to a longer list would sometimes copy all of it, which takes
+milliseconds in the end."""
 
 NULL_NS = 20_000_000
-"""How long the loop is run around nothing to learn its own price."""
+"""How long the loop runs with an engine that does nothing, to measure its own cost."""
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What one worker saw, raw.
+class StreamTrace:
+    """Times of all batches of one worker's stream, by this host's CLOCK_MONOTONIC.
 
     Attributes:
-        submit_ns: int64, shape (n,): `submit` was called, this host's CLOCK_MONOTONIC.
-        enqueued_ns: int64, shape (n,): `submit` had returned.
-        done_ns: int64, shape (n,): `collect` had returned; rises strictly in order.
-        spans_ns: int64, shape (n, 3): copy in, compute, copy out by the device's clock; None
-            without one.
-        start_ns: when the stream was to start.
+        submit_ns: int64, shape (n,): when `submit` was called.
+        enqueued_ns: int64, shape (n,): when `submit` had returned.
+        done_ns: int64, shape (n,): when `collect` had returned; strictly rising.
+        spans_ns: int64, shape (n, 3): duration of copy in, compute and copy out by the device's
+            clock; None without one.
+        start_ns: when the stream was meant to start.
         late_ns: how long after `start_ns` it did start.
         batch_size: items of every batch.
     """
@@ -56,7 +57,7 @@ class Trace:
 
 
 class _Piece(NamedTuple):
-    """Records of `PIECE` batches; `enqueued_ns` is ahead by what is in flight."""
+    """Times of `PIECE` batches; `enqueued_ns` is ahead by the batches in flight."""
 
     enqueued_ns: list[int]
     done_ns: list[int]
@@ -64,19 +65,20 @@ class _Piece(NamedTuple):
 
 
 class Stream:
-    """Keeps an engine fed, and lets others look on while it does.
+    """Keeps an engine busy with batches, and can be observed from other threads meanwhile.
 
-    `run` is the timed path: it belongs to one thread. `halt`, `done` and `since` are for others;
-    they cost the loop nothing but the interpreter's lock. Stamps go into lists, 40 bytes each,
-    because the interpreter itself appends to a list: the code that stores into an array must come
-    back after a batch that has emptied the caches, which takes a microsecond, ten times as long.
+    `run` is the timed path and belongs to one thread. Other threads may use `halt`, `done` and
+    `since`, which cost the loop only the interpreter's lock. Stamps go into lists, 40 bytes each,
+    because the interpreter itself appends to a list. Code that stores into an array must first be
+    fetched again after a batch that has emptied the caches, which takes a microsecond, ten times as
+    long.
 
     Args:
         engine: loaded, with nothing in flight.
         batch_size: items of a batch.
-        inflight: batches kept submitted and not yet collected.
-        clock: nanoseconds, monotonic.
-        sleep: seconds.
+        inflight: number of batches kept submitted and not yet collected.
+        clock: returns monotonic ns.
+        sleep: sleeps for seconds.
     """
 
     def __init__(
@@ -108,14 +110,15 @@ class Stream:
         """End the stream after the batch that completes next."""
         self._halted = True
 
-    def run(self, start_ns: int, deadline_ns: int) -> Trace:
+    def run(self, start_ns: int, deadline_ns: int) -> StreamTrace:
         """Wait for the common start, then stream until halted or past the deadline.
 
         Args:
-            start_ns: common start in this process's clock.
-            deadline_ns: no batch is submitted after a completion past this; a backstop.
+            start_ns: common start by this process's clock.
+            deadline_ns: latest end, for a stream that nobody halts: no batch is submitted after a
+                completion past it.
         """
-        with gc_control.paused():  # or it walks the stamps, millions of them, within a batch
+        with gc_control.paused():  # a collection would visit millions of stamps during a batch
             self._wait_for(start_ns)
             self._start_ns = start_ns
             self._late_ns = self._clock() - start_ns
@@ -159,14 +162,14 @@ class Stream:
             pass
 
     def since(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Of batches `first`, `first`+1, ... that are in: submission and completion.
+        """Return submission and completion of all completed batches from number `first` on.
 
         Returns:
-            Two arrays of stamps, int64, shape (m,), as in `Trace`.
+            Two arrays of stamps in ns, int64, shape (m,), as in `StreamTrace`.
         """
-        last, back = self.done, self._inflight
-        # a batch is submitted at the completion of the one that was `inflight` before it
-        later_ns = self._completions(max(first - back, 0), max(last - back, 0))
+        last, depth = self.done, self._inflight
+        # a batch is submitted on completion of the batch `inflight` before it
+        later_ns = self._completions(max(first - depth, 0), max(last - depth, 0))
         submit_ns = self._first_ns[first:last] + later_ns
         return np.array(submit_ns, np.int64), np.array(self._completions(first, last), np.int64)
 
@@ -176,11 +179,11 @@ class Stream:
         stamps = list(chain.from_iterable(piece.done_ns for piece in pieces))
         return stamps[first - skipped * PIECE : last - skipped * PIECE]
 
-    def _trace(self) -> Trace:
+    def _trace(self) -> StreamTrace:
         submit_ns, done_ns = self.since(0)
         enqueued_ns = list(chain.from_iterable(piece.enqueued_ns for piece in self._pieces))
         spans_ns = list(chain.from_iterable(piece.spans_ns for piece in self._pieces))
-        return Trace(
+        return StreamTrace(
             submit_ns=submit_ns,
             enqueued_ns=np.array(enqueued_ns[: self.done], np.int64),
             done_ns=done_ns,
@@ -191,8 +194,8 @@ class Stream:
         )
 
 
-class _Nothing:
-    """An engine that does nothing: what is left is the price of the loop."""
+class _NullEngine:
+    """Engine that does nothing, so that only the cost of the loop remains."""
 
     def __init__(self, device_clock: bool) -> None:
         self.info = SimpleNamespace(device_clock=device_clock)
@@ -206,18 +209,17 @@ class _Nothing:
 
 
 @lru_cache(maxsize=16)
-def own_cost_us(inflight: int, device_clock: bool) -> float:
-    """Time that the loop itself takes for a batch in this process: the median around nothing.
+def loop_cost_us(inflight: int, device_clock: bool) -> float:
+    """Return the time in us that the loop itself takes for a batch in this process.
 
-    Taken once for a process, which may stay for several points.
-
-    The median, because a batch during which the process was set aside tells of others.
+    It is measured once for a process, which may measure several points. The median is used because
+    a batch during which the process was descheduled measures other processes.
 
     Args:
-        inflight: batches kept submitted and not yet collected.
-        device_clock: whether device spans are kept as well.
+        inflight: number of batches kept submitted and not yet collected.
+        device_clock: whether device spans are recorded as well.
     """
-    stream = Stream(_Nothing(device_clock), 1, inflight)  # type: ignore[arg-type]
+    stream = Stream(_NullEngine(device_clock), 1, inflight)  # type: ignore[arg-type]
     now = time.perf_counter_ns()
     done_ns = stream.run(now, now + NULL_NS).done_ns
     return float(np.median(np.diff(done_ns))) / 1e3 if len(done_ns) > 1 else NULL_NS / 1e3

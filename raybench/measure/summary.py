@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from raybench.measure.stream import Trace
+    from raybench.measure.stream import StreamTrace
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 CI_METHOD = "t*max(se_ar1,se_nbm10)"
@@ -59,7 +59,7 @@ class _Part:
 
 
 def summarise(
-    traces: Sequence[Trace],
+    traces: Sequence[StreamTrace],
     warmup_blocks: int,
     measured_blocks: int,
     block_ns: int,
@@ -119,7 +119,7 @@ def summarise(
     return Summary(trial, workers, blocks, (begin, end))
 
 
-def _part(trace: Trace, warmup: int, measured: int, block_ns: int, min_batches: int) -> _Part:
+def _part(trace: StreamTrace, warmup: int, measured: int, block_ns: int, min_batches: int) -> _Part:
     done = trace.done_ns - trace.start_ns
     blocks = cut(done, 0, block_ns, min_batches, trace.batch_size)
     last = min(warmup + measured, len(blocks))
@@ -206,7 +206,7 @@ def _latency(latency_ms: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _device_time(
-    traces: Sequence[Trace], parts: Sequence[_Part], begin: int, end: int
+    traces: Sequence[StreamTrace], parts: Sequence[_Part], begin: int, end: int
 ) -> dict[str, Any]:
     """Host time to submit, and the device's own times where it has a clock."""
     masks = [_inside(part, begin, end) for part in parts]
@@ -240,7 +240,7 @@ def _cov(times: NDArray[np.float64]) -> float:
 
 
 def _worker(
-    trace: Trace, part: _Part, rate: float, window: tuple[int, int], block_ns: int
+    trace: StreamTrace, part: _Part, rate: float, window: tuple[int, int], block_ns: int
 ) -> dict[str, Any]:
     begin, end = window
     rates = part.rates
@@ -271,7 +271,7 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
     return edges.tolist(), counts.tolist()
 
 
-def _block_rows(rank: int, trace: Trace, part: _Part) -> list[dict[str, Any]]:
+def _block_rows(rank: int, trace: StreamTrace, part: _Part) -> list[dict[str, Any]]:
     rows = []
     batch_size = trace.batch_size
     for k in range(part.last):
@@ -294,7 +294,7 @@ def _block_rows(rank: int, trace: Trace, part: _Part) -> list[dict[str, Any]]:
     return rows
 
 
-def _busy(trace: Trace, part: _Part, k: int) -> float | None:
+def _busy(trace: StreamTrace, part: _Part, k: int) -> float | None:
     """Compute time of the device in block k over its length, at most 1; None without a clock."""
     if trace.spans_ns is None:
         return None

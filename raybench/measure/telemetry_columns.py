@@ -13,7 +13,7 @@ from raybench.machine import gpu_telemetry, host, nvml
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from raybench.measure.stream import Trace
+    from raybench.measure.stream import StreamTrace
     from raybench.measure.summary import Summary
 
 Columns = dict[str, Any]
@@ -39,7 +39,7 @@ class Readings:
 
 
 def with_hardware(
-    summary: Summary, traces: Sequence[Trace], readings: Sequence[Readings]
+    summary: Summary, traces: Sequence[StreamTrace], readings: Sequence[Readings]
 ) -> Summary:
     """The summary with its columns of hardware and host, null where nothing was read.
 

@@ -20,7 +20,7 @@ class FakeActor:
     def __init__(self, group, kind, label):
         self.label = label
         self.killed = False
-        self.place = SimpleNamespace(remote=lambda: f"host of {label}")
+        self.host = SimpleNamespace(remote=lambda: f"host of {label}")
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ def member(rank, done=lambda: 0):
     """A worker that has completed `done()` batches and two edges since the last snapshot."""
     asked = []
 
-    def look(seen):
+    def snapshot(seen):
         asked.append(seen)
         return SimpleNamespace(done=done(), edges=[0, 1])
 
     actor = SimpleNamespace(
-        look=SimpleNamespace(remote=look),
+        snapshot=SimpleNamespace(remote=snapshot),
         clock_ns=SimpleNamespace(remote=time.perf_counter_ns),
         halt=SimpleNamespace(remote=lambda: None),
         asked=asked,

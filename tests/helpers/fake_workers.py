@@ -16,11 +16,11 @@ from raybench.engines.base import EngineInfo, Layer
 from raybench.errors import Interrupted, PhaseTimeout, PointError, WorkerDied
 from raybench.machine.devices import Device
 from raybench.measure.blocks import cut
-from raybench.measure.clock import Clock, Watched
-from raybench.measure.stream import Trace
+from raybench.measure.clock import Clock, ClockDrift
+from raybench.measure.stream import StreamTrace
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.model import Model
-from raybench.worker import Look, Measurement, Place, Prepared
+from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,7 +78,7 @@ def concerning(error: PointError, *ranks: int) -> PointError:
 @dataclass(frozen=True)
 class FakeMember:
     node_id: str
-    host: Place
+    host: WorkerHost
 
 
 @dataclass
@@ -177,7 +177,7 @@ class FakeWorkerGroup:
     @property
     def members(self) -> Sequence[FakeMember]:
         return [
-            FakeMember(slot.node, Place(slot.host or slot.node, pid, 0))
+            FakeMember(slot.node, WorkerHost(slot.host or slot.node, pid, 0))
             for slot, pid in zip(self.slots, self.pids, strict=True)
         ]
 
@@ -233,7 +233,7 @@ class FakeStream:
         end_at_s = self._group.reservation.end_at_s
         return self._now_s >= (self._longest_s if end_at_s is None else end_at_s)
 
-    def snapshot(self, stall_s: float) -> Sequence[Look]:
+    def snapshot(self, stall_s: float) -> Sequence[StreamSnapshot]:
         self._refuse_stalled(stall_s)
         measure, batch_size = self._group.point.measure, self._group.point.batch_size
         snapshots = []
@@ -241,21 +241,23 @@ class FakeStream:
             done_ns = self._done_ns(rank)
             blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
             edges, edge_ns = blocks.edges[seen:], blocks.edge_ns[seen:]
-            snapshots.append(Look(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan)))
+            snapshots.append(
+                StreamSnapshot(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan))
+            )
             self._seen[rank] += len(edges)
         return snapshots
 
-    def finish(self) -> tuple[Sequence[Measurement], Sequence[Watched]]:
+    def finish(self) -> tuple[Sequence[Measurement], Sequence[ClockDrift]]:
         self._group.enter("finish")
         measurements = []
         for rank, member in enumerate(self._group.members):
             done_ns = self._done_ns(rank)
             submit_ns = done_ns - int(self._group.reservation.batch_s * 1e9)
             batch_size = self._group.point.batch_size
-            trace = Trace(submit_ns, submit_ns + 1000, done_ns, None, 0, 0, batch_size)
+            trace = StreamTrace(submit_ns, submit_ns + 1000, done_ns, None, 0, 0, batch_size)
             readings = Readings(self._group.point.device, member.host.hostname, member.host.pid)
             measurements.append(Measurement(trace, readings))
-        clock = Watched(Clock(0, 1000, 0), Clock(0, 1000, int(self._now_s * 1e9)))
+        clock = ClockDrift(Clock(0, 1000, 0), Clock(0, 1000, int(self._now_s * 1e9)))
         return measurements, [clock] * len(measurements)
 
     def _refuse_stalled(self, stall_s: float) -> None:

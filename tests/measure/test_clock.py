@@ -1,6 +1,6 @@
 import pytest
 
-from raybench.measure.clock import Clock, Watched, best
+from raybench.measure.clock import Clock, ClockDrift, best
 
 MS, S = 10**6, 10**9
 
@@ -13,7 +13,7 @@ def test_the_shortest_round_trip_counts():
 
 def between(before_ns, after_ns, round_trip_ns=MS, seconds=10):
     clocks = (Clock(before_ns, round_trip_ns, 0), Clock(after_ns, round_trip_ns, seconds * S))
-    return Watched(*clocks)
+    return ClockDrift(*clocks)
 
 
 def test_a_move_within_the_bounds_of_the_pings_is_no_move():
@@ -28,5 +28,5 @@ def test_a_move_beyond_them_counts_against_the_time_between():
 
 
 def test_the_bound_is_that_of_the_worse_ping():
-    watched = Watched(Clock(0, 4000, 0), Clock(0, 10_000, S))
+    watched = ClockDrift(Clock(0, 4000, 0), Clock(0, 10_000, S))
     assert watched.bound_ns == 5000

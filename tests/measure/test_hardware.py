@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raybench.machine import gpu_telemetry, host
-from raybench.measure.stream import Trace
+from raybench.measure.stream import StreamTrace
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.telemetry_columns import Readings, with_hardware
 from raybench.results.store import build
@@ -14,11 +14,11 @@ from raybench.results.store import build
 S, MS = 10**9, 10**6
 
 
-def trace(start_ns: int = 0, busy_ns: int | None = None) -> Trace:
+def trace(start_ns: int = 0, busy_ns: int | None = None) -> StreamTrace:
     """Ten batches of eight a second for 24 s, on a clock of its own."""
     done = start_ns + np.arange(0, 24 * S + 1, 100 * MS, dtype=np.int64)
     spans = None if busy_ns is None else np.tile([0, busy_ns, 0], (len(done), 1))
-    return Trace(done - 50 * MS, done - 49 * MS, done, spans, start_ns, 0, 8)
+    return StreamTrace(done - 50 * MS, done - 49 * MS, done, spans, start_ns, 0, 8)
 
 
 def gpu(start_ns: int = 0, **told: object) -> Readings:
@@ -34,7 +34,7 @@ def gpu(start_ns: int = 0, **told: object) -> Readings:
     return Readings("gpu", "a", 42, samples)
 
 
-def told(traces: list[Trace], readings: list[Readings]) -> Summary:
+def told(traces: list[StreamTrace], readings: list[Readings]) -> Summary:
     """Two seconds of warm-up and a window of twenty."""
     return with_hardware(summarise(traces, 2, 20, S, 4), traces, readings)
 

@@ -195,5 +195,5 @@ def test_others_look_on_while_it_runs(monkeypatch):
 
 
 def test_the_loops_own_price_is_microseconds():
-    cost_us = module.own_cost_us(2, device_clock=True)
+    cost_us = module.loop_cost_us(2, device_clock=True)
     assert 0.1 < cost_us < 200  # about 1 us on an idle core; generous to a busy machine

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raybench.errors import EngineFailure
-from raybench.measure.stream import Trace
+from raybench.measure.stream import StreamTrace
 from raybench.measure.summary import Summary, summarise
 from raybench.results.store import build
 from raybench.stats.intervals import percentile_least
@@ -14,17 +14,21 @@ from raybench.stats.intervals import percentile_least
 S, MS = 1_000_000_000, 1_000_000
 
 
-def traced(done_ns, latency_ns=20 * MS, start_ns=0, late_ns=0, batch_size=8, spans=None) -> Trace:
+def traced(
+    done_ns, latency_ns=20 * MS, start_ns=0, late_ns=0, batch_size=8, spans=None
+) -> StreamTrace:
     done = np.asarray(done_ns, np.int64) + start_ns
     submit = done - np.asarray(latency_ns, np.int64)
-    return Trace(submit, submit + MS, done, spans, start_ns, late_ns, batch_size)
+    return StreamTrace(submit, submit + MS, done, spans, start_ns, late_ns, batch_size)
 
 
 def steady(period_ns: int, until_ns: int, first_ns: int = 0) -> np.ndarray:
     return np.arange(first_ns, until_ns + 1, period_ns, dtype=np.int64)
 
 
-def summary(*traces: Trace, warmup: int = 2, measured: int = 12, block_ns: int = S) -> Summary:
+def summary(
+    *traces: StreamTrace, warmup: int = 2, measured: int = 12, block_ns: int = S
+) -> Summary:
     return summarise(traces, warmup, measured, block_ns, 4)
 
 
