@@ -1,4 +1,4 @@
-"""Does a grid survive? Workers, nodes and the driver are killed while it runs, at seeded times.
+"""Does a grid survive? Workers, nodes and the driver are killed while it runs, at seeded points.
 
 A grid of simulated points runs as a user would run it, with faults from outside: SIGKILL of workers
 (kill), SIGSTOP of workers (hang), SIGKILL of a raylet (node), SIGKILL of the driver, which is then
@@ -9,8 +9,8 @@ without faults plus the times in which faults are to be noticed. The last line i
 
     python benchmarks/chaos.py [--seeds 20] [--points 120] [--cluster embedded|nodes|both]
 
-"embedded": raybench starts Ray with 8 told devices. "nodes": it attaches to a cluster of 3 nodes on
-this machine, with 4, 2 and 2 told devices. Exit code 1 when something does not hold.
+"embedded": raybench starts Ray with 8 declared devices. "nodes": it attaches to a cluster of 3 nodes
+on this machine, with 4, 2 and 2 declared devices. Exit code 1 when something does not hold.
 """
 
 from __future__ import annotations
@@ -43,30 +43,28 @@ MARK = "RAYBENCH_CHAOS"
 """A variable that every process of a run inherits, to find what is left."""
 STALL_S, PREPARE_S, START_S = 3.0, 10.0, 20.0
 """Deadlines of the phases in which a worker can hang."""
-TOLD_AS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
-"""Status in the line that the driver prints when it has noticed a fault."""
+FAULT_OF_STATUS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
+"""Fault by the status that the driver prints when it notices it."""
 FAULTS = {
     "embedded": ("kill", "kill", "kill", "hang", "hang", "driver"),
     "nodes": ("kill", "kill", "hang", "hang", "node", "driver"),
 }
 SLOWER = 1.5
-SHORT_S = 8.0
-"""The span of the faults where the time of a run without them is not known."""
-TOLD = re.compile(r"^\[\d+\] (\w+), tried again")
+RETRIES = re.compile(r"^\[\d+\] (\w+), tried again")
 BEGINS = re.compile(r"^\[\d+/\d+\] .* \.\.\.$")
 WORKERS = ("ray::scaling/", "ray::BenchWorker")
-"""How the titles of workers begin: what is at work is named after its point."""
+"""Prefixes of workers' process titles; a busy worker is named after its point."""
 WORKERS_S = 10.0
-"""Longest time for which workers and raylets may stay after the last driver."""
+"""How long workers and raylets may outlive the last driver."""
 AGENTS_S = 120.0
-"""Ray's own agents outlive a raylet that was killed by up to so long; they hold no device."""
+"""How long Ray's agents may outlive a killed raylet; they hold no device."""
 SIZES = (1, 2, 4)
 """Devices of a point."""
 
 
 @dataclass
 class Case:
-    """One run of the grid, with what was done to it and what came of it; times are monotonic."""
+    """One run of the grid: its faults, its output and what was wrong; times are monotonic."""
 
     cluster: str
     seed: int | None
@@ -79,24 +77,28 @@ class Case:
 
     @property
     def noticed(self) -> list[tuple[str, float]]:
-        """Faults that the driver told of, each with the seconds that it took to."""
-        told = [(at, TOLD_AS.get(s)) for at, line in self.heard for s in TOLD.findall(line)]
-        found = []
+        """Return the faults that the driver reported, each with the seconds until it did."""
+        reported = [
+            (at, FAULT_OF_STATUS.get(status))
+            for at, line in self.heard
+            for status in RETRIES.findall(line)
+        ]
+        noticed = []
         for began, fault in self.done:
-            at = next((at for at, kind in told if kind == fault and at > began), None)
+            at = next((at for at, kind in reported if kind == fault and at > began), None)
             if at is not None:
-                told.remove((at, fault))
-                found.append((fault, at - began))
-        return found
+                reported.remove((at, fault))
+                noticed.append((fault, at - began))
+        return noticed
 
     @property
     def allowed_s(self) -> float:
-        """What the faults may cost beyond the factor: to be noticed, and to start the driver again."""
+        """Return the time that faults may cost beyond the factor: detection and restarts."""
         return sum(seconds for _, seconds in self.noticed) + sum(self.starts_s[1:])
 
     @property
     def log(self) -> str:
-        """All that the drivers said, with seconds since the first fault."""
+        """Return the output of the drivers, with seconds since the first fault."""
         zero = self.done[0][0] if self.done else 0.0
         return "\n".join(f"{at - zero:8.2f}  {line}" for at, line in sorted(self.heard))
 
@@ -112,11 +114,11 @@ def main() -> int:
         "--no-calm", action="store_true", help="without the run without faults: time is not judged"
     )
     parser.add_argument(
-        "--into", type=Path, help="a file of a JSON line a run; runs that stand there are not made"
+        "--into", type=Path, help="file of one JSON line per run; runs in it are skipped"
     )
     options = parser.parse_args()
     kinds = ("embedded", "nodes") if options.cluster == "both" else (options.cluster,)
-    runs = _known(options.into)
+    runs = _earlier_runs(options.into)
     seeds = range(options.first, options.first + options.seeds)
     for kind in kinds:
         for seed in seeds if options.no_calm else (None, *seeds):
@@ -133,24 +135,24 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _known(into: Path | None) -> dict[tuple[str, int | None], dict[str, Any]]:
-    """Runs that were made before."""
+def _earlier_runs(into: Path | None) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """Return the runs of an earlier call by cluster and seed."""
     lines = into.read_text().splitlines() if into and into.exists() else []
-    found = [json.loads(line) for line in lines]
-    return {(run["cluster"], run["seed"]): run for run in found}
+    runs = map(json.loads, lines)
+    return {(run["cluster"], run["seed"]): run for run in runs}
 
 
 def _line(run: dict[str, Any]) -> str:
     who = "no faults" if run["seed"] is None else f"seed {run['seed']:>2}"
     limit = "" if run["limit_s"] is None else f" (limit {run['limit_s']:.0f} s)"
     done = " ".join(f"{kind} {n}" for kind, n in run["faults"].items())
-    told = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in run["noticed_s"])
+    noticed = " ".join(f"{kind} {seconds:.1f} s" for kind, seconds in run["noticed_s"])
     state = "; ".join(run["wrong"]) or "holds"
-    return f"{run['cluster']:<9} {who:<9} {run['wall_s']:6.1f} s{limit}  {done}; noticed: {told}; {state}"
+    return f"{run['cluster']:<9} {who:<9} {run['wall_s']:6.1f} s{limit}  {done}; noticed: {noticed}; {state}"
 
 
 def _summary(runs: list[dict[str, Any]]) -> list[str]:
-    """A table of all runs with faults, a line for each cluster."""
+    """Return a table of all runs with faults, one line per cluster."""
     lines = [
         "",
         "| cluster | seeds | points | done | noticed, longest | wrong | time, without faults |",
@@ -178,7 +180,7 @@ def _summary(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:
-    """What is told of a run, judged by the one without faults."""
+    """Return the record of a run, judged by the run without faults."""
     limit_s = None if calm is None else SLOWER * calm["wall_s"] + case.allowed_s
     late = limit_s is not None and case.wall_s > limit_s
     return {
@@ -198,7 +200,7 @@ def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def words(points: int, folder: Path) -> list[str]:
-    """The command: about so many points of 1, 2 and 4 devices, the largest two batches too large."""
+    """Return the command: about `points` points on 1, 2 and 4 devices; two batches do not fit."""
     batches = list(range(1, fits(points) + 3))
     return [
         "experiment=scaling", "engine=simulated", "model=alexnet",
@@ -214,16 +216,15 @@ def words(points: int, folder: Path) -> list[str]:
 
 
 def fits(points: int) -> int:
-    """The largest batch that fits."""
+    """Return the largest batch that fits."""
     return max(points // len(SIZES), 3) - 2
 
 
 def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None) -> Case:
     case = Case(kind, seed, points)
-    span_s = SHORT_S if calm is None else calm["wall_s"] - calm["starts_s"][0]
     mark = secrets.token_hex(8)
     env = {**os.environ, MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark * 4}
-    faults = _faults(kind, seed, span_s)
+    faults = _faults(kind, seed, fits(points) * len(SIZES))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         results = Path(folder) / "results"
         command = [sys.executable, "-m", "raybench", *words(points, results)]
@@ -245,19 +246,19 @@ def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None)
 
 
 def _planned(command: list[str]) -> list[str]:
-    """The points of the command, as `raybench plan` names them."""
+    """Return the ids of the command's points, as `raybench plan` prints them."""
     words = [word for word in command[3:] if not word.startswith("cluster.address")]
     plan = [*command[:3], "plan", *words, "cluster.gpus=8"]
     found = subprocess.run(plan, capture_output=True, text=True, check=True)
     return re.findall(r"^  ([0-9a-f]{20})  ", found.stdout, re.MULTILINE)
 
 
-def _faults(kind: str, seed: int | None, span_s: float) -> list[tuple[float, str]]:
-    """Seconds after the first point began, and what is to happen then."""
+def _faults(kind: str, seed: int | None, points: int) -> list[tuple[float, str]]:
+    """Return each fault with the number of points, of those that fit, that begin before it."""
     if seed is None:
         return []
     chance = random.Random(f"{kind}/{seed}")
-    return sorted((chance.uniform(0.05, 0.85) * span_s, fault) for fault in FAULTS[kind])
+    return sorted((chance.uniform(0.05, 0.85) * points, fault) for fault in FAULTS[kind])
 
 
 def _drive(
@@ -267,8 +268,7 @@ def _drive(
     faults: list[tuple[float, str]],
     chance: random.Random,
 ) -> None:
-    """Let the driver run to its end, start it again when it was killed, do what is due."""
-    gone_s = 0.0
+    """Run the driver to its end, with the faults that are due; restart it when it was killed."""
     waiting = list(faults)
     while True:
         started = time.monotonic()
@@ -284,20 +284,20 @@ def _drive(
             stack.callback(driver.kill)
             while not begun.wait(0.05) and driver.poll() is None:
                 pass
-            at_work = time.monotonic()
-            case.starts_s.append(at_work - started)
+            case.starts_s.append(time.monotonic() - started)
             killed = False
             while driver.poll() is None:
-                if waiting and gone_s + time.monotonic() - at_work >= waiting[0][0]:
-                    fault = waiting.pop(0)[1]
+                begun_points = sum(bool(BEGINS.match(line)) for _, line in list(case.heard))
+                if waiting and begun_points > waiting[0][0]:
+                    fault = waiting[0][1]
                     at = time.monotonic()
                     victim = _do(fault, driver, env[MARK], chance)
-                    if victim is not None:
+                    if victim is not None:  # otherwise it stays due until there is a victim
+                        del waiting[0]
                         case.done.append((at, fault))
                         case.heard.append((at, f"======== {fault}: {victim}"))
-                    killed = fault == "driver"
+                        killed = fault == "driver"
                 time.sleep(0.02)
-            gone_s += time.monotonic() - at_work
         if not killed:
             if driver.returncode:
                 case.wrong.append(f"exit code {driver.returncode}")
@@ -307,7 +307,7 @@ def _drive(
 def _listen(
     driver: subprocess.Popen[str], heard: list[tuple[float, str]], begun: threading.Event
 ) -> None:
-    """Note what the driver says and when; set `begun` when its first point begins."""
+    """Record the driver's lines with their times; set `begun` at its first point."""
     assert driver.stdout is not None
     for line in driver.stdout:
         heard.append((time.monotonic(), line.rstrip()))
@@ -316,7 +316,7 @@ def _listen(
 
 
 def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> str | None:
-    """Do it; returns to whom, None when there is nobody."""
+    """Cause the fault and return a description of the victim, or None without a victim."""
     if fault == "driver":
         driver.kill()
         driver.wait()
@@ -335,7 +335,7 @@ def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Ran
 
 
 def _in_hand(worker: psutil.Process) -> bool:
-    """Not stopped already, and not of a raylet that is gone: nobody could end it any more."""
+    """Return whether the worker runs under a living raylet, which could still end it."""
     with contextlib.suppress(psutil.Error):
         return worker.status() != psutil.STATUS_STOPPED and _parent(worker).startswith("raylet")
     return False
@@ -363,24 +363,24 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 
 def _left(mark: str) -> list[str]:
-    """Processes that are still there after their time."""
+    """Return the processes that outlive their limit, and kill them."""
     began = time.monotonic()
     while left := _marked(mark):
         agents = all("agent" in _title(process).lower() for process in left)
         if time.monotonic() - began > (AGENTS_S if agents else WORKERS_S):
             break
         time.sleep(0.5)
-    told = list(map(_described, left))
+    descriptions = list(map(_described, left))
     for process in left:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    return told
+    return descriptions
 
 
 def _described(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return f"{_title(process)[:60]} ({process.status()}, of {_parent(process)})"
-    return "gone meanwhile"
+    return "already gone"
 
 
 def _parent(process: psutil.Process) -> str:
@@ -389,7 +389,7 @@ def _parent(process: psutil.Process) -> str:
 
 
 def _judge(case: Case, results: Path, points: int) -> None:
-    """Exactly one final row a point, with the right status."""
+    """Check that every point has exactly one final row with the right status."""
     try:
         rows = raybench.load(results).to_pylist()
     except ResultsError as error:
@@ -415,7 +415,7 @@ def _judge(case: Case, results: Path, points: int) -> None:
 
 @contextlib.contextmanager
 def _three_nodes(env: dict[str, str]) -> Any:
-    """A Ray cluster of 4, 2 and 2 told devices in processes of its own; gives its address."""
+    """Start a Ray cluster of 4, 2 and 2 declared devices and yield its address."""
     program = """
 import sys, ray
 from ray.cluster_utils import Cluster

@@ -1,3 +1,5 @@
+"""Faults, two drivers on one folder and Ctrl-C, with the whole program as a process."""
+
 import json
 import os
 import signal
@@ -12,24 +14,21 @@ import raybench
 
 CHAOS = Path(__file__).parent.parent / "benchmarks" / "chaos.py"
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("cluster", "seed"), [("embedded", 0), ("nodes", 7)])
 def test_a_grid_survives_a_short_run_of_faults(cluster, seed):
-    """The program that measures this, with one seed and few points; judged on rows, not on time.
-
-    Seed 7 kills the driver while Ray does not yet know that a node is lost.
-    """
-    found = subprocess.run(
+    """Run benchmarks/chaos.py with one seed and few points; it judges rows, not times."""
+    done = subprocess.run(
         [sys.executable, str(CHAOS), "--cluster", cluster, "--first", str(seed), "--seeds", "1",
          "--points", "20", "--no-calm"],
-        capture_output=True, text=True, check=False, timeout=400,
+        capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
-    assert found.returncode == 0, found.stdout[-3000:]
-    (run,) = json.loads(found.stdout.splitlines()[-1])["runs"]
+    assert done.returncode == 0, done.stdout[-3000:]
+    (run,) = json.loads(done.stdout.splitlines()[-1])["runs"]
+    assert run["wrong"] == []
     assert run["faults"]["driver"] == 1
-    assert sum(run["faults"].values()) >= 3
 
 
 def test_two_drivers_on_one_folder_do_no_harm(tmp_path, quick):
@@ -38,8 +37,8 @@ def test_two_drivers_on_one_folder_do_no_harm(tmp_path, quick):
                "engine=simulated", "grid.workers=1", "batch_size=[1,2]", "cluster.gpus=1",
                "cluster.cpus=1", *quick, f"results.dir={folder}"]  # fmt: skip
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [process.communicate(timeout=200)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    outputs = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
     rows = raybench.load(folder).to_pylist()
     assert {(row["point_id"], row["status"]) for row in rows} == {
         (row["point_id"], "ok") for row in rows
@@ -63,8 +62,8 @@ def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
     assert any(line.startswith("[2/2]") for line in process.stdout)
     started = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
-    assert process.wait(60) == 130
+    assert process.wait(300) == 130
     rows = raybench.load(folder).to_pylist()
     assert sorted(row["status"] for row in rows) == ["interrupted", "ok"]
-    _, left = psutil.wait_procs(started, timeout=30)
+    _, left = psutil.wait_procs(started, timeout=120)
     assert not left

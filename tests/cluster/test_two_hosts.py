@@ -4,7 +4,7 @@ import hosts
 import pytest
 import two_hosts
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.hosts, pytest.mark.slow]
 
 
 def test_one_point_spans_two_hosts_and_a_cut_cable_costs_that_point_only():

@@ -231,13 +231,9 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
-def test_import_raybench_pulls_nothing_and_takes_no_time():
-    code = (
-        "import sys, time, json; before = time.process_time(); import raybench;"
-        "print(json.dumps([time.process_time() - before, sorted(sys.modules)]))"
-    )
-    seconds, modules = json.loads(fresh(code))
-    assert seconds < 0.2
+def test_import_raybench_loads_no_other_library():
+    code = "import sys, json, raybench; print(json.dumps(sorted(sys.modules)))"
+    modules = json.loads(fresh(code))
     heavy = {"ray", "pyarrow", "numpy", "onnx", "scipy", "rich", "omegaconf"}
     assert heavy.isdisjoint(modules)
 
