@@ -22,6 +22,7 @@ from scipy.optimize import curve_fit
 
 from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
+from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, environment, gpu_telemetry, nvml
@@ -204,7 +205,7 @@ def job_points(bench: Bench, job: Row) -> Iterator[Row]:
             row.update(_point(bench, case))
         except PointError as error:
             row.update(status=error.status, reason=str(error))
-            row["process_must_end"] = getattr(error, "process_must_end", False)
+            row["process_must_end"] = isinstance(error, DeviceLost)
         yield row
 
 

@@ -1,1 +1,1 @@
-"""TensorRT: one plan on one NVIDIA GPU. Importing this room loads no vendor library."""
+"""The TensorRT engine: one plan on one NVIDIA GPU. Importing it loads no vendor library."""

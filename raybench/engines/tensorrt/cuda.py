@@ -1,6 +1,6 @@
-"""Cuda: the one door to the CUDA runtime, with every return code looked at.
+"""The only access to the CUDA runtime; every return code is checked.
 
-cuda-bindings is imported when the first door is opened, never before.
+cuda-bindings is imported when the first `Cuda` is made, not before.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from raybench.engines.tensorrt import failures
 from raybench.errors import EngineUnavailable
 
 Handle = Any
-"""A stream, event or graph as cuda-bindings gives it; int(handle) is its address."""
+"""A stream, event or graph of cuda-bindings; int(handle) is its address."""
 
 
 class Cuda:
-    """The functions of the CUDA runtime that an engine needs, on the device that was chosen.
+    """The functions of the CUDA runtime that an engine needs, on the current device.
 
     Attributes:
-        stage: where the engine is (build, load, input, run); errors carry it.
+        stage: stage of the engine (build, load, input, run), for error messages.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Cuda:
 
     def _error(self, name: str, code: Any, asked: int | None = None) -> Exception:
         if int(code) not in failures.STICKY:
-            self._rt.cudaGetLastError()  # else the next call of the library reports this one
+            self._rt.cudaGetLastError()  # else the next call of the library would report this error
         return failures.of_cuda(
             name, int(code), getattr(code, "name", str(code)), self.stage, asked
         )
@@ -51,17 +51,17 @@ class Cuda:
     # device
 
     def device_count(self) -> int:
-        """Number of devices that this process sees; 0 without a driver. Makes no context."""
+        """Return the number of visible devices; 0 without a driver. Creates no context."""
         code, count = self._rt.cudaGetDeviceCount()
         return 0 if int(code) else int(count)
 
     def use(self, device: int) -> None:
-        """Make the device current for this thread and make its context."""
+        """Make the device current for this thread and create its context."""
         self._call("cudaSetDevice", device)
         self._call("cudaFree", 0)
 
     def capability(self, device: int) -> tuple[int, int]:
-        """Compute capability, e.g. (9, 0). Makes no context."""
+        """Return the compute capability, e.g. (9, 0). Creates no context."""
         kinds = self._rt.cudaDeviceAttr
         major = self._call(
             "cudaDeviceGetAttribute", kinds.cudaDevAttrComputeCapabilityMajor, device
@@ -72,7 +72,7 @@ class Cuda:
         return int(major), int(minor)
 
     def identity(self, device: int) -> dict[str, Any]:
-        """Name, uuid, multiprocessors and memory of a device, as the runtime tells them."""
+        """Return name, uuid, multiprocessors and memory of a device."""
         facts = self._call("cudaGetDeviceProperties", device)
         name = facts.name.decode() if isinstance(facts.name, bytes) else str(facts.name)
         return {
@@ -83,30 +83,30 @@ class Cuda:
         }
 
     def versions(self) -> tuple[int, int]:
-        """CUDA version of the driver and of the bindings' runtime, e.g. (13000, 12090)."""
+        """Return the CUDA versions of driver and runtime, e.g. (13000, 12090)."""
         return int(self._call("cudaDriverGetVersion")), int(self._call("cudaRuntimeGetVersion"))
 
     def memory(self) -> tuple[int, int]:
-        """Free and total bytes of the device."""
+        """Return free and total bytes of the device."""
         free, total = self._call("cudaMemGetInfo")
         return int(free), int(total)
 
     # memory
 
     def malloc(self, nbytes: int) -> int:
-        """Address of new device memory."""
+        """Allocate device memory; return its address."""
         return int(self._call("cudaMalloc", nbytes, asked=nbytes))
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
         self._call("cudaFree", address)
 
     def host_alloc(self, nbytes: int) -> int:
-        """Address of new pinned host memory."""
+        """Allocate pinned host memory; return its address."""
         return int(self._call("cudaHostAlloc", nbytes, 0, asked=nbytes))
 
     def host_free(self, address: int) -> None:
-        """Give pinned host memory back."""
+        """Free pinned host memory."""
         self._call("cudaFreeHost", address)
 
     def copy_in(self, device: int, host: int, nbytes: int, stream: Handle) -> None:
@@ -124,7 +124,7 @@ class Cuda:
     # streams and events
 
     def stream(self) -> Handle:
-        """A new stream that does not wait for the default one."""
+        """Create a stream that does not wait for the default one."""
         return self._call("cudaStreamCreateWithFlags", self._rt.cudaStreamNonBlocking)
 
     def drain(self, stream: Handle) -> None:
@@ -136,7 +136,7 @@ class Cuda:
         self._call("cudaStreamDestroy", stream)
 
     def event(self, timing: bool, spin: bool) -> Handle:
-        """A new event; waiting for it spins, or sleeps until the device calls."""
+        """Create an event; waiting for it spins, or sleeps until the device interrupts."""
         flags = 0 if timing else int(self._rt.cudaEventDisableTiming)
         if not spin:
             flags |= int(self._rt.cudaEventBlockingSync)
@@ -147,13 +147,13 @@ class Cuda:
         self._call("cudaEventDestroy", event)
 
     def record(self, event: Handle, stream: Handle, external: bool = False) -> None:
-        """Enqueue the event; `external` keeps it an event of its own inside a captured graph."""
+        """Enqueue the event; `external` keeps it usable from outside a captured graph."""
         code = self._rt.cudaEventRecordWithFlags(event, stream, 1 if external else 0)[0]
         if int(code):
             raise self._error("cudaEventRecordWithFlags", code)
 
     def wait(self, stream: Handle, event: Handle, external: bool = False) -> None:
-        """Let the stream wait for the event's last record."""
+        """Make the stream wait for the event's last record."""
         code = self._rt.cudaStreamWaitEvent(stream, event, 1 if external else 0)[0]
         if int(code):
             raise self._error("cudaStreamWaitEvent", code)
@@ -165,7 +165,7 @@ class Cuda:
             raise self._error("cudaEventSynchronize", code)
 
     def elapsed_ns(self, start: Handle, end: Handle) -> int:
-        """Device time between two finished events; its grain is about half a microsecond."""
+        """Return the device time between two finished events, in steps of about 0.5 microseconds."""
         code, ms = self._rt.cudaEventElapsedTime(start, end)
         if int(code):
             raise self._error("cudaEventElapsedTime", code)
@@ -174,11 +174,11 @@ class Cuda:
     # graphs
 
     def begin_capture(self, stream: Handle) -> None:
-        """Write down what this thread enqueues on the stream instead of running it."""
+        """Start to capture what this thread enqueues on the stream instead of running it."""
         self._call("cudaStreamBeginCapture", stream, self._mode)
 
     def end_capture(self, stream: Handle) -> Handle:
-        """The graph of what was written down, ready to launch."""
+        """Return the graph of what was captured, ready to launch."""
         graph = self._call("cudaStreamEndCapture", stream)
         try:
             return self._call("cudaGraphInstantiate", graph, 0)
@@ -186,14 +186,14 @@ class Cuda:
             self._call("cudaGraphDestroy", graph)
 
     def abandon_capture(self, stream: Handle) -> None:
-        """Leave capture mode after a failure and forget what was written down."""
+        """Leave capture mode after a failure and discard what was captured."""
         code, graph = self._rt.cudaStreamEndCapture(stream)
         if not int(code) and int(graph):
             self._rt.cudaGraphDestroy(graph)
         self._rt.cudaGetLastError()
 
     def upload(self, graph: Handle, stream: Handle) -> None:
-        """Bring a graph to the device, so that its first launch costs no more than later ones."""
+        """Upload a graph to the device, so that its first launch costs no more than later ones."""
         self._call("cudaGraphUpload", graph, stream)
 
     def launch(self, graph: Handle, stream: Handle) -> None:
@@ -208,7 +208,7 @@ class Cuda:
 
 
 def _uuid(raw: Any) -> str | None:
-    """A GPU's UUID as NVML writes it, from the 16 bytes that the runtime gives."""
+    """Convert the 16 bytes of a GPU's UUID to the text that NVML uses."""
     data = getattr(raw, "bytes", raw)
     if isinstance(data, str):
         data = data.encode("latin-1")

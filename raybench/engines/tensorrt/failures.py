@@ -1,4 +1,4 @@
-"""Failures: what TensorRT and the CUDA driver say when they refuse, sorted into raybench's errors."""
+"""Conversion of the failures of TensorRT and CUDA to raybench's errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STICKY = frozenset(
         999,  # unknown
     }
 )
-"""CUDA codes after which every further call of this process returns the same code."""
+"""CUDA codes that every further call of this process returns again."""
 
 ALLOCATION = 2
 """cudaErrorMemoryAllocation."""
@@ -50,52 +50,50 @@ _FOREIGN_CHIP = re.compile(
 _NODE = re.compile(
     r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)"
 )
-_WORDS_KEPT = 400
+_MESSAGE_CHARS = 400
 
 
 class DeviceLost(EngineFailure):
-    """A CUDA error that stays: no further call can work, so this process must end."""
-
-    process_must_end = True
+    """A permanent CUDA error: no further call can work, so this process must end."""
 
 
 def of_cuda(call: str, code: int, name: str, stage: str, requested_bytes: int | None) -> PointError:
-    """The error for a CUDA return code.
+    """Return the error for a CUDA return code.
 
     Args:
-        call: the function that returned it.
-        code: its number.
-        name: its name.
-        stage: where the engine was (build, load, input, run).
-        requested_bytes: what an allocation asked for.
+        call: function that returned it.
+        code: number of the code.
+        name: name of the code.
+        stage: stage of the engine (build, load, input, run).
+        requested_bytes: size of a failed allocation.
     """
-    words = f"{call} returned {name} ({code})"
+    message = f"{call} returned {name} ({code})"
     if code == ALLOCATION:
-        return OutOfMemory(stage, requested_bytes, words)
+        return OutOfMemory(stage, requested_bytes, message)
     if code in STICKY:
         return DeviceLost(
-            f"The CUDA device failed at stage {stage!r}: {words}. This process cannot use it any "
+            f"The CUDA device failed at stage {stage!r}: {message}. This process cannot use it any "
             "more; the point is tried again in a new one. See dmesg for Xid lines."
         )
     return EngineFailure(
-        f"CUDA refused at stage {stage!r}: {words}. Check the driver with nvidia-smi."
+        f"CUDA refused at stage {stage!r}: {message}. Check the driver with nvidia-smi."
     )
 
 
 def of_library(stage: str, lines: Iterable[str], doing: str) -> PointError:
-    """The error for a call of TensorRT that returned nothing, from what its log says.
+    """Return the error for a call of TensorRT that returned nothing, from its log.
 
     Args:
         stage: build, load, input or run.
-        lines: the log, oldest first; errors and warnings.
-        doing: what was refused, e.g. "build a plan".
+        lines: errors and warnings of the log, oldest first.
+        doing: what failed, e.g. "build a plan".
     """
     log = [line for line in lines if line]
     for pattern in _MEMORY:
         for line in reversed(log):
-            if found := pattern.search(line):
-                asked = int(found[1]) if pattern.groups else None
-                return OutOfMemory(stage, asked, _short(line))
+            if match := pattern.search(line):
+                requested = int(match[1]) if pattern.groups else None
+                return OutOfMemory(stage, requested, _short(line))
     for pattern, reason in (
         (_TOO_LARGE, "a tensor has more elements than it can index. Use a smaller batch_size"),
         (_FOREIGN_CHIP, "this GPU is not known to it. Install a newer TensorRT"),
@@ -103,27 +101,27 @@ def of_library(stage: str, lines: Iterable[str], doing: str) -> PointError:
         for line in reversed(log):
             if pattern.search(line):
                 return Unsupported(f"TensorRT cannot {doing}: {reason}. It said: {_short(line)}")
-    words = _short(_last_error(log)) if log else "it gave no reason"
-    return EngineFailure(f"TensorRT could not {doing} at stage {stage!r}: {words}")
+    reason = _short(_last_error(log)) if log else "it gave no reason"
+    return EngineFailure(f"TensorRT could not {doing} at stage {stage!r}: {reason}")
 
 
-def of_parser(words: Iterable[str], log: Iterable[str]) -> Unsupported:
-    """The error for an ONNX graph that the parser refuses: the node's name and the parser's words."""
-    said = [" ".join(text.split()) for text in words]
-    text = "; ".join(said) or _short(_last_error(list(log)) or "it gave no reason")
-    node = _node(" ".join([*said, *log]))
+def of_parser(errors: Iterable[str], log: Iterable[str]) -> Unsupported:
+    """Return the error for an ONNX graph that the parser refuses, with the node's name."""
+    messages = [" ".join(error.split()) for error in errors]
+    text = "; ".join(messages) or _short(_last_error(list(log)) or "it gave no reason")
+    node = _node(" ".join([*messages, *log]))
     where = f" at node {node!r}" if node else ""
     return Unsupported(
-        f"TensorRT's ONNX parser refuses the model{where}: {text[:_WORDS_KEPT]}. "
+        f"TensorRT's ONNX parser refuses the model{where}: {text[:_MESSAGE_CHARS]}. "
         "Use another engine for it, or rewrite that operator."
     )
 
 
 def _node(text: str) -> str | None:
-    found = _NODE.search(text)
-    if found is None:
+    match = _NODE.search(text)
+    if match is None:
         return None
-    return found["name"] or found["output"] or found["op"]
+    return match["name"] or match["output"] or match["op"]
 
 
 def _last_error(lines: list[str]) -> str:
@@ -133,4 +131,4 @@ def _last_error(lines: list[str]) -> str:
 
 def _short(line: str) -> str:
     text = " ".join(line.split())
-    return text if len(text) <= _WORDS_KEPT else text[:_WORDS_KEPT] + "..."
+    return text if len(text) <= _MESSAGE_CHARS else text[:_MESSAGE_CHARS] + "..."

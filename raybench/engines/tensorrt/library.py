@@ -1,4 +1,4 @@
-"""Library: which TensorRT this process has, and the journal of what it says."""
+"""The TensorRT library of this process, and the journal of its log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 from raybench.errors import EngineUnavailable
 
 MODULES = ("tensorrt", "tensorrt_lean", "tensorrt_dispatch")
-"""Full library first; the other two run plans but cannot build them."""
+"""The full library first; the other two run plans but cannot build them."""
 LEAN_PACKAGES = ("tensorrt_lean", "tensorrt_lean_libs")
-"""Where pip puts the lean runtime's library: in the bindings of 8.6, beside them later."""
+"""Packages with the lean runtime's library: the bindings in 8.6, one beside them later."""
 OLDEST = (8, 6)
 INSTALL = "Run pip install 'raybench[tensorrt]' (TensorRT 10 or newer; 8.6 with Python 3.10)."
 LINES_KEPT = 500
@@ -27,34 +27,33 @@ class Journal:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
 
     def add(self, severity: str, message: str) -> None:
-        """Keep one line."""
+        """Add one line."""
         self._lines.append(f"{severity}: {message}")
 
     def lines(self) -> tuple[str, ...]:
-        """What was said since the last `clear`."""
+        """Return the lines since the last `clear`."""
         return tuple(self._lines)
 
     def clear(self) -> None:
-        """Forget what was said, at the start of another point."""
+        """Remove all lines, at the start of another point."""
         self._lines.clear()
 
 
 def installed() -> str | None:
-    """Name of the first TensorRT module that is installed; None without one. Imports nothing."""
+    """Return the name of the first installed TensorRT module, without importing it."""
     return next((name for name in MODULES if _is_package(name)), None)
 
 
 def _is_package(name: str) -> bool:
-    """A folder that only happens to have the name has no origin."""
-    spec = find_spec(name)
+    spec = find_spec(name)  # a folder that only happens to have the name has no origin
     return spec is not None and spec.origin is not None
 
 
 def load() -> Any:
-    """The TensorRT module, full or runtime only.
+    """Import the TensorRT module, full or runtime only.
 
     Raises:
-        EngineUnavailable: without one, with one that cannot be imported, or with one too old.
+        EngineUnavailable: there is none, it cannot be imported, or it is too old.
     """
     name = installed()
     if name is None:
@@ -77,47 +76,47 @@ def load() -> Any:
 
 
 def lean(trt: Any) -> bool:
-    """Whether this module is the lean runtime, which runs version-compatible plans by itself."""
+    """Return whether this is the lean runtime, which runs version-compatible plans by itself."""
     return str(trt.__name__).startswith("tensorrt_lean")
 
 
 def dispatch(trt: Any) -> bool:
-    """Whether this module is the dispatch runtime, which runs nothing without a lean one."""
+    """Return whether this is the dispatch runtime, which runs nothing without a lean one."""
     return str(trt.__name__).startswith("tensorrt_dispatch")
 
 
 def lean_path() -> Path | None:
-    """The library file of the lean runtime, which other runtimes can load; None without one."""
+    """Return the library file of the lean runtime, which other runtimes can load."""
     for name in filter(_is_package, LEAN_PACKAGES):
         spec = find_spec(name)
         assert spec is not None
         assert spec.origin is not None
-        found = sorted(Path(spec.origin).parent.glob("libnvinfer_lean.so*"))
-        if found:
-            return found[0]
+        files = sorted(Path(spec.origin).parent.glob("libnvinfer_lean.so*"))
+        if files:
+            return files[0]
     return None
 
 
 def version(trt: Any) -> tuple[int, int]:
-    """Major and minor version of a TensorRT module."""
+    """Return major and minor version of a TensorRT module."""
     major, minor = str(trt.__version__).split(".")[:2]
     return int(major), int(minor)
 
 
 _lock = threading.Lock()
-_held: dict[int, tuple[Any, Any, Journal]] = {}
+_loggers: dict[int, tuple[Any, Any, Journal]] = {}
 
 
 def logger(trt: Any) -> tuple[Any, Journal]:
-    """This process's one logger for TensorRT, and the journal that it writes.
+    """Return this process's one logger for TensorRT, and the journal it writes.
 
-    TensorRT keeps the first logger it is given for the life of the process, so there is one.
+    There is only one, because TensorRT keeps the first logger it is given until the process ends.
     """
     with _lock:
-        if id(trt) not in _held:
+        if id(trt) not in _loggers:
             journal = Journal()
-            _held[id(trt)] = (trt, _make_logger(trt, journal), journal)
-        return _held[id(trt)][1:]
+            _loggers[id(trt)] = (trt, _make_logger(trt, journal), journal)
+        return _loggers[id(trt)][1:]
 
 
 def _make_logger(trt: Any, journal: Journal) -> Any:

@@ -1,34 +1,35 @@
-"""Plans: built once for a kind of GPU, kept on disk, and never run when they are not what they say."""
+"""The cache of plans: built once for a kind of GPU, kept on disk, checked before each use."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from raybench.canonical import canonical_hash, canonical_json
+from raybench.paths import write_atomically
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from raybench.engines.tensorrt.builder import Built
 
 FORMAT = 2
-"""Rises when a plan made by an older raybench must not be used again."""
+"""Raised when plans of an older raybench must not be used any more."""
 
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """A serialised engine, and how it was come by.
+    """A serialised engine and its origin.
 
     Attributes:
-        data: what TensorRT deserialises.
-        sha256: of `data`.
-        build_s: what building took, then or now.
+        data: content that TensorRT deserialises.
+        sha256: hash of `data`.
+        build_s: seconds that building it took, whenever that was.
         hit: whether it came from the cache.
         key: its name in the cache.
     """
@@ -41,28 +42,25 @@ class EnginePlan:
 
     @property
     def files(self) -> tuple[str, str]:
-        """Its files in the cache's folder, the header last."""
+        """Names of its files in the cache's folder, the header last."""
         return f"{self.key}.plan", f"{self.key}.json"
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Name of the plan that these facts decide: 32 hex digits over canonical JSON."""
-    return hashlib.sha256(_canonical(facts).encode()).hexdigest()[:32]
-
-
-def _canonical(facts: Mapping[str, Any]) -> str:
-    return json.dumps({"format": FORMAT, **facts}, sort_keys=True, separators=(",", ":"))
+    """Return the name of the plan that these facts decide: 32 hex digits over canonical JSON."""
+    return canonical_hash({"format": FORMAT, **facts}, 32)
 
 
 class PlanCache:
     """A folder of plans and timing caches that processes share; nodes may share it too.
 
-    A plan lies beside a header that says what it is and holds its hash. The header is written last
-    and both by renaming, so a reader meets a whole plan or none; the lock only keeps two processes
-    from building the same one.
+    Each plan has a header with its facts and its hash. The header is written last, and both are
+    replaced as a whole, so a reader sees a complete plan or none; the lock only keeps two processes
+    from building the same one. The layout differs from `models.cache.Cache`, because a plan's two
+    files are sent to other machines one by one.
 
     Args:
-        folder: made when missing.
+        folder: is created if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,11 +68,11 @@ class PlanCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, facts: Mapping[str, Any], build: Callable[[], Built]) -> EnginePlan:
-        """The plan of these facts: from the folder, or built while others wait.
+        """Return the plan of these facts from the folder, or build it while others wait.
 
         Args:
-            facts: everything that changes the plan, as JSON can hold it.
-            build: makes it; what it raises passes through.
+            facts: everything that decides the plan, as JSON values.
+            build: builds it; its exceptions pass through.
         """
         key = key_of(facts)
         with FileLock(self._folder / f"{key}.lock"):
@@ -85,36 +83,37 @@ class PlanCache:
         return plan
 
     def discard(self, key: str) -> None:
-        """Forget a plan that its own library will not load."""
+        """Remove a plan that its own library does not load."""
         for suffix in (".json", ".plan"):
             (self._folder / f"{key}{suffix}").unlink(missing_ok=True)
 
     def timing(self, name: str) -> bytes:
-        """What builders of this library and GPU have learnt; empty at first."""
+        """Return what builders of this library and GPU have learnt; empty at first."""
         try:
             return (self._folder / f"{name}.timing").read_bytes()
         except OSError:
             return b""
 
     def learn(self, name: str, learnt: bytes, merge: Callable[[bytes, bytes], bytes]) -> None:
-        """Keep what a builder has learnt, merged with what others wrote meanwhile.
+        """Store what a builder has learnt, merged with what others wrote meanwhile.
 
         Args:
-            name: of library and GPU.
+            name: name of library and GPU.
             learnt: the builder's timing cache.
-            merge: makes one of ours and theirs.
+            merge: merges our timing cache and theirs.
         """
         with FileLock(self._folder / f"{name}.timing.lock"):
             theirs = self.timing(name)
             if theirs != learnt:
-                self._replace(f"{name}.timing", merge(learnt, theirs) if theirs else learnt)
+                merged = merge(learnt, theirs) if theirs else learnt
+                write_atomically(self._folder / f"{name}.timing", merged)
 
     def _read(self, key: str, facts: Mapping[str, Any]) -> EnginePlan | None:
         try:
             header = json.loads((self._folder / f"{key}.json").read_text())
             data = (self._folder / f"{key}.plan").read_bytes()
             same = (
-                _canonical(header["facts"]) == _canonical(facts)
+                canonical_json(header["facts"]) == canonical_json(dict(facts))
                 and len(data) == header["bytes"]
                 and hashlib.sha256(data).hexdigest() == header["sha256"]
             )
@@ -134,16 +133,7 @@ class PlanCache:
             "build_s": built.build_s,
         }
         self.discard(key)
-        self._replace(f"{key}.plan", built.plan)
-        self._replace(f"{key}.json", json.dumps(header, indent=1, sort_keys=True).encode())
+        write_atomically(self._folder / f"{key}.plan", built.plan)
+        text = json.dumps(header, indent=1, sort_keys=True)
+        write_atomically(self._folder / f"{key}.json", text.encode())
         return EnginePlan(built.plan, sha256, built.build_s, hit=False, key=key)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        handle, path = tempfile.mkstemp(dir=self._folder, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(path, self._folder / name)
-        except BaseException:
-            Path(path).unlink(missing_ok=True)
-            raise
