@@ -24,6 +24,7 @@ from raybench.engines import registry
 from raybench.experiment import AXES
 from raybench.measure.flags import FLAGS
 from raybench.results import schema
+from raybench.results.columns import COLUMNS, ColumnDefinition
 
 DOCS = Path(__file__).parent
 CONF = DOCS.parent / "conf"
@@ -57,32 +58,32 @@ def pages() -> dict[Path, str]:
 
 
 def columns() -> str:
-    """Return the page of every table and column, from raybench/results/schema.py."""
+    """Return the page of every table and column, from raybench/results/columns.py."""
     parts = [
         NOTE,
         "# Columns\n",
         f"Schema version {schema.SCHEMA_VERSION}. Columns are only ever added; a changed unit or meaning "
-        "gets a new name. Unknown is null, never 0. A column marked *reserved* has a name and a unit, "
-        "and no version of raybench writes it yet.\n",
+        "gets a new name. Unknown is null, never 0. A column marked *reserved* is not used "
+        "yet: it is null, or the same in every row.\n",
         f"`status` is one of {_list(schema.STATUSES)}. The outcomes {_list(schema.OUTCOMES)} answer the "
         f"question, with a number or with the reason why there is none; the failures "
         f"{_list(schema.FAILURES)} leave it open. `verdict` is one of {_list(schema.VERDICTS)}.\n",
     ]
-    for name, arrow in schema.SCHEMAS.items():
+    for name, definitions in COLUMNS.items():
         parts += [
             f"## {name}\n",
             f"{TABLES[name]}\n",
             "| column | type | unit | meaning |\n|---|---|---|---|",
         ]
-        parts += [_column(field) for field in arrow]
+        parts += [_column(column) for column in definitions]
         parts.append("")
     return "\n".join(parts)
 
 
-def _column(field: Any) -> str:
-    facts = {key.decode(): value.decode() for key, value in field.metadata.items()}
-    reserved = "*reserved*; " if facts.get("reserved") else ""
-    return f"| `{field.name}` | `{field.type}` | {facts['unit']} | {reserved}{_cell(facts['description'])} |"
+def _column(column: ColumnDefinition) -> str:
+    reserved = "*Reserved.* " if column.reserved else ""
+    meaning = reserved + _cell(column.description)
+    return f"| `{column.name}` | `{column.type}` | {column.unit} | {meaning} |"
 
 
 # ---------------------------------------------------------------- flags
