@@ -3,8 +3,8 @@
 500 points of 1, 2, 4 and 8 devices go through the real plan, scheduler and writer on 8 devices with
 isolation gpu, in virtual time: a point takes the time that it would, only that nobody waits for it.
 The lower bound is the larger of the longest point and all device-seconds over 8. For each point
-(trials, workers and 20 blocks a worker) it tells, in ms: `plan`, once before the first; `loop`, for
-which free devices wait: scheduler and handing the rows to the writer, who is at work all the while;
+(trials, workers and 20 blocks for each worker) it prints, in ms: `plan`, once before the first; `loop`, for
+which free devices wait: scheduler and handing the rows to the writer, which works at the same time;
 `rows`, until the writer has them on this disk, devices working on; `cpu`, of all threads together.
 The last line is one JSON document.
 
