@@ -1,6 +1,6 @@
-"""The same experiment twice: do the intervals of trial means agree as often as they should?
+"""Run an experiment twice: do the intervals of trial means agree as often as they should?
 
-Runs the whole program once on the simulated engine, whose processes differ by a told spread, with an
+Runs the whole program once on the simulated engine, whose processes differ by a given spread, with an
 even number of trials of each point. Trials 0, 2, 4 ... are one experiment, 1, 3, 5 ... the other: the
 same points, interleaved, so that no drift of the machine falls on one of them. A pair agrees when
 the interval of the ratio of its two means (`stats.ratios.ratio_ci`, 95 %) holds 1; of 40 pairs 35 to

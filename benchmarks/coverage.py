@@ -21,7 +21,7 @@ Steps: "flagged" is the share with the flag step or drift; "silent" the share th
 without either, which is what can mislead; "best" the share that the best test there is would flag, a
 likelihood ratio that knows phi and sd, at the same threshold. The 99 % are asked of noise that the
 preset can resolve. At sd 1 % and phi 0.3 or 0.6 two minutes do not hold the evidence: the best test,
-too, misses steps of 2 % there (99 and 90 % found), so those cells are told and not gated; raybench
+too, misses steps of 2 % there (99 and 90 % found), so those cells are shown and not gated; raybench
 flags 97 and 79 % and calls 2.6 and 5.6 % stable. A step counts as inside when at least 5 blocks of the window lie on either side of it,
 which is as fine as the detector sees; one nearer the end moves the mean by no more than a tenth of
 itself.
@@ -32,9 +32,9 @@ Why the procedure is what it is (method.md, sections 2 and 3, was the start; phi
   covered 92.1 to 93.8 % at phi 0.6 and 97.0 to 97.4 % at phi 0 (4000 runs a cell). Asking for more
   n_eff (12, 15, 20) changed nothing: it, too, lets go when the correlation is underestimated.
 - One quantile on the wider of two standard errors, with degrees of freedom that know of the
-  estimated correlation (`intervals.mean_ci`), mends both ends where every run stops at its first
+  estimated correlation (`intervals.mean_ci`), corrects both ends where every run stops at its first
   chance: 94.4 % and 96.4 %.
-- A narrower target at early looks (`Limits.target`) mends it where noise is near the target:
+- A narrower target at early looks (`Limits.target`) corrects it where noise is near the target:
   93.0 to 93.9 % at phi 0.6, sd 1 %. The two cost 20 blocks and 7 % of the stable rows in that cell,
   about 20 blocks at sd 1 % elsewhere, and next to nothing on quiet points.
 - A step detector that leaves 5 blocks at the ends, not a tenth of the window (`trends.largest_shift`),
@@ -100,7 +100,7 @@ class Trial:
         step: relative shift of all rates from a random second between 20 and 60 after the start.
         ramp: depth at the start of an exponential approach to the final rate.
         tau_s: its time constant.
-        gate: "coverage", "flagged" or "" for a cell that is only told.
+        gate: "coverage", "flagged" or "" for a cell that is only shown.
     """
 
     phi: float
@@ -122,7 +122,7 @@ class Latency:
         n: batches.
         phi: lag-1 correlation of log latency.
         stalls: chance that a stall begins at a batch.
-        gate: "percentile" or "" for a cell that is only told.
+        gate: "percentile" or "" for a cell that is only shown.
     """
 
     p: float
@@ -291,16 +291,16 @@ def _mean(x: Floats) -> float | None:
 def latency_cell(cell: Latency, rng: np.random.Generator, runs: int) -> dict[str, Any]:
     """Counts over many latency series of one kind."""
     truth = true_quantile(cell)
-    covered, told = 0, 0
+    covered, counted = 0, 0
     for _ in range(runs):
         latencies = np.exp(0.1 * ar1(rng, (cell.n,), cell.phi))
         latencies[stalled(rng, cell)] *= STALL_FACTOR
         span = intervals.percentile_ci(latencies, cell.p)
         if span is None or span.lo is None:
             continue
-        told += 1
+        counted += 1
         covered += span.lo <= truth <= (math.inf if span.hi is None else span.hi)
-    return {"runs": told, "coverage": covered / told if told else None}
+    return {"runs": counted, "coverage": covered / counted if counted else None}
 
 
 def stalled(rng: np.random.Generator, cell: Latency) -> Any:

@@ -307,9 +307,9 @@ def _builder(
         rows, trouble = child.ask(
             {"kind": "build", "id": "", "case": asked, "engine": engine}, stop
         )
-        told = trouble or "; ".join(row.get("reason") or "built" for row in rows)
+        outcome = trouble or "; ".join(row.get("reason") or "built" for row in rows)
         words = f"{case['model']} {case['precision']} {case['batch_size']}"
-        print(f"plan  {words:<28} {time.monotonic() - began:5.0f} s  {told[:300]}", flush=True)
+        print(f"plan  {words:<28} {time.monotonic() - began:5.0f} s  {outcome[:300]}", flush=True)
         if not trouble:
             there[_plan_of(case)] = rows[-1]
     child.end()
@@ -335,7 +335,7 @@ def run(
             asked = {**_with_way(job, _rows(results)), "engine": engine}
             refused = [there[plan] for plan in plans if there and there[plan]["status"] != "ok"]
             rows, trouble = (
-                ([{**_told(case), **refused[0]} for case in _needed(job)], None)
+                ([{**_case_columns(case), **refused[0]} for case in _needed(job)], None)
                 if refused
                 else child.ask(asked, stop + GRACE_S)
             )
@@ -352,8 +352,8 @@ def run(
     child.end()
 
 
-def _told(case: Row) -> Row:
-    """A case as the worker tells of it in its rows."""
+def _case_columns(case: Row) -> Row:
+    """Return the columns that the worker writes for a case."""
     return {
         "transfers": False,
         "inflight": 2,
@@ -440,8 +440,8 @@ def _environment_table(rows: list[Row]) -> str:
     kept = ("device", "driver_version", "cuda_driver_version", "pcie_gen", "pcie_width",
             "power_limit_w", "max_clock_sm_mhz", "cpu_model", "cpu_cores", "kernel",
             "python_version")  # fmt: skip
-    told = {k: v for row in rows[-1:] for k, v in row.items() if k in kept and v is not None}
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+    shown = {k: v for row in rows[-1:] for k, v in row.items() if k in kept and v is not None}
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
 
 
 def _check_table(rows: list[Row]) -> str:
@@ -552,8 +552,8 @@ def _stability_table(rows: list[Row]) -> str:
         if row.get("what") in (None, "sample"):
             continue
         hidden = ("job", "part", "status", "options", "pool_bytes", "limit", "seconds", "head")
-        told = {k: _brief(v) for k, v in row.items() if k not in hidden and v is not None}
-        lines.append("- " + ", ".join(f"{name} {value}" for name, value in told.items()))
+        shown = {k: _brief(v) for k, v in row.items() if k not in hidden and v is not None}
+        lines.append("- " + ", ".join(f"{name} {value}" for name, value in shown.items()))
     return "\n".join(["## Stability\n", *lines]) if lines else ""
 
 

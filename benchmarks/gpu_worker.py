@@ -192,8 +192,8 @@ def _sqnr(engine: Engine, load: Load) -> float | None:
     items = min(8, load.batches.batch_size)
     reference = reference_outputs(load.model, load.batches, items, cache_dir())
     found = {name: outputs[name][:items] for name in reference}
-    told = fidelity(reference, found, load.model.softmax_outputs)
-    return None if told is None else told.sqnr_db
+    deviation = fidelity(reference, found, load.model.softmax_outputs)
+    return None if deviation is None else deviation.sqnr_db
 
 
 def job_points(bench: Bench, job: Row) -> Iterator[Row]:

@@ -203,11 +203,11 @@ def comparison(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, flo
 
 def detectable(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
     """Share of drops found when they are as large as the median of what is said detectable."""
-    told = compare(
+    answer = compare(
         trials_table(draw(rng, 100, cell.sd, 500, cell.trials), 1),
         trials_table(draw(rng, 100, cell.sd, 500, cell.trials), 1, "B"),
     )
-    change = float(np.median([c.detectable for c in told.changes if c.detectable is not None]))
+    change = float(np.median([c.detectable for c in answer.changes if c.detectable is not None]))
     found = comparison(Cell("found", cell.trials, cell.sd, cell.sd_other, shift=-change), rng, runs)
     return {"share": found["share"], "half_width": change}
 
@@ -222,11 +222,16 @@ def universal(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, floa
         noise = np.exp(cell.sd * rng.standard_normal((len(rates), cell.trials)))
         fit = law(cell.workers, [row.tolist() for row in rates[:, None] * noise])
         assert fit is not None
-        told = {point.workers: point for point in fit.predictions}[end]
+        predicted = {point.workers: point for point in fit.predictions}[end]
         for name, lo, value, hi in (
             ("share", fit.sigma.lo, cell.sigma, fit.sigma.hi),
             ("share_kappa", fit.kappa.lo, cell.kappa, fit.kappa.hi),
-            ("share_predicted", told.items_per_s.lo, float(usl(end, truth)), told.items_per_s.hi),
+            (
+                "share_predicted",
+                predicted.items_per_s.lo,
+                float(usl(end, truth)),
+                predicted.items_per_s.hi,
+            ),
         ):
             hits[name] += (lo or 0.0) <= value <= (hi or 0.0)
     return {name: count / runs for name, count in hits.items()}

@@ -29,7 +29,7 @@ POINTS, KILLED_AFTER = 6, 2
 
 
 def start() -> subprocess.Popen[str]:
-    """Raybench on this machine, its output on a pipe."""
+    """Start raybench on this machine with its output on a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "raybench", *WORDS],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -37,7 +37,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def main() -> int:
-    """Returns 0 when nothing was lost and nothing measured twice."""
+    """Return 0 when nothing was lost and nothing measured twice."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -49,15 +49,15 @@ def main() -> int:
     boto3.client("s3").create_bucket(Bucket="bucket")
     first = start()
     assert first.stdout is not None
-    told = 0
+    printed = 0
     for line in first.stdout:
-        told += "items/s" in line
-        if told == KILLED_AFTER:
+        printed += "items/s" in line
+        if printed == KILLED_AFTER:
             break
     first.kill()
     first.wait()
     kept = raybench.load(ROOT)
-    print(f"killed after {told} rows were told: {kept.num_rows} are there")
+    print(f"killed after {printed} rows were printed: {kept.num_rows} are stored")
     began = time.monotonic()
     second = start()
     said, _ = second.communicate()
@@ -70,14 +70,14 @@ def main() -> int:
         [sys.executable, "-m", "raybench", "show", ROOT], capture_output=True, text=True
     )
     print(shown.stdout or shown.stderr)
-    read = look_back()
+    read = read_back()
     server.stop()
-    whole = kept.num_rows >= told and rows.num_rows == len(points) == POINTS
-    return 0 if whole and read and second.returncode == shown.returncode == 0 else 1
+    complete = kept.num_rows >= printed and rows.num_rows == len(points) == POINTS
+    return 0 if complete and read and second.returncode == shown.returncode == 0 else 1
 
 
-def look_back() -> bool:
-    """Whether `report` and `compare` read the rows where they are."""
+def read_back() -> bool:
+    """Return whether `report` and `compare` read the rows from the store."""
     region = f"{ROOT}?region=us-east-1"
     with tempfile.TemporaryDirectory() as folder:
         codes = []

@@ -79,19 +79,19 @@ def main() -> int:
 def _stream(
     options: argparse.Namespace, name: str, precision: str, batch_size: int
 ) -> dict[str, Any]:
-    """The stream in this process against the bare loop."""
+    """Compare the stream in this process with the bare loop."""
     engine = _loaded(options.engine, name, precision, batch_size)
     found = _pairs(
         options, lambda seconds: _bare(engine, seconds), lambda seconds: _streamed(engine, seconds)
     )
     engine.close()
-    return _told("stream", name, batch_size, *found)
+    return _row("stream", name, batch_size, *found)
 
 
 def _pairs(
     options: argparse.Namespace, bare: Callable[[float], float], ours: Callable[[float], float]
 ) -> tuple[list[float], list[float]]:
-    """Ratios of ours over bare, and the bare loop's time of a batch in ms, pair by pair."""
+    """Return the ratio of ours over bare and the bare batch time in ms, per pair."""
     bare(0.5)
     ratios, batch_ms = [], []
     for pair in range(options.pairs):
@@ -103,7 +103,7 @@ def _pairs(
     return ratios, batch_ms
 
 
-def _told(
+def _row(
     what: str,
     name: str,
     batch_size: int,
@@ -111,6 +111,7 @@ def _told(
     batch_ms: list[float],
     beside: float | None = None,
 ) -> dict[str, Any]:
+    """Print the quantiles of the ratios and return them as a row."""
     median, low, high = (float(np.quantile(ratios, q)) for q in (0.5, 0.1, 0.9))
     # the median's standard error is that of the mean times sqrt(pi / 2)
     sure = 1.96 * float(np.std(ratios, ddof=1)) * (np.pi / 2 / len(ratios)) ** 0.5
@@ -189,7 +190,7 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
                 lambda seconds, actor=actor: _watched(actor, seconds),
             )
             beside = ray.get(actor.beside.remote())
-            rows.append(_told("actor", name, batch_size, *found, beside))
+            rows.append(_row("actor", name, batch_size, *found, beside))
             ray.kill(actor)
     return rows
 

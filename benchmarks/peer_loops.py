@@ -46,9 +46,9 @@ def loaded(engine: str, model: str, batch: int) -> tuple[Callable[[Any], Any], A
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    told = session.get_inputs()[0]
-    x = np.random.default_rng(0).standard_normal((batch, *told.shape[1:])).astype(np.float32)
-    return lambda feed: session.run(None, feed), {told.name: x}
+    tensor = session.get_inputs()[0]
+    x = np.random.default_rng(0).standard_normal((batch, *tensor.shape[1:])).astype(np.float32)
+    return lambda feed: session.run(None, feed), {tensor.name: x}
 
 
 def bare(engine: str, model: str, batch: int, seconds: float) -> float:
@@ -95,11 +95,11 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
         summary = Path(folder, "mlperf_log_summary.txt").read_text()
     lg.DestroyQSL(library)
     lg.DestroySUT(under_test)
-    told = dict(line.split(":", 1) for line in summary.splitlines() if line.count(":") == 1)
-    found = {name.strip(): value.strip() for name, value in told.items()}
+    lines = dict(line.split(":", 1) for line in summary.splitlines() if line.count(":") == 1)
+    results = {name.strip(): value.strip() for name, value in lines.items()}
     return {
-        "items_per_s": float(found["Samples per second"]),
-        "valid": found["Result is"] == "VALID",
+        "items_per_s": float(results["Samples per second"]),
+        "valid": results["Result is"] == "VALID",
     }
 
 

@@ -1,4 +1,4 @@
-"""What do other tools tell of the same graph on the same core, and how long do they take?
+"""What do other tools measure for the same graph on the same core, and how long do they take?
 
     python benchmarks/peers.py [--rounds 4] [--seconds 4] [--install] [--only rates|walls]
 
@@ -11,7 +11,7 @@ is from the command to its end, "over" what is not the 12 s.
 
 benchmark_app comes with OpenVINO. LoadGen, Ray Tune and optimum-benchmark run in environments of
 their own under build/peers, which --install makes (optimum-benchmark brings a CUDA build of torch: 6
-GB). A peer that is not there, or that fails, is a line that says so. LoadGen must be told the rate
+GB). A peer that is not there, or that fails, is a line that says so. LoadGen needs the rate
 beforehand; it gets the bare loop's, 10 % up. optimum-benchmark's launcher spins beside the process
 that it times, so it is not pinned. Ray Tune only orders trials of the bare loop: it has a wall and no
 rate of its own.
@@ -155,7 +155,7 @@ def benchmark_app(bench: Bench, batch: int, seconds: float) -> float:
     )
     found = re.search(r"Throughput:\s*([\d.]+)", text)
     if found is None:
-        raise Missing("told no throughput")
+        raise Missing("printed no throughput")
     return float(found[1])
 
 
@@ -273,8 +273,8 @@ PEERS = (
 
 
 @dataclass
-class Told:
-    """What was learnt of a peer."""
+class PeerResult:
+    """Rates of a peer, their ratios to the bare loop, and the time of its grid."""
 
     rates: list[float]
     ratios: list[float]
@@ -282,41 +282,43 @@ class Told:
     missing: str | None = None
 
 
-def rates(bench: Bench, options: argparse.Namespace, told: dict[Peer, Told]) -> None:
-    """Every peer that has a rate, once a round, between two runs of the bare loop."""
+def rates(bench: Bench, options: argparse.Namespace, results: dict[Peer, PeerResult]) -> None:
+    """Measure every peer once a round, between two runs of the bare loop."""
     turns = [peer for peer in PEERS if peer.rate is not None]
     for number in range(options.rounds):
         for peer in turns[number % len(turns) :] + turns[: number % len(turns)]:
-            if told[peer].missing or peer.rate is None:
+            if results[peer].missing or peer.rate is None:
                 continue
             before = bare(bench, peer.engine, options.seconds)
             try:
                 rate = peer.rate(bench, options.seconds, before)
             except Missing as missing:
-                told[peer].missing = str(missing)
+                results[peer].missing = str(missing)
                 continue
             after = bare(bench, peer.engine, options.seconds)
-            told[peer].rates.append(rate)
-            told[peer].ratios.append(2 * rate / (before + after))
-            print(f"round {number + 1}: {peer.name} {told[peer].ratios[-1]:.3f}", file=sys.stderr)
+            results[peer].rates.append(rate)
+            results[peer].ratios.append(2 * rate / (before + after))
+            print(
+                f"round {number + 1}: {peer.name} {results[peer].ratios[-1]:.3f}", file=sys.stderr
+            )
 
 
-def walls(bench: Bench, told: dict[Peer, Told]) -> None:
-    """The grid of every peer of `told`, once."""
-    for peer, found in told.items():
-        if found.missing:
+def walls(bench: Bench, results: dict[Peer, PeerResult]) -> None:
+    """Time the grid of every peer of `results` once."""
+    for peer, result in results.items():
+        if result.missing:
             continue
         began = time.perf_counter()
         try:
             peer.grid(bench, GRID_S)
         except Missing as missing:
-            found.missing = str(missing)
+            result.missing = str(missing)
             continue
-        found.wall_s = time.perf_counter() - began
+        result.wall_s = time.perf_counter() - began
 
 
 def main() -> int:
-    """Ask all peers; print them; 1 when raybench and benchmark_app disagree."""
+    """Measure and print all peers; return 1 when raybench and benchmark_app disagree."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4.0, help="a rate, whole ones")
@@ -325,27 +327,29 @@ def main() -> int:
     options = parser.parse_args()
     if options.install:
         install()
-    told = {peer: Told([], []) for peer in PEERS}
+    results = {peer: PeerResult([], []) for peer in PEERS}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), devices.cores()[0])
         write_model(bench.model)
         ours(bench, "openvino", (BATCH,), 1.0)  # fills the cache of graphs; not counted
         ours(bench, "onnxruntime", (BATCH,), 1.0)
         if options.only != "walls":
-            rates(bench, options, told)
+            rates(bench, options, results)
         if options.only != "rates":
-            walls(bench, told)
-    return report(told)
+            walls(bench, results)
+    return report(results)
 
 
-def report(told: dict[Peer, Told]) -> int:
+def report(results: dict[Peer, PeerResult]) -> int:
     """Print the table and the line of JSON."""
     print(
         f"{'peer':<19}{'runtime':<13}{'items/s':>9}{'of bare':>9}{'rounds':>18}{'wall':>9}{'over':>9}"
     )
-    for peer, found in told.items():
-        print(f"{peer.name:<19}{peer.engine:<13}" + _cells(found))
-    pair = {peer.name: found.ratios for peer, found in told.items() if peer.engine == "openvino"}
+    for peer, result in results.items():
+        print(f"{peer.name:<19}{peer.engine:<13}" + _cells(result))
+    pair = {
+        peer.name: result.ratios for peer, result in results.items() if peer.engine == "openvino"
+    }
     both = pair["raybench"] and pair["benchmark_app"]
     apart = (
         statistics.median(pair["raybench"]) / statistics.median(pair["benchmark_app"])
@@ -355,19 +359,19 @@ def report(told: dict[Peer, Told]) -> int:
     if apart is not None:
         print(f"raybench over benchmark_app: {apart:.3f}")
     ok = apart is None or abs(apart - 1) <= AGREE
-    rows = [{"peer": p.name, "engine": p.engine, **vars(found)} for p, found in told.items()]
+    rows = [{"peer": p.name, "engine": p.engine, **vars(result)} for p, result in results.items()]
     print(json.dumps({"benchmark": "peers", "ok": ok, "over_benchmark_app": apart, "peers": rows}))
     return 0 if ok else 1
 
 
-def _cells(found: Told) -> str:
-    rate = f"{statistics.median(found.rates):.1f}" if found.rates else "-"
-    ratio = f"{statistics.median(found.ratios):.3f}" if found.ratios else "-"
-    spread = f"{min(found.ratios):.3f} to {max(found.ratios):.3f}" if found.ratios else "-"
+def _cells(result: PeerResult) -> str:
+    rate = f"{statistics.median(result.rates):.1f}" if result.rates else "-"
+    ratio = f"{statistics.median(result.ratios):.3f}" if result.ratios else "-"
+    spread = f"{min(result.ratios):.3f} to {max(result.ratios):.3f}" if result.ratios else "-"
     wall, over = "-", "-"
-    if found.wall_s is not None:
-        wall, over = f"{found.wall_s:.1f} s", f"{found.wall_s - len(GRID) * GRID_S:.1f} s"
-    words = f"  {found.missing}" if found.missing else ""
+    if result.wall_s is not None:
+        wall, over = f"{result.wall_s:.1f} s", f"{result.wall_s - len(GRID) * GRID_S:.1f} s"
+    words = f"  {result.missing}" if result.missing else ""
     return f"{rate:>9}{ratio:>9}{spread:>18}{wall:>9}{over:>9}{words}"
 
 
@@ -375,7 +379,7 @@ def _cells(found: Told) -> str:
 
 
 def install() -> None:
-    """Make the environments that are not there; one that cannot be made is told and left out."""
+    """Make the environments that are not there; one that cannot be made is named and left out."""
     for name, packages in NEEDS.items():
         if PYTHON[name].exists():
             continue

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from peers import PEERS, Bench, Told, walls, write_model
+from peers import PEERS, Bench, PeerResult, walls, write_model
 
 import raybench
 from raybench.machine import devices
@@ -141,8 +141,8 @@ def _raybench(words: list[str], folder: str, name: str) -> tuple[Path, list[tupl
         driver = psutil.Process(process.pid)
         while process.poll() is None:
             with contextlib.suppress(psutil.Error):
-                told = driver.cpu_times()
-                samples.append((time.perf_counter_ns(), told.user + told.system))
+                used = driver.cpu_times()
+                samples.append((time.perf_counter_ns(), used.user + used.system))
             time.sleep(SAMPLE_S)
         if process.returncode:
             assert process.stdout is not None
@@ -151,20 +151,20 @@ def _raybench(words: list[str], folder: str, name: str) -> tuple[Path, list[tupl
 
 
 def _peers() -> dict[str, float | None]:
-    """Walls of other tools on the same grid, in seconds; None for one that is not there."""
-    told = {peer: Told([], []) for peer in PEERS if peer.name != "raybench"}
+    """Return the wall time in s of other tools on the same grid, None where one is missing."""
+    results = {peer: PeerResult([], []) for peer in PEERS if peer.name != "raybench"}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), devices.cores()[0])
         write_model(bench.model)
-        walls(bench, told)
-    for peer, found in told.items():
-        wall = found.missing if found.wall_s is None else f"{found.wall_s:>8.2f} s"
+        walls(bench, results)
+    for peer, result in results.items():
+        wall = result.missing if result.wall_s is None else f"{result.wall_s:>8.2f} s"
         print(f"{peer.name:<19}{peer.engine:<13}{wall}")
-    return {f"{peer.name} ({peer.engine})": found.wall_s for peer, found in told.items()}
+    return {f"{peer.name} ({peer.engine})": result.wall_s for peer, result in results.items()}
 
 
 def _ray_alone() -> float:
-    """Seconds from the command to its end."""
+    """Return the wall time in s of starting and ending Ray without a benchmark."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", RAY_ALONE], check=True, capture_output=True)
     return time.perf_counter() - began
@@ -192,7 +192,7 @@ def _timed(words: list[str], folder: str, name: str) -> Wall:
 
 
 def _driver_s(results: Path, samples: list[tuple[int, float]]) -> float:
-    """The driver's CPU seconds inside the windows, whose blocks stand on the same clock."""
+    """The driver's CPU seconds inside the windows; both use the same clock."""
     blocks = raybench.load(results, table="blocks").to_pylist()
     times, used = (np.array(column, np.float64) for column in zip(*samples, strict=True))
     total = 0.0

@@ -21,14 +21,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def cluster():
-    """The one Ray cluster of the session: 2 cores, and 4 GPUs that it is told to have."""
+    """Start the only Ray cluster of the session, with 2 cores and 4 declared GPUs."""
     with sessions.connect(None, {"cpu": 2, "gpu": 4}, dashboard=False) as session:
         yield session
 
 
 @pytest.fixture
 def measure(cluster, tmp_path):
-    """Run the words of a command line on the session's cluster; gives exit code and folder."""
+    """Return a function that runs raybench on the session's cluster: exit code and folder."""
 
     def command(*words):
         folder = tmp_path / "results"
@@ -51,13 +51,13 @@ QUICK = (
 
 @pytest.fixture
 def quick():
-    """Words that make a point take about a second."""
+    """Return options that shorten a point to about a second."""
     return QUICK
 
 
 @pytest.fixture
 def tiny(tmp_path):
-    """A convolution that runs in microseconds, as a file."""
+    """Save a convolution that runs in microseconds and return its path."""
     path = tmp_path / "tiny.onnx"
     onnx.save(tiny_conv(), path)
     return path
@@ -65,7 +65,7 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def two_inputs(tmp_path):
-    """An int64 input of dynamic length beside a mask, as a file."""
+    """Save a graph with two int64 inputs of dynamic length and return its path."""
     path = tmp_path / "two.onnx"
     onnx.save(tiny_bert(table=100), path)
     return path

@@ -28,7 +28,7 @@ from raybench.worker import Worker
 def driver(monkeypatch):
     """A GPU whose clocks and limits the driver tells; only this process is on it."""
     fake = FakeNvml()
-    fake.told = {
+    fake.answers = {
         "nvmlDeviceGetComputeRunningProcesses": [_process(os.getpid())],
         "nvmlDeviceGetMaxClockInfo": 1980,
         "nvmlDeviceGetTotalEccErrors": 0,
@@ -109,13 +109,13 @@ def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, po
 
 def test_heat_foreign_processes_and_memory_errors_become_flags(driver, point, pinned):
     def trouble():
-        driver.told |= {
+        driver.answers |= {
             "nvmlDeviceGetComputeRunningProcesses": [_process(os.getpid()), _process(1)],
             "nvmlDeviceGetTotalEccErrors": 2,
         }
 
-    driver.told |= {"nvmlDeviceGetCurrentClocksEventReasons": 0x20 | 0x80}
-    driver.told |= {"nvmlDeviceGetClockInfo": 1000}
+    driver.answers |= {"nvmlDeviceGetCurrentClocksEventReasons": 0x20 | 0x80}
+    driver.answers |= {"nvmlDeviceGetClockInfo": 1000}
     _, measurement = streamed(Worker("w"), point, meanwhile=trouble)
     _, raised = flags(measurement)
     assert raised == {
@@ -124,7 +124,7 @@ def test_heat_foreign_processes_and_memory_errors_become_flags(driver, point, pi
 
 
 def test_a_driver_that_refuses_every_figure_costs_columns_and_no_row(driver, point, pinned):
-    driver.told = {}
+    driver.answers = {}
     driver.refused = {
         name for name in dir(FakeNvml) if "DeviceGet" in name and not name.endswith(("UUID", "Index", "Count"))
     }  # fmt: skip
@@ -140,7 +140,7 @@ def test_a_worker_moves_to_the_cpus_near_its_gpu_and_back_before_the_next_point(
 ):
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(devices.sysfs, "core_siblings", lambda cpu: frozenset({cpu}))
-    driver.told["nvmlDeviceGetCpuAffinity"] = [0b1111_1100]
+    driver.answers["nvmlDeviceGetCpuAffinity"] = [0b1111_1100]
     worker = Worker("w")
     prepared = [worker.prepare(point, 0, 0, 0) for _ in range(2)]
     # three devices near six CPUs: two each

@@ -7,25 +7,27 @@ from typing import Any
 
 
 class Refused(Exception):
-    """Stands for pynvml.NVMLError."""
+    """Fake of pynvml.NVMLError."""
 
 
 class FakeNvml:
-    """Its `told` changes what a call answers, e.g. `{"nvmlDeviceGetTemperature": 90}`."""
+    """Fake of pynvml; `answers` replaces what a call returns, e.g. `{"nvmlDeviceGetTemperature": 90}`."""
 
     NVMLError = Refused
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
-        self.told: dict[str, Any] = {}
+        self.answers: dict[str, Any] = {}
         self.opened = 0
         self.energy_mj = 0
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("nvml") and name in object.__getattribute__(self, "refused"):
             raise Refused(name)
-        told = object.__getattribute__(self, "told") if name.startswith("nvml") else {}
-        return (lambda *_: told[name]) if name in told else object.__getattribute__(self, name)
+        answers = object.__getattribute__(self, "answers") if name.startswith("nvml") else {}
+        return (
+            (lambda *_: answers[name]) if name in answers else object.__getattribute__(self, name)
+        )
 
     def nvmlInit(self) -> None:
         self.opened += 1

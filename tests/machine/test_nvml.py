@@ -222,7 +222,7 @@ def test_throttling_counts_samples_inside_the_window_only() -> None:
 
 def test_the_way_to_other_boards_is_told_as_nvidia_smi_tells_it(driver: FakeNvml) -> None:
     assert nvml.environment("GPU-0")["topology_json"] is None
-    driver.told["nvmlDeviceGetTopologyCommonAncestor"] = 40
+    driver.answers["nvmlDeviceGetTopologyCommonAncestor"] = 40
     assert nvml.environment("GPU-0")["topology_json"] == '{"GPU-1": "NODE"}'
-    driver.told |= {"nvmlDeviceGetP2PStatus": 0, "nvmlDeviceGetNvLinkState": 1}
+    driver.answers |= {"nvmlDeviceGetP2PStatus": 0, "nvmlDeviceGetNvLinkState": 1}
     assert nvml.environment("GPU-0")["topology_json"] == '{"GPU-1": "NV36"}'
