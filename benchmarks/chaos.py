@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from _table import markdown
 
 import raybench
 from raybench.errors import ResultsError
@@ -153,11 +154,16 @@ def _line(run: dict[str, Any]) -> str:
 
 def _summary(runs: list[dict[str, Any]]) -> list[str]:
     """Return a table of all runs with faults, one line per cluster."""
-    lines = [
-        "",
-        "| cluster | seeds | points | done | noticed, longest | wrong | time, without faults |",
-    ]
-    lines.append("|---|---:|---:|---|---|---:|---|")
+    heads = (
+        "cluster",
+        "seeds",
+        "points",
+        "done",
+        "noticed, longest",
+        "wrong",
+        "time, without faults",
+    )
+    rows = []
     for kind in dict.fromkeys(run["cluster"] for run in runs):
         mine = [run for run in runs if run["cluster"] == kind and run["seed"] is not None]
         calm = [run["wall_s"] for run in runs if run["cluster"] == kind and run["seed"] is None]
@@ -175,8 +181,8 @@ def _summary(runs: list[dict[str, Any]]) -> list[str]:
             f"{min(times, default=0):.0f} to {max(times, default=0):.0f} s"
             + "".join(f", {seconds:.0f} s" for seconds in calm),
         ]  # fmt: skip
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return [*lines, ""]
+        rows.append(cells)
+    return ["", *markdown(heads, rows, right="seeds, points, wrong"), ""]
 
 
 def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:

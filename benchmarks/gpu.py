@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from _table import markdown
+
 from raybench.measure.flags import FIDELITY_LEAST_DB
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 MODELS = ("alexnet", "googlenet", "resnet50")
 PRECISIONS = ("int8", "fp32", "fp16", "tf32")
+PRECISIONS_SHOWN = ("fp32", "tf32", "fp16", "int8")
+"""In the order of the columns of a table."""
 BATCHES = (1, 8, 32, 128, 1024, 4096)
 BOTH_WAYS = (1, 128)
 """Batches that are measured with transfers, too."""
@@ -461,30 +465,35 @@ def _ladder_table(rows: list[Row], transfers: bool) -> str:
     if not cells:
         return ""
     words = "with transfers" if transfers else "without transfers"
-    lines = [
-        f"## Items/s {words}\n",
-        "| model | batch | fp32 | tf32 | fp16 | int8 | int8/fp32 | int8 dB | compute fp32 ms | int8 ms |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "model",
+        "batch",
+        *PRECISIONS_SHOWN,
+        "int8/fp32",
+        "int8 dB",
+        "compute fp32 ms",
+        "int8 ms",
+    )
+    lines = []
     for model in MODELS:
         for batch in BATCHES:
             mine = {p: cells[model, p, batch] for p in PRECISIONS if (model, p, batch) in cells}
             if mine:
-                lines.append(_ladder_line(model, batch, mine))
-    return "\n".join(lines)
+                lines.append([model, batch, *_ladder_cells(mine)])
+    return "\n".join([f"## Items/s {words}\n", *markdown(heads, lines)])
 
 
-def _ladder_line(model: str, batch: int, mine: dict[str, Row]) -> str:
+def _ladder_cells(mine: dict[str, Row]) -> list[str]:
     int8, fp32 = (mine.get(p, {}).get("items_per_s") for p in ("int8", "fp32"))
     ratio = int8 / fp32 if int8 and fp32 else None
-    shown = [_rate(mine.get(p)) for p in ("fp32", "tf32", "fp16", "int8")]
+    shown = [_rate(mine.get(p)) for p in PRECISIONS_SHOWN]
     more = [
         _number(ratio, ".2f"),
         _number(mine.get("int8", {}).get("sqnr_db"), ".1f"),
         _number(mine.get("fp32", {}).get("compute_ms_median"), ".3f"),
         _number(mine.get("int8", {}).get("compute_ms_median"), ".3f"),
     ]
-    return f"| {model} | {batch} | " + " | ".join([*shown, *more]) + " |"
+    return [*shown, *more]
 
 
 def _rate(row: Row | None) -> str:
@@ -504,12 +513,9 @@ def _number(value: float | None, form: str) -> str:
 def _case_table(title: str, rows: list[Row]) -> str:
     if not rows:
         return ""
-    lines = [
-        f"## {title}\n",
-        "| case | options | inflight | transfers | status | items/s | compute ms | p50 ms | "
-        "enqueue us | device MiB | build s | notes |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ("case", "options", "inflight", "transfers", "status", "items/s", "compute ms", "p50 ms",
+             "enqueue us", "device MiB", "build s", "notes")  # fmt: skip
+    lines = []
     for row in rows:
         case = f"{row.get('model')} {row.get('precision')} {row.get('batch_size')}"
         cells = [
@@ -526,8 +532,8 @@ def _case_table(title: str, rows: list[Row]) -> str:
             _number(row.get("build_s"), ".1f"),
             row.get("notes", "") or row.get("reason", ""),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return "\n".join([f"## {title}\n", *markdown(heads, lines)])
 
 
 def _unusual(options: str | None) -> str:

@@ -1,4 +1,4 @@
-"""How long it takes to be refused by a cluster that cannot be used: each whole command, timed.
+"""Time how long raybench takes to refuse a cluster that cannot be used, as whole commands.
 
 Starts a Ray cluster of its own that asks for a token, and heads that claim another Ray or Python
 (those are stand-ins: they answer the questions of raybench's preflight and nothing else). Promise:
@@ -25,15 +25,15 @@ os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_USAGE_STATS_E
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
 import ray  # noqa: E402 - reads the token when it is imported
+from _cluster import ray_nodes  # noqa: E402
 from helpers.fake_head import Head, serving  # noqa: E402
-from ray.cluster_utils import Cluster  # noqa: E402
 
 OURS = {"ray_version": ray.__version__, "python_version": platform.python_version()}
 WORDS = ("experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet")
 
 
 def refused(name: str, address: str, *words: str, **variables: str) -> bool:
-    """Whether the command is refused as promised; prints how long it took and what it said."""
+    """Run and print a command; return whether it is refused as promised."""
     usual = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     began = time.monotonic()
     done = subprocess.run(
@@ -47,33 +47,26 @@ def refused(name: str, address: str, *words: str, **variables: str) -> bool:
 
 
 def unused() -> str:
-    """An address where nothing listens."""
+    """Return an address where nothing listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def main() -> int:
-    """Returns 0 when every refusal comes as promised."""
+    """Return 0 when every refusal comes as promised."""
     with ExitStack() as stack:
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0, "num_gpus": 2, "include_dashboard": False,
-                "object_store_memory": 80_000_000, "_system_config": {"worker_niceness": 0},
-            },
-        )  # fmt: skip
-        stack.callback(cluster.shutdown)
+        head = stack.enter_context(ray_nodes(head_gpus=2))
         old_ray = stack.enter_context(serving(Head({**OURS, "ray_version": "2.40.0"}, [])))
         old_python = stack.enter_context(serving(Head({**OURS, "python_version": "3.8.1"}, [])))
         held = [
             refused("wrong port", unused()),
-            refused("wrong token", cluster.address, RAY_AUTH_TOKEN=secrets.token_hex(32)),
-            refused("no token", cluster.address, RAY_AUTH_TOKEN="", HOME="/nonexistent"),
+            refused("wrong token", head, RAY_AUTH_TOKEN=secrets.token_hex(32)),
+            refused("no token", head, RAY_AUTH_TOKEN="", HOME="/nonexistent"),
             refused("other Ray", old_ray),
             refused("other Python", old_python),
-            refused("no device of that type", cluster.address, "accelerator=B200"),
-            refused("too few devices", cluster.address, "grid.workers=3"),
+            refused("no device of that type", head, "accelerator=B200"),
+            refused("too few devices", head, "grid.workers=3"),
         ]
     print("all within 5 s" if all(held) else "does not hold")
     return 0 if all(held) else 1

@@ -19,6 +19,8 @@ import tempfile
 import time
 from typing import Any
 
+from _cluster import ray_nodes
+
 import raybench
 from raybench.cli import run
 from raybench.cluster import session as sessions
@@ -40,22 +42,11 @@ START_S, SNAPSHOT_MS = 30.0, 5.0
 def cluster(nodes: int, gpus: int) -> Any:
     """Start a cluster of several nodes on this machine and yield a session with it."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-    from ray.cluster_utils import Cluster
-
-    ray_cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 0, "num_gpus": 0, "include_dashboard": False,
-            "object_store_memory": 80_000_000, "_system_config": {"worker_niceness": 0},
-        },
-    )  # fmt: skip
-    try:
-        for _ in range(nodes):
-            ray_cluster.add_node(num_cpus=0, num_gpus=gpus, object_store_memory=80_000_000)
-        with sessions.connect(ray_cluster.address, {}, False) as session:
-            yield session
-    finally:
-        ray_cluster.shutdown()
+    with (
+        ray_nodes(nodes=nodes, gpus=gpus) as address,
+        sessions.connect(address, {}, False) as session,
+    ):
+        yield session
 
 
 class TimedCalls:
