@@ -9,11 +9,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
 import raybench
+from raybench.engines import conformance
+from raybench.engines.base import Load
+from raybench.experiment import ModelSettings
+from raybench.machine.devices import core
+from raybench.models.batches import BatchPool
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
 
 ROOT = Path(raybench.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -97,6 +105,19 @@ def test_the_map_names_everything_in_the_package():
         if path.name != "_data"
     }
     assert [name for name in sorted(inside) if f"`{name}`" not in listed] == []
+
+
+def test_the_engine_that_the_page_shows_conforms(tiny, tmp_path, monkeypatch):
+    block = re.search(r"```python\n(.*?)```", read(DOCS / "engines.md"), re.DOTALL)[1]
+    shown = ModuleType("shown")
+    monkeypatch.setitem(sys.modules, "shown", shown)  # dataclasses ask for a class's module
+    exec(compile(block, "engines.md", "exec"), shown.__dict__)
+    model = prepare(str(tiny), ModelSettings(), "fp32", None, tmp_path)
+    batches = BatchPool(model.inputs, 2, seed=3, ranges=model.ranges, min_bytes=1 << 12)
+    load = Load(
+        model, batches, core(0), 2, True, shown.ReferenceEngine.traits.settings(), None, tmp_path
+    )
+    conformance.check(shown.ReferenceEngine, load, reference_outputs(model, batches, 2, tmp_path))
 
 
 def test_the_readme_is_short():
