@@ -1,23 +1,23 @@
-"""Everything that raybench raises on purpose.
+"""Exceptions that raybench raises on purpose, and the exit code or row status each leads to.
 
 RaybenchError
-├── UsageError              the user can mend it now; one line, exit code 2, nothing was started
-│   ├── ConfigError         a key, name, value or grid that cannot be
-│   ├── ModelError          a file that is not a usable ONNX model, or lacks something
+├── UsageError              the user can fix it now; one line, exit code 2, nothing was started
+│   ├── ConfigError         an invalid key, name, value or grid
+│   ├── ModelError          a file that is not a usable ONNX model, or is incomplete
 │   ├── EngineUnavailable   the engine's library is missing or unusable here
 │   ├── ClusterError        no cluster, or not enough devices in it
 │   ├── ResultsError        a results folder that cannot be read or written
-│   └── ComparisonRefused   two sets of rows that are not alike
+│   └── ComparisonRefused   two sets of rows that are not comparable
 └── PointError              one point ended without a number; becomes a row, the grid goes on
     ├── OutOfMemory         the batch, the graph or the engine did not fit
-    ├── Unsupported         this engine cannot do that on this device
-    ├── Infeasible          what is left of the devices or of their memory does not hold it
-    ├── EngineFailure       the engine said no in its own words
+    ├── Unsupported         this engine cannot do this on this device
+    ├── Infeasible          the remaining devices or their memory are too small for the point
+    ├── EngineFailure       the engine failed; carries its own message
     │   └── Refused         the request is at fault: trying again changes nothing
     ├── PhaseTimeout        a phase did not end by its deadline
-    ├── WorkerDied          the process of a worker ended on its own
+    ├── WorkerDied          the process of a worker ended unexpectedly
     ├── NodeDied            the machine of a worker went away
-    └── Interrupted         the user, or the batch system, ended the run
+    └── Interrupted         the user or the batch system ended the run
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 
 
 class RaybenchError(Exception):
-    """Root of everything that raybench raises on purpose."""
+    """Base class of everything that raybench raises on purpose."""
 
 
 class UsageError(RaybenchError):
-    """The request cannot be carried out as it stands; the message says what to do now."""
+    """A request that cannot be carried out; the message says what to do now."""
 
 
 class ConfigError(UsageError):
-    """A key, name, value or grid that cannot be."""
+    """An invalid key, name, value or grid in the configuration."""
 
 
 class ModelError(UsageError):
-    """A model that cannot be used, or of which something must be told."""
+    """A model that cannot be used, or that lacks information about its inputs."""
 
 
 class EngineUnavailable(UsageError):
@@ -52,7 +52,7 @@ class EngineUnavailable(UsageError):
 
 
 class ClusterError(UsageError):
-    """No Ray cluster can be reached, or it has not got what was asked for."""
+    """No Ray cluster can be reached, or it lacks what was asked for."""
 
 
 class ResultsError(UsageError):
@@ -60,15 +60,16 @@ class ResultsError(UsageError):
 
 
 class ComparisonRefused(UsageError):
-    """Two sets of rows that are not alike in something that nobody said may differ."""
+    """Two sets of rows that differ in something that the user did not allow to differ."""
 
 
 class PointError(RaybenchError):
-    """One point ended without a number. `status` is the row's status, the text its reason.
+    """A point that ended without a number; the message becomes the reason in its row.
 
     Attributes:
-        retried: whether fresh workers might do better.
-        ranks: the workers that it struck; empty when that is not known.
+        status: status of the row.
+        retried: whether another attempt with fresh workers might succeed.
+        ranks: of the affected workers; empty when unknown.
     """
 
     status = "failed"
@@ -77,7 +78,7 @@ class PointError(RaybenchError):
 
     @override
     def __reduce__(self) -> tuple[Any, ...]:
-        """Survive the way from a worker process to the driver."""
+        """Keep class and attributes when the error is pickled on its way to the driver."""
         return (_rebuild, (type(self), self.args), self.__dict__)
 
 
@@ -88,20 +89,22 @@ def _rebuild(kind: type[PointError], args: tuple[object, ...]) -> PointError:
 
 
 class OutOfMemory(PointError):
-    """Memory ran out at `stage`; `requested_bytes` is None when the engine did not say.
+    """Memory of the device or the host ran out.
 
-    Stages: build, load, input, run.
+    Attributes:
+        stage: "build", "load", "input" or "run".
+        requested_bytes: size of the failed allocation; None when the engine did not report it.
     """
 
     status = "out_of_memory"
     retried = False
 
-    def __init__(self, stage: str, requested_bytes: int | None, words: str) -> None:
+    def __init__(self, stage: str, requested_bytes: int | None, message: str) -> None:
         size = (
             "an unknown amount" if requested_bytes is None else f"{requested_bytes / 2**20:.0f} MiB"
         )
         super().__init__(
-            f"Out of memory at stage {stage!r} asking for {size}: {words}. "
+            f"Out of memory at stage {stage!r} asking for {size}: {message}. "
             "Use a smaller batch_size or a device with more memory."
         )
         self.stage = stage
@@ -109,49 +112,50 @@ class OutOfMemory(PointError):
 
 
 class Unsupported(PointError):
-    """This engine cannot do that on this device, and says so instead of doing something else."""
+    """A request that this engine cannot serve on this device and therefore refuses."""
 
     status = "unsupported"
     retried = False
 
 
 class Infeasible(PointError):
-    """What is left of the devices or of their memory does not hold the point.
+    """A point for which the remaining devices or their memory are too small.
 
     Attributes:
-        lost: the devices for it were there when the run began: the question is still open.
+        devices_lost: whether its devices existed when the run began, so that a later run may still
+            measure it.
     """
 
     status = "infeasible"
     retried = False
-    lost = False
+    devices_lost = False
 
 
 class EngineFailure(PointError):
-    """The engine refused or broke; the text holds its own words."""
+    """A failure inside the engine; the message contains the engine's own."""
 
 
 class Refused(EngineFailure):
-    """The point fails for a reason that lies in the request: trying again changes nothing."""
+    """A failure caused by the request itself, which another attempt would repeat."""
 
     retried = False
 
 
 class PhaseTimeout(PointError):
-    """A phase of a point did not end by its deadline; its workers were killed."""
+    """A phase of a point that did not end by its deadline; its workers were killed."""
 
     status = "timeout"
 
 
 class WorkerDied(PointError):
-    """The process of a worker ended on its own.
+    """The process of a worker ended unexpectedly.
 
     Attributes:
-        vague: the connection broke and nothing tells yet whether the node is gone with it.
+        node_unclear: whether the connection broke, so that the node may be gone as well.
     """
 
     status = "worker_died"
-    vague = False
+    node_unclear = False
 
 
 class NodeDied(PointError):
@@ -161,15 +165,15 @@ class NodeDied(PointError):
 
 
 class Interrupted(PointError):
-    """The user, or the batch system, ended the run while the point was measured."""
+    """The user or the batch system ended the run while the point was measured."""
 
     status = "interrupted"
     retried = False
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that offers the nearest known name, or lists what there is."""
-    names = sorted(known)
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Return a clause that suggests the most similar choice, if any, and lists all choices."""
+    names = sorted(choices)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}? Known: {', '.join(names)}."

@@ -107,7 +107,7 @@ def failure_of(error: Exception, phase: str) -> PointError | None:
         return NodeDied(f"A node went away in phase {phase!r}. Look at that machine.")
     if isinstance(error, (rx.ActorDiedError, rx.ActorUnavailableError, rx.TaskCancelledError)):
         died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_last_line(error)}")
-        died.vague = isinstance(error, rx.ActorUnavailableError)
+        died.node_unclear = isinstance(error, rx.ActorUnavailableError)
         return died
     return None
 

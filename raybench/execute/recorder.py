@@ -70,7 +70,7 @@ class Recorder:
             )
             if outcome.note is not None:
                 columns["notes"] = [*tables.trial.get("notes", ()), outcome.note]
-            if isinstance(error, Infeasible) and error.lost:
+            if isinstance(error, Infeasible) and error.devices_lost:
                 self.lost += 1
             self._put(planned, replace(tables, trial={**tables.trial, **columns}))
 

@@ -108,7 +108,9 @@ class TrialThreads:
         """Return NodeDied in place of an error of workers whose node is dead."""
         slots = attempt.slots
         nodes = [slots[rank].node for rank in error.ranks] or [slot.node for slot in slots]
-        unclear = isinstance(error, NodeDied) or (isinstance(error, WorkerDied) and error.vague)
+        unclear = isinstance(error, NodeDied) or (
+            isinstance(error, WorkerDied) and error.node_unclear
+        )
         timeout_s = UNCLEAR_DEATH_S if unclear else CLEAR_DEATH_S
         dead = self._reservation.lost_nodes(nodes, timeout_s)
         if not dead:

@@ -1,4 +1,4 @@
-"""Summary: the numbers of one trial, from the traces of all its workers."""
+"""Reduces the traces of all workers of a trial to the columns that are stored."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CI_METHOD = "t*max(se_ar1,se_nbm10)"
 
 @dataclass(frozen=True)
 class Summary:
-    """What is stored of a trial, column by column; names and units as in results/schema.py.
+    """Columns to store for a trial; names and units as in `results/schema.py`.
 
     Attributes:
         trial: columns of the one row of `trials`.
-        workers: columns of `workers`, one entry a worker.
-        blocks: columns of `blocks`, one entry a block; times count from the common start.
+        workers: columns of `workers`, one entry per worker.
+        blocks: columns of `blocks`, one entry per block; times count from the common start.
         window_ns: start and end of the window, from the common start.
     """
 
@@ -41,16 +41,37 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One worker's share: its stamps from the common start on, its blocks, its window."""
+class _Window:
+    """The measurement window common to all workers; ns from the common start."""
 
+    begin: int
+    end: int
+    block_ns: int
+
+    def contains(self, done_ns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which completions are inside."""
+        return (done_ns > self.begin) & (done_ns <= self.end)
+
+
+@dataclass(frozen=True)
+class _WorkerBlocks:
+    """The trace of one worker, cut into blocks.
+
+    Attributes:
+        trace: as recorded.
+        done_ns: completions from the common start on, shape (n,).
+        latency_ms: of each batch, shape (n,).
+        blocks: from the common start on.
+        first: number of the first measured block.
+        last: number of the block after the last measured one.
+    """
+
+    trace: StreamTrace
     done_ns: NDArray[np.int64]
     latency_ms: NDArray[np.float64]
     blocks: Blocks
     first: int
-    """Number of the first measured block."""
     last: int
-    """Number of the block after the last measured one."""
 
     @property
     def rates(self) -> NDArray[np.float64]:
@@ -65,80 +86,106 @@ def summarise(
     block_ns: int,
     min_batches: int,
 ) -> Summary:
-    """Reduce the traces of one trial.
+    """Summarise the traces of one trial.
 
-    The window common to all workers goes from the latest first edge after the warm-up to the
-    earliest last edge; throughput is all items completed in it over its length. Its interval is
-    that of the mean of the aggregate block rates, the same that the last look judged.
+    The window common to all workers begins at the latest first edge after the warm-up and ends at
+    the earliest last edge. Throughput is the number of items completed in it over its length. Its
+    interval is that of the mean aggregate block rate, which the stopping rule's last check used.
 
     Args:
-        traces: one a worker; each in its own clock, which `start_ns` ties to the others.
+        traces: one per worker, each by its own clock; `start_ns` relates them to one another.
         warmup_blocks: blocks from the common start that are warm-up.
-        measured_blocks: blocks of the window; what came later is not counted.
+        measured_blocks: blocks of the window; later ones are not counted.
         block_ns: length of a block.
         min_batches: fewest batches in a block.
 
     Raises:
-        EngineFailure: when no worker completed a whole block after the warm-up.
+        EngineFailure: when a worker completed no whole block after the warm-up.
     """
-    parts = [_part(t, warmup_blocks, measured_blocks, block_ns, min_batches) for t in traces]
-    if any(part.first >= part.last for part in parts):
+    workers = [_cut(t, warmup_blocks, measured_blocks, block_ns, min_batches) for t in traces]
+    if any(worker.first >= worker.last for worker in workers):
         raise EngineFailure(
             "A worker completed no whole block after the warm-up: its batches are too slow for this "
             "preset. Use a smaller batch_size or a longer measure.max_s."
         )
-    begin = max(int(part.blocks.edge_ns[part.first]) for part in parts)
-    end = min(int(part.blocks.edge_ns[part.last]) for part in parts)
-    batch_size = traces[0].batch_size
-    items = [items_between(part.done_ns, begin, end, batch_size) for part in parts]
-    rates = [count * 1e9 / (end - begin) for count in items]
-    shortest = min(len(part.rates) for part in parts)
-    aggregate = np.sum([part.rates[:shortest] for part in parts], axis=0)
-    trial = {
-        **_throughput(aggregate, sum(rates), sum(items), batch_size, begin, end, block_ns),
+    window = _Window(
+        begin=max(int(worker.blocks.edge_ns[worker.first]) for worker in workers),
+        end=min(int(worker.blocks.edge_ns[worker.last]) for worker in workers),
+        block_ns=block_ns,
+    )
+    return Summary(
+        trial=_trial(workers, window),
+        workers=tuple(_worker(worker, window) for worker in workers),
+        blocks=tuple(
+            row for rank, worker in enumerate(workers) for row in _block_rows(rank, worker)
+        ),
+        window_ns=(window.begin, window.end),
+    )
+
+
+def _cut(
+    trace: StreamTrace, warmup: int, measured: int, block_ns: int, min_batches: int
+) -> _WorkerBlocks:
+    done_ns = trace.done_ns - trace.start_ns
+    blocks = cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
+    last = min(warmup + measured, len(blocks))
+    latency_ms = (trace.done_ns - trace.submit_ns) / 1e6
+    return _WorkerBlocks(trace, done_ns, latency_ms, blocks, warmup, last)
+
+
+def _items(worker: _WorkerBlocks, window: _Window) -> float:
+    return items_between(worker.done_ns, window.begin, window.end, worker.trace.batch_size)
+
+
+def _trial(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+    """Return the columns of the row in `trials`."""
+    batch_size = workers[0].trace.batch_size
+    items = [_items(worker, window) for worker in workers]
+    rates = [count * 1e9 / (window.end - window.begin) for count in items]
+    shortest = min(len(worker.rates) for worker in workers)
+    aggregate = np.sum([worker.rates[:shortest] for worker in workers], axis=0)
+    return {
+        **_throughput(aggregate, sum(rates), sum(items), batch_size, window),
         **_stability(aggregate),
-        **_latency(_pooled(parts, begin, end)),
-        **_device_time(traces, parts, begin, end),
+        **_latency(_all_latencies(workers, window)),
+        **_device_time(workers, window),
         "items_per_s_per_worker": sum(rates) / len(rates),
         "imbalance": max(rates) / min(rates) - 1,
         "slowest_worker": int(np.argmin(rates)),
-        "start_skew_ms": _spread([trace.late_ns for trace in traces]) / 1e6,
-        "end_skew_ms": _spread([int(part.done_ns[-1]) for part in parts]) / 1e6,
-        "warmup_s": begin / 1e9,
-        "warmup_batches": int(sum(np.searchsorted(p.done_ns, begin) for p in parts)),
+        "start_skew_ms": _spread([worker.trace.late_ns for worker in workers]) / 1e6,
+        "end_skew_ms": _spread([int(worker.done_ns[-1]) for worker in workers]) / 1e6,
+        "warmup_s": window.begin / 1e9,
+        "warmup_batches": int(sum(np.searchsorted(w.done_ns, window.begin) for w in workers)),
     }
-    workers = tuple(
-        _worker(trace, part, rate, (begin, end), block_ns)
-        for trace, part, rate in zip(traces, parts, rates, strict=True)
-    )
-    blocks = tuple(
-        row
-        for rank, (trace, part) in enumerate(zip(traces, parts, strict=True))
-        for row in _block_rows(rank, trace, part)
-    )
-    return Summary(trial, workers, blocks, (begin, end))
 
 
-def _part(trace: StreamTrace, warmup: int, measured: int, block_ns: int, min_batches: int) -> _Part:
-    done = trace.done_ns - trace.start_ns
-    blocks = cut(done, 0, block_ns, min_batches, trace.batch_size)
-    last = min(warmup + measured, len(blocks))
-    return _Part(done, (trace.done_ns - trace.submit_ns) / 1e6, blocks, warmup, last)
+def _worker(worker: _WorkerBlocks, window: _Window) -> dict[str, Any]:
+    """Return the columns of one worker's row in `workers`."""
+    latency_ms = worker.latency_ms[window.contains(worker.done_ns)]
+    items = _items(worker, window)
+    rate = items * 1e9 / (window.end - window.begin)
+    edges, counts = _histogram(latency_ms)
+    return {
+        **_throughput(worker.rates, rate, items, worker.trace.batch_size, window),
+        **_stability(worker.rates),
+        **_latency(latency_ms),
+        **_device_time([worker], window),
+        "warmup_s": window.begin / 1e9,
+        "warmup_batches": int(np.searchsorted(worker.done_ns, window.begin)),
+        "latency_hist_edges_ms": edges,
+        "latency_hist_counts": counts,
+    }
 
 
 def _spread(values: Sequence[int]) -> float:
     return float(max(values) - min(values))
 
 
-def _inside(part: _Part, begin: int, end: int) -> NDArray[np.bool_]:
-    return (part.done_ns > begin) & (part.done_ns <= end)
-
-
-def _pooled(parts: Sequence[_Part], begin: int, end: int) -> NDArray[np.float64]:
-    """Latencies of all workers inside the window, in order of completion."""
-    masks = [_inside(part, begin, end) for part in parts]
-    done = np.concatenate([p.done_ns[m] for p, m in zip(parts, masks, strict=True)])
-    latency = np.concatenate([p.latency_ms[m] for p, m in zip(parts, masks, strict=True)])
+def _all_latencies(workers: Sequence[_WorkerBlocks], window: _Window) -> NDArray[np.float64]:
+    """Return the latencies of all workers inside the window, in order of completion."""
+    pairs = [(worker, window.contains(worker.done_ns)) for worker in workers]
+    done = np.concatenate([worker.done_ns[inside] for worker, inside in pairs])
+    latency = np.concatenate([worker.latency_ms[inside] for worker, inside in pairs])
     return latency[np.argsort(done, kind="stable")]
 
 
@@ -147,13 +194,10 @@ def _throughput(
     items_per_s: float,
     items: float,
     batch_size: int,
-    begin: int,
-    end: int,
-    block_ns: int,
+    window: _Window,
 ) -> dict[str, Any]:
     interval = intervals.mean_ci(rates)
-    known = math.isfinite(interval.half_width)
-    half = interval.relative if known else None
+    half = interval.relative if math.isfinite(interval.half_width) else None
     return {
         "items_per_s": items_per_s,
         "items_per_s_lo": items_per_s * (1 - half) if half is not None else None,
@@ -162,23 +206,23 @@ def _throughput(
         "ci_level": intervals.CONFIDENCE,
         "ci_method": CI_METHOD,
         "n_blocks": len(rates),
-        "block_s": block_ns / 1e9,
+        "block_s": window.block_ns / 1e9,
         "n_eff": interval.n_eff,
         "rho1": intervals.rho(rates) if len(rates) > 1 else None,
         "block_cv": float(rates.std(ddof=1) / rates.mean()) if len(rates) > 1 else None,
         "items": round(items),
         "batches": round(items / batch_size),
-        "window_s": (end - begin) / 1e9,
+        "window_s": (window.end - window.begin) / 1e9,
     }
 
 
 def _stability(rates: NDArray[np.float64]) -> dict[str, Any]:
     if len(rates) < 3:
         return {}
-    step, drift = trends.largest_shift(rates), trends.drift(rates)
+    shift, drift = trends.largest_shift(rates), trends.drift(rates)
     return {
-        "step_rel": step.relative,
-        "step_z": step.z,
+        "step_rel": shift.relative,
+        "step_z": shift.z,
         "drift_rel": drift.relative,
         "drift_z": drift.z,
         "outlier_blocks": intervals.outliers(rates).either,
@@ -205,12 +249,9 @@ def _latency(latency_ms: NDArray[np.float64]) -> dict[str, Any]:
     return columns
 
 
-def _device_time(
-    traces: Sequence[StreamTrace], parts: Sequence[_Part], begin: int, end: int
-) -> dict[str, Any]:
-    """Host time to submit, and the device's own times where it has a clock."""
-    masks = [_inside(part, begin, end) for part in parts]
-    pairs = list(zip(traces, masks, strict=True))
+def _device_time(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+    """Return the host's time to submit, and the device's own times where it has a clock."""
+    pairs = [(worker.trace, window.contains(worker.done_ns)) for worker in workers]
     enqueue = np.concatenate([(t.enqueued_ns - t.submit_ns)[m] for t, m in pairs]) / 1e6
     if not len(enqueue):
         return {}
@@ -218,20 +259,21 @@ def _device_time(
         "enqueue_ms_mean": float(enqueue.mean()),
         "enqueue_ms_median": float(np.median(enqueue)),
     }
-    if any(trace.spans_ns is None for trace in traces):
+    if any(trace.spans_ns is None for trace, _ in pairs):
         return columns
-    of_workers = [t.spans_ns[: len(m)][m] / 1e6 for t, m in pairs if t.spans_ns is not None]
-    spans = np.concatenate(of_workers)
-    h2d, compute, d2h = np.median(spans, axis=0)
-    busy_ms = float(spans[:, 1].sum())
+    spans_ms = [t.spans_ns[: len(m)][m] / 1e6 for t, m in pairs if t.spans_ns is not None]
+    pooled = np.concatenate(spans_ms)
+    h2d, compute, d2h = np.median(pooled, axis=0)
+    busy_ms = float(pooled[:, 1].sum())
+    batch_size, count = workers[0].trace.batch_size, len(workers)
     return {
         **columns,
         "h2d_ms_median": float(h2d),
         "compute_ms_median": float(compute),
         "d2h_ms_median": float(d2h),
-        "compute_cov": max(_cov(one[:, 1]) for one in of_workers if len(one)),
-        "device_items_per_s": len(spans) * traces[0].batch_size * 1e3 / busy_ms * len(traces),
-        "host_idle_frac": max(0.0, 1 - busy_ms * 1e6 / ((end - begin) * len(traces))),
+        "compute_cov": max(_cov(spans[:, 1]) for spans in spans_ms if len(spans)),
+        "device_items_per_s": len(pooled) * batch_size * 1e3 / busy_ms * count,
+        "host_idle_frac": max(0.0, 1 - busy_ms * 1e6 / ((window.end - window.begin) * count)),
     }
 
 
@@ -239,28 +281,8 @@ def _cov(times: NDArray[np.float64]) -> float:
     return float(times.std() / times.mean())
 
 
-def _worker(
-    trace: StreamTrace, part: _Part, rate: float, window: tuple[int, int], block_ns: int
-) -> dict[str, Any]:
-    begin, end = window
-    rates = part.rates
-    mask = _inside(part, begin, end)
-    items = items_between(part.done_ns, begin, end, trace.batch_size)
-    edges, counts = _histogram(part.latency_ms[mask])
-    return {
-        **_throughput(rates, rate, items, trace.batch_size, begin, end, block_ns),
-        **_stability(rates),
-        **_latency(part.latency_ms[mask]),
-        **_device_time([trace], [part], begin, end),
-        "warmup_s": begin / 1e9,
-        "warmup_batches": int(np.searchsorted(part.done_ns, begin)),
-        "latency_hist_edges_ms": edges,
-        "latency_hist_counts": counts,
-    }
-
-
 def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]:
-    """Latencies in logarithmic buckets of 1 %, only the span that is used."""
+    """Return edges and counts of logarithmic buckets of 1 %, over the range of the latencies."""
     if not len(latency_ms):
         return [], []
     width = math.log(1.01)
@@ -271,33 +293,35 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
     return edges.tolist(), counts.tolist()
 
 
-def _block_rows(rank: int, trace: StreamTrace, part: _Part) -> list[dict[str, Any]]:
+def _block_rows(rank: int, worker: _WorkerBlocks) -> list[dict[str, Any]]:
+    """Return the rows in `blocks` of one worker, warm-up included."""
+    blocks, batch_size = worker.blocks, worker.trace.batch_size
     rows = []
-    batch_size = trace.batch_size
-    for k in range(part.last):
-        first, last = int(part.blocks.edges[k]) + 1, int(part.blocks.edges[k + 1]) + 1
-        latency = part.latency_ms[first:last]
+    for k in range(worker.last):
+        first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
+        latency = worker.latency_ms[first:last]
         rows.append(
             {
                 "worker": rank,
                 "block": k,
-                "phase": "warmup" if k < part.first else "measure",
-                "t_start_ns": int(part.blocks.edge_ns[k]),
-                "t_end_ns": int(part.blocks.edge_ns[k + 1]),
-                "items": int(part.blocks.items[k]),
-                "batches": int(part.blocks.items[k]) // batch_size,
+                "phase": "warmup" if k < worker.first else "measure",
+                "t_start_ns": int(blocks.edge_ns[k]),
+                "t_end_ns": int(blocks.edge_ns[k + 1]),
+                "items": int(blocks.items[k]),
+                "batches": int(blocks.items[k]) // batch_size,
                 "latency_mean_ms": float(latency.mean()),
                 "latency_max_ms": float(latency.max()),
-                "gpu_busy_frac": _busy(trace, part, k),
+                "gpu_busy_frac": _busy_frac(worker, k),
             }
         )
     return rows
 
 
-def _busy(trace: StreamTrace, part: _Part, k: int) -> float | None:
-    """Compute time of the device in block k over its length, at most 1; None without a clock."""
-    if trace.spans_ns is None:
+def _busy_frac(worker: _WorkerBlocks, k: int) -> float | None:
+    """Return the device's share of compute time in block k, at most 1; None without a clock."""
+    if worker.trace.spans_ns is None:
         return None
-    first, last = int(part.blocks.edges[k]) + 1, int(part.blocks.edges[k + 1]) + 1
-    length = int(part.blocks.edge_ns[k + 1] - part.blocks.edge_ns[k])
-    return min(float(trace.spans_ns[first:last, 1].sum()) / length, 1.0)
+    blocks = worker.blocks
+    first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
+    length = int(blocks.edge_ns[k + 1] - blocks.edge_ns[k])
+    return min(float(worker.trace.spans_ns[first:last, 1].sum()) / length, 1.0)

@@ -218,7 +218,7 @@ class Scheduler:
             f"left: {'; '.join(self._health.removed)}. Fix that; the same command then runs what "
             "is missing."
         )
-        error.lost = True
+        error.devices_lost = True
         return error
 
 

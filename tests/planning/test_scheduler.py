@@ -95,7 +95,7 @@ def test_a_dead_node_takes_its_slots_along_and_what_no_longer_fits_says_so():
     errors = {outcome.planned.point.workers: outcome.error for outcome in outcomes}
     assert errors[2] is None
     assert errors[4].status == "infeasible"
-    assert errors[4].lost
+    assert errors[4].devices_lost
     assert "went away" in str(errors[4])
 
 
