@@ -1,1 +1,1 @@
-"""What is run: networks, user's graphs, their precisions, and the batches that feed them."""
+"""Models: the zoo, users' graphs, their precisions, and the batches that feed them."""

@@ -1,4 +1,4 @@
-"""BatchPool: seeded random inputs that rotate, more of them than any cache of the host holds."""
+"""Seeded random inputs that rotate and together exceed every cache of the host."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class BatchPool:
     """A pool of random items; a batch is a contiguous view of it at a rotating offset.
 
     Floats are uniform in [-1, 1) and never 0, integers uniform in their range, both ends
-    included. The pool is at least `min_bytes` large, unless 256 batches are less: engines bind each
-    batch, and inputs that small cost nothing to read. It is never more than twice `min_bytes`, or
-    one batch and three items where that is more.
+    included. The pool has at least `min_bytes`, unless 256 batches are less: engines bind each
+    batch, and reading inputs that small costs nothing. It is never larger than twice `min_bytes`,
+    or than one batch and three items if that is more.
 
     Args:
         specs: the inputs.
         batch_size: items in a batch.
         seed: the same seed gives the same items.
-        ranges: lowest and highest value by name of integer input; 0 and 1 where it tells nothing.
+        ranges: lowest and highest value by name of integer input; 0 and 1 for those not in it.
         min_bytes: smallest size over all inputs; None for twice the last-level cache.
 
     Attributes:
@@ -39,7 +39,7 @@ class BatchPool:
         batch_size: items in a batch.
         count: number of distinct batches, 4 to 256.
         nbytes: memory of the pool.
-        key: of what the items are drawn from, beside the specs.
+        key: text that identifies the items, together with the specs.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class BatchPool:
         self.key = f"{seed}/{sorted((name, tuple(bounds)) for name, bounds in ranges.items())}"
 
     def first(self, items: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Views of the first items of the pool, those of batch 0 first; no more than there are."""
+        """Return views of the first items of the pool, beginning with batch 0; at most all items."""
         return {name: values[:items] for name, values in self._items.items()}
 
     def batch(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Batch `index` (0 <= index < count): C-contiguous views of shape (batch_size, ...)."""
+        """Return batch `index` (0 <= index < count): contiguous views, shape (batch_size, ...)."""
         if not 0 <= index < self.count:
             raise IndexError(f"batch {index} of {self.count}")
         start = index * self._stride
@@ -82,7 +82,7 @@ def calibration_batches(
     batches: int,
     batch_size: int,
 ) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """Batches of the pool's distribution that no pool of any seed holds."""
+    """Return batches of the pools' distribution that are in no pool, whatever its seed."""
     items = _draw(specs, batches * batch_size, (_CALIBRATION, 0), ranges)
     starts = range(0, batches * batch_size, batch_size)
     return [
@@ -92,11 +92,11 @@ def calibration_batches(
 
 
 def _plan(batch_size: int, wanted: int) -> tuple[int, int]:
-    """Number of batches and step between them, in items, so that they span `wanted` items."""
+    """Return number of batches and distance between them, in items, to span `wanted` items."""
     if _MIN_BATCHES * batch_size <= 2 * wanted:
         count = max(_MIN_BATCHES, math.ceil(wanted / batch_size))
         return min(count, _MAX_BATCHES), batch_size
-    # four batches side by side would be more than twice what is wanted: let them overlap
+    # four separate batches would be more than twice what is wanted: let them overlap
     return _MIN_BATCHES, max(1, math.ceil((wanted - batch_size) / (_MIN_BATCHES - 1)))
 
 

@@ -1,8 +1,8 @@
-"""GraphBuilder: writes an fp32 ONNX graph node by node, with seeded random weights.
+"""Writing an fp32 ONNX graph node by node, with seeded random weights.
 
 Every op appends one node and returns the name of its output, which is the node's name too. The
-topology is told first; `model(seed)` then fills the weights, so the same recipe also gives a
-draft without values (`model(None)`), enough to count and to check.
+topology comes first; `model(seed)` then fills the weights, so the same recipe also gives a graph
+without values (`model(None)`), which is enough to count and to check.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Weight:
     """One weight tensor: `centre` plus a uniform draw in [-bound, bound).
 
     Attributes:
-        name: in the graph; the seed of its values, so building order does not matter.
-        shape: as the graph holds it.
-        bound: half the width of the draw; 0 for a constant.
-        centre: the middle of the draw.
+        name: name in the graph; it seeds the values, so building order does not matter.
+        shape: shape in the graph.
+        bound: half the width of the distribution; 0 for a constant.
+        centre: middle of the distribution.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Weight:
     centre: float = 0.0
 
     def values(self, seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """float32 values of `shape`: the same bytes for the same seed and name, on any machine."""
+        """Return float32 values of `shape`: for one seed and name the same bytes on any machine."""
         if self.bound == 0:
             return np.full(self.shape, self.centre, np.float32)
         bits = np.random.SFC64([seed, zlib.crc32(self.name.encode())])
@@ -55,10 +55,10 @@ class Weight:
 
 
 class GraphBuilder:
-    """Nodes, weights and constants of one graph, in the order they are told.
+    """Nodes, weights and constants of one graph, in the order they are added.
 
     Args:
-        name: of the graph.
+        name: name of the graph.
         inputs: the graph's inputs; images are (N, channels, height, width).
     """
 
@@ -72,7 +72,7 @@ class GraphBuilder:
         self._channels = {spec.name: spec.shape[1] for spec in inputs if len(spec.shape) > 1}
 
     def channels(self, value: str) -> int:
-        """Channels (axis 1 of an image, last axis of features) of a value."""
+        """Return the channels (axis 1 of an image, last axis of features) of a value."""
         return int(self._channels[value])
 
     def op(
@@ -83,7 +83,7 @@ class GraphBuilder:
         channels: int | None = None,
         **attributes: Any,
     ) -> str:
-        """Append a node of any kind; channels default to those of its first input."""
+        """Append a node; its channels default to those of its first input."""
         from onnx import helper
 
         label = name or self._label(kind)
@@ -114,7 +114,7 @@ class GraphBuilder:
         gain: float = 1.0,
         relu: bool = True,
     ) -> str:
-        """Convolution with bias; weights He-uniform: variance gain^2 x 2 / fan-in."""
+        """Append a convolution with bias; He-uniform weights: variance gain^2 x 2 / fan-in."""
         label = self._label("Conv")
         into = self.channels(x) // groups
         fan_in = into * kernel * kernel
@@ -132,7 +132,7 @@ class GraphBuilder:
         return self.op("Relu", y, name=f"{label}.relu") if relu else y
 
     def fc(self, x: str, features: int, relu: bool = False) -> str:
-        """Fully connected layer: Gemm with weights (features, inputs), He-uniform."""
+        """Append a fully connected layer: Gemm with He-uniform weights (features, inputs)."""
         label = self._label("fc")
         into = self.channels(x)
         w = self.weight(f"{label}.w", (features, into), math.sqrt(6.0 / into))
@@ -141,7 +141,7 @@ class GraphBuilder:
         return self.op("Relu", y, name=f"{label}.relu") if relu else y
 
     def linear(self, x: str, features: int, label: str) -> str:
-        """Dense layer of a transformer: MatMul with weights (inputs, features), then Add."""
+        """Append a transformer's dense layer: MatMul with weights (inputs, features), then Add."""
         into = self.channels(x)
         w = self.weight(f"{label}.w", (into, features), _ROOT3 / math.sqrt(into))
         b = self.weight(f"{label}.b", (features,), BIAS_STD * _ROOT3)
@@ -149,11 +149,11 @@ class GraphBuilder:
         return self.op("Add", y, b, name=f"{label}.add")
 
     def table(self, name: str, shape: Sequence[int], std: float = 0.02) -> str:
-        """An embedding or position table of the given standard deviation."""
+        """Declare an embedding or position table of this standard deviation."""
         return self.weight(name, shape, std * _ROOT3)
 
     def layer_norm(self, x: str, epsilon: float) -> str:
-        """LayerNormalization over the last axis; gamma 1, beta 0."""
+        """Append a LayerNormalization over the last axis; gamma 1, beta 0."""
         label = self._label("LayerNormalization")
         size = self.channels(x)
         gamma = self.weight(f"{label}.w", (size,), 0.0, 1.0)
@@ -161,21 +161,21 @@ class GraphBuilder:
         return self.op("LayerNormalization", x, gamma, beta, name=label, axis=-1, epsilon=epsilon)
 
     def maxpool(self, x: str, kernel: int, stride: int, pads: Sequence[int] = (0, 0, 0, 0)) -> str:
-        """Max pooling; pads are (top, left, bottom, right)."""
+        """Append max pooling; pads are (top, left, bottom, right)."""
         return self.op(
             "MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=list(pads)
         )
 
     def lrn(self, x: str) -> str:
-        """Local response normalisation across channels, with AlexNet's constants."""
+        """Append local response normalisation across channels, with AlexNet's constants."""
         return self.op("LRN", x, size=5, alpha=1e-4, beta=0.75, bias=1.0)
 
     def classifier(self, x: str, classes: int = 1000) -> str:
-        """Flatten, fully connected, softmax."""
+        """Append flatten, fully connected layer and softmax."""
         return self.op("Softmax", self.fc(self.op("Flatten", x, axis=1), classes), axis=1)
 
     def model(self, output: str, shape: Sequence[int | str], seed: int | None) -> onnx.ModelProto:
-        """The finished graph; `output` becomes "output". Without a seed the weights have no values."""
+        """Return the graph, with `output` renamed "output". Without a seed, weights have no values."""
         from onnx import TensorProto, helper, numpy_helper
 
         self._rename(output, "output")

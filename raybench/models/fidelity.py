@@ -1,10 +1,10 @@
-"""Fidelity: how near the outputs of a reduced precision stay to those of the fp32 graph.
+"""Fidelity: how close the outputs of a reduced precision are to those of the fp32 graph.
 
-Compared are values centred per row; of a softmax output, log-probabilities, because two networks
-that agree in every logit but a common shift are the same. A probability under the least number of
-half precision counts as that number on both sides: what writes it as 0 is the type of the output, not
-the network (AlexNet in fp16 on a GPU writes 6 % of them so). Random networks answer most inputs with
-the same class, so agreement of the top class would tell nothing.
+Values are centred per row before they are compared. For a softmax output, log-probabilities are
+compared, because networks whose logits differ by a common shift are equivalent. A probability below
+the smallest number of half precision counts as that number on both sides: it is the type of the
+output that makes it 0, not the network (6 % of AlexNet's in fp16 on a GPU). Agreement of the top
+class is no measure: random networks answer most inputs with the same class.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 CAP_DB = 200.0
-"""Stands for no difference at all; its negative for outputs that are not finite."""
+"""Value for no difference at all; its negative is for outputs that are not finite."""
 
-_LEAST = 2.0**-24  # of half precision
+_LEAST = 2.0**-24  # smallest number of half precision
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Nearness to fp32.
+    """Similarity to the fp32 outputs.
 
     Attributes:
-        sqnr_db: signal to quantisation noise, at most `CAP_DB`; int8 was seen at 22 to 37 dB.
+        sqnr_db: signal to quantisation noise, at most `CAP_DB`; 22 to 37 dB were measured for int8.
         cosine: mean over rows; 1.0 is the same direction.
     """
 
@@ -41,30 +41,30 @@ class Fidelity:
 def fidelity(
     reference: Mapping[str, Array], outputs: Mapping[str, Array], softmax_outputs: Collection[str]
 ) -> Fidelity | None:
-    """The worst over all outputs of the reference; None when it has none to compare.
+    """Return the worst value over all outputs; None if the reference has none to compare.
 
     Args:
         reference: fp32 outputs, shape (items, ...).
-        outputs: the engine's, for the same items in the same order; the longer of the two is cut.
+        outputs: the engine's outputs for the same items in the same order; the longer is cut.
         softmax_outputs: names of the outputs that are probabilities over their last axis.
 
     Raises:
         ValueError: an output is missing, or the shape of an item differs.
     """
     pairs = []
-    for name, wanted in reference.items():
+    for name, expected in reference.items():
         if name not in outputs:
             raise ValueError(f"output {name!r} is missing; there are {sorted(outputs)}")
-        got = outputs[name]
-        items = min(len(wanted), len(got))
-        if wanted.shape[1:] != got.shape[1:] or items == 0:
+        actual = outputs[name]
+        items = min(len(expected), len(actual))
+        if expected.shape[1:] != actual.shape[1:] or items == 0:
             raise ValueError(
-                f"output {name!r} has shape {got.shape}, the fp32 graph's {wanted.shape}"
+                f"output {name!r} has shape {actual.shape}, the fp32 graph's {expected.shape}"
             )
         pairs.append(
             _compare(
-                _rows(wanted[:items], name in softmax_outputs),
-                _rows(got[:items], name in softmax_outputs),
+                _rows(expected[:items], name in softmax_outputs),
+                _rows(actual[:items], name in softmax_outputs),
             )
         )
     if not pairs:
@@ -73,9 +73,9 @@ def fidelity(
 
 
 def _rows(values: Array, softmax: bool) -> Array:
-    """float64 of shape (rows, columns), each row centred; a single column is left as it is.
+    """Return float64 values, shape (rows, columns), each row centred unless it is a single value.
 
-    One NaN stands for values of which some are not finite.
+    Returns a single NaN if a value is not finite.
     """
     wide = values.astype(np.float64)
     if not np.isfinite(wide).all():
@@ -87,14 +87,14 @@ def _rows(values: Array, softmax: bool) -> Array:
     return rows - rows.mean(axis=1, keepdims=True) if rows.shape[1] > 1 else rows
 
 
-def _compare(wanted: Array, got: Array) -> Fidelity:
-    if not (np.isfinite(got).all() and np.isfinite(wanted).all()):
+def _compare(expected: Array, actual: Array) -> Fidelity:
+    if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return Fidelity(-CAP_DB, 0.0)
-    signal, noise = float(np.sum(wanted**2)), float(np.sum((wanted - got) ** 2))
+    signal, noise = float(np.sum(expected**2)), float(np.sum((expected - actual) ** 2))
     if noise == 0:
         return Fidelity(CAP_DB, 1.0)
     sqnr_db = 10 * np.log10(signal / noise) if signal > 0 else -CAP_DB
-    lengths = np.linalg.norm(wanted, axis=1) * np.linalg.norm(got, axis=1)
-    dots = np.sum(wanted * got, axis=1)
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
+    dots = np.sum(expected * actual, axis=1)
     cosine = float(np.mean(np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)))
     return Fidelity(float(np.clip(sqnr_db, -CAP_DB, CAP_DB)), cosine)

@@ -1,4 +1,4 @@
-"""Input shapes: every dimension but the batch becomes a number, or is asked for by name."""
+"""Input shapes: every dimension but the batch must become a number, from the file or the user."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenInput:
-    """An input as its file tells it.
+    """An input as its file declares it.
 
     Attributes:
-        name: in the graph.
+        name: name in the graph.
         dtype: numpy's name of the element type.
-        dims: numbers, symbols, or None for a dimension without a name; None for no rank at all.
+        dims: numbers, symbols, or None for a dimension without a name; None if the rank is open.
     """
 
     name: str
@@ -33,11 +33,11 @@ class OpenInput:
 def close_shapes(
     model: str, inputs: Sequence[OpenInput], given: Mapping[str, Any]
 ) -> tuple[TensorSpec, ...]:
-    """Inputs with the batch as `BATCH` first and numbers elsewhere.
+    """Return the inputs with the batch as `BATCH` first and numbers elsewhere.
 
     Args:
         model: the model's name, for messages.
-        inputs: as the file tells them.
+        inputs: inputs as the file declares them.
         given: sizes by symbol ("sequence": 128) or shapes by input ("ids": ["N", 128]).
 
     Raises:
@@ -45,14 +45,14 @@ def close_shapes(
             the message names what to set.
     """
     _refuse_unknown(model, inputs, given)
-    told = [replace(entry, dims=_told(model, entry, given)) for entry in inputs]
-    _ask(model, told)
-    _refuse_batches(model, inputs, told)
-    return tuple(TensorSpec(entry.name, entry.dtype, _closed(entry)) for entry in told)
+    filled = [replace(entry, dims=_filled(model, entry, given)) for entry in inputs]
+    _refuse_missing(model, filled)
+    _refuse_batches(model, inputs, filled)
+    return tuple(TensorSpec(entry.name, entry.dtype, _closed(entry)) for entry in filled)
 
 
 def fixed_batch(inputs: Sequence[OpenInput]) -> int | None:
-    """The batch that a file is exported for; None when its batch is open."""
+    """Return the batch that a file is exported for; None if its batch is open."""
     sizes = [entry.dims[0] for entry in inputs if entry.dims]
     return next((size for size in sizes if isinstance(size, int)), None)
 
@@ -87,7 +87,8 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _told(model: str, entry: OpenInput, given: Mapping[str, Any]) -> Shape | None:
+def _filled(model: str, entry: OpenInput, given: Mapping[str, Any]) -> Shape | None:
+    """Return the dimensions of an input with the given sizes filled in."""
     shape = given.get(entry.name)
     if isinstance(shape, Sequence) and not isinstance(shape, str):
         return _given_shape(model, entry, shape)
@@ -111,16 +112,16 @@ def _given_shape(model: str, entry: OpenInput, shape: Sequence[Any]) -> Shape:
     )
     if len(shape) != len(entry.dims) or not agrees:
         raise ModelError(
-            f"{key} contradicts {model!r}, whose file says {_words(entry.dims)}. Give a shape that fits it."
+            f"{key} contradicts {model!r}, whose file says {_text(entry.dims)}. Give a shape that fits it."
         )
     return (BATCH, *shape[1:])
 
 
-def _ask(model: str, told: Sequence[OpenInput]) -> None:
-    """Ask at once for all that is missing."""
+def _refuse_missing(model: str, filled: Sequence[OpenInput]) -> None:
+    """Raise ModelError that asks for all missing sizes at once."""
     wanted = []
-    batches = {entry.dims[0] for entry in told if entry.dims}
-    for entry in told:
+    batches = {entry.dims[0] for entry in filled if entry.dims}
+    for entry in filled:
         if entry.dims is None:
             wanted.append(f"model.shapes.{entry.name}=[{BATCH}, ...]")
         elif not entry.dims:
@@ -142,16 +143,16 @@ def _ask(model: str, told: Sequence[OpenInput]) -> None:
         )
 
 
-def _refuse_batches(model: str, inputs: Sequence[OpenInput], told: Sequence[OpenInput]) -> None:
-    """All inputs must share one batch: all open, or all fixed to the same number."""
-    firsts = {entry.name: entry.dims[0] for entry in told if entry.dims}
+def _refuse_batches(model: str, inputs: Sequence[OpenInput], filled: Sequence[OpenInput]) -> None:
+    """Refuse inputs that do not share one batch: all open, or all fixed to the same number."""
+    firsts = {entry.name: entry.dims[0] for entry in filled if entry.dims}
     if len({size for size in firsts.values() if isinstance(size, int)}) == 0:
         return
     if len(set(firsts.values())) > 1:
         odd = next(name for name, size in firsts.items() if isinstance(size, int))
         dims = next(entry.dims for entry in inputs if entry.name == odd)
         raise ModelError(
-            f"Input {odd!r} of {model!r} has shape {_words(dims)}, whose first dimension is not the batch of the "
+            f"Input {odd!r} of {model!r} has shape {_text(dims)}, whose first dimension is not the batch of the "
             f"other inputs. Set model.shapes.{odd}=[{BATCH}, ...] if it is, or export that input as a constant."
         )
 
@@ -161,5 +162,5 @@ def _closed(entry: OpenInput) -> tuple[int | str, ...]:
     return (BATCH, *sizes)
 
 
-def _words(dims: Shape | None) -> str:
+def _text(dims: Shape | None) -> str:
     return f"[{', '.join('?' if dim is None else str(dim) for dim in dims or ())}]"

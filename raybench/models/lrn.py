@@ -1,6 +1,6 @@
 """The LRN rewrite: AveragePool across channels in place of LRN, which ONNX Runtime runs slowly.
 
-Same numbers to 2e-6. Only for an engine that asks; native LRN is what the model says.
+Results agree to 2e-6. Only engines whose traits request it get the rewritten graph.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def rewrite_lrn(model: onnx.ModelProto) -> int:
-    """Rewrite in place every LRN whose channels, height and width are known; returns how many."""
+    """Rewrite in place every LRN with static channels, height and width; return how many."""
     shapes = infer(skeleton(model), batch=None)
     nodes: list[onnx.NodeProto] = []
     rewritten = 0
@@ -37,35 +37,35 @@ def _static(shape: Shape) -> bool:
 
 
 def _pooled(graph: onnx.GraphProto, node: onnx.NodeProto, shape: Shape) -> list[onnx.NodeProto]:
-    """The nodes of y = x / u^beta with u = bias + alpha x mean of squares over `size` channels."""
+    """Return the nodes of y = x / u^beta, u = bias + alpha x mean of squares over `size` channels."""
     from onnx import helper
 
-    told: dict[str, Any] = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
-    told.update(
+    attributes: dict[str, Any] = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}
+    attributes.update(
         {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     )
-    x, label, size = node.input[0], node.output[0], int(told["size"])
+    x, label, size = node.input[0], node.output[0], int(attributes["size"])
     _, channels, height, width = shape
     flat = _constant(
         graph, f"{label}.flat", [0, 1, channels, int(height or 0) * int(width or 0)], "int64"
     )
     back = _constant(graph, f"{label}.back", [0, channels, height, width], "int64")
-    alpha = _constant(graph, f"{label}.alpha", told["alpha"], "float32")
-    bias = _constant(graph, f"{label}.bias", told["bias"], "float32")
+    alpha = _constant(graph, f"{label}.alpha", attributes["alpha"], "float32")
+    bias = _constant(graph, f"{label}.bias", attributes["bias"], "float32")
 
-    made: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
 
-    def op(kind: str, part: str, *inputs: str, **attributes: Any) -> str:
+    def op(kind: str, part: str, *inputs: str, **options: Any) -> str:
         name = f"{label}.{part}" if part else label
-        made.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **options))
         return name
 
     square = op("Reshape", "rows", op("Mul", "square", x, x), flat)
     pads = [(size - 1) // 2, 0, size // 2, 0]
     mean = op("AveragePool", "mean", square, kernel_shape=[size, 1], pads=pads, count_include_pad=1)
     u = op("Add", "u", op("Mul", "scaled", op("Reshape", "image", mean, back), alpha), bias)
-    op("Div", "", x, _power(graph, op, u, label, float(told["beta"])))
-    return made
+    op("Div", "", x, _power(graph, op, u, label, float(attributes["beta"])))
+    return nodes
 
 
 def _power(graph: onnx.GraphProto, op: Any, u: str, label: str, beta: float) -> str:

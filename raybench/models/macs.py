@@ -1,4 +1,4 @@
-"""Counts: parameters and multiply-accumulates of one item, counted on the fp32 graph.
+"""Parameters and multiply-accumulates of one item, counted on the fp32 graph.
 
 FLOPs are twice the MACs. Conv, ConvTranspose, Gemm and MatMul count, element-wise work does not.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 _UNCOUNTED = frozenset(
     {"Einsum", "LSTM", "GRU", "RNN", "Attention", "Loop", "If", "Scan", "DeformConv"}
 )
-"""Kinds that multiply, but not in a way that is counted here."""
+"""Ops that multiply, but are not counted here."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a graph holds and costs.
+    """Size and cost of a graph.
 
     Attributes:
-        parameters: elements of all weights that are not integers.
-        macs_per_item: None when a node's share is unknown.
+        parameters: number of elements of all weights that are not integers.
+        macs_per_item: multiply-accumulates; None if a node's share is unknown.
         unknown: names of the nodes whose share is unknown; they are never counted as 0.
     """
 
@@ -40,7 +40,7 @@ class Counts:
 
 
 def count(model: onnx.ModelProto) -> Counts:
-    """Parameters and MACs of a graph whose batch is symbolic; weights need no values."""
+    """Count parameters and MACs of a graph with symbolic batch; weights need no values."""
     shapes = infer(skeleton(model), batch=1)
     total, unknown = 0, []
     for node in model.graph.node:
@@ -64,13 +64,13 @@ def _parameters(model: onnx.ModelProto) -> int:
 
 
 def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
-    """MACs of a node; 0 for a kind that has none, None when they cannot be told."""
+    """Return the MACs of a node; 0 for an op without any, None if they cannot be determined."""
     if node.domain not in ("", "ai.onnx") or node.op_type in _UNCOUNTED:
         return None
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
     x, w, out = (
-        _known(shapes.get(name)) for name in (node.input[0], node.input[1], node.output[0])
+        _static_shape(shapes.get(name)) for name in (node.input[0], node.input[1], node.output[0])
     )
     if x is None or w is None or out is None:
         return None
@@ -83,7 +83,7 @@ def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
     return math.prod(out) * x[-1]
 
 
-def _known(shape: Shape | None) -> tuple[int, ...] | None:
+def _static_shape(shape: Shape | None) -> tuple[int, ...] | None:
     if shape is None:
         return None
     sizes = tuple(size for size in shape if isinstance(size, int))

@@ -1,4 +1,4 @@
-"""Model: an ONNX graph in one precision, ready for an engine, and what is known of it."""
+"""Model: an ONNX graph in one precision, ready for an engine, with its facts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TensorSpec:
     Attributes:
         name: the tensor's name in the graph.
         dtype: numpy's name of the element type, e.g. "float32".
-        shape: dimensions; the batch is `BATCH`, all others of an input are numbers.
+        shape: dimensions; the batch is `BATCH`, all other dimensions of an input are numbers.
     """
 
     name: str
@@ -28,7 +28,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
     def with_batch(self, batch_size: int) -> tuple[int, ...]:
-        """The shape with the batch filled in; raises ValueError for any other symbol."""
+        """Return the shape with the batch filled in; raises ValueError for any other symbol."""
         dims = [batch_size if dim == BATCH else dim for dim in self.shape]
         if not all(isinstance(dim, int) for dim in dims):
             raise ValueError(f"{self.name} has open dimensions {self.shape}")
@@ -43,16 +43,16 @@ class Model:
         name: as the user wrote it (a zoo name or a path).
         precision: logical precision, e.g. "int8".
         dialect: how int8 is written into the graph ("s8s8", "u8s8"); None otherwise.
-        path: the ONNX file on this node; external data, if any, lies beside it.
-        sha256: of the graph file and its external data.
-        inputs: with every dimension known but the batch.
-        outputs: as far as the graph tells.
+        path: the ONNX file on this node; external data, if any, is in the same folder.
+        sha256: hash of the graph file and its external data.
+        inputs: inputs; every dimension but the batch is a number.
+        outputs: outputs, as far as the graph describes them.
         parameters: number of weight elements of the fp32 graph.
         macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
-            graph; None when a shape is unknown.
-        fp32_path: the fp32 graph that this one was made from (itself for fp32).
-        fp32_sha256: of that graph file and its external data.
-        softmax_outputs: names of the outputs that a Softmax node makes.
+            graph; None if a shape is unknown.
+        fp32_path: the fp32 graph that this one was converted from (itself for fp32).
+        fp32_sha256: hash of that graph file and its external data.
+        softmax_outputs: names of the outputs of Softmax nodes.
         ranges: lowest and highest value of each integer input, for `BatchPool`.
     """
 
@@ -72,7 +72,7 @@ class Model:
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:
-        """A model without a graph, for an engine that reads none: no file, no inputs, no counts."""
+        """Return a model without file, inputs and counts, for an engine that reads no graph."""
         nowhere = Path("none")
         nothing = frozenset[str]()
         return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, "", nothing)

@@ -1,7 +1,4 @@
-"""OnnxFile: a user's graph, opened without its external data and found fit to run.
-
-Whatever is wrong with a file is said here, in one sentence, before anything is started.
-"""
+"""A user's ONNX file: opened without its external data and checked before anything starts."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ _INPUT_TYPES = (
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """One graph file and the files of weights beside it.
+    """One graph file and its files of weights.
 
     Attributes:
         path: the graph file.
@@ -56,10 +53,10 @@ class OnnxFile:
 
     @classmethod
     def open(cls, path: Path) -> OnnxFile:
-        """Read and judge a file; raises ModelError with what to do."""
+        """Read and check a file; raises ModelError, which says what to do."""
         proto = _read(path)
         external = _external(path, proto)
-        _take_in_constants(path, proto)
+        _load_constants(path, proto)
         _refuse_reduced(path, proto)
         _refuse_inputs(path, proto)
         return cls(path, proto, external)
@@ -71,7 +68,7 @@ class OnnxFile:
 
     @property
     def inputs(self) -> tuple[onnx.ValueInfoProto, ...]:
-        """The inputs that must be fed: old files list weights among them too."""
+        """The inputs that must be fed; old files list weights as inputs, too."""
         weights = {tensor.name for tensor in self.proto.graph.initializer}
         return tuple(value for value in self.proto.graph.input if value.name not in weights)
 
@@ -87,7 +84,7 @@ def _read(path: Path) -> onnx.ModelProto:
         )
     if not path.is_file():
         raise ModelError(
-            f"Model file {str(path)!r} does not exist. Check the path; it is looked up from {str(Path.cwd())!r}."
+            f"Model file {str(path)!r} does not exist. Check the path; relative paths start from {str(Path.cwd())!r}."
         )
     head = b""
     try:
@@ -142,8 +139,8 @@ def _external(path: Path, proto: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(sorted(ends))
 
 
-def _take_in_constants(path: Path, proto: onnx.ModelProto) -> None:
-    """Load small external tensors: shape inference, here and in engines, must read axes and shapes."""
+def _load_constants(path: Path, proto: onnx.ModelProto) -> None:
+    """Load small external tensors: shape inference, here and in engines, needs axes and shapes."""
     from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
     for tensor in _tensors(proto.graph):
@@ -165,19 +162,19 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _refuse_reduced(path: Path, proto: onnx.ModelProto) -> None:
-    """Precisions are made from the fp32 graph; a graph that is reduced already would be mislabelled."""
+    """Refuse a graph that is not fp32: precisions made from it would be mislabelled."""
     from onnx import TensorProto
 
     whole = {TensorProto.FLOAT, TensorProto.BOOL, TensorProto.STRING}
     whole |= {TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
     whole |= {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
-    found = next((node.op_type for node in proto.graph.node if node.op_type in _QUANTISED), None)
+    reduced = next((node.op_type for node in proto.graph.node if node.op_type in _QUANTISED), None)
     for tensor in proto.graph.initializer:
-        if found is None and tensor.data_type not in whole and math.prod(tensor.dims) > 1:
-            found = f"{TensorProto.DataType.Name(tensor.data_type).lower()} weights"
-    if found is not None:
+        if reduced is None and tensor.data_type not in whole and math.prod(tensor.dims) > 1:
+            reduced = f"{TensorProto.DataType.Name(tensor.data_type).lower()} weights"
+    if reduced is not None:
         raise ModelError(
-            f"Model file {str(path)!r} is not an fp32 graph (it has {found}). Give the fp32 export; "
+            f"Model file {str(path)!r} is not an fp32 graph (it has {reduced}). Give the fp32 export; "
             "raybench makes the other precisions from it."
         )
 

@@ -1,11 +1,10 @@
-"""Precision: the passes that make a reduced graph from the fp32 graph, path to path.
+"""Passes that convert the fp32 graph to a reduced precision, from file to file.
 
 int8 is written as explicit Q/DQ in one of two dialects. `s8s8` (TensorRT): symmetric, Q/DQ on the
 inputs of weighted ops, so that Conv and Relu stay together, and wherever else a float tensor would
-keep a convolution from writing int8; biases plain float. `u8s8` (OpenVINO, ONNX Runtime):
-asymmetric uint8 activations around every op that has an int8 kernel.
-The lists of ops are always given: the quantiser's own would take Softmax too, which ruins the
-outputs.
+keep a convolution from writing int8; biases stay float. `u8s8` (OpenVINO, ONNX Runtime):
+asymmetric uint8 activations around every op that has an int8 kernel. The ops to quantise are always
+listed: the quantiser's own list includes Softmax, which ruins the outputs.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ if TYPE_CHECKING:
     from raybench.models.model import TensorSpec
 
 VERSION = 4
-"""Rises when a pass makes another graph from the same source."""
+"""Raised when a pass makes another graph from the same source."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
-"""Precisions that are the fp32 graph itself, computed otherwise by the engine."""
+"""Precisions that have the fp32 graph; only the engine computes differently."""
 
 DIALECTS = ("s8s8", "u8s8")
 NATIVE = "native"
-"""Dialect of an engine that rounds the fp32 graph to bf16 by itself, as OpenVINO's hint does."""
+"""Dialect of an engine that computes the fp32 graph in bf16, as OpenVINO does by a hint."""
 
 CALIBRATION_BATCHES = 4
 CALIBRATION_BATCH_SIZE = 2
-EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf ends at 2 GiB
+EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf is limited to 2 GiB
 
 _QDQ_OPSET = 13  # the first with one scale per channel
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _SKIP = "Identity"
 _S8S8_OPS = [*_WEIGHTED, "LRN", "GlobalAveragePool", _SKIP]
-"""Ops whose inputs are int8. The last three compute in float, but what feeds them then writes int8.
+"""Ops whose inputs are int8. The last three compute in float, but the ops before them write int8.
 A residual branch in float makes ResNet-50 1.6 times slower (TensorRT 8.6 on an H100)."""
 _S8S8: dict[str, Any] = {
     "ActivationSymmetric": True,
@@ -56,7 +55,7 @@ _S8S8: dict[str, Any] = {
 }
 _U8S8_OPS = [*_WEIGHTED, "Add", "Concat", "GlobalAveragePool", "Flatten", "MaxPool", "Relu"]
 _INT8_PACK = 32
-"""Channels that TensorRT's int8 kernels for matrix units take at a time."""
+"""Channels that TensorRT's int8 kernels for matrix units process at a time."""
 _MISSING = {
     "bf16": "no pass writes bf16 into a graph yet; ONNX has bf16 convolutions only from opset 22",
     "fp8": "no pass writes an fp8 graph yet; it would need opset 19 and another calibration",
@@ -64,16 +63,16 @@ _MISSING = {
 
 
 def refuse(precision: str, dialect: str | None) -> None:
-    """Raise what keeps a precision from being made, if anything does.
+    """Raise an error if a precision cannot be made.
 
     Raises:
         ConfigError: there is no such precision.
-        Unsupported: no pass makes it. An engine that takes its types from the graph must not be
-            given the fp32 graph as bf16: it would run fp32 without a word.
+        Unsupported: no pass makes it. An engine that takes its types from the graph must not get
+            the fp32 graph as bf16: it would silently run fp32.
         ValueError: int8 without one of `DIALECTS`.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"Precision {precision!r} is not known. {nearest(precision, PRECISIONS)}")
+        raise ConfigError(f"Precision {precision!r} is unknown. {nearest(precision, PRECISIONS)}")
     if precision in _MISSING and (precision, dialect) != ("bf16", NATIVE):
         raise Unsupported(
             f"Precision {precision!r} cannot be made: {_MISSING[precision]}. Use fp16 or int8."
@@ -90,9 +89,9 @@ def convert(
     inputs: tuple[TensorSpec, ...],
     ranges: Mapping[str, tuple[int, int]],
 ) -> None:
-    """Write the fp16 or int8 graph made from the fp32 graph at `source`.
+    """Convert the fp32 graph at `source` to fp16 or int8 and write it to `target`.
 
-    The quantiser puts a passing file beside `source`: no other process may do so meanwhile.
+    The quantiser writes a temporary file beside `source`: no other process may do so meanwhile.
     """
     big = sum(file.stat().st_size for file in source.parent.iterdir()) > EXTERNAL_ABOVE_BYTES
     with _quiet():
@@ -103,7 +102,7 @@ def convert(
 
 
 class _Reader:
-    """Calibration data, one batch a call, None at the end: what the quantiser asks for."""
+    """Calibration data in the quantiser's interface: one batch a call, None at the end."""
 
     def __init__(
         self, inputs: tuple[TensorSpec, ...], ranges: Mapping[str, tuple[int, int]]
@@ -122,7 +121,9 @@ def _to_fp16(source: Path, target: Path, big: bool) -> None:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     model = convert_float_to_float16(str(source), keep_io_types=True)
-    OnnxModel.graph_topological_sort(model.graph)  # the casts of its ends were put last
+    OnnxModel.graph_topological_sort(
+        model.graph
+    )  # the casts of inputs and outputs were appended last
     onnx.save_model(
         model, target, save_as_external_data=big, location=f"{target.name}.data" if big else None
     )
@@ -161,9 +162,9 @@ def _to_int8(dialect: str | None, source: Path, target: Path, big: bool, reader:
 
 
 def _odd_groups(model: onnx.ModelProto) -> list[str]:
-    """Names of the grouped convolutions that TensorRT has no fast int8 kernel for.
+    """Return the names of the grouped convolutions without a fast int8 kernel in TensorRT.
 
-    AlexNet's second one has 48 channels a group: TensorRT 8.6 on an H100 takes 3.0 ms for it in
+    AlexNet's second one has 48 channels a group: TensorRT 8.6 on an H100 needs 3.0 ms for it in
     int8, 1.4 ms in fp32 and 0.2 ms in fp16 (batch 128). Depthwise ones have kernels of their own.
     """
     channels = {
@@ -180,21 +181,21 @@ def _odd_groups(model: onnx.ModelProto) -> list[str]:
 
 
 def _mark_skips(model: onnx.ModelProto) -> list[str]:
-    """Put a node on the branch that joins the main one as bare as that: a block's projection.
+    """Mark one input of each sum of two convolutions, which is a block's projection, by a node.
 
-    The quantiser quantises an op's inputs all or none. Of a sum of two convolutions only one may
-    be: the other is computed together with the sum.
+    The quantiser quantises all inputs of an op or none. Of such a sum only one may be quantised:
+    the other is computed together with the sum.
 
     Returns:
-        Names of the nodes, which `_for_tensorrt` takes away again.
+        Names of the nodes, which `_for_tensorrt` removes again.
     """
     from onnx import helper
 
-    made_by = {output: node.op_type for node in model.graph.node for output in node.output}
+    producers = {output: node.op_type for node in model.graph.node for output in node.output}
     sums = [
         node
         for node in model.graph.node
-        if node.op_type == "Add" and [made_by.get(x) for x in node.input] == ["Conv", "Conv"]
+        if node.op_type == "Add" and [producers.get(x) for x in node.input] == ["Conv", "Conv"]
     ]
     names = []
     for node in sums:
@@ -207,45 +208,45 @@ def _mark_skips(model: onnx.ModelProto) -> list[str]:
 
 
 def _for_tensorrt(path: Path, skips: set[str]) -> None:
-    """Take the marks away, and tell sibling convolutions of one pixel apart by their dilation.
+    """Remove the marks, and give sibling 1x1 convolutions different dilations.
 
-    TensorRT 8.6 merges those that read the same tensor and then fails over their int8 outputs
-    (chooseHigherPrecision; GoogLeNet's blocks, seen on an H100). The dilation of a kernel of one
-    pixel changes nothing but that they cannot be merged.
+    TensorRT 8.6 merges those that read the same tensor and then fails on their int8 outputs
+    (chooseHigherPrecision; GoogLeNet's blocks, seen on an H100). The dilation of a 1x1 kernel has
+    no effect except that it prevents the merge.
     """
     import onnx
     from onnx import helper
 
     model = onnx.load(path)
-    gone = {node.output[0]: node for node in model.graph.node if node.name in skips}
+    marks = {node.output[0]: node for node in model.graph.node if node.name in skips}
     readers: Counter[str] = Counter()
     for node in model.graph.node:
         for index, value in enumerate(node.input):
-            if value in gone:
-                node.input[index] = gone[value].input[0]
-        told = {attribute.name: attribute for attribute in node.attribute}
-        if node.op_type == "Conv" and list(told["kernel_shape"].ints) == [1, 1]:
+            if value in marks:
+                node.input[index] = marks[value].input[0]
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Conv" and list(attributes["kernel_shape"].ints) == [1, 1]:
             readers[node.input[0]] += 1
-            apart = [readers[node.input[0]]] * 2
-            if "dilations" in told:
-                node.attribute.remove(told["dilations"])
-            node.attribute.append(helper.make_attribute("dilations", apart))
-    for node in gone.values():
+            dilations = [readers[node.input[0]]] * 2
+            if "dilations" in attributes:
+                node.attribute.remove(attributes["dilations"])
+            node.attribute.append(helper.make_attribute("dilations", dilations))
+    for node in marks.values():
         model.graph.node.remove(node)
     onnx.save_model(model, path)
 
 
 def _u8s8_ops(model: onnx.ModelProto) -> list[str]:
-    """The ops to quantise; the sums of a transformer's residual stream stay float.
+    """Return the ops to quantise; the sums of a transformer's residual stream stay float.
 
-    In uint8 they cost it 3 dB: 23.7 against 26.5 dB for bert_base, 22.0 against 25.1 for vit_b16.
+    In uint8 they would cost 3 dB: 23.7 against 26.5 dB for bert_base, 22.0 against 25.1 for vit_b16.
     """
     transformer = any(node.op_type == "LayerNormalization" for node in model.graph.node)
     return [kind for kind in _U8S8_OPS if not (transformer and kind == "Add")]
 
 
 def _at_least_opset(source: Path, target: Path, big: bool) -> Path:
-    """The source, or a raised copy of it where `target` will be if its opset is too old for Q/DQ."""
+    """Return the source, or a converted copy at `target` if its opset is too old for Q/DQ."""
     import onnx
     from onnx import version_converter
 
@@ -266,7 +267,7 @@ def _at_least_opset(source: Path, target: Path, big: bool) -> Path:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice, which does not apply here, out of the program's log."""
+    """Keep the quantiser's advice, which does not apply here, out of the log."""
     root = logging.getLogger()
     silent, level = logging.NullHandler(), logging.root.manager.disable
     root.addHandler(silent)  # else its logging.warning() would configure the root logger

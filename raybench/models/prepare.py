@@ -1,4 +1,4 @@
-"""prepare: a model's name and a precision -> a Model on this node's disk, built once."""
+"""Preparing a model: from its name and a precision to a graph in this node's cache, built once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from raybench.models.cache import CacheEntry
 
 VERSION = 1
-"""Rises when the same source gives another fp32 graph or other facts."""
+"""Raised when the same source gives another fp32 graph or other facts."""
 
 _GRAPH = "model.onnx"
 
@@ -39,19 +39,20 @@ def prepare(
     cache_dir: Path,
     rewrite_lrn: bool = False,
 ) -> Model:
-    """The model in one precision, from the cache or built into it.
+    """Return the model in one precision, from the cache or built into it.
 
     Args:
         name: a zoo name or the path of an ONNX file.
-        settings: what the model must be told.
-        precision: one of `PRECISIONS`; tf32 is fp32's graph.
-        dialect: "s8s8" or "u8s8" for int8; "native" for a bf16 that the engine makes itself from
-            the fp32 graph; no matter for the others.
-        cache_dir: as `cache_dir()` gives it.
-        rewrite_lrn: replace LRN as ONNX Runtime likes it; fp16, which it casts back, keeps LRN.
+        settings: shapes, ranges and seed of the model.
+        precision: one of `PRECISIONS`; tf32 has the fp32 graph.
+        dialect: "s8s8" or "u8s8" for int8; "native" for bf16 that the engine itself derives from
+            the fp32 graph; ignored for the others.
+        cache_dir: the node's cache, from `cache_dir()`.
+        rewrite_lrn: replace LRN by ops that ONNX Runtime runs faster; fp16, which ONNX Runtime
+            casts back, keeps LRN.
 
     Raises:
-        ModelError: the model cannot be used as it is told.
+        ModelError: the model cannot be used with these settings.
         Unsupported: no pass makes this precision.
     """
     passes.refuse(precision, dialect)
@@ -81,7 +82,7 @@ def prepare(
 
         entry = cache.entry(key, build)
     if rewrite_lrn and base.facts["has_lrn"] and precision != "fp16":
-        # last, so that none of the nodes that it makes is quantised
+        # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
         entry = cache.entry(key, functools.partial(_build_lrn, entry))
     return Model(
@@ -150,7 +151,7 @@ def _specs(facts: list[list[Any]]) -> tuple[TensorSpec, ...]:
 
 
 def _output(value: onnx.ValueInfoProto) -> list[Any]:
-    """Name, dtype and shape of an output; "?" for a size that the graph does not tell."""
+    """Return name, dtype and shape of an output; "?" for a size missing in the graph."""
     from onnx import helper
 
     kind = value.type.tensor_type.elem_type
@@ -159,12 +160,12 @@ def _output(value: onnx.ValueInfoProto) -> list[Any]:
 
 
 def _softmax_outputs(graph: onnx.GraphProto) -> list[str]:
-    makers = {output: node for node in graph.node for output in node.output}
-    found = []
+    producers = {output: node for node in graph.node for output in node.output}
+    names = []
     for value in graph.output:
-        node = makers.get(value.name)
+        node = producers.get(value.name)
         while node is not None and node.op_type in ("Identity", "Cast"):
-            node = makers.get(node.input[0])
+            node = producers.get(node.input[0])
         if node is not None and node.op_type == "Softmax":
-            found.append(value.name)
-    return found
+            names.append(value.name)
+    return names

@@ -1,4 +1,4 @@
-"""Ranges: the lowest and highest value that each integer input of a model may take."""
+"""Value ranges of a model's integer inputs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _THROUGH = frozenset(
     {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Expand"}
 )
-"""Kinds that pass indices on as they are."""
+"""Ops that pass indices on unchanged."""
 
 
 def index_limits(model: onnx.ModelProto, inputs: Iterable[str]) -> dict[str, int]:
-    """Number of valid indices of each input that looks rows up in a table of weights (Gather).
+    """Return the number of valid indices of each input that indexes a table of weights (Gather).
 
     An input that feeds several tables gets the smallest; one that feeds none is left out.
     """
@@ -48,10 +48,10 @@ def integer_ranges(
     limits: Mapping[str, int],
     given: Mapping[str, Sequence[int]],
 ) -> dict[str, tuple[int, int]]:
-    """Lowest and highest value of each integer input.
+    """Return the lowest and highest value of each integer input.
 
-    What is given counts first, then the table that the input looks up, then the type: all values
-    of an 8-bit input, 0 and 1 for any other.
+    A given range comes first, then the table that the input indexes, then the type: all values of
+    an 8-bit input, 0 and 1 for any other.
 
     Raises:
         ModelError: a key that is no integer input, or a range that the type or the table forbids.
@@ -96,6 +96,6 @@ def _checked(
         )
     if limit is not None and (low < 0 or high >= limit):
         raise ModelError(
-            f"{key} leaves the table of {limit} rows that {model!r} looks up. Stay within 0..{limit - 1}."
+            f"{key} leaves the table of {limit} rows that {model!r} indexes. Stay within 0..{limit - 1}."
         )
     return low, high

@@ -1,4 +1,4 @@
-"""Recipe: one network of the zoo, told to a GraphBuilder; its version rises when its graph changes."""
+"""Recipe: how a network of the zoo is written with a GraphBuilder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Recipe:
     """How to write one network.
 
     Attributes:
-        name: in the zoo.
-        version: rises with every change of the graph or of its weights.
-        inputs: of the graph.
+        name: name in the zoo.
+        version: raised with every change of the graph or of its weights.
+        inputs: inputs of the graph.
         output: shape of the only output.
-        write: tells the network to a builder and returns the name of the last value.
+        write: adds the network to a builder and returns the name of the last value.
         ranges: lowest and highest value of each integer input.
     """
 
@@ -36,6 +36,6 @@ class Recipe:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def model(self, seed: int | None) -> onnx.ModelProto:
-        """The graph with the weights of `seed`; None leaves the weights without values."""
+        """Return the graph with the weights of `seed`; None leaves them without values."""
         builder = GraphBuilder(self.name, self.inputs)
         return builder.model(self.write(builder), self.output, seed)

@@ -1,4 +1,4 @@
-"""Reference outputs: what the fp32 graph answers to the first items of a pool, by ONNX Runtime."""
+"""Reference outputs: those of the fp32 graph for the first items of a pool, by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _OUTPUTS = "outputs.npz"
 def reference_outputs(
     model: Model, batches: BatchPool, n_items: int, cache_dir: Path
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Outputs of the fp32 graph on the CPU for the first `n_items` items of the pool.
+    """Return the fp32 graph's outputs on the CPU for the first `n_items` items of the pool.
 
-    They are the items that batch 0 begins with. Outputs that have no batch are left out. Kept in
-    the cache, so that only the first worker of a node pays for them.
+    These are the first items of batch 0. Outputs without a batch are left out. The result is
+    cached, so that only the first worker of a node computes it.
     """
     inputs = batches.first(n_items)
     key = key_of(

@@ -1,4 +1,4 @@
-"""The skeleton of a graph: all nodes, no weights, so that shapes are inferred in milliseconds."""
+"""Shape inference without weights, on a skeleton of the graph: it takes milliseconds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 Shape = tuple["int | str | None", ...]
 
 KEEP_ELEMENTS = 4096
-"""Constants up to this size stay: they may tell a Reshape, Slice or Resize what to do."""
+"""Constants up to this size stay: a Reshape, Slice or Resize may need their values."""
 
 
 def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph in which each weight is a typed input without a value.
+    """Return a copy of the graph in which each weight is a typed input without a value.
 
-    Old shape notes are left out: they may speak of another batch.
+    Noted shapes are left out: they may be those of another batch.
     """
     import onnx
     from onnx import helper
@@ -36,7 +36,7 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
                 helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
     for value in model.graph.output:
-        graph.output.append(_untold(value))
+        graph.output.append(_without_shape(value))
     bare = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
     bare.opset_import.extend(model.opset_import)
     bare.functions.extend(model.functions)
@@ -44,11 +44,11 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dict[str, Shape]:
-    """Shapes of all values of a skeleton, by name; None stands for a size that nothing tells.
+    """Return the shapes of all values of a skeleton by name; None stands for an unknown size.
 
     Args:
         bare: a skeleton; it is not changed.
-        batch: what to put for the batch symbol; None leaves the symbol.
+        batch: replaces the batch symbol; None keeps the symbol.
         strict: raise onnx's InferenceError where the graph contradicts itself.
     """
     import onnx
@@ -60,11 +60,11 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_param == BATCH:
                     dim.dim_value = batch
-    known = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
     shapes: dict[str, Shape] = {
-        tensor.name: tuple(tensor.dims) for tensor in known.graph.initializer
+        tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer
     }
-    for value in (*known.graph.input, *known.graph.value_info, *known.graph.output):
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         shape = dims(value)
         if shape is not None:
             shapes[value.name] = shape
@@ -72,7 +72,7 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
 
 
 def dims(value: onnx.ValueInfoProto) -> Shape | None:
-    """The dimensions that a graph tells of a value; None when it tells no rank."""
+    """Return the declared dimensions of a value; None if it declares no rank."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return None
@@ -87,7 +87,7 @@ def _small(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
 
 
-def _untold(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+def _without_shape(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     import onnx
 
     bare = onnx.ValueInfoProto(name=value.name)

@@ -1,4 +1,4 @@
-"""Source: what a model's name stands for, what that is made of, and whether it can be used."""
+"""The source of a model: the recipe or file behind its name, its identity and its checks."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model before any precision: its fp32 graph and what may be fed to it.
+    """A model's fp32 graph and its valid inputs.
 
     Attributes:
         proto: the graph with symbolic batch; external weights are not loaded.
-        inputs: every dimension known but the batch.
-        limits: number of valid indices of each input that looks up a table.
-        file: where a user's graph lies; None for the zoo.
+        inputs: inputs; every dimension but the batch is a number.
+        limits: number of valid indices of each input that indexes a table.
+        file: the user's file; None for the zoo.
     """
 
     proto: onnx.ModelProto
@@ -43,7 +43,7 @@ class ModelSource:
 
 
 def resolve(name: str) -> Recipe | Path:
-    """The zoo recipe or the file that a name stands for; raises ModelError for neither."""
+    """Return the zoo recipe or the file that a name means; raises ModelError if it is neither."""
     if name.endswith(".onnx") or "/" in name:
         return Path(name).expanduser()
     if name in zoo.RECIPES:
@@ -54,39 +54,39 @@ def resolve(name: str) -> Recipe | Path:
 
 
 def identity(name: str, settings: ModelSettings) -> str:
-    """What the model is made of, the same on every machine.
+    """Return an id of the model's content that is the same on every machine.
 
     "zoo:alexnet@1/seed=0" for the zoo; "sha256:..." over graph file, external data and given
     shapes for a file.
     """
-    found = resolve(name)
-    if not isinstance(found, Path):
-        return f"zoo:{found.name}@{found.version}/seed={settings.seed}"
-    total = hashlib.sha256(json.dumps(settings.shapes, sort_keys=True, default=list).encode())
-    files = _files(found, *_stamp(found))
+    source = resolve(name)
+    if not isinstance(source, Path):
+        return f"zoo:{source.name}@{source.version}/seed={settings.seed}"
+    digest = hashlib.sha256(json.dumps(settings.shapes, sort_keys=True, default=list).encode())
+    files = _files(source, *_stamp(source))
     if not all(file.is_file() for file in files):
-        OnnxFile.open(found)  # says which one has gone
+        OnnxFile.open(source)  # raises an error that names the missing file
     for file in files:
-        total.update(bytes.fromhex(_digest(file, *_stamp(file))))
-    return f"sha256:{total.hexdigest()}"
+        digest.update(bytes.fromhex(_digest(file, *_stamp(file))))
+    return f"sha256:{digest.hexdigest()}"
 
 
 def check(name: str, settings: ModelSettings) -> None:
-    """Raise ModelError if the model cannot be used as it is told; builds nothing."""
-    found = resolve(name)
-    if isinstance(found, Path):
-        _open_file(name, found, settings)
+    """Raise ModelError if the model cannot be used with these settings; builds nothing."""
+    source = resolve(name)
+    if isinstance(source, Path):
+        _open_file(name, source, settings)
     else:
-        _check_recipe(found, settings)
+        _check_recipe(source, settings)
 
 
 def open_source(name: str, settings: ModelSettings) -> ModelSource:
-    """The fp32 graph behind a name: written for the zoo, read and closed for a file."""
-    found = resolve(name)
-    if isinstance(found, Path):
-        return _open_file(name, found, settings)
-    limits = _check_recipe(found, settings)
-    return ModelSource(found.model(settings.seed), found.inputs, limits, None)
+    """Return the fp32 graph of a name: written by a recipe, or read from a file."""
+    source = resolve(name)
+    if isinstance(source, Path):
+        return _open_file(name, source, settings)
+    limits = _check_recipe(source, settings)
+    return ModelSource(source.model(settings.seed), source.inputs, limits, None)
 
 
 def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
@@ -105,14 +105,14 @@ def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
 
 def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
     file = OnnxFile.open(path)
-    told = tuple(_open_input(value) for value in file.inputs)
-    inputs = close_shapes(name, told, settings.shapes)
+    open_inputs = tuple(_open_input(value) for value in file.inputs)
+    inputs = close_shapes(name, open_inputs, settings.shapes)
     limits = index_limits(file.proto, (spec.name for spec in inputs))
     integer_ranges(name, inputs, limits, settings.ranges)
     _close(file, inputs)
-    batch = fixed_batch(told)
+    batch = fixed_batch(open_inputs)
     if batch is not None:
-        _refuse_stuck_batch(name, file.proto, batch)
+        _refuse_fixed_batch(name, file.proto, batch)
     return ModelSource(file.proto, inputs, limits, file)
 
 
@@ -124,7 +124,7 @@ def _open_input(value: onnx.ValueInfoProto) -> OpenInput:
 
 
 def _close(file: OnnxFile, inputs: tuple[TensorSpec, ...]) -> None:
-    """Write the closed shapes into the graph; forget what it noted for another batch."""
+    """Write the closed shapes into the graph; remove shapes noted for another batch."""
     from onnx import helper
 
     graph = file.proto.graph
@@ -141,32 +141,32 @@ def _close(file: OnnxFile, inputs: tuple[TensorSpec, ...]) -> None:
         value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
 
 
-def _refuse_stuck_batch(name: str, proto: onnx.ModelProto, batch: int) -> None:
-    """A file with a fixed batch may carry that number inside too: try it with twice as many."""
+def _refuse_fixed_batch(name: str, proto: onnx.ModelProto, batch: int) -> None:
+    """Refuse a file whose nodes contain its fixed batch, by inferring shapes at twice the batch."""
     from onnx.shape_inference import InferenceError
 
     advice = f"Export it with a dynamic batch ({BATCH})."
     try:
         shapes = infer(skeleton(proto), batch=2 * batch, strict=True)
     except InferenceError as error:
-        words = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1]
         raise ModelError(
-            f"Model {name!r} is fixed to batch {batch} and cannot take another ({words}). {advice}"
+            f"Model {name!r} is fixed to batch {batch} and cannot take another ({reason}). {advice}"
         ) from error
     for value in proto.graph.output:
         shape = shapes.get(value.name)
         if shape and isinstance(shape[0], int) and shape[0] != 2 * batch:
             raise ModelError(
-                f"Model {name!r} is fixed to batch {batch}: output {value.name!r} keeps it whatever comes in. {advice}"
+                f"Model {name!r} is fixed to batch {batch}: output {value.name!r} keeps it whatever the input. {advice}"
             )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
-        return (0, 0)  # opening it will say why
-    return told.st_size, told.st_mtime_ns
+        return (0, 0)  # opening the file raises an error that says why
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ BLOCKS = 12
 
 
 def block(g: GraphBuilder, x: str, label: str, epsilon: float, norm_first: bool) -> str:
-    """One block; `norm_first` is ViT's pre-LN, else BERT's post-LN."""
+    """Append one block; `norm_first` is ViT's pre-LN, else BERT's post-LN."""
     if norm_first:
         x = g.op("Add", x, _attention(g, g.layer_norm(x, epsilon), label))
         return g.op("Add", x, _feed_forward(g, g.layer_norm(x, epsilon), label))
