@@ -25,7 +25,7 @@ def test_the_curves_of_the_study_of_2017():
     assert "memory ends at batch 4096" in googlenet.finding
 
 
-def test_a_fall_is_told_from_noise_only_with_trials_enough():
+def test_a_fall_is_distinguished_from_noise_only_with_trials_enough():
     low = trials([100.0, 101.0, 99.0], batch_size=1)
     assert ladder(*low, *trials([99.5, 100.5, 98.5], batch_size=2)).rises is True
     assert ladder(*low, *trials([80.0, 80.1, 79.9], batch_size=2)).rises is False

@@ -15,23 +15,23 @@ def found(slowest=None, base=None, **row):
     return {bound.what: bound.evidence for bound in bounds(cell, base, slowest)}
 
 
-def test_nothing_told_is_nothing_bound():
+def test_without_measurements_there_is_no_bottleneck():
     assert found() == {}
     assert found(h2d_ms_median=1.0, d2h_ms_median=0.1, compute_ms_median=2.0) == {}
 
 
 def test_the_host_with_its_figures():
-    told = found(flags=["host_bound"], host_idle_frac=0.24)
-    assert told == {"host": "The device had nothing to do for 24 % of the time."}
-    told = found(flags=["enqueue_bound"], enqueue_ms_median=0.9, compute_ms_median=0.5)
-    assert told == {"host": "Submitting a batch took 0.9 ms, computing it 0.5 ms."}
+    bottlenecks = found(flags=["host_bound"], host_idle_frac=0.24)
+    assert bottlenecks == {"host": "The device had nothing to do for 24 % of the time."}
+    bottlenecks = found(flags=["enqueue_bound"], enqueue_ms_median=0.9, compute_ms_median=0.5)
+    assert bottlenecks == {"host": "Submitting a batch took 0.9 ms, computing it 0.5 ms."}
     assert found(flags=["host_bound"]) == {"host": "The device waited for the host."}
 
 
 @pytest.mark.parametrize(("h2d", "d2h", "way"), [(3.0, 0.1, "in"), (0.1, 3.0, "out")])
 def test_copies_bind_when_the_longer_way_takes_longer_than_the_compute(h2d, d2h, way):
-    told = found(h2d_ms_median=h2d, d2h_ms_median=d2h, compute_ms_median=2.0)
-    assert told == {"copies": f"Copying a batch {way} took 3 ms, computing it 2 ms."}
+    bottlenecks = found(h2d_ms_median=h2d, d2h_ms_median=d2h, compute_ms_median=2.0)
+    assert bottlenecks == {"copies": f"Copying a batch {way} took 3 ms, computing it 2 ms."}
 
 
 def test_idle_time_that_copies_explain_is_not_the_hosts():
@@ -39,15 +39,15 @@ def test_idle_time_that_copies_explain_is_not_the_hosts():
     assert list(found(flags=["host_bound", "copy_bound"], **copies)) == ["copies"]
 
 
-def test_throttling_is_told_against_the_clock_of_the_base():
+def test_throttling_is_judged_against_the_clock_of_the_base():
     (base,) = cells(table(*trials([30.0], sm_clock_mhz_mean=1980.0)))
-    told = found(
+    bottlenecks = found(
         base=base,
         flags=["throttled_power"],
         throttle_power_frac=0.4,
         sm_clock_mhz_mean=1485.0,
     )
-    assert told == {
+    assert bottlenecks == {
         "power": "The power limit held the clock in 40 % of samples; "
         "the clock was 1485 MHz, 75 % of that of 1."
     }
@@ -55,16 +55,16 @@ def test_throttling_is_told_against_the_clock_of_the_base():
 
 
 def test_a_slow_device_is_named():
-    told = found(Slowest("worker 3 on n1", 0.9), flags=["imbalance"], imbalance=0.12)
-    assert told == {
+    bottlenecks = found(Slowest("worker 3 on n1", 0.9), flags=["imbalance"], imbalance=0.12)
+    assert bottlenecks == {
         "slow_device": "The fastest worker beat the slowest by 12.0 %; "
         "the slowest was worker 3 on n1 at 90.0 % of the mean."
     }
 
 
-def test_neighbours_are_told_from_the_machine():
-    told = found(flags=["foreign_load", "steal"])
-    assert told == {
+def test_neighbours_are_distinguished_from_the_machine():
+    bottlenecks = found(flags=["foreign_load", "steal"])
+    assert bottlenecks == {
         "neighbours": "Others used the workers' own cores; "
         "other virtual machines took the workers' cores."
     }

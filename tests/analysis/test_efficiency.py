@@ -48,9 +48,9 @@ def test_a_device_that_nobody_prints_a_peak_for_has_none():
 def test_what_cannot_be_said_is_named():
     assert efficiency(table()).missing == ("There are no rows.",)
     assert "failed" in efficiency(table(failed_trial("failed"))).missing[0]
-    told = " ".join(efficiency(table(*trials([1.0]))).missing)
+    missing = " ".join(efficiency(table(*trials([1.0]))).missing)
     for words in ("operations of googlenet", "No energy", "No cost"):
-        assert words in told
+        assert words in missing
 
 
 # --- conf/accelerators.yaml -----------------------------------------------------------------------
@@ -63,7 +63,7 @@ def test_the_studys_table_2_stands_among_the_peaks():
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("driver_name", "name"),
     [
         ("NVIDIA H200", "H200 SXM"), ("NVIDIA H200 NVL", "H200 NVL"), ("Tesla T4", "T4"),
         ("NVIDIA H100 80GB HBM3", "H100 SXM"), ("NVIDIA A100-SXM4-80GB", "A100"),
@@ -73,8 +73,8 @@ def test_the_studys_table_2_stands_among_the_peaks():
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None), ("NVIDIA A10G", None),
     ],
 )  # fmt: skip
-def test_a_drivers_name_finds_its_chip(told, name):
-    chip = find(told)
+def test_a_drivers_name_finds_its_chip(driver_name, name):
+    chip = find(driver_name)
     assert (chip.name if chip else None) == name
 
 

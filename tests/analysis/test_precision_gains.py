@@ -54,8 +54,8 @@ def test_a_precision_that_cannot_run_stands_beside_those_that_can():
 def test_what_cannot_be_said_is_named():
     assert precision(table()).missing == ("There are no rows.",)
     assert "No row has a number: failed" in precision(table(failed_trial("failed"))).missing[0]
-    (told,) = precision(table(*trials([1.0, 1.0]))).missing
-    assert "no point has more than one precision (int8)" in told
+    (reason,) = precision(table(*trials([1.0, 1.0]))).missing
+    assert "no point has more than one precision (int8)" in reason
     bare = precision(table(*trials([1.0], precision="fp16"), *trials([2.0], precision="int8")))
     assert "fp32 has no number" in bare.missing[0]
     assert [gain.ratio.value for gain in bare.gains] == [None, None]

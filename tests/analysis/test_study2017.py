@@ -60,7 +60,7 @@ def pair(fp32, int8, **row):
     ]
 
 
-def test_a_machine_that_disagrees_is_told_with_its_figures():
+def test_a_machine_that_disagrees_is_shown_with_its_figures():
     made = paper(table(*pair([100.0, 101.0], [150.0, 151.0], device="AMD EPYC", batch_size=8)))
     gain = made.findings[0]
     assert gain.verdict == NOT_REPRODUCED

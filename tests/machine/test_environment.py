@@ -54,9 +54,9 @@ def test_secrets_stay_where_they_are(monkeypatch):
         monkeypatch.setenv(name, "hidden")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    told = snapshot()["env_allowlist"]
-    assert (told["OMP_NUM_THREADS"], told["CUDA_VISIBLE_DEVICES"]) == ("4", "1")
-    assert "hidden" not in told.values()
+    allowed = snapshot()["env_allowlist"]
+    assert (allowed["OMP_NUM_THREADS"], allowed["CUDA_VISIBLE_DEVICES"]) == ("4", "1")
+    assert "hidden" not in allowed.values()
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
 
 def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path) -> None:
     sample = taken(tmp_path)[-1]
-    told = ("busy_s", "steal_s", "node_cpus", "mhz", "temp_c", "energy_j", "throttles")
-    assert {getattr(sample, name) for name in told} == {None}
+    names = ("busy_s", "steal_s", "node_cpus", "mhz", "temp_c", "energy_j", "throttles")
+    assert {getattr(sample, name) for name in names} == {None}
     columns = host.columns([sample], 0, S)
     assert columns["foreign_load_frac"] is None
     assert columns["cpu_mhz_mean"] is None
@@ -105,8 +105,8 @@ def test_dear_readings_are_taken_less_often(machine: Path, monkeypatch: pytest.M
     assert telemetry._period_s == pytest.approx(10)
 
 
-def _at(second: float, **told: float) -> host.HostSample:
-    known = {"cpus": 2, "node_cpus": 8, **told}
+def _at(second: float, **fields: float) -> host.HostSample:
+    known = {"cpus": 2, "node_cpus": 8, **fields}
     return host.HostSample(int(second * S), **known)  # type: ignore[arg-type]
 
 
@@ -115,12 +115,12 @@ def test_load_of_others_is_what_is_left_of_the_busy_time() -> None:
         _at(t, busy_s=100 + 1.5 * t, node_busy_s=50 + 5.0 * t, own_s=1.0 * t, steal_s=0.1 * t)
         for t in range(0, 21, 2)
     ]
-    told = host.columns(samples, 5 * S, 15 * S)
-    assert set(told) <= set(SCHEMAS["workers"].names)
-    assert told["foreign_load_frac"] == pytest.approx(0.5 / 2)
-    assert told["node_load_frac"] == pytest.approx(4 / 8)
-    assert told["steal_frac"] == pytest.approx(0.1 / 2)
-    assert told["cpu_busy_frac"] == pytest.approx(1 / 2)
+    columns = host.columns(samples, 5 * S, 15 * S)
+    assert set(columns) <= set(SCHEMAS["workers"].names)
+    assert columns["foreign_load_frac"] == pytest.approx(0.5 / 2)
+    assert columns["node_load_frac"] == pytest.approx(4 / 8)
+    assert columns["steal_frac"] == pytest.approx(0.1 / 2)
+    assert columns["cpu_busy_frac"] == pytest.approx(1 / 2)
 
 
 def test_a_window_that_the_samples_do_not_cover_is_unknown() -> None:
@@ -130,8 +130,12 @@ def test_a_window_that_the_samples_do_not_cover_is_unknown() -> None:
 
 def test_clocks_and_memory_are_those_of_the_window() -> None:
     samples = [_at(t, mhz=1000.0 + t, rss_bytes=t << 20) for t in range(10)]
-    told = host.columns(samples, 2 * S, 4 * S)
-    assert (told["cpu_mhz_mean"], told["cpu_mhz_min"], told["rss_peak_mib"]) == (1003, 1002, 4)
+    columns = host.columns(samples, 2 * S, 4 * S)
+    assert (columns["cpu_mhz_mean"], columns["cpu_mhz_min"], columns["rss_peak_mib"]) == (
+        1003,
+        1002,
+        4,
+    )
 
 
 def test_this_machine_tells_its_busy_time() -> None:

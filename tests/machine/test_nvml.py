@@ -1,4 +1,4 @@
-"""NVML's door, against a small fake of pynvml: what is told, what is refused, and windows."""
+"""Test reading NVML through a fake of pynvml: values, refused calls and windows."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_environment_uses_columns_of_the_schema_and_none_for_the_unknown(driver:
     assert driver.opened == 0
 
 
-def test_others_on_the_device_are_told_from_ourselves() -> None:
+def test_other_processes_on_the_device_are_counted_without_ours() -> None:
     assert nvml.foreign_processes((41, 42), 42) == 1
     assert nvml.foreign_processes((42,), 42) == 0
     assert nvml.foreign_processes((1041, 1042), 42) == 1  # ids of the host: one of them is ours
@@ -135,18 +135,18 @@ def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -
     telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
     telemetry.start()
-    told = gpu_telemetry.columns(telemetry.end())
+    columns = gpu_telemetry.columns(telemetry.end())
     assert len(telemetry.samples) == 2
     assert telemetry.samples[0].power_w == 500
-    assert tuple(told) == gpu_telemetry.COLUMNS
-    assert set(told) <= set(SCHEMAS["trials"].names)
-    assert told["sm_clock_mhz_mean"] == 1980
-    assert told["mem_clock_mhz_mean"] == 3201
-    assert told["gpu_util_mean"] == pytest.approx(0.9)
-    assert told["gpu_mem_peak_mib"] == 3
-    assert told["throttle_power_frac"] == 1
-    assert told["throttle_thermal_frac"] == 0
-    assert told["energy_source"] == "none"  # far below ten seconds
+    assert tuple(columns) == gpu_telemetry.COLUMNS
+    assert set(columns) <= set(SCHEMAS["trials"].names)
+    assert columns["sm_clock_mhz_mean"] == 1980
+    assert columns["mem_clock_mhz_mean"] == 3201
+    assert columns["gpu_util_mean"] == pytest.approx(0.9)
+    assert columns["gpu_mem_peak_mib"] == 3
+    assert columns["throttle_power_frac"] == 1
+    assert columns["throttle_thermal_frac"] == 0
+    assert columns["energy_source"] == "none"  # far below ten seconds
     assert driver.opened == 0
 
 
@@ -164,8 +164,8 @@ def test_telemetry_survives_a_driver_that_refuses_everything(driver: FakeNvml) -
         name for name in dir(FakeNvml) if "DeviceGet" in name and "Handle" not in name
     }
     telemetry.start()
-    told = gpu_telemetry.columns(telemetry.end())
-    assert {value for name, value in told.items() if name != "energy_source"} == {None}
+    columns = gpu_telemetry.columns(telemetry.end())
+    assert {value for name, value in columns.items() if name != "energy_source"} == {None}
 
 
 def test_end_without_start_gives_no_samples() -> None:
@@ -180,32 +180,32 @@ def test_power_falls_back_to_the_mean_of_a_second(driver: FakeNvml) -> None:
     assert telemetry.samples[0].power_w == 400
 
 
-def _seconds(second: int, **told: Any) -> gpu_telemetry.GpuSample:
-    return gpu_telemetry.GpuSample(second * 10**9, **told)
+def _seconds(second: int, **fields: Any) -> gpu_telemetry.GpuSample:
+    return gpu_telemetry.GpuSample(second * 10**9, **fields)
 
 
 def test_energy_is_the_counter_over_the_window_not_over_the_samples() -> None:
     years = 10**13
     samples = [_seconds(s, energy_mj=years + s * 500_000, power_w=505.0) for s in range(0, 41, 2)]
-    told = gpu_telemetry.columns(samples, 5 * 10**9, 25 * 10**9, items=20_000)
-    assert told["energy_source"] == "counter"
-    assert told["energy_j"] == pytest.approx(10_000)
-    assert told["avg_power_w"] == pytest.approx(500)
-    assert told["items_per_j"] == pytest.approx(2)
-    assert told["j_per_item"] == pytest.approx(0.5)
-    assert told["energy_check_rel"] == pytest.approx(0.01)
+    columns = gpu_telemetry.columns(samples, 5 * 10**9, 25 * 10**9, items=20_000)
+    assert columns["energy_source"] == "counter"
+    assert columns["energy_j"] == pytest.approx(10_000)
+    assert columns["avg_power_w"] == pytest.approx(500)
+    assert columns["items_per_j"] == pytest.approx(2)
+    assert columns["j_per_item"] == pytest.approx(0.5)
+    assert columns["energy_check_rel"] == pytest.approx(0.01)
 
 
 def test_energy_is_the_integral_without_a_counter() -> None:
     samples = [_seconds(s, power_w=100.0 + s) for s in range(21)]
-    told = gpu_telemetry.columns(samples)
-    assert told["energy_source"] == "integral"
-    assert told["energy_j"] == pytest.approx(20 * 110)
-    assert told["energy_check_rel"] is None
-    assert told["items_per_j"] is None
+    columns = gpu_telemetry.columns(samples)
+    assert columns["energy_source"] == "integral"
+    assert columns["energy_j"] == pytest.approx(20 * 110)
+    assert columns["energy_check_rel"] is None
+    assert columns["items_per_j"] is None
 
 
-def test_energy_of_a_window_that_the_samples_do_not_cover_is_not_told() -> None:
+def test_energy_of_a_window_that_the_samples_do_not_cover_is_unknown() -> None:
     samples = [_seconds(s, energy_mj=s, power_w=1.0) for s in range(21)]
     assert gpu_telemetry.columns(samples, 0, 30 * 10**9)["energy_source"] == "none"
 
@@ -213,14 +213,14 @@ def test_energy_of_a_window_that_the_samples_do_not_cover_is_not_told() -> None:
 def test_throttling_counts_samples_inside_the_window_only() -> None:
     reasons = [0x4, 0x4, 0x20, 0x80, 0x1, None]
     samples = [_seconds(s, reasons=mask, temp_c=50.0 + s) for s, mask in enumerate(reasons)]
-    told = gpu_telemetry.columns(samples, 10**9, 5 * 10**9)
-    assert told["throttle_power_frac"] == 0.25
-    assert told["throttle_thermal_frac"] == 0.25
-    assert told["throttle_hw_frac"] == 0.25
-    assert (told["temp_c_start"], told["temp_c_end"], told["temp_c_max"]) == (51, 55, 55)
+    columns = gpu_telemetry.columns(samples, 10**9, 5 * 10**9)
+    assert columns["throttle_power_frac"] == 0.25
+    assert columns["throttle_thermal_frac"] == 0.25
+    assert columns["throttle_hw_frac"] == 0.25
+    assert (columns["temp_c_start"], columns["temp_c_end"], columns["temp_c_max"]) == (51, 55, 55)
 
 
-def test_the_way_to_other_boards_is_told_as_nvidia_smi_tells_it(driver: FakeNvml) -> None:
+def test_the_way_to_other_boards_has_the_names_of_nvidia_smi(driver: FakeNvml) -> None:
     assert nvml.environment("GPU-0")["topology_json"] is None
     driver.answers["nvmlDeviceGetTopologyCommonAncestor"] = 40
     assert nvml.environment("GPU-0")["topology_json"] == '{"GPU-1": "NODE"}'

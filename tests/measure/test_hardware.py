@@ -21,26 +21,26 @@ def trace(start_ns: int = 0, busy_ns: int | None = None) -> StreamTrace:
     return StreamTrace(done - 50 * MS, done - 49 * MS, done, spans, start_ns, 0, 8)
 
 
-def gpu(start_ns: int = 0, **told: object) -> Readings:
+def gpu(start_ns: int = 0, **fields: object) -> Readings:
     """A board at 500 W that is sampled every half second from 1 s before the start."""
     plain = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
     samples = tuple(
         gpu_telemetry.GpuSample(
             start_ns + t * S // 2,
-            **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **told},  # type: ignore[arg-type]
+            **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **fields},  # type: ignore[arg-type]
         )
         for t in range(-2, 52)
     )
     return Readings("gpu", "a", 42, samples)
 
 
-def told(traces: list[StreamTrace], readings: list[Readings]) -> Summary:
+def summary_of(traces: list[StreamTrace], readings: list[Readings]) -> Summary:
     """Two seconds of warm-up and a window of twenty."""
     return with_hardware(summarise(traces, 2, 20, S, 4), traces, readings)
 
 
 def test_the_window_is_found_on_each_workers_own_clock() -> None:
-    found = told([trace(77 * S), trace(3 * S)], [gpu(77 * S), gpu(3 * S)])
+    found = summary_of([trace(77 * S), trace(3 * S)], [gpu(77 * S), gpu(3 * S)])
     for worker in found.workers:
         assert worker["energy_source"] == "counter"
         assert worker["energy_j"] == pytest.approx(10_000)
@@ -54,7 +54,7 @@ def test_the_window_is_found_on_each_workers_own_clock() -> None:
 
 
 def test_every_column_has_its_place_in_the_store() -> None:
-    found = told([trace(busy_ns=90 * MS)], [gpu()])
+    found = summary_of([trace(busy_ns=90 * MS)], [gpu()])
     for table, rows in (
         ("trials", [found.trial]),
         ("workers", found.workers),
@@ -65,7 +65,7 @@ def test_every_column_has_its_place_in_the_store() -> None:
 
 def test_the_worst_board_speaks_for_the_trial() -> None:
     cool, hot = gpu(sm_max_mhz=2000.0), gpu(temp_c=90.0, reasons=0x20, sm_max_mhz=3000.0)
-    trial = told([trace(), trace()], [cool, hot]).trial
+    trial = summary_of([trace(), trace()], [cool, hot]).trial
     assert trial["temp_c_max"] == 90
     assert trial["throttle_thermal_frac"] == 1
     assert trial["throttle_power_frac"] == 0
@@ -74,13 +74,13 @@ def test_the_worst_board_speaks_for_the_trial() -> None:
 
 def test_energy_of_all_boards_is_unknown_as_soon_as_one_is() -> None:
     silent = gpu(energy_mj=None, power_w=None)
-    trial = told([trace(), trace()], [gpu(), silent]).trial
+    trial = summary_of([trace(), trace()], [gpu(), silent]).trial
     assert (trial["energy_j"], trial["energy_source"]) == (None, "none")
     assert trial["sm_clock_mhz_mean"] == 1500
 
 
 def test_a_gpu_that_no_driver_knows_tells_nothing() -> None:
-    found = told([trace()], [Readings("gpu", "a", 42)])
+    found = summary_of([trace()], [Readings("gpu", "a", 42)])
     hardware = {"energy_j", "sm_clock_mhz_mean", "temp_c_max", "telemetry_gap_s", "energy_source"}
     assert {found.trial[name] for name in hardware} == {None}
     assert {row["power_w"] for row in found.blocks} == {None}
@@ -94,7 +94,7 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
         *between,
         gpu_telemetry.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
     )
-    trial = told([trace()], [Readings("gpu", "a", 42, edges)]).trial
+    trial = summary_of([trace()], [Readings("gpu", "a", 42, edges)]).trial
     assert trial["foreign_processes"] == 1
     assert trial["ecc_errors"] == 2
 
@@ -102,7 +102,7 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
 def test_readings_that_stop_leave_a_gap() -> None:
     readings = gpu()
     half = tuple(sample for sample in readings.gpu if sample.t_ns < 12 * S)
-    trial = told([trace()], [Readings("gpu", "a", 42, half)]).trial
+    trial = summary_of([trace()], [Readings("gpu", "a", 42, half)]).trial
     assert trial["telemetry_gap_s"] == pytest.approx(10.5)
     assert trial["energy_j"] is None
 
@@ -114,7 +114,7 @@ def test_a_block_has_the_readings_of_its_own_second() -> None:
         )
         for t in range(-2, 52)
     )
-    found = told([trace(busy_ns=90 * MS)], [Readings("gpu", "a", 42, samples)])
+    found = summary_of([trace(busy_ns=90 * MS)], [Readings("gpu", "a", 42, samples)])
     row = next(row for row in found.blocks if row["t_start_ns"] == 5 * S)
     assert row["temp_c"] == pytest.approx((5.5 + 6) / 2)
     assert row["energy_mj"] == 200_000
@@ -133,7 +133,7 @@ def core(hostname: str, own: float, node: float, **more: object) -> Readings:
 
 def test_load_on_a_node_leaves_out_all_workers_on_it() -> None:
     three = [core("a", 1.0, 2.5), core("a", 0.9, 2.5), core("b", 1.0, 1.2)]
-    trial = told([trace()] * 3, three).trial
+    trial = summary_of([trace()] * 3, three).trial
     assert trial["node_load_frac"] == pytest.approx((2.5 - 1.9) / 4)
     assert trial["foreign_load_frac"] == pytest.approx(0.1)
     assert trial["cpu_busy_frac"] == pytest.approx(2.9 / 3)
@@ -145,7 +145,7 @@ def test_energy_of_processors_counts_once_a_node() -> None:
         return Readings("cpu", hostname, 1, (), samples)
 
     three = [packages("a", 100), packages("a", 100), packages("b", 50)]
-    assert told([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
+    assert summary_of([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
 
 
 def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
@@ -155,7 +155,7 @@ def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
         )
         for t in range(-1, 26)
     )
-    found = told([trace()], [Readings("cpu", "a", 1, (), samples)])
+    found = summary_of([trace()], [Readings("cpu", "a", 1, (), samples)])
     trial = found.trial
     assert trial["clock_frac"] == 0.5
     assert (trial["temp_c_start"], trial["temp_c_end"], trial["temp_c_max"]) == (52, 72, 72)

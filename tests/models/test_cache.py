@@ -89,8 +89,8 @@ def test_of_many_processes_one_builds(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told = {process.communicate(timeout=60)[0] for process in running}
-    assert len(told) == 1
+    hashes = {process.communicate(timeout=60)[0] for process in running}
+    assert len(hashes) == 1
     assert (tmp_path / "built").read_text() == "x"
 
 
@@ -129,6 +129,6 @@ def test_a_changed_file_is_a_new_entry(tmp_path: Path) -> None:
 
 def test_the_sidecar_is_json(tmp_path: Path) -> None:
     model = prepare("googlenet", ModelSettings(), "fp32", None, tmp_path)
-    told = json.loads((model.path.parent / "entry.json").read_text())
-    assert told["facts"]["parameters"] == model.parameters
-    assert told["files"]["model.onnx"]["sha256"] == model.sha256
+    entry = json.loads((model.path.parent / "entry.json").read_text())
+    assert entry["facts"]["parameters"] == model.parameters
+    assert entry["files"]["model.onnx"]["sha256"] == model.sha256

@@ -87,9 +87,9 @@ def test_s8s8_tells_sibling_convolutions_of_one_pixel_apart(prepared: Prepared) 
     graph = onnx.load(prepared("googlenet", "int8", "s8s8").path).graph
     seen: dict[str, list[list[int]]] = {}
     for node in graph.node:
-        told = {a.name: list(a.ints) for a in node.attribute}
-        if node.op_type == "Conv" and told["kernel_shape"] == [1, 1]:
-            seen.setdefault(node.input[0], []).append(told["dilations"])
+        attributes = {a.name: list(a.ints) for a in node.attribute}
+        if node.op_type == "Conv" and attributes["kernel_shape"] == [1, 1]:
+            seen.setdefault(node.input[0], []).append(attributes["dilations"])
     siblings = [found for found in seen.values() if len(found) > 1]
     assert siblings == [[[1, 1], [2, 2], [3, 3]]] * 9
 

@@ -33,7 +33,7 @@ def test_a_device_that_was_never_learnt_is_no_difference():
     assert Naming([series(), series(device=None)]).varying == ()
 
 
-def test_panels_hold_no_more_series_than_can_be_told_apart():
+def test_panels_hold_no_more_series_than_can_be_distinguished():
     many = [series(precision=p, batch_size=2**k) for p in ("fp32", "int8") for k in range(5)]
     found = panels(many, lambda one: one)
     assert [panel.title for panel in found] == ["resnet50, fp32", "resnet50, int8"]

@@ -354,7 +354,7 @@ def test_figures_of_an_earlier_report_are_gone_and_those_of_others_stay(tmp_path
     assert [file.name for file in figures.iterdir()] == ["mine.svg"]
 
 
-def test_rows_of_different_methods_and_schemas_are_told_apart(tmp_path):
+def test_rows_of_different_methods_and_schemas_are_kept_apart(tmp_path):
     one = folder(tmp_path / "a", [{"method_version": 1}])
     other = folder(tmp_path / "b", [{"method_version": 2, "workers": 2}])
     rewrite_schema_version(other, 2)

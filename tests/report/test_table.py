@@ -85,7 +85,7 @@ def test_the_table_to_the_letter():
     assert text.replace(TIMES, "x") == GOLDEN
 
 
-def test_intervals_between_trials_are_told_from_those_within():
+def test_intervals_between_trials_are_distinguished_from_those_within():
     text = printed(
         *({"point_id": "a", "trial": k, "items_per_s": 100.0 + k} for k in range(3)),
         *({"point_id": "b", "trial": k, "items_per_s": 200.0 + k, "workers": 2} for k in range(3)),
@@ -142,7 +142,7 @@ def test_what_a_lost_row_never_learnt_makes_no_column():
     assert "engine_version" not in text.split("model", 1)[1]
 
 
-def test_a_memory_limit_is_told_from_none():
+def test_a_memory_limit_is_distinguished_from_none():
     text = printed({"items_per_s": 1.0}, {"items_per_s": 2.0, "memory_limit_bytes": 24 << 30})
     assert "memory_limit_bytes" in text
     assert "24,576 MiB" in text
@@ -211,7 +211,7 @@ def test_the_slowest_worker_what_its_devices_do_alone_and_what_bounds_reach_the_
         {**GOOD, "point_id": "b", "items_per_s": 800.0, "run_id": "01B"},
         {**GOOD, "point_id": "c", "workers": 2, "items_per_s": 1700.0, **flags},
     ]
-    seats = [
+    slots = [
         ("01A", "a", 0, 1000.0),
         ("01B", "b", 1, 800.0),
         ("01A", "c", 0, 950.0),
@@ -220,7 +220,7 @@ def test_the_slowest_worker_what_its_devices_do_alone_and_what_bounds_reach_the_
     workers = [
         {"run_id": run, "point_id": point, "trial": 0, "environment_id": "e1", "worker": gpu,
          "hostname": "n1", "gpu_index": gpu, "gpu_uuid": f"GPU-{gpu}", "items_per_s": rate}
-        for run, point, gpu, rate in seats
+        for run, point, gpu, rate in slots
     ]  # fmt: skip
     out = io.StringIO()
     print_table(scaling(build("trials", trials, {}), build("workers", workers, {})), out)

@@ -27,7 +27,7 @@ def store(root):
 
 @pytest.fixture
 def write():
-    """Write one trial; what is not told is that of a good one."""
+    """Return a function that writes one trial; missing columns are those of a good one."""
 
     def write(run, point_id="p1", trial=0, blocks=2, minute=0, **columns):
         row = {

@@ -87,11 +87,11 @@ for k in range(10_000):
     print(k, flush=True)
 """
     writer = subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True)
-    told = [int(writer.stdout.readline()) for _ in range(10)]
+    printed = [int(writer.stdout.readline()) for _ in range(10)]
     writer.send_signal(signal.SIGKILL)
-    told += [int(line) for line in writer.communicate()[0].splitlines()]
+    printed += [int(line) for line in writer.communicate()[0].splitlines()]
     kept = Store(root).finals()
-    assert len(kept) >= len(told)  # one more may have been written and not been told
+    assert len(kept) >= len(printed)  # one more may have been written and not been printed
     assert raybench.load(root, "blocks").num_rows == 500 * len(kept)
     assert raybench.load(root, "workers").num_rows == len(kept)
 

@@ -50,7 +50,7 @@ def test_no_return_code_is_overlooked(trt: FakeTrt, gpu: FakeGpu, name: str) -> 
 
 
 @pytest.mark.parametrize("copy", ["copy_in", "copy_out"])
-def test_a_failed_copy_is_told(trt: FakeTrt, gpu: FakeGpu, copy: str) -> None:
+def test_a_failed_copy_is_reported(trt: FakeTrt, gpu: FakeGpu, copy: str) -> None:
     gpu.fail["cudaMemcpyAsync"] = Code.cudaErrorInvalidValue
     with pytest.raises(EngineFailure, match="cudaMemcpyAsync"):
         getattr(Cuda(), copy)(1, 2, 3, 4)

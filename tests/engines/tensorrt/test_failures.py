@@ -25,7 +25,7 @@ from raybench.errors import EngineFailure, OutOfMemory, Unsupported
         ),
     ],
 )
-def test_memory_is_told_from_the_log(line: str, asked: int | None) -> None:
+def test_memory_is_read_from_the_log(line: str, asked: int | None) -> None:
     log = [line, "ERROR: Could not find any implementation for node conv1"]
     error = failures.of_library("build", log, "build a plan")
     assert isinstance(error, OutOfMemory)
