@@ -1,4 +1,4 @@
-"""Experiment, Axis, Point: a named question, its axes, and the cells they span."""
+"""Experiments, and the points that their axes expand to."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a model needs to be told beyond its name.
+    """Settings of a model beyond its name.
 
     Attributes:
         shapes: sizes of dynamic dimensions, by symbol ("sequence") or by input ("ids": [N, 128]).
         ranges: lowest and highest value of an integer input, by input name.
-        seed: of the random weights of a zoo model.
+        seed: seed of the random weights of a zoo model.
     """
 
     shapes: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """How long and how a point is measured; presets fill it.
+    """How and how long a point is measured; presets fill it.
 
     Attributes:
         block_s: length of a block; blocks are the unit of analysis.
@@ -63,15 +63,15 @@ class MeasureSettings:
         warmup_min_batches: fewest batches of warm-up.
         warmup_max_s: longest warm-up.
         warmup_window_blocks: blocks in each of the two windows that must agree.
-        warmup_advance_blocks: step between tries.
+        warmup_advance_blocks: blocks between two comparisons of the windows.
         warmup_agree: largest relative difference of the two windows.
-        min_s: shortest measurement.
-        max_s: longest measurement.
-        look_s: time between two looks of the driver.
-        looks_in_a_row: looks that must find the target met.
-        target: relative half-width of the confidence interval.
-        n_eff_min: fewest effective samples.
-        verdict_best: the best verdict that this preset may give.
+        min_s: shortest measurement; the driver first checks the target then.
+        max_s: longest measurement; a row that misses the target by then is unstable.
+        look_s: time between two checks of the target.
+        looks_in_a_row: consecutive checks that must find the target met.
+        target: half-width of the 95 % confidence interval over the mean.
+        n_eff_min: fewest independent blocks that the window must be worth.
+        verdict_best: best verdict that this preset may give.
     """
 
     block_s: float = 1.0
@@ -93,15 +93,17 @@ class MeasureSettings:
 
 @dataclass(frozen=True)
 class Point:
-    """One cell of the grid, complete and frozen. A trial is one repeat of it in fresh workers.
+    """One cell of the grid, with everything that affects its measurement.
+
+    A trial is one repeat of it in fresh workers. Field names are part of the id.
 
     Attributes:
-        model_identity: what the model is made of: a zoo recipe and seed, or the hash of a file.
+        model_identity: zoo recipe and seed, or the hash of a file.
         device: "gpu" or "cpu".
         engine_options: (name, value) pairs of every option of the engine, sorted.
-        memory_limit_bytes: the device is treated as no larger than this; None for all of it.
-        largest: `batch_size` is whatever turns out to be the largest batch that fits.
-        accelerator: type of GPU that the cluster must give, as Ray names it; "any" takes what comes.
+        memory_limit_bytes: memory that the point may use on each device; None for all of it.
+        largest: whether `batch_size` is to become the largest batch that fits.
+        accelerator: type of GPU, by Ray's name; "any" accepts every type.
     """
 
     model: str
@@ -123,25 +125,25 @@ class Point:
 
     @property
     def wants(self) -> str:
-        """The devices that it takes, as a key of the counted ones: "cpu", "gpu" or "gpu/H100"."""
+        """Kind of device it needs, as a key of device counts: "cpu", "gpu" or "gpu/H100"."""
         return self.device if self.accelerator == ANY else f"{self.device}/{self.accelerator}"
 
     @cached_property
     def id(self) -> str:
-        """20 hex digits of SHA-256 over canonical JSON of all that bears on the measurement.
+        """Hash of everything that affects the measurement, as 20 hex digits.
 
-        The same across processes, key orders and Python versions. Names and paths stand outside:
-        the model counts by `model_identity`.
+        It is the same across processes, key orders and Python versions. Names and paths do not
+        count: `model_identity` stands for the model.
         """
         return self._hashed("max" if self.largest else self.batch_size)
 
     @cached_property
     def series(self) -> str:
-        """Id of the series that the point belongs to: all that is the same but for the batch."""
+        """Id of the series of the point: equal for points that differ in the batch size only."""
         return self._hashed(0)
 
     def _hashed(self, batch_size: int | str) -> str:
-        """Id of this point with another batch; "max" is the one that the measurement tells."""
+        """Return the id of this point with another batch size; "max" stands for the largest."""
         facts = {**self._facts, "batch_size": batch_size}
         return canonical_hash(facts, 20)
 
@@ -159,7 +161,7 @@ class Point:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine as the grid names it, settled: which one, on which kind of device, set how."""
+    """An engine on the axis, resolved to a name, a kind of device and options."""
 
     name: str
     device: str
@@ -168,21 +170,21 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named question: the axes that span its grid, and how each point is to be measured.
+    """A named question: its axes, and how each point is measured.
 
     Attributes:
-        name: of the file it came from.
-        question: the file's first line.
+        name: name of its file.
+        question: first line of the file.
         grids: each maps every axis to its values; the experiment is the union of the products.
             `workers` may hold "auto".
         exclude: a point that matches all axes of one of these is left out.
-        engines: how the names on the engine axis were settled.
+        engines: what each name on the engine axis was resolved to.
         preset: name of the group that filled `measure`.
         trials: repeats of each point in fresh workers.
-        seed: of the order of points and of the synthetic data.
+        seed: seed of the order of points and of the synthetic data.
         order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
-        memory_limit_bytes: devices are treated as no larger than this.
-        solo: points of one worker are measured on every device in turn, once a trial.
+        memory_limit_bytes: memory that a point may use on each device; None for all of it.
+        solo: whether points of one worker are measured on every device, once a trial.
     """
 
     name: str
@@ -201,7 +203,7 @@ class Experiment:
 
 
 def worker_counts(devices: int) -> tuple[int, ...]:
-    """What `workers: auto` means on so many devices: 1, 2, 4 ... and all of them."""
+    """Return the meaning of `workers: auto` on this many devices: 1, 2, 4 ... and all."""
     powers = [2**i for i in range(devices.bit_length()) if 2**i <= devices]
     return tuple(dict.fromkeys([*powers, devices])) if devices else ()
 
@@ -209,12 +211,12 @@ def worker_counts(devices: int) -> tuple[int, ...]:
 def expand(
     experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
 ) -> tuple[Point, ...]:
-    """All points of the experiment, in the order of its file, without repeats.
+    """Return all points of the experiment without repeats, in the order of its file.
 
     Args:
-        experiment: with every engine settled.
-        devices: number of devices of each kind; decides what `workers: auto` means.
-        identities: what each model on the axis is made of.
+        experiment: with every engine resolved.
+        devices: number of devices of each kind, for `workers: auto`.
+        identities: `model_identity` of each model on the axis.
 
     Raises:
         ConfigError: when nothing is left after `exclude`, or a value is repeated in an axis.
@@ -267,13 +269,13 @@ def _cells(
 def _accelerators(
     kind: str, written: tuple[str, ...], devices: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """Types of device that an axis means: `auto` is every type there is, where there are two."""
+    """Return the GPU types an axis stands for; `auto` is every type if there are several."""
     if kind != "gpu":
         return (ANY,)
     types = sorted(key.partition("/")[2] for key in devices if key.startswith(f"{kind}/"))
     every = types if len(types) > 1 else [ANY]
-    found = (name for entry in written for name in (every if entry == "auto" else [entry]))
-    return tuple(dict.fromkeys(found))
+    names = (name for entry in written for name in (every if entry == "auto" else [entry]))
+    return tuple(dict.fromkeys(names))
 
 
 def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
