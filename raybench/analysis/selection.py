@@ -81,19 +81,19 @@ def series_of_rows(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
     and engine share, and makes a series of its own.
     """
     facts = np.stack([codes(rows[name]) for name in SERIES], axis=1)
-    known = np.stack([~mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
+    present = np.stack([~mask(pc.is_null(rows[name])) for name in SERIES], axis=1)
     kind_of = fold(list(facts.T))
     first = np.zeros(int(kind_of.max()) + 1, dtype=np.int64)
     first[kind_of] = np.arange(len(kind_of))
-    facts, known = facts[first], known[first]
+    facts, present = facts[first], present[first]
     measured = np.unique(kind_of[good])
     home = np.arange(len(first))
     incomplete = np.setdiff1d(np.arange(len(first)), measured)
-    for pattern in {tuple(flags) for flags in known[incomplete].tolist()}:
+    for pattern in {tuple(flags) for flags in present[incomplete].tolist()}:
         by_facts: dict[bytes, list[int]] = defaultdict(list)
         for kind in measured:
             by_facts[facts[kind][list(pattern)].tobytes()].append(int(kind))
-        for kind in incomplete[(known[incomplete] == pattern).all(axis=1)]:
+        for kind in incomplete[(present[incomplete] == pattern).all(axis=1)]:
             homes = by_facts.get(facts[kind][list(pattern)].tobytes(), [])
             home[kind] = homes[0] if len(homes) == 1 else kind
     columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]

@@ -92,7 +92,7 @@ def half_widths(estimates: Sequence[Estimate]) -> Filled | None:
     return fixed("±", "%", [estimate.relative_width for estimate in estimates], 1, 50)
 
 
-def words(
+def texts(
     title: str, values: Iterable[str | None], kind: Literal["text", "factor"] = "text"
 ) -> Filled | None:
     """Return a column of text; None if there is none."""
@@ -117,7 +117,7 @@ def verdicts(items: Sequence[Any]) -> Filled:
 
 def marks(items: Sequence[Any]) -> Filled | None:
     """Return a column with the marks of each item; None if there are none."""
-    return words("marks", [marks_in_words(item.marks) for item in items])
+    return texts("marks", [marks_in_words(item.marks) for item in items])
 
 
 def drawings(title: str, values: Sequence[str]) -> Filled | None:

@@ -1,1 +1,1 @@
-"""What is kept: the schema of the tables, the store that writes them, the load that reads them."""
+"""Stored results: the schema of the tables, writing them and reading them."""

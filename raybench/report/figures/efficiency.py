@@ -43,15 +43,15 @@ def figures(efficiency: Efficiency) -> Iterator[Figure]:
 
 @style.styled
 def _figure(name: str, title: str, uses: Sequence[Utilization], field: str, what: str) -> Figure:
-    some = sorted(uses, key=lambda use: -(getattr(use, field) or 0.0))[:_MOST]
-    figure, axes = style.canvas(1, 1, height_in=0.5 + 0.21 * len(some))
+    shown = sorted(uses, key=lambda use: -(getattr(use, field) or 0.0))[:_MOST]
+    figure, axes = style.canvas(1, 1, height_in=0.5 + 0.21 * len(shown))
     (axis,) = axes[0]
-    ends = [_row(axis, place, use, field) for place, use in enumerate(some)]
-    _dress(axis, some, Naming([use.series for use in uses], _UNNAMED), field, ends)
-    grammar.draw_legend(figure, {}, {m for u in some for m in u.marks}, bars=True)
-    subset = "" if len(some) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
-    words = " ".join(part for part in (what, _precision_note(some), caveats(some), subset) if part)
-    return finish(figure, name, title, words)
+    ends = [_row(axis, place, use, field) for place, use in enumerate(shown)]
+    _dress(axis, shown, Naming([use.series for use in uses], _UNNAMED), field, ends)
+    grammar.draw_legend(figure, {}, {m for u in shown for m in u.marks}, bars=True)
+    subset = "" if len(shown) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
+    text = " ".join(part for part in (what, _precision_note(shown), caveats(shown), subset) if part)
+    return finish(figure, name, title, text)
 
 
 def _precision_note(uses: Sequence[Utilization]) -> str:
@@ -69,32 +69,32 @@ def _row(axis: Any, place: int, use: Utilization, field: str) -> tuple[float, in
     """Draw a row; return where its number begins, and how many letters that has."""
     reach = value = getattr(use, field)
     grammar.draw_horizontal_bar(axis, place, value, 0.62, style.SERIES[0], use.marks)
-    words = number(use.items_per_j, 3)
+    text = number(use.items_per_j, 3)
     if field == "mfu":
         unit = "TOP/s" if use.series.precision == "int8" else "TFLOP/s"
-        words = f"{number(use.achieved_tflops, 3)} of {number(use.peak_tflops, 3)} {unit}"
+        text = f"{number(use.achieved_tflops, 3)} of {number(use.peak_tflops, 3)} {unit}"
         if use.mfu_clock is not None:
             reach = max(value, use.mfu_clock)
             axis.plot([use.mfu_clock], [place], marker="o", markerfacecolor="none", markersize=6,
                       markeredgecolor=style.INK, linestyle="none", zorder=5)  # fmt: skip
-    axis.annotate(words, (reach, place), xytext=(6, 0), textcoords="offset points", va="center",
+    axis.annotate(text, (reach, place), xytext=(6, 0), textcoords="offset points", va="center",
                   fontsize=7.5, color=style.MUTED).set_in_layout(False)  # fmt: skip
-    return reach, len(words)
+    return reach, len(text)
 
 
 def _dress(
     axis: Any,
-    some: Sequence[Utilization],
+    shown: Sequence[Utilization],
     naming: Naming,
     field: str,
     ends: Sequence[tuple[float, int]],
 ) -> None:
-    names = [f"{naming.label(u.series) or u.series.model}, {u.workers}{TIMES}" for u in some]
+    names = [f"{naming.label(u.series) or u.series.model}, {u.workers}{TIMES}" for u in shown]
     short = [style.shortened(name, _LONGEST_NAME) for name in names]
     axis.grid(axis="x")
     axis.grid(visible=False, axis="y")
-    axis.set_yticks(range(len(some)), short, fontsize=7.5)
-    axis.set_ylim(len(some) - 0.4, -0.6)  # the first on top
+    axis.set_yticks(range(len(shown)), short, fontsize=7.5)
+    axis.set_ylim(len(shown) - 0.4, -0.6)  # the first on top
     width_in = style.WIDTH_IN - 0.4 - _LETTER_IN * max(map(len, short))
     axis.set_xlim(
         0, max(reach / (1 - (0.15 + _LETTER_IN * letters) / width_in) for reach, letters in ends)

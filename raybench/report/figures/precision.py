@@ -50,9 +50,10 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
     for axis, (title, groups) in zip(axes[0], page, strict=False):
         style.title(axis, title, ABREAST)
         highest = max(
-            (g.items_per_s.value or 0.0 for some in groups.values() for g in some), default=0.0
+            (g.items_per_s.value or 0.0 for members in groups.values() for g in members),
+            default=0.0,
         )
-        every.append({name: _bars(some, tints, highest) for name, some in groups.items()})
+        every.append({name: _bars(members, tints, highest) for name, members in groups.items()})
         grammar.draw_bar_groups(axis, every[-1], 0.16)
     axes[0][0].set_ylabel("throughput (items/s)")
     style.blank(axes, len(page))

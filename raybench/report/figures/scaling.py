@@ -108,11 +108,13 @@ def _curve(
 def _law(rates: Any, law: ScalingLaw, last: int, tint: str) -> None:
     inside = [p for p in law.predictions if p.workers <= last]
     beyond = [p for p in law.predictions if p.workers >= last]
-    for some, pattern in ((inside, "-"), (beyond, (0, (4, 2)))):
-        workers = [p.workers for p in some]
-        rates.plot(workers, [p.items_per_s.value for p in some], color=tint, linewidth=1.0,
+    for predictions, pattern in ((inside, "-"), (beyond, (0, (4, 2)))):
+        workers = [p.workers for p in predictions]
+        rates.plot(workers, [p.items_per_s.value for p in predictions], color=tint, linewidth=1.0,
                    linestyle=pattern, zorder=2)  # fmt: skip
-        band = [p for p in some if p.items_per_s.lo is not None and p.items_per_s.hi is not None]
+        band = [
+            p for p in predictions if p.items_per_s.lo is not None and p.items_per_s.hi is not None
+        ]
         rates.fill_between([p.workers for p in band], [p.items_per_s.lo for p in band],
                            [p.items_per_s.hi for p in band], color=tint, alpha=0.14, linewidth=0,
                            zorder=1)  # fmt: skip

@@ -79,14 +79,14 @@ def _where(bars: Sequence[StudyBar]) -> str:
 
 def _lines(axis: Any, bars: Sequence[StudyBar], tints: dict[str, str]) -> None:
     for model, tint in tints.items():
-        some = [bar for bar in bars if bar.model == model]
+        of_model = [bar for bar in bars if bar.model == model]
         dots = [
             grammar.Dot(bar.batch_size, bar.items_per_s, bar.marks)
-            for bar in some
+            for bar in of_model
             if bar.items_per_s.value is not None
         ]
         grammar.draw_points(axis, dots, tint)
-        for bar in some:
+        for bar in of_model:
             if bar.items_per_s.value is None:
                 grammar.draw_missing(axis, bar.batch_size, bar.status)
     scales.rates(axis, [bar.items_per_s.value for bar in bars])

@@ -37,19 +37,19 @@ def figure(
         marks: of the point.
         summary: sentences on the result and how certain it is.
     """
-    some = timelines[:_MOST_TRIALS]
-    gauges = [g for g in _GAUGES if any(getattr(t, g) is not None for t in some)]
+    shown = timelines[:_MOST_TRIALS]
+    gauges = [g for g in _GAUGES if any(getattr(t, g) is not None for t in shown)]
     ratios = (2.2, *(1.0 for _ in gauges))
     canvas, axes = style.canvas(
         len(ratios), 1, height_in=1.0 if gauges else 2.0, height_ratios=ratios, sharex=True
     )
-    tints = style.tints(f"trial {timeline.trial + 1}" for timeline in some)
-    dotted = sum(len(timeline.t_s) for timeline in some) <= _MOST_DOTS
+    tints = style.tints(f"trial {timeline.trial + 1}" for timeline in shown)
+    dotted = sum(len(timeline.t_s) for timeline in shown) <= _MOST_DOTS
     pattern = grammar.DASHES if "simulated" in marks else "-"
     for row, field in enumerate(("items_per_s", *gauges)):
-        for timeline, tint in zip(some, tints.values(), strict=True):
+        for timeline, tint in zip(shown, tints.values(), strict=True):
             _line(axes[row][0], timeline.t_s, getattr(timeline, field), tint, pattern, dotted)
-    _dress([row[0] for row in axes], some, gauges)
+    _dress([row[0] for row in axes], shown, gauges)
     grammar.draw_legend(canvas, tints if len(tints) > 1 else {}, ())
     axes[0][0].set_title(
         marks_in_words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
@@ -58,7 +58,9 @@ def figure(
         summary,
         "Each value is a block; the grey ground is warm-up, which does not count.",
         "" if gauges else "Clocks, temperature and power were not read on this device.",
-        f"{len(some)} of {len(timelines)} trials are shown." if len(some) < len(timelines) else "",
+        f"{len(shown)} of {len(timelines)} trials are shown."
+        if len(shown) < len(timelines)
+        else "",
     ]
     text = " ".join(part for part in caption if part)
     return finish(canvas, f"evidence-{number}", f"Evidence: {name}", text)

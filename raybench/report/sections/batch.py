@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def batch(answers: Answers) -> Section:
     """Return figures, knees and what is missing."""
-    found = answers.batch
-    parts: list[Part] = list(figures(found))
-    if found.ladders:
-        parts.append(_knees(found.ladders))
-    told = [*found.missing, *gaps(found.ladders, _naming(found.ladders))]
-    return Section("batch", "Batch", [*parts, *missing(told)])
+    answer = answers.batch
+    parts: list[Part] = list(figures(answer))
+    if answer.ladders:
+        parts.append(_knees(answer.ladders))
+    sentences = [*answer.missing, *gaps(answer.ladders, _naming(answer.ladders))]
+    return Section("batch", "Batch", [*parts, *missing(sentences)])
 
 
 def _naming(ladders: Sequence[BatchCurve]) -> Naming:
@@ -45,5 +45,5 @@ def _knees(ladders: Sequence[BatchCurve]) -> Table:
         columns.numbers("best", "items/s", [x.best_items_per_s for x in ladders]),
         columns.fixed("largest that ran", "", [x.largest_batch_size for x in ladders], 0),
         columns.fixed("memory ends at", "", [x.memory_end_batch_size for x in ladders], 0),
-        columns.words("finding", [marked(x.finding, x.marks) for x in ladders]),
+        columns.texts("finding", [marked(x.finding, x.marks) for x in ladders]),
     )

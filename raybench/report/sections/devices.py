@@ -74,5 +74,5 @@ def _uses(uses: Sequence[Utilization]) -> Table:
         columns.numbers("energy", "J/item", [u.j_per_item for u in uses]),
         columns.fixed("cost", "USD per million", [u.usd_per_million_items for u in uses], 4),
         columns.marks(uses),
-        columns.words("source of the peak", [u.peak_source for u in uses]),
+        columns.texts("source of the peak", [u.peak_source for u in uses]),
     )

@@ -40,9 +40,9 @@ def environment(answers: Answers) -> Section:
         "environments",
         "Facts of each environment, by the beginning of its id; values of several hosts or devices "
         "stand beside each other.",
-        columns.words("fact", [fact.replace("_", " ") for fact in kept]),
+        columns.texts("fact", [fact.replace("_", " ") for fact in kept]),
         *(
-            columns.words(name[:8], [values[fact][k] for fact in kept])
+            columns.texts(name[:8], [values[fact][k] for fact in kept])
             for k, name in enumerate(groups)
         ),
     )

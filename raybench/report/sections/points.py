@@ -59,5 +59,5 @@ def _without_number(naming: Naming, entries: Sequence[ScalingEntry]) -> Iterator
             columns.counts("workers", [entry.workers for entry in failed]),
             columns.verdicts(failed),
             columns.repeats(failed),
-            columns.words("why", [entry.reason for entry in failed]),
+            columns.texts("why", [entry.reason for entry in failed]),
         )

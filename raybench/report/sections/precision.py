@@ -35,7 +35,7 @@ def _gains(gains: Sequence[Gain]) -> Table:
         "Ratio to fp32 with all else equal, beside the fidelity of the outputs to fp32; peaks is "
         "the same ratio of the chip's printed peaks.",
         *columns.factors(naming, [gain.series for gain in gains]),
-        columns.words("dialect", [gain.dialect for gain in gains]),
+        columns.texts("dialect", [gain.dialect for gain in gains]),
         columns.counts("workers", [gain.workers for gain in gains]),
         columns.numbers("items", "/s", [gain.items_per_s.value for gain in gains]),
         columns.half_widths([one.items_per_s for one in gains]),

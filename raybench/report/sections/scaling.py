@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 def scaling(answers: Answers) -> Section:
     """Return figures, speedups, the finding of each curve and what is missing."""
-    found = answers.scaling
-    grown = {curve.series for curve in found.curves}
-    entries = [entry for entry in found.entries if entry.series in grown]
-    parts: list[Part] = list(figures(found))
+    answer = answers.scaling
+    grown = {curve.series for curve in answer.curves}
+    entries = [entry for entry in answer.entries if entry.series in grown]
+    parts: list[Part] = list(figures(answer))
     if entries:
-        parts += [_speedups(entries), _curves(found.curves), *_laws(found.curves)]
-    naming = Naming([curve.series for curve in found.curves])
-    told = [*found.missing, *gaps(found.curves, naming)]
-    return Section("scaling", "Scaling", [*parts, *missing(told)])
+        parts += [_speedups(entries), _curves(answer.curves), *_laws(answer.curves)]
+    naming = Naming([curve.series for curve in answer.curves])
+    lacking = [*answer.missing, *gaps(answer.curves, naming)]
+    return Section("scaling", "Scaling", [*parts, *missing(lacking)])
 
 
 def _speedups(entries: Sequence[ScalingEntry]) -> Table:
@@ -53,8 +53,8 @@ def _speedups(entries: Sequence[ScalingEntry]) -> Table:
         columns.bounds("95 %", [one.solo_speedup for one in entries], 3),
         columns.fixed("interference", "%", [e.interference_loss.value for e in entries], 1, 100),
         columns.fixed("imbalance", "%", [e.imbalance for e in entries], 1, 100),
-        columns.words("slowest", [e.slowest_worker for e in entries]),
-        columns.words("bound by", [", ".join(e.bound_by).replace("_", " ") for e in entries]),
+        columns.texts("slowest", [e.slowest_worker for e in entries]),
+        columns.texts("bound by", [", ".join(e.bound_by).replace("_", " ") for e in entries]),
     )
 
 
@@ -65,8 +65,8 @@ def _curves(curves: Sequence[Curve]) -> Table:
         "curves",
         "What each series says as a whole, and what its flags and telemetry tell of its bounds.",
         *columns.factors(naming, [curve.series for curve in curves]),
-        columns.words("finding", [marked(curve.finding, curve.marks) for curve in curves]),
-        columns.words("held back by", held),
+        columns.texts("finding", [marked(curve.finding, curve.marks) for curve in curves]),
+        columns.texts("held back by", held),
     )
 
 

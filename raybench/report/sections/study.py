@@ -49,15 +49,15 @@ def _verdict(finding: Finding) -> Paragraph:
 
 def _evidence(findings: Sequence[Finding]) -> Table:
     pairs = [(finding, one) for finding in findings for one in finding.evidence]
-    outcomes = {True: "holds", False: "does not hold", None: "cannot be told"}
+    outcomes = {True: "holds", False: "does not hold", None: "cannot be decided"}
     return columns.table(
         "study-evidence",
         "The ratios on which the verdicts stand, the study's beside those measured here.",
-        columns.words("finding", [f.name.replace("_", " ") for f, _ in pairs], "factor"),
-        columns.words("ratio", [one.what for _, one in pairs]),
+        columns.texts("finding", [f.name.replace("_", " ") for f, _ in pairs], "factor"),
+        columns.texts("ratio", [one.what for _, one in pairs]),
         columns.fixed("study", "", [one.study for _, one in pairs], 3),
         columns.fixed("here", "", [one.here.value for _, one in pairs], 3),
         columns.bounds("95 %", [one.here for _, one in pairs], 3),
-        columns.words("criterion", [outcomes[one.holds] for _, one in pairs], "factor"),
+        columns.texts("criterion", [outcomes[one.holds] for _, one in pairs], "factor"),
         columns.marks([one for _, one in pairs]),
     )

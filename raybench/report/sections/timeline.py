@@ -84,5 +84,5 @@ def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
         columns.drawings("temperature", lines("temp_c", "temperature", "c3")),
         columns.half_widths([one.items_per_s for one in entries]),
         columns.verdicts(entries),
-        columns.words("flags", [", ".join(entry.flags).replace("_", " ") for entry in entries]),
+        columns.texts("flags", [", ".join(entry.flags).replace("_", " ") for entry in entries]),
     )

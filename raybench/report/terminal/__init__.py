@@ -1,1 +1,1 @@
-"""Tables printed on a terminal; the only door to rich."""
+"""Tables printed on a terminal; the only package that uses rich."""
