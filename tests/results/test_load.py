@@ -238,10 +238,12 @@ def test_import_raybench_loads_no_other_library():
     assert heavy.isdisjoint(modules)
 
 
-def test_the_public_nouns():
-    assert fresh("import raybench; print(raybench.load.__name__, dir(raybench))") == (
-        "load ['Experiment', 'Point', '__version__', 'load']\n"
+def test_every_public_name_is_listed_and_resolves():
+    code = (
+        "import raybench; print(dir(raybench) == sorted(raybench.__all__), raybench.load.__name__)"
     )
+    assert fresh(code) == "True load\n"
+    assert all(getattr(raybench, name) is not None for name in raybench.__all__)
     from raybench.experiment import Experiment, Point
 
     assert (raybench.Experiment, raybench.Point) == (Experiment, Point)
