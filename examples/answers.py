@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From rows to answers
-# What `raybench report` prints, in a notebook: every answer is a plain dataclass, and `as_table()`
-# makes an Arrow table of it that pandas, polars and DuckDB take as it is. Run it as a script with
+# The analyses behind `raybench report`, from Python: each returns a plain dataclass, and `as_table()`
+# makes an Arrow table of it that pandas, polars and DuckDB read directly. Run it as a script with
 # one or more results folders, or cell by cell.
 #
 #     python examples/answers.py results
@@ -14,11 +14,6 @@ import sys
 import pyarrow as pa
 
 import raybench
-from raybench.analysis.batch import batch
-from raybench.analysis.efficiency import efficiency
-from raybench.analysis.precision import precision
-from raybench.analysis.scaling import scaling
-from raybench.analysis.study2017.figures import paper
 
 folders = sys.argv[1:] or ["results"]
 trials = pa.concat_tables([raybench.load(folder) for folder in folders])
@@ -26,14 +21,14 @@ workers = pa.concat_tables([raybench.load(folder, "workers") for folder in folde
 print(f"{trials.num_rows} trials in {', '.join(folders)}")
 
 # %% How does throughput grow with the number of workers, and what bounds it?
-grown = scaling(trials, workers)
-for curve in grown.curves:
+scaling = raybench.scaling(trials, workers)
+for curve in scaling.curves:
     print(f"{curve.series.model} {curve.series.precision}: {curve.finding}")
     for bound in curve.bounds:
         print(f"  {bound.workers} workers, {bound.what}: {bound.evidence}")
 
 # %% What does a reduced precision gain, and what does it cost in fidelity?
-for gain in precision(trials).gains:
+for gain in raybench.precision(trials).gains:
     if gain.ratio.value is not None:
         bounds = "" if gain.ratio.lo is None else f" [{gain.ratio.lo:.2f}, {gain.ratio.hi:.2f}]"
         fidelity = "-" if gain.fidelity_sqnr_db is None else f"{gain.fidelity_sqnr_db:.1f} dB"
@@ -41,19 +36,19 @@ for gain in precision(trials).gains:
             f"{gain.series.model} {gain.series.precision}: {gain.ratio.value:.2f}{bounds} x fp32, {fidelity}"
         )
 
-# %% Where does a larger batch end to pay, and where does memory end?
-for ladder in batch(trials).ladders:
-    print(f"{ladder.series.model} {ladder.series.precision}: {ladder.finding}")
+# %% From which batch size on does throughput hardly grow, and at which does memory run out?
+for curve in raybench.batch(trials).ladders:
+    print(f"{curve.series.model} {curve.series.precision}: {curve.finding}")
 
-# %% What share of the chip was used, and what does a million items cost?
-for use in efficiency(trials, usd_per_device_hour=2.0).uses:
+# %% What share of the peak was used, and what does a million items cost?
+for use in raybench.efficiency(trials, usd_per_device_hour=2.0).uses:
     share = "no printed peak" if use.mfu is None else f"{100 * use.mfu:.1f} % of peak"
     print(f"{use.series.model} x{use.workers}: {share}, {use.usd_per_million_items:.2f} USD")
 
 # %% Do the findings of the 2017 study hold here?
-for finding in paper(trials).findings:
+for finding in raybench.paper(trials).findings:
     print(f"{finding.name}: {finding.verdict}. {finding.reason}")
 
 # %% As an Arrow table, with units in the metadata of its fields
-rows = grown.as_table()
+rows = scaling.as_table()
 print(rows.select(["model", "precision", "workers", "items_per_s", "speedup"]).schema)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import raybench
 from raybench.analysis.study2017.data import study_trials
 from raybench.results.store import Store
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "answers.py"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE = EXAMPLES / "answers.py"
+NOTEBOOK = EXAMPLES / "scaling.ipynb"
 
 
 @pytest.fixture
@@ -49,3 +53,27 @@ def test_reading_needs_neither_ray_nor_a_vendors_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_notebook_is_committed_without_outputs():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) == 5
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_notebook_goes_from_a_run_to_a_figure(tmp_path):
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    table, finding, figure = [c for c in notebook.cells if c.cell_type == "code"][2:]
+    assert "SIMULATED" in str(table.outputs)
+    assert "4 workers give" in str(finding.outputs)
+    assert "image/png" in figure.outputs[-1].data
+    assert raybench.load(tmp_path / "results" / "notebook").num_rows == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -117,6 +118,20 @@ def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
             f"Use cluster.cpus={cores}."
         )
     return {"gpu": devices.gpu_count() if gpus is None else gpus, "cpu": cpus or cores}
+
+
+def check_unconnected() -> None:
+    """Refuse to start Ray in a process that is connected to Ray already.
+
+    Raises:
+        ClusterError: with what to do.
+    """
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise ClusterError(
+            "This process is connected to Ray already, and raybench connects by itself. Call "
+            "ray.shutdown() first; cluster.address=HOST:PORT then measures that cluster."
+        )
 
 
 @contextlib.contextmanager

@@ -114,7 +114,10 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> RunContext:
     environment_id = environment.environment_id(*identities)
     store.tidy()
     finals = still_final(plan, final_rows(store, request.rerun, environment_id))
-    return RunContext(request, cluster, plan, store, environment_id, finals, differences)
+    context = RunContext(request, cluster, plan, store, environment_id, finals, differences)
+    if context.missing and cluster.session is None:
+        sessions.check_unconnected()
+    return context
 
 
 def final_rows(store: Store, rerun: str, environment_id: str) -> dict[tuple[str, int], str]:
