@@ -1,4 +1,4 @@
-"""A worker in this process, beside a made-up driver: what it reads goes all the way to the flags."""
+"""A worker in this process with a fake GPU driver: readings become columns and flags."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from raybench.worker import Worker
 
 @pytest.fixture
 def driver(monkeypatch):
-    """A GPU whose clocks and limits the driver tells; only this process is on it."""
+    """A fake driver with a GPU that only this process uses."""
     fake = FakeNvml()
     fake.answers = {
         "nvmlDeviceGetComputeRunningProcesses": [_process(os.getpid())],
@@ -42,7 +42,7 @@ def driver(monkeypatch):
 
 @pytest.fixture
 def pinned(monkeypatch):
-    """Where the worker would have moved this process to."""
+    """CPUs that the worker would have pinned this process to, call by call."""
     moves = []
     monkeypatch.setattr(devices, "pin", moves.append)
     return moves
@@ -60,28 +60,28 @@ def point():
 
 
 def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
-    """Prepare and stream for a while, looking on once; gives the last snapshot and the measurement."""
+    """Prepare and stream for a while; return a snapshot from before the end and the measurement."""
     worker.prepare(point, 0, 0, 0)
-    found = []
-    start = time.perf_counter_ns() + 50_000_000
+    measurements = []
+    start = time.perf_counter_ns() + 200_000_000  # telemetry must have started on a busy machine
     backstop = start + 60 * 10**9
     thread = threading.Thread(
-        target=lambda: found.append(worker.stream(start, backstop, 100_000_000))
+        target=lambda: measurements.append(worker.stream(start, backstop, 100_000_000))
     )
     thread.start()
-    time.sleep(seconds)
+    time.sleep(0.15 + seconds)
     meanwhile()
     snapshot = worker.snapshot(0)
     worker.halt()
     thread.join()
-    return snapshot, found[0]
+    return snapshot, measurements[0]
 
 
-ABOUT_TIMES = {"few_batches", "outliers", "host_bound", "harness_cost"}
+TIMING_FLAGS = {"few_batches", "outliers", "host_bound", "harness_cost"}
 
 
 def flags(measurement):
-    """The columns of a window of half a second, and the flags that rest on readings."""
+    """Return the columns of a window of half a second, and the flags that depend on telemetry."""
     summary = summarise([measurement.trace], 2, 5, 100_000_000, 1)
     summary = with_hardware(summary, [measurement.trace], [measurement.readings])
     window = check_window(
@@ -89,7 +89,7 @@ def flags(measurement):
     )
     trial = TrialEvidence(WarmUp("agreed", 2), window, summary.trial, "gpu", 3)
     raised = flagging.raised_flags(trial)
-    return summary, set(raised) - ABOUT_TIMES
+    return summary, set(raised) - TIMING_FLAGS
 
 
 def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, point, pinned):
@@ -150,9 +150,18 @@ def test_a_worker_moves_to_the_cpus_near_its_gpu_and_back_before_the_next_point(
     assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
-def test_a_gpu_that_only_the_cluster_knows_of_has_no_readings(monkeypatch, point, pinned):
+def test_a_gpu_that_only_the_cluster_declares_has_no_readings(monkeypatch, point, pinned):
     monkeypatch.setattr(nvml, "inventory", lambda: ())
     _, measurement = streamed(Worker("w"), point, 0.9)
     assert measurement.readings.gpu == ()
     summary, _ = flags(measurement)
     assert summary.trial["telemetry_gap_s"] is None
+
+
+def test_a_worker_without_an_engine_refuses_to_stream_and_is_safe_to_close():
+    worker = Worker("w")
+    worker.halt()
+    worker.close()
+    assert worker.snapshot(0).done == 0
+    with pytest.raises(RuntimeError, match="call prepare"):
+        worker.stream(0, 0, 100_000_000)

@@ -1,4 +1,4 @@
-"""Hardware: what the readings beside the streams say of a trial's window, as columns."""
+"""Converts the telemetry taken during a trial's streams to columns of its rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Columns = dict[str, Any]
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read beside one worker's stream, on its own clock.
+    """Telemetry taken during one worker's stream, by its own clock.
 
     Attributes:
         kind: of the worker's device: "gpu" or "cpu".
         hostname: of its node.
         pid: of its process.
-        gpu: samples of the GPU; empty for a core and for a GPU that no driver knows.
+        gpu: samples of the GPU; empty for a core and for a GPU without a driver.
         host: samples of the host.
     """
 
@@ -41,18 +41,18 @@ class Readings:
 def with_hardware(
     summary: Summary, traces: Sequence[StreamTrace], readings: Sequence[Readings]
 ) -> Summary:
-    """The summary with its columns of hardware and host, null where nothing was read.
+    """Return the summary with columns of hardware and host, null where there are no readings.
 
     Args:
         summary: of the traces.
-        traces: one a worker; their `start_ns` places the window on each worker's clock.
-        readings: one a worker, in the same order.
+        traces: one per worker; their `start_ns` places the window on each worker's clock.
+        readings: one per worker, in the same order.
     """
     starts = [trace.start_ns for trace in traces]
     begin, end = summary.window_ns
     workers = [
-        {**columns, **_worker(told, start + begin, start + end, columns["items"])}
-        for columns, told, start in zip(summary.workers, readings, starts, strict=True)
+        {**columns, **_worker(worker, start + begin, start + end, columns["items"])}
+        for columns, worker, start in zip(summary.workers, readings, starts, strict=True)
     ]
     return replace(
         summary,
@@ -68,31 +68,33 @@ def with_hardware(
 # --- one worker -----------------------------------------------------------------------------------
 
 
-def _worker(told: Readings, begin: int, end: int, items: int) -> Columns:
-    device = _gpu(told, begin, end, items) if told.kind == "gpu" else _core(told, begin, end)
-    return {**device, **host.columns(told.host, begin, end)}
+def _worker(readings: Readings, begin: int, end: int, items: int) -> Columns:
+    device = (
+        _gpu(readings, begin, end, items) if readings.kind == "gpu" else _core(readings, begin, end)
+    )
+    return {**device, **host.columns(readings.host, begin, end)}
 
 
-def _gpu(told: Readings, begin: int, end: int, items: int) -> Columns:
-    samples = told.gpu
+def _gpu(readings: Readings, begin: int, end: int, items: int) -> Columns:
+    samples = readings.gpu
     columns = gpu_telemetry.columns(samples, begin, end, items)
-    others = [nvml.foreign_processes(sample.processes, told.pid) for sample in samples]
-    errors = _known([sample.ecc_errors for sample in samples])
-    highest = max(_known([sample.sm_max_mhz for sample in samples]), default=None)
+    others = [nvml.foreign_processes(sample.processes, readings.pid) for sample in samples]
+    errors = _without_none([sample.ecc_errors for sample in samples])
+    highest = max(_without_none([sample.sm_max_mhz for sample in samples]), default=None)
     return {
         **columns,
         **_clock([(s.t_ns, s.sm_mhz) for s in samples], begin, end, highest),
-        "foreign_processes": max(_known(others), default=None),
+        "foreign_processes": max(_without_none(others), default=None),
         "ecc_errors": errors[-1] - errors[0] if len(errors) > 1 else None,
         "telemetry_gap_s": _gap_s([sample.t_ns for sample in samples], begin, end),
     }
 
 
-def _core(told: Readings, begin: int, end: int) -> Columns:
-    samples = told.host
-    temperatures = _known([s.temp_c for s in samples if begin <= s.t_ns <= end])
-    counts = _known([s.throttles for s in samples if begin <= s.t_ns <= end])
-    highest = max(_known([sample.max_mhz for sample in samples]), default=None)
+def _core(readings: Readings, begin: int, end: int) -> Columns:
+    samples = readings.host
+    temperatures = _without_none([s.temp_c for s in samples if begin <= s.t_ns <= end])
+    counts = _without_none([s.throttles for s in samples if begin <= s.t_ns <= end])
+    highest = max(_without_none([sample.max_mhz for sample in samples]), default=None)
     return {
         **_clock([(s.t_ns, s.mhz) for s in samples], begin, end, highest),
         "temp_c_start": temperatures[0] if temperatures else None,
@@ -106,8 +108,8 @@ def _core(told: Readings, begin: int, end: int) -> Columns:
 def _clock(
     samples: Sequence[tuple[int, float | None]], begin: int, end: int, highest: float | None
 ) -> Columns:
-    """How high and how even the device's clock was in the window."""
-    clocks = _known([mhz for t_ns, mhz in samples if begin <= t_ns <= end])
+    """Return how high and how even the device's clock was in the window."""
+    clocks = _without_none([mhz for t_ns, mhz in samples if begin <= t_ns <= end])
     mean = statistics.fmean(clocks) if clocks else None
     return {
         "clock_frac": mean / highest if mean and highest else None,
@@ -116,20 +118,20 @@ def _clock(
 
 
 def _gap_s(stamps: Sequence[int], begin: int, end: int) -> float | None:
-    """Longest time without a sample in the window; None where there never was one."""
+    """Return the longest time without a sample in the window; None without any sample."""
     if not stamps:
         return None
     marks = [begin, *(stamp for stamp in stamps if begin < stamp < end), end]
     return float(np.diff(marks).max()) / 1e9
 
 
-def _known(values: Sequence[Any]) -> list[Any]:
+def _without_none(values: Sequence[Any]) -> list[Any]:
     return [value for value in values if value is not None]
 
 
 # --- all workers ----------------------------------------------------------------------------------
 
-_FOLDS: dict[str, Callable[[list[Any]], Any]] = {
+_COMBINE: dict[str, Callable[[list[Any]], Any]] = {
     "energy_check_rel": lambda checks: max(checks, key=abs),
     "sm_clock_mhz_mean": statistics.fmean,
     "sm_clock_mhz_min": min,
@@ -155,20 +157,20 @@ _FOLDS: dict[str, Callable[[list[Any]], Any]] = {
     "rss_peak_mib": max,
     "node_available_min_mib": min,
 }
-"""How a column of all workers becomes one of the trial; workers that do not know are left out."""
+"""How a column of all workers is combined into one of the trial, leaving out unknown values."""
 
 
 def _trial(workers: Sequence[Columns], readings: Sequence[Readings], items: int) -> Columns:
-    told = {name: _known([worker.get(name) for worker in workers]) for name in _FOLDS}
+    values = {name: _without_none([worker.get(name) for worker in workers]) for name in _COMBINE}
     return {
-        **{name: fold(told[name]) if told[name] else None for name, fold in _FOLDS.items()},
+        **{name: fold(values[name]) if values[name] else None for name, fold in _COMBINE.items()},
         **_energy(workers, items),
         **_nodes(workers, readings),
     }
 
 
 def _energy(workers: Sequence[Columns], items: int) -> Columns:
-    """Sums over all boards; unknown as soon as one board's is."""
+    """Return sums over all boards, unknown when any board's value is."""
     sources = {worker.get("energy_source") for worker in workers}
     if not sources <= {"counter", "integral"}:
         return {
@@ -186,40 +188,43 @@ def _energy(workers: Sequence[Columns], items: int) -> Columns:
 
 
 def _nodes(workers: Sequence[Columns], readings: Sequence[Readings]) -> Columns:
-    """What is the node's and not the worker's: each node counts once, all its workers as own."""
+    """Return the columns that belong to nodes: each node counts once, for all of its workers."""
     loads, joules = [], []
-    for hostname in dict.fromkeys(told.hostname for told in readings):
-        pairs = zip(workers, readings, strict=True)
-        here = [(w, told.host) for w, told in pairs if told.hostname == hostname]
-        loads.append(_node_load(here))
-        joules.append(here[0][0]["cpu_energy_j"])
-    known = _known(loads)
+    pairs = list(zip(workers, readings, strict=True))
+    for hostname in dict.fromkeys(reading.hostname for reading in readings):
+        on_node = [(columns, reading) for columns, reading in pairs if reading.hostname == hostname]
+        loads.append(_node_load(on_node))
+        joules.append(on_node[0][0]["cpu_energy_j"])
     return {
-        "node_load_frac": max(known, default=None),
+        "node_load_frac": max(_without_none(loads), default=None),
         "cpu_energy_j": None if None in joules else sum(joules),
     }
 
 
-def _node_load(here: Sequence[tuple[Columns, Sequence[host.HostSample]]]) -> float | None:
-    """Of one node: the load that its first worker saw, less the other workers' own."""
-    first = here[0][0]["node_load_frac"]
-    if first is None:
+def _node_load(on_node: Sequence[tuple[Columns, Readings]]) -> float | None:
+    """Return the load by others on one node, as its first worker saw it.
+
+    The first worker counts the other workers of the node as others; their own load is subtracted.
+    """
+    (first, first_readings), *rest = on_node
+    load = first["node_load_frac"]
+    if load is None:
         return None
-    node_cpus = here[0][1][0].node_cpus
-    own = [(w["cpu_busy_frac"] or 0.0) * samples[0].cpus for w, samples in here[1:] if samples]
-    return max(first - sum(own) / node_cpus, 0.0) if node_cpus else None
+    node_cpus = first_readings.host[0].node_cpus
+    own = [(w["cpu_busy_frac"] or 0.0) * r.host[0].cpus for w, r in rest if r.host]
+    return max(load - sum(own) / node_cpus, 0.0) if node_cpus else None
 
 
 # --- one block ------------------------------------------------------------------------------------
 
 
-def _block(told: Readings, row: Columns, start: int) -> Columns:
+def _block(readings: Readings, row: Columns, start: int) -> Columns:
     begin, end = start + row["t_start_ns"], start + row["t_end_ns"]
-    if told.kind == "cpu":
-        return {"temp_c": _mean([s.temp_c for s in told.host if begin < s.t_ns <= end])}
-    inside = [sample for sample in told.gpu if begin < sample.t_ns <= end]
-    reasons = _known([sample.reasons for sample in inside])
-    joules = gpu_telemetry.counter_energy_j(told.gpu, begin, end)
+    if readings.kind == "cpu":
+        return {"temp_c": _mean([s.temp_c for s in readings.host if begin < s.t_ns <= end])}
+    inside = [sample for sample in readings.gpu if begin < sample.t_ns <= end]
+    reasons = _without_none([sample.reasons for sample in inside])
+    joules = gpu_telemetry.counter_energy_j(readings.gpu, begin, end)
     return {
         "sm_clock_mhz": _mean([sample.sm_mhz for sample in inside]),
         "temp_c": _mean([sample.temp_c for sample in inside]),
@@ -230,5 +235,5 @@ def _block(told: Readings, row: Columns, start: int) -> Columns:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    told = _known(values)
-    return statistics.fmean(told) if told else None
+    readings = _without_none(values)
+    return statistics.fmean(readings) if readings else None

@@ -1,4 +1,4 @@
-"""Blocks against closed forms, and the watch that sees the same blocks while they grow."""
+"""Blocks against closed forms, and the same blocks collected while the stream grows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_edge_is_the_first_completion_at_or_after_the_grid():
     assert cut(done + 7 * S, 7 * S, S, 1, 1).edges.tolist() == blocks.edges.tolist()
 
 
-def test_blocks_of_different_workers_lie_beside_one_another():
+def test_blocks_of_different_workers_coincide():
     fast, slow = cut(steady(S // 100, 60), 0, S, 4, 1), cut(steady(S // 7, 60, 5), 0, S, 4, 1)
     k = min(len(fast), len(slow))
     assert k >= 59
@@ -95,7 +95,7 @@ def test_blocks_grow_and_never_change():
 
 
 def test_a_cut_goes_on_from_its_last_edge():
-    """As a worker looks: only what came since the last edge is cut again."""
+    """Cut like a worker's snapshots: only the batches since the last edge are cut again."""
     rng = np.random.default_rng(2)
     done = np.cumsum(rng.gamma(2, 0.1 * S, 500)).astype(np.int64)
     done[250:] += 5 * S

@@ -22,11 +22,11 @@ def test_a_move_within_the_bounds_of_the_pings_is_no_move():
 
 
 def test_a_move_beyond_them_counts_against_the_time_between():
-    watched = between(70 * S, 70 * S + 11 * MS)
-    assert watched.moved_ns == 10 * MS
-    assert watched.skew == pytest.approx(1e-3)
+    drift = between(70 * S, 70 * S + 11 * MS)
+    assert drift.moved_ns == 10 * MS
+    assert drift.skew == pytest.approx(1e-3)
 
 
 def test_the_bound_is_that_of_the_worse_ping():
-    watched = ClockDrift(Clock(0, 4000, 0), Clock(0, 10_000, S))
-    assert watched.bound_ns == 5000
+    drift = ClockDrift(Clock(0, 4000, 0), Clock(0, 10_000, S))
+    assert drift.bound_ns == 5000

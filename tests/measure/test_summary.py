@@ -1,4 +1,4 @@
-"""The numbers of a trial against closed forms."""
+"""Summaries of constructed traces against closed forms."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def summary(
 # --- one worker -----------------------------------------------------------------------------------
 
 
-def test_a_constant_rate_is_found_exactly():
+def test_a_constant_rate_is_measured_exactly():
     trial = summary(traced(steady(10 * MS, 14 * S))).trial
     assert trial["items_per_s"] == 800
     assert trial["items_per_s_per_worker"] == 800
@@ -53,7 +53,7 @@ def test_a_period_that_divides_no_block_makes_no_error():
     assert trial["block_cv"] == pytest.approx(0, abs=1e-9)
 
 
-def test_what_came_after_the_measured_blocks_is_not_counted():
+def test_batches_after_the_measured_blocks_are_not_counted():
     steps = np.concatenate([steady(10 * MS, 14 * S), 14 * S + steady(S, 20 * S, first_ns=S)])
     trial = summary(traced(steps)).trial
     assert (trial["items_per_s"], trial["window_s"], trial["n_blocks"]) == (800, 12, 12)
@@ -61,12 +61,14 @@ def test_what_came_after_the_measured_blocks_is_not_counted():
 
 def test_the_warm_up_is_not_counted_but_kept():
     slow = steady(50 * MS, 2 * S)
-    found = summary(traced(np.concatenate([slow, 2 * S + steady(10 * MS, 12 * S, 10 * MS)])))
-    assert found.trial["items_per_s"] == 800
-    assert [row["phase"] for row in found.blocks] == ["warmup"] * 2 + ["measure"] * 12
-    assert [row["items"] for row in found.blocks] == [160] * 2 + [800] * 12
-    assert found.blocks[0]["t_start_ns"] == 0
-    assert found.blocks[-1]["t_end_ns"] == 14 * S
+    trial_summary = summary(
+        traced(np.concatenate([slow, 2 * S + steady(10 * MS, 12 * S, 10 * MS)]))
+    )
+    assert trial_summary.trial["items_per_s"] == 800
+    assert [row["phase"] for row in trial_summary.blocks] == ["warmup"] * 2 + ["measure"] * 12
+    assert [row["items"] for row in trial_summary.blocks] == [160] * 2 + [800] * 12
+    assert trial_summary.blocks[0]["t_start_ns"] == 0
+    assert trial_summary.blocks[-1]["t_end_ns"] == 14 * S
 
 
 def test_the_clock_of_the_worker_does_not_matter():
@@ -114,11 +116,11 @@ def test_two_workers_count_in_their_common_window():
 
 
 def test_workers_of_different_speed_add_up():
-    found = summary(traced(steady(10 * MS, 15 * S)), traced(steady(40 * MS, 15 * S)))
-    assert found.trial["items_per_s"] == pytest.approx(1000)
-    assert found.trial["imbalance"] == pytest.approx(3)
-    assert [w["items_per_s"] for w in found.workers] == pytest.approx([800, 200])
-    assert [w["batches"] for w in found.workers] == [1200, 300]
+    trial_summary = summary(traced(steady(10 * MS, 15 * S)), traced(steady(40 * MS, 15 * S)))
+    assert trial_summary.trial["items_per_s"] == pytest.approx(1000)
+    assert trial_summary.trial["imbalance"] == pytest.approx(3)
+    assert [w["items_per_s"] for w in trial_summary.workers] == pytest.approx([800, 200])
+    assert [w["batches"] for w in trial_summary.workers] == [1200, 300]
 
 
 def test_a_worker_that_ends_early_ends_the_window():
@@ -129,8 +131,8 @@ def test_a_worker_that_ends_early_ends_the_window():
 
 
 def test_who_started_late_shows():
-    some = [traced(steady(10 * MS, 14 * S), late_ns=late) for late in (0, 3 * MS)]
-    assert summary(*some).trial["start_skew_ms"] == 3
+    traces = [traced(steady(10 * MS, 14 * S), late_ns=late) for late in (0, 3 * MS)]
+    assert summary(*traces).trial["start_skew_ms"] == 3
 
 
 # --- latency --------------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ def test_device_times_are_those_of_the_window():
 def test_every_number_has_its_column():
     done = steady(10 * MS, 14 * S)
     spans = np.full((len(done), 3), MS)
-    found = summary(traced(done, spans=spans), traced(done, spans=spans))
-    assert build("trials", [found.trial], {}).num_rows == 1
-    assert build("workers", found.workers, {}).num_rows == 2
-    assert build("blocks", found.blocks, {})["worker"].to_pylist() == [0] * 14 + [1] * 14
+    trial_summary = summary(traced(done, spans=spans), traced(done, spans=spans))
+    assert build("trials", [trial_summary.trial], {}).num_rows == 1
+    assert build("workers", trial_summary.workers, {}).num_rows == 2
+    assert build("blocks", trial_summary.blocks, {})["worker"].to_pylist() == [0] * 14 + [1] * 14

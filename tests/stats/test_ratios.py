@@ -33,9 +33,9 @@ def test_many_ratios_at_once_are_each_alone():
     sides = [ratios.logs(np.exp(0.01 * rng.standard_normal(n))) for n in (2, 3, 5, 10)]
     sides.append(ratios.logs(np.array([7.0, 7.0])))
     pairs = [(a, b) for a in sides for b in sides]
-    for found, (a, b) in zip(ratios.ratios_of(pairs), pairs, strict=True):
+    for span, (a, b) in zip(ratios.ratios_of(pairs), pairs, strict=True):
         alone = ratios.ratio_of(a, b)
-        assert (found.value, found.lo, found.hi) == pytest.approx((alone.value, alone.lo, alone.hi))
+        assert (span.value, span.lo, span.hi) == pytest.approx((alone.value, alone.lo, alone.hi))
     assert ratios.ratios_of([]) == []
     with pytest.raises(ValueError, match="2 trials"):
         ratios.ratios_of([(sides[0], ratios.logs(np.array([1.0])))])
@@ -52,25 +52,25 @@ def test_ratio_needs_two_trials_a_side():
 
 
 def test_trial_interval_by_hand():
-    found = ratios.trial_interval(np.array([99.0, 100.0, 101.0]), np.array([0.6, 0.6, 0.6]))
-    assert (found.mean, found.sd, found.trials) == (100, 1, 3)
-    assert found.half_width == pytest.approx(4.302652729911275 / math.sqrt(3))
-    assert found.within_sd == pytest.approx(0.6)
-    assert found.between_sd == pytest.approx(0.8)
-    assert found.trials_needed == 18
-    assert found.lo == pytest.approx(100 - found.half_width)
-    assert found.hi == pytest.approx(100 + found.half_width)
+    interval = ratios.trial_interval(np.array([99.0, 100.0, 101.0]), np.array([0.6, 0.6, 0.6]))
+    assert (interval.mean, interval.sd, interval.trials) == (100, 1, 3)
+    assert interval.half_width == pytest.approx(4.302652729911275 / math.sqrt(3))
+    assert interval.within_sd == pytest.approx(0.6)
+    assert interval.between_sd == pytest.approx(0.8)
+    assert interval.trials_needed == 18
+    assert interval.lo == pytest.approx(100 - interval.half_width)
+    assert interval.hi == pytest.approx(100 + interval.half_width)
 
 
 def test_between_component_is_never_negative():
-    found = ratios.trial_interval(np.array([100.0, 100.1]), np.array([2.0, 2.0]))
-    assert found.between_sd == 0
+    interval = ratios.trial_interval(np.array([100.0, 100.1]), np.array([2.0, 2.0]))
+    assert interval.between_sd == 0
 
 
 def test_a_single_trial_has_no_interval():
-    found = ratios.trial_interval(np.array([100.0]), np.array([0.5]))
-    assert (found.mean, found.half_width, found.lo, found.hi) == (100, None, None, None)
-    assert (found.within_sd, found.between_sd, found.trials_needed) == (0.5, None, None)
+    interval = ratios.trial_interval(np.array([100.0]), np.array([0.5]))
+    assert (interval.mean, interval.half_width, interval.lo, interval.hi) == (100, None, None, None)
+    assert (interval.within_sd, interval.between_sd, interval.trials_needed) == (0.5, None, None)
 
 
 @pytest.mark.parametrize(("sd", "trials"), [(0.0, 2), (0.0025, 4), (0.005, 7), (0.01, 18)])

@@ -17,10 +17,10 @@ from raybench.stats import intervals, trends
 def test_step_finds_place_and_size(index, size):
     x = np.full(60, 1000.0)
     x[index:] *= 1 + size
-    found = trends.largest_shift(x)
-    assert found.index == index
-    assert found.relative == pytest.approx(size * 1000 / x.mean())
-    assert found.z > 1e3
+    shift = trends.largest_shift(x)
+    assert shift.index == index
+    assert shift.relative == pytest.approx(size * 1000 / x.mean())
+    assert shift.z > 1e3
 
 
 def test_step_is_not_forgotten_as_the_window_grows():
@@ -38,18 +38,18 @@ def test_step_needs_room_on_both_sides():
 
 def test_shift_at_by_hand():
     x = np.array([1.0, 3.0, 1.0, 3.0, 5.0, 7.0, 5.0, 7.0])
-    found = trends.shift_at(x, 4)
+    shift = trends.shift_at(x, 4)
     # means 2 and 6, residuals all 1, spread sqrt(8 / 6), not correlated but for rounding of bias
     r = intervals.rho(np.array([-1.0, 1.0] * 4))
     se = math.sqrt(8 / 6) * math.sqrt((1 + r) / (1 - r) * 0.5)
-    assert (found.relative, found.z) == (pytest.approx(1.0), pytest.approx(4 / se))
+    assert (shift.relative, shift.z) == (pytest.approx(1.0), pytest.approx(4 / se))
 
 
 def test_halves_of_a_bend_without_noise_are_clearly_apart():
     x = 1 - 0.1 * np.exp(-np.arange(20) / 15)
-    found = trends.shift_of_halves(x)
-    assert found.relative == pytest.approx((x[10:].mean() - x[:10].mean()) / x.mean())
-    assert found.z > 20
+    shift = trends.shift_of_halves(x)
+    assert shift.relative == pytest.approx((x[10:].mean() - x[:10].mean()) / x.mean())
+    assert shift.z > 20
     assert trends.shift_at(x, 10).z < 5  # about two means the bend looks like noise
 
 
@@ -61,9 +61,9 @@ def test_halves_of_noise_are_rarely_apart():
 
 def test_drift_is_the_change_from_end_to_end():
     x = 100 + 0.1 * np.arange(50)
-    found = trends.drift(x)
-    assert found.relative == pytest.approx(5 / x.mean())
-    assert found.z > 1e3
+    trend = trends.drift(x)
+    assert trend.relative == pytest.approx(5 / x.mean())
+    assert trend.z > 1e3
 
 
 def test_drift_slope_is_least_squares():

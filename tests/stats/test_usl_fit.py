@@ -59,11 +59,11 @@ def test_usl_fit_of_a_single_size_is_a_line():
 def test_usl_ci_of_trials_without_spread_is_the_fit():
     n, truth = np.array([1, 2, 4, 8]), UslFit(100, 0.01, 1e-4)
     trials = np.repeat(scaling_law.usl(n, truth)[:, None], 3, axis=1)
-    found = scaling_law.usl_ci(n, trials, [16], draws=20)
-    assert found.sigma == pytest.approx((0.01, 0.01))
-    assert found.kappa == pytest.approx((1e-4, 1e-4))
-    assert found.lo == pytest.approx(scaling_law.usl([16], truth))
-    assert found.hi == pytest.approx(scaling_law.usl([16], truth))
+    fitted = scaling_law.usl_ci(n, trials, [16], draws=20)
+    assert fitted.sigma == pytest.approx((0.01, 0.01))
+    assert fitted.kappa == pytest.approx((1e-4, 1e-4))
+    assert fitted.lo == pytest.approx(scaling_law.usl([16], truth))
+    assert fitted.hi == pytest.approx(scaling_law.usl([16], truth))
 
 
 def test_usl_ci_covers_and_repeats():
@@ -72,11 +72,11 @@ def test_usl_ci_covers_and_repeats():
     hits = 0
     for _ in range(150):
         trials = scaling_law.usl(n, truth)[:, None] * (1 + 0.005 * rng.standard_normal((4, 3)))
-        found = scaling_law.usl_ci(n, trials, [8, 16], draws=200)
-        hits += found.lo[1] <= scaling_law.usl(16, truth) <= found.hi[1]
+        fitted = scaling_law.usl_ci(n, trials, [8, 16], draws=200)
+        hits += fitted.lo[1] <= scaling_law.usl(16, truth) <= fitted.hi[1]
     assert hits / 150 > 0.9
     again = scaling_law.usl_ci(n, trials, [8, 16], draws=200)
-    assert np.array_equal(again.lo, found.lo)
+    assert np.array_equal(again.lo, fitted.lo)
 
 
 def test_usl_ci_needs_two_trials():

@@ -1,4 +1,4 @@
-"""From readings to columns: windows, sums over boards, nodes, and what stays unknown."""
+"""Columns from telemetry: windows, sums over boards and nodes, and unknown values."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ S, MS = 10**9, 10**6
 
 
 def trace(start_ns: int = 0, busy_ns: int | None = None) -> StreamTrace:
-    """Ten batches of eight a second for 24 s, on a clock of its own."""
+    """Ten batches of eight items per second for 24 s, on a clock of its own."""
     done = start_ns + np.arange(0, 24 * S + 1, 100 * MS, dtype=np.int64)
     spans = None if busy_ns is None else np.tile([0, busy_ns, 0], (len(done), 1))
     return StreamTrace(done - 50 * MS, done - 49 * MS, done, spans, start_ns, 0, 8)
 
 
-def gpu(start_ns: int = 0, **fields: object) -> Readings:
-    """A board at 500 W that is sampled every half second from 1 s before the start."""
-    plain = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
+def gpu(start_ns: int = 0, **changes: object) -> Readings:
+    """A board at 500 W, sampled every half second from 1 s before the start."""
+    defaults = {"power_w": 500.0, "sm_mhz": 1500.0, "temp_c": 60.0, "reasons": 0, "util": 1.0}
     samples = tuple(
         gpu_telemetry.GpuSample(
             start_ns + t * S // 2,
-            **{**plain, "energy_mj": 10**12 + (t + 2) * 250_000, **fields},  # type: ignore[arg-type]
+            **{**defaults, "energy_mj": 10**12 + (t + 2) * 250_000, **changes},  # type: ignore[arg-type]
         )
         for t in range(-2, 52)
     )
     return Readings("gpu", "a", 42, samples)
 
 
-def summary_of(traces: list[StreamTrace], readings: list[Readings]) -> Summary:
+def summary(traces: list[StreamTrace], readings: list[Readings]) -> Summary:
     """Two seconds of warm-up and a window of twenty."""
     return with_hardware(summarise(traces, 2, 20, S, 4), traces, readings)
 
 
-def test_the_window_is_found_on_each_workers_own_clock() -> None:
-    found = summary_of([trace(77 * S), trace(3 * S)], [gpu(77 * S), gpu(3 * S)])
-    for worker in found.workers:
+def test_the_window_is_placed_on_each_workers_own_clock() -> None:
+    trial_summary = summary([trace(77 * S), trace(3 * S)], [gpu(77 * S), gpu(3 * S)])
+    for worker in trial_summary.workers:
         assert worker["energy_source"] == "counter"
         assert worker["energy_j"] == pytest.approx(10_000)
         assert worker["items_per_j"] == pytest.approx(1600 / 10_000)
-    trial = found.trial
+    trial = trial_summary.trial
     assert trial["energy_j"] == pytest.approx(20_000)
     assert trial["avg_power_w"] == pytest.approx(1000)
     assert trial["j_per_item"] == pytest.approx(20_000 / 3200)
@@ -53,19 +53,19 @@ def test_the_window_is_found_on_each_workers_own_clock() -> None:
     assert trial["telemetry_gap_s"] == pytest.approx(0.5)
 
 
-def test_every_column_has_its_place_in_the_store() -> None:
-    found = summary_of([trace(busy_ns=90 * MS)], [gpu()])
+def test_every_column_is_in_the_schema() -> None:
+    trial_summary = summary([trace(busy_ns=90 * MS)], [gpu()])
     for table, rows in (
-        ("trials", [found.trial]),
-        ("workers", found.workers),
-        ("blocks", found.blocks),
+        ("trials", [trial_summary.trial]),
+        ("workers", trial_summary.workers),
+        ("blocks", trial_summary.blocks),
     ):
         assert build(table, list(rows), {}).num_rows == len(rows)
 
 
-def test_the_worst_board_speaks_for_the_trial() -> None:
+def test_the_worst_board_counts_for_the_trial() -> None:
     cool, hot = gpu(sm_max_mhz=2000.0), gpu(temp_c=90.0, reasons=0x20, sm_max_mhz=3000.0)
-    trial = summary_of([trace(), trace()], [cool, hot]).trial
+    trial = summary([trace(), trace()], [cool, hot]).trial
     assert trial["temp_c_max"] == 90
     assert trial["throttle_thermal_frac"] == 1
     assert trial["throttle_power_frac"] == 0
@@ -74,16 +74,16 @@ def test_the_worst_board_speaks_for_the_trial() -> None:
 
 def test_energy_of_all_boards_is_unknown_as_soon_as_one_is() -> None:
     silent = gpu(energy_mj=None, power_w=None)
-    trial = summary_of([trace(), trace()], [gpu(), silent]).trial
+    trial = summary([trace(), trace()], [gpu(), silent]).trial
     assert (trial["energy_j"], trial["energy_source"]) == (None, "none")
     assert trial["sm_clock_mhz_mean"] == 1500
 
 
-def test_a_gpu_that_no_driver_knows_tells_nothing() -> None:
-    found = summary_of([trace()], [Readings("gpu", "a", 42)])
+def test_a_gpu_without_a_driver_has_no_readings() -> None:
+    trial_summary = summary([trace()], [Readings("gpu", "a", 42)])
     hardware = {"energy_j", "sm_clock_mhz_mean", "temp_c_max", "telemetry_gap_s", "energy_source"}
-    assert {found.trial[name] for name in hardware} == {None}
-    assert {row["power_w"] for row in found.blocks} == {None}
+    assert {trial_summary.trial[name] for name in hardware} == {None}
+    assert {row["power_w"] for row in trial_summary.blocks} == {None}
 
 
 def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> None:
@@ -94,7 +94,7 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
         *between,
         gpu_telemetry.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
     )
-    trial = summary_of([trace()], [Readings("gpu", "a", 42, edges)]).trial
+    trial = summary([trace()], [Readings("gpu", "a", 42, edges)]).trial
     assert trial["foreign_processes"] == 1
     assert trial["ecc_errors"] == 2
 
@@ -102,20 +102,20 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
 def test_readings_that_stop_leave_a_gap() -> None:
     readings = gpu()
     half = tuple(sample for sample in readings.gpu if sample.t_ns < 12 * S)
-    trial = summary_of([trace()], [Readings("gpu", "a", 42, half)]).trial
+    trial = summary([trace()], [Readings("gpu", "a", 42, half)]).trial
     assert trial["telemetry_gap_s"] == pytest.approx(10.5)
     assert trial["energy_j"] is None
 
 
-def test_a_block_has_the_readings_of_its_own_second() -> None:
+def test_a_block_has_the_readings_taken_during_it() -> None:
     samples = tuple(
         gpu_telemetry.GpuSample(
             t * S // 2 - 1, energy_mj=t * 100_000, temp_c=t / 2, reasons=4 if t == 11 else 1
         )
         for t in range(-2, 52)
     )
-    found = summary_of([trace(busy_ns=90 * MS)], [Readings("gpu", "a", 42, samples)])
-    row = next(row for row in found.blocks if row["t_start_ns"] == 5 * S)
+    trial_summary = summary([trace(busy_ns=90 * MS)], [Readings("gpu", "a", 42, samples)])
+    row = next(row for row in trial_summary.blocks if row["t_start_ns"] == 5 * S)
     assert row["temp_c"] == pytest.approx((5.5 + 6) / 2)
     assert row["energy_mj"] == 200_000
     assert row["throttle_mask"] == 5
@@ -123,7 +123,7 @@ def test_a_block_has_the_readings_of_its_own_second() -> None:
 
 
 def core(hostname: str, own: float, node: float, **more: object) -> Readings:
-    """A core of a node with 4 CPUs; `own` and `node` are seconds of CPU a second."""
+    """A core of a node with 4 CPUs; `own` and `node` are seconds of CPU time per second."""
     samples = tuple(
         host.HostSample(t * S, 1, 1.0 * t, 0.0, 4, node * t, own * t, **more)  # type: ignore[arg-type]
         for t in range(-1, 26)
@@ -131,21 +131,21 @@ def core(hostname: str, own: float, node: float, **more: object) -> Readings:
     return Readings("cpu", hostname, 1, (), samples)
 
 
-def test_load_on_a_node_leaves_out_all_workers_on_it() -> None:
+def test_load_on_a_node_excludes_all_of_its_workers() -> None:
     three = [core("a", 1.0, 2.5), core("a", 0.9, 2.5), core("b", 1.0, 1.2)]
-    trial = summary_of([trace()] * 3, three).trial
+    trial = summary([trace()] * 3, three).trial
     assert trial["node_load_frac"] == pytest.approx((2.5 - 1.9) / 4)
     assert trial["foreign_load_frac"] == pytest.approx(0.1)
     assert trial["cpu_busy_frac"] == pytest.approx(2.9 / 3)
 
 
-def test_energy_of_processors_counts_once_a_node() -> None:
+def test_energy_of_processors_counts_once_per_node() -> None:
     def packages(hostname: str, watts: float) -> Readings:
         samples = tuple(host.HostSample(t * S, 1, energy_j=watts * t) for t in range(-1, 26))
         return Readings("cpu", hostname, 1, (), samples)
 
     three = [packages("a", 100), packages("a", 100), packages("b", 50)]
-    assert summary_of([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
+    assert summary([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
 
 
 def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
@@ -155,10 +155,10 @@ def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
         )
         for t in range(-1, 26)
     )
-    found = summary_of([trace()], [Readings("cpu", "a", 1, (), samples)])
-    trial = found.trial
+    trial_summary = summary([trace()], [Readings("cpu", "a", 1, (), samples)])
+    trial = trial_summary.trial
     assert trial["clock_frac"] == 0.5
     assert (trial["temp_c_start"], trial["temp_c_end"], trial["temp_c_max"]) == (52, 72, 72)
     assert trial["throttle_thermal_frac"] == pytest.approx(11 / 20)
     assert trial["energy_source"] is None
-    assert found.blocks[0]["temp_c"] == 51
+    assert trial_summary.blocks[0]["temp_c"] == 51
