@@ -61,7 +61,7 @@ def test_openvino_computes_fp32_in_fp32_and_not_in_the_libraries_default(tiny, t
         assert np.abs(outputs[name] - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_onnxruntime_says_why_it_cannot_have_a_gpu_or_a_precision_on_one():
+def test_onnxruntime_says_why_it_cannot_use_a_gpu_or_a_precision_on_one():
     engine = registry.get("onnxruntime")
     h200 = Device("gpu", "NVIDIA H200", 0, "GPU-0", "0")
     assert "no NVIDIA driver" in engine.unsupported("fp32", replace(h200, declared=True), True)
@@ -79,7 +79,7 @@ def test_onnxruntime_says_why_it_cannot_have_a_gpu_or_a_precision_on_one():
 def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tiny, tmp_path):
     engine = registry.get(name)
     if not nvml.inventory():
-        pytest.skip("no NVIDIA GPU that a driver tells of")
+        pytest.skip("no NVIDIA GPU that a driver reports")
     device = gpu("0")
     reason = engine.unavailable() or engine.unsupported("fp32", device, transfers)
     if reason:

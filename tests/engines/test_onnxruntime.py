@@ -1,4 +1,4 @@
-"""ONNX Runtime: its own words sorted into errors. They were read off an H100."""
+"""Conversion of ONNX Runtime's messages, as seen on an H100, to errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("words", "kind"),
+    ("message", "kind"),
     [
         ("Available memory of 286575360 is smaller than requested bytes of 411041792", OutOfMemory),
         ("Failed to allocate memory for requested buffer of size 411041792", OutOfMemory),
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
         ("Non-zero status code returned while running Conv node", EngineFailure),
     ],
 )
-def test_what_the_library_says_decides_the_status(words: str, kind: type[PointError]) -> None:
+def test_the_library_s_message_decides_the_status(message: str, kind: type[PointError]) -> None:
     def fail() -> None:
-        raise RuntimeError(words)
+        raise RuntimeError(message)
 
-    with pytest.raises(kind) as found:
+    with pytest.raises(kind) as caught:
         onnxruntime._CALLS.run("run", fail)
-    if isinstance(found.value, OutOfMemory):
-        assert found.value.requested_bytes == 411041792
+    if isinstance(caught.value, OutOfMemory):
+        assert caught.value.requested_bytes == 411041792

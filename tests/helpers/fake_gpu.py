@@ -2,7 +2,7 @@
 
 Work runs at once when it is enqueued, and vector clocks check that the order was forced: two
 accesses to the same bytes, one of them a write, must be ordered by a stream, an event or a wait of
-the host, else `races` tells of them. Captures, external events, alignment and the ban on TensorRT
+the host, else `races` names them. Captures, external events, alignment and the ban on TensorRT
 objects without a device are enforced with the codes that the driver would return.
 """
 
@@ -522,8 +522,8 @@ class FakeTrt(ModuleType):
         assert self.gpu.context_made, "segmentation fault: a TensorRT object without a device"
         self.logger = logger
 
-    def say(self, words: str) -> None:
-        self.logger.log(self.ILogger.Severity.ERROR, words)
+    def say(self, message: str) -> None:
+        self.logger.log(self.ILogger.Severity.ERROR, message)
 
     def Runtime(self, logger: Any) -> Any:
         self._needs_device(logger)

@@ -75,8 +75,8 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:
         return SimpleNamespace(total=64 << 20, used=3 << 20)
 
-    def nvmlDeviceGetCpuAffinity(self, handle: str, words: int) -> list[int]:
-        return [0b101] + [0] * (words - 1)
+    def nvmlDeviceGetCpuAffinity(self, handle: str, mask_count: int) -> list[int]:
+        return [0b101] + [0] * (mask_count - 1)
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: str) -> tuple[int, int]:
         return 9, 0

@@ -8,7 +8,7 @@ FAIR = {
 }  # fmt: skip
 
 
-def found(gpus=(), others=(), **arguments):
+def issues(gpus=(), others=(), **arguments):
     arguments = {"nice": 0, "load": 0.1, "governors": ["performance"], **arguments}
     return [
         (h.what, h.fix) for h in system_issues(gpus, processes=lambda uuid: others, **arguments)
@@ -16,8 +16,8 @@ def found(gpus=(), others=(), **arguments):
 
 
 def test_a_quiet_machine_has_none():
-    assert found([FAIR]) == []
-    assert found([{"device_index": 0, "gpu_uuid": "GPU-0"}], others=None, governors=[]) == []
+    assert issues([FAIR]) == []
+    assert issues([{"device_index": 0, "gpu_uuid": "GPU-0"}], others=None, governors=[]) == []
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_quiet_machine_has_none():
         ({"gpus": [{**FAIR, "app_clock_sm_mhz": 1200.0}]}, "1200 MHz of its 1980", "-i 0 -rac"),
     ],
 )
-def test_what_is_in_the_way_comes_with_the_command_that_fixes_it(arguments, what, fix):
-    ((said, command),) = found(**arguments)
-    assert what in said
+def test_an_issue_comes_with_the_command_that_fixes_it(arguments, what, fix):
+    ((what_it_says, command),) = issues(**arguments)
+    assert what in what_it_says
     assert fix in command

@@ -1,4 +1,4 @@
-"""What a machine tells of itself, and when two of them count as the same."""
+"""The facts about a machine, and when two machines count as the same."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def test_an_id_is_the_same_everywhere_and_always():
     code = (
         f"from raybench.machine.environment import environment_id; print(environment_id({FACTS!r}))"
     )
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONHASHSEED": "7"},
     )  # fmt: skip
-    assert found.stdout.strip() == environment_id(FACTS) == "02176eee24e472307c6c"
+    assert done.stdout.strip() == environment_id(FACTS) == "02176eee24e472307c6c"
 
 
 def test_host_kernel_and_time_do_not_count():

@@ -1,4 +1,4 @@
-"""The host's readings: of a made-up machine, figure by figure, and of this one."""
+"""Telemetry of the host: of an invented machine, figure by figure, and of this one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
     assert last.energy_j - first.energy_j == pytest.approx(0.2)
 
 
-def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path) -> None:
+def test_a_machine_without_sensors_gives_none(tmp_path: Path) -> None:
     sample = taken(tmp_path)[-1]
     names = ("busy_s", "steal_s", "node_cpus", "mhz", "temp_c", "energy_j", "throttles")
     assert {getattr(sample, name) for name in names} == {None}
@@ -98,7 +98,9 @@ def test_a_machine_that_tells_nothing_gives_none(tmp_path: Path) -> None:
     assert columns["cpu_mhz_mean"] is None
 
 
-def test_dear_readings_are_taken_less_often(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expensive_readings_are_taken_less_often(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(host.HostTelemetry, "_cost_s", lambda self: 0.01)
     telemetry = host.HostTelemetry(0.2, machine)
     telemetry._open()
@@ -106,8 +108,8 @@ def test_dear_readings_are_taken_less_often(machine: Path, monkeypatch: pytest.M
 
 
 def _at(second: float, **fields: float) -> host.HostSample:
-    known = {"cpus": 2, "node_cpus": 8, **fields}
-    return host.HostSample(int(second * S), **known)  # type: ignore[arg-type]
+    fields = {"cpus": 2, "node_cpus": 8, **fields}
+    return host.HostSample(int(second * S), **fields)  # type: ignore[arg-type]
 
 
 def test_load_of_others_is_what_is_left_of_the_busy_time() -> None:
@@ -138,7 +140,7 @@ def test_clocks_and_memory_are_those_of_the_window() -> None:
     )
 
 
-def test_this_machine_tells_its_busy_time() -> None:
+def test_this_machine_reports_its_busy_time() -> None:
     first, last = taken(Path("/"), lambda: time.sleep(0.3))
     assert last.own_s >= first.own_s
     assert last.node_busy_s >= first.node_busy_s > 0

@@ -1,4 +1,4 @@
-"""Test reading NVML through a fake of pynvml: values, refused calls and windows."""
+"""Access to NVML, against a small fake of pynvml: reports, refusals and windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeNvml:
     return fake
 
 
-def test_inventory_tells_boards_and_slices(driver: FakeNvml) -> None:
+def test_inventory_lists_boards_and_slices(driver: FakeNvml) -> None:
     board, first, second = nvml.inventory()
     assert (board.index, board.uuid, board.name) == (0, "GPU-0", "NVIDIA H200")
     assert board.memory_bytes == 64 << 20
@@ -78,7 +78,7 @@ def test_inventory_is_empty_when_the_driver_refuses(driver: FakeNvml, call: str)
     assert driver.opened == 0
 
 
-def test_a_refused_figure_is_none_and_the_others_stand(driver: FakeNvml) -> None:
+def test_a_refused_figure_is_none_and_the_others_are_kept(driver: FakeNvml) -> None:
     driver.refused |= {
         "nvmlDeviceGetMemoryInfo",
         "nvmlDeviceGetCpuAffinity",
@@ -114,7 +114,7 @@ def test_other_processes_on_the_device_are_counted_without_ours() -> None:
     assert nvml.foreign_processes(None, 42) is None
 
 
-def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
+def test_expensive_readings_are_taken_at_the_edges_only(driver: FakeNvml) -> None:
     telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=0.001)
     telemetry.start()
     while len(telemetry.samples) < 3:
@@ -124,14 +124,14 @@ def test_what_is_dear_is_asked_at_the_edges_only(driver: FakeNvml) -> None:
     assert {sample.processes for sample in between} == {None}
 
 
-def test_temperature_between_two_samples_lies_between_them() -> None:
+def test_temperature_between_two_samples_is_interpolated() -> None:
     samples = [_seconds(1, temp_c=50.0), _seconds(2), _seconds(3, temp_c=54.0)]
     stamps = np.array([0, 2 * 10**9, 9 * 10**9])
     assert gpu_telemetry.temperatures_c(samples, stamps).tolist() == [50, 52, 54]
     assert np.isnan(gpu_telemetry.temperatures_c([_seconds(1)], stamps)).all()
 
 
-def test_telemetry_samples_both_edges_and_tells_every_column(driver: FakeNvml) -> None:
+def test_telemetry_samples_both_edges_and_gives_every_column(driver: FakeNvml) -> None:
     telemetry = gpu_telemetry.GpuTelemetry("GPU-0", period_s=3600)
     telemetry.start()
     telemetry.start()

@@ -1,4 +1,4 @@
-"""The kernel's files, in a folder that stands for the root of the file system."""
+"""A fake of the root of the kernel's file system for machine.sysfs."""
 
 from __future__ import annotations
 

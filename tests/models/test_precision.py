@@ -51,8 +51,8 @@ def test_int8_has_the_expected_pairs_and_stays_near_fp32(
     name: str, dialect: str, quantised: int, dequantised: int, prepared: Prepared, cache: Path
 ) -> None:
     model = prepared(name, "int8", dialect)
-    found = kinds(model)
-    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (quantised, dequantised)
+    counts = kinds(model)
+    assert (counts["QuantizeLinear"], counts["DequantizeLinear"]) == (quantised, dequantised)
     assert (model.precision, model.dialect) == ("int8", dialect)
     near = on_cpu(model, cache)
     assert near is not None
@@ -90,7 +90,7 @@ def test_s8s8_tells_sibling_convolutions_of_one_pixel_apart(prepared: Prepared) 
         attributes = {a.name: list(a.ints) for a in node.attribute}
         if node.op_type == "Conv" and attributes["kernel_shape"] == [1, 1]:
             seen.setdefault(node.input[0], []).append(attributes["dilations"])
-    siblings = [found for found in seen.values() if len(found) > 1]
+    siblings = [dilations for dilations in seen.values() if len(dilations) > 1]
     assert siblings == [[[1, 1], [2, 2], [3, 3]]] * 9
 
 

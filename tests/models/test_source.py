@@ -80,7 +80,7 @@ def test_a_size_that_cannot_be_guessed_is_asked_for_by_name(saved: Saved) -> Non
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"shapes": {"sequense": 16}}, "Did you mean 'sequence'?"),
         ({"shapes": {"sequence": 0}}, "not a size"),
@@ -96,9 +96,9 @@ def test_a_size_that_cannot_be_guessed_is_asked_for_by_name(saved: Saved) -> Non
     ],
 )
 def test_settings_that_do_not_fit_are_refused(
-    saved: Saved, settings: dict[str, object], words: str
+    saved: Saved, settings: dict[str, object], message: str
 ) -> None:
-    assert words in refusal(saved(tiny_bert()), **settings)
+    assert message in refusal(saved(tiny_bert()), **settings)
 
 
 def test_a_range_of_the_user_counts(saved: Saved, cache: Path) -> None:

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
 import pytest
-from helpers.fake_gpu import FakeGpu, FakeRuntime, FakeTrt
+from helpers.fake_gpu import WEIGHTS, FakeGpu, FakeRuntime, FakeTrt
+from onnx import TensorProto, helper, numpy_helper
 
 from raybench.engines.base import Load
+from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.settings import TensorRTSettings
-from raybench.machine import nvml
+from raybench.experiment import ModelSettings
+from raybench.machine import devices, nvml
 from raybench.machine.devices import Device
 from raybench.models.batches import BatchPool
 from raybench.models.model import Model, TensorSpec
+from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,3 +79,45 @@ def make_load(tmp_path: Path) -> Callable[..., Load]:
         )
 
     return make
+
+
+@pytest.fixture(params=["fake", pytest.param("gpu", marks=pytest.mark.gpu)])
+def make_load_on(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Load]:
+    """`make_load` on the fake, and the same network and modes on this machine's first GPU."""
+    make: Callable[..., Load] = request.getfixturevalue("make_load")
+    if request.param == "fake":
+        request.getfixturevalue("trt")
+        return make
+    if not nvml.inventory():
+        pytest.skip("no NVIDIA GPU that a driver reports")
+    device = devices.gpu("0")
+    reason = TensorRTEngine.unavailable() or TensorRTEngine.unsupported("fp32", device, True)
+    if reason:
+        pytest.skip(reason)
+    path = tmp_path / "dot.onnx"
+    onnx.save_model(_dot(), path)
+    model = prepare(str(path), ModelSettings(), "fp32", None, tmp_path / "cache")
+
+    def make_on_gpu(**arguments: Any) -> Load:
+        return replace(make(**arguments), model=model, device=device)
+
+    return make_on_gpu
+
+
+def _dot() -> onnx.ModelProto:
+    """Return the network of the fake: y[n] = x[n] . WEIGHTS."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "weights"], ["column"]),
+        helper.make_node("Reshape", ["column", "flat"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "dot",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 4))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("N",))],
+        [
+            numpy_helper.from_array(WEIGHTS.reshape(4, 1), "weights"),
+            numpy_helper.from_array(np.array([-1], np.int64), "flat"),
+        ],
+    )
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])

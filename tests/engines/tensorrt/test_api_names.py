@@ -75,8 +75,8 @@ def _offered() -> set[str]:
     trt.gpu.context_made = True
     objects = {
         "Runtime": trt.Runtime(None),
-        "Builder": (made := trt.Builder(None)),
-        "INetworkDefinition": (network := made.create_network(0)),
+        "Builder": (built := trt.Builder(None)),
+        "INetworkDefinition": (network := built.create_network(0)),
         "ITensor": network.get_input(0),
         "OnnxParser": (parser := trt.OnnxParser(network, None)),
         "ParserError": parser.get_error(0),

@@ -1,4 +1,4 @@
-"""TensorRTEngine on a fake of driver and runtime that enforces their rules."""
+"""TensorRTEngine on a fake of driver and runtime that enforces their rules, and on a GPU."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ MODES: list[dict[str, Any]] = [
 
 
 def expected(load: Load, sequence: int) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = load.batches.batch(sequence % load.batches.count)["x"] @ WEIGHTS
-    return found
+    outputs: np.ndarray[Any, Any] = load.batches.batch(sequence % load.batches.count)["x"] @ WEIGHTS
+    return outputs
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("inflight", [1, 2, 3, 4])
 def test_streams_without_a_race_and_computes_every_batch(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make, mode: dict[str, Any], inflight: int
+    gpu: FakeGpu, make_load_on: Make, mode: dict[str, Any], inflight: int
 ) -> None:
-    load = make_load(inflight=inflight, **mode)
+    load = make_load_on(inflight=inflight, **mode)
     engine = TensorRTEngine.load(load)
     assert engine.info.notes == ()
     for sequence in range(inflight):
@@ -59,7 +59,10 @@ def test_streams_without_a_race_and_computes_every_batch(
         spans = engine.collect(sequence)
         assert min(spans) >= 0
         assert spans[1] > 0
-        assert (spans[0] > 0) == (spans[2] > 0) == load.transfers
+        if not load.transfers:
+            assert (spans[0], spans[2]) == (0, 0)
+        elif gpu.calls:  # on a real GPU copies this small may end within a tick of the clock
+            assert min(spans[0], spans[2]) > 0
         assert np.allclose(engine.outputs()["y"], expected(load, sequence))
         engine.submit(sequence + inflight)
     engine.close()
@@ -67,8 +70,8 @@ def test_streams_without_a_race_and_computes_every_batch(
 
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
-def test_keeps_the_contract(trt: FakeTrt, make_load: Make, mode: dict[str, Any]) -> None:
-    load = make_load(**mode)
+def test_keeps_the_contract(make_load_on: Make, mode: dict[str, Any]) -> None:
+    load = make_load_on(**mode)
     conformance.check(TensorRTEngine, load, {"y": expected(load, 0)})
 
 
@@ -158,7 +161,7 @@ def test_one_slot_per_batch_in_flight_and_few_graphs() -> None:
 # plans
 
 
-def test_the_second_worker_finds_the_plan(trt: FakeTrt, make_load: Make) -> None:
+def test_the_second_worker_reuses_the_plan(trt: FakeTrt, make_load: Make) -> None:
     for hit in (False, True):
         engine = TensorRTEngine.load(make_load())
         assert engine.info.build_cache_hit is hit
@@ -373,11 +376,11 @@ def test_the_memory_limit_counts_contexts_before_they_are_made(
     assert "cudaMalloc" not in gpu.calls
 
 
-@pytest.mark.parametrize(("stage", "room"), [("load", 4000), ("input", 4110)])
-def test_a_full_device_tells_where(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make, stage: str, room: int
+@pytest.mark.parametrize(("stage", "free_bytes"), [("load", 4000), ("input", 4110)])
+def test_a_full_device_names_the_stage(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, stage: str, free_bytes: int
 ) -> None:
-    gpu.memory_bytes = room
+    gpu.memory_bytes = free_bytes
     if stage == "load":
         trt.refuses = "Requested amount of GPU memory (4096 bytes) could not be allocated"
         stage = "build"
@@ -446,7 +449,7 @@ def test_unsupported_knows_old_chips(trt: FakeTrt, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("mode", [{}, {"transfers": False}, {"streams": 2}], ids=str)
-def test_tells_the_time_of_each_layer_with_what_the_inspector_knows(
+def test_times_each_layer_and_adds_the_inspector_s_facts(
     trt: FakeTrt, make_load: Make, mode: dict[str, Any]
 ) -> None:
     engine = TensorRTEngine.load(make_load(**mode))
