@@ -160,11 +160,7 @@ def compare(
         ConfigError: an unknown factor or metric, or a threshold that is no share.
     """
     check(by, metric, threshold)
-    cells_a, cells_b = cells(a, metric=metric), cells(b, metric=metric)
-    for side, name in ((cells_a, names[0]), (cells_b, names[1])):
-        gap = without_numbers(side)
-        if gap:
-            raise ComparisonRefused(f"Nothing to compare: {name}: {gap[0]}")
+    cells_a, cells_b = _cells(a, metric, names[0]), _cells(b, metric, names[1])
     refuse_other_methods(cells_a, cells_b, names)
     ignored = ignored_factors(by, cells_a, cells_b)
     good_a = good_points(cells_a, ignored, names[0])
@@ -173,16 +169,11 @@ def compare(
     differs = differences(good_a, good_b, by, ignored, environments, names)
     failed_a = failed_points(cells_a, ignored, good_a)
     failed_b = failed_points(cells_b, ignored, good_b)
-    changes = tuple(
-        _change(
-            key,
-            _Both(good_a.get(key), good_b.get(key), failed_a.get(key), failed_b.get(key)),
-            metric,
-            threshold,
-            names,
-        )
+    both = {
+        key: _Both(good_a.get(key), good_b.get(key), failed_a.get(key), failed_b.get(key))
         for key in dict.fromkeys([*good_a, *good_b])
-    )
+    }
+    changes = tuple(_change(key, both[key], metric, threshold, names) for key in both)
     return Comparison(
         a_name=names[0],
         b_name=names[1],
@@ -194,6 +185,15 @@ def compare(
         geometric_mean=_geometric_mean(changes),
         missing=_missing(changes),
     )
+
+
+def _cells(trials: pa.Table, metric: str, name: str) -> list[Cell]:
+    """Return the cells of one side; refuse a side without a number."""
+    every = cells(trials, metric=metric)
+    gaps = without_numbers(every)
+    if gaps:
+        raise ComparisonRefused(f"Nothing to compare: {name}: {gaps[0]}")
+    return every
 
 
 class _Both(NamedTuple):
