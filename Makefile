@@ -11,8 +11,9 @@ demo: $(VENV)/.demo
 
 # The inner loop: checks, and the tests that need neither Ray nor a browser nor other hosts.
 quick: check
-	$(BIN)/python -m pytest -q -m "not ray and not slow"
+	$(BIN)/python -m pytest -q -m "not ray and not browser and not hosts and not slow"
 
+# The whole suite, with Ray, browser and hosts where the machine has them; it prints what it skips.
 test: check site
 	$(BIN)/python -m pytest
 

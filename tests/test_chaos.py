@@ -54,15 +54,15 @@ def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
     words = ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1",
              "batch_size=[1,2]", "cluster.gpus=1", "cluster.cpus=1", *quick,
              "measure.min_s=3", "measure.max_s=3", f"results.dir={folder}"]  # fmt: skip
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "raybench", *words], stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert any(line.startswith("[2/2]") for line in process.stdout)
-    started = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
-    assert process.wait(300) == 130
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert any(line.startswith("[2/2]") for line in process.stdout)
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to Ray's processes too
+        assert process.wait(300) == 130
     rows = raybench.load(folder).to_pylist()
     assert sorted(row["status"] for row in rows) == ["interrupted", "ok"]
     _, left = psutil.wait_procs(started, timeout=120)

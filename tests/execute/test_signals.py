@@ -26,15 +26,15 @@ with Signals(stop):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_to_stop_and_the_second_ends_all_at_once(number):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    process.send_signal(number)
-    assert process.stdout.readline() == "first\n"
-    process.send_signal(number)
-    assert process.wait(30) == 130
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.stdout.readline() == "first\n"
+        process.send_signal(number)
+        assert process.wait(60) == 130
     deadline = time.monotonic() + 60
     while _alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -104,6 +104,7 @@ def test_expensive_readings_are_taken_less_often(
     monkeypatch.setattr(host.HostTelemetry, "_cost_s", lambda self: 0.01)
     telemetry = host.HostTelemetry(0.2, machine)
     telemetry._open()
+    telemetry._close()
     assert telemetry._period_s == pytest.approx(10)
 
 

@@ -45,7 +45,11 @@ def on_cpu(model: Model, cache: Path, items: int = 4) -> Fidelity | None:
 
 @pytest.mark.parametrize(
     ("name", "dialect", "quantised", "dequantised"),
-    [("alexnet", "s8s8", 9, 16), ("googlenet", "s8s8", 43, 101), ("googlenet", "u8s8", 84, 200)],
+    [
+        pytest.param("alexnet", "s8s8", 9, 16, marks=pytest.mark.slow),
+        ("googlenet", "s8s8", 43, 101),
+        ("googlenet", "u8s8", 84, 200),
+    ],
 )
 def test_int8_has_the_expected_pairs_and_stays_near_fp32(
     name: str, dialect: str, quantised: int, dequantised: int, prepared: Prepared, cache: Path
@@ -73,6 +77,7 @@ def test_s8s8_is_symmetric_signed_and_per_channel(prepared: Prepared) -> None:
     assert "Softmax" not in {makers.get(node.input[0]) for node in pairs}
 
 
+@pytest.mark.slow
 def test_s8s8_quantises_the_skip_of_every_block_and_not_its_main_branch(
     prepared: Prepared,
 ) -> None:

@@ -11,6 +11,7 @@ from helpers.results_folders import WITHOUT_NUMBER, folder
 from raybench.report.build import report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.browser
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LONG = "a_network_whose_name_is_longer_than_any_panel_or_column_has_room_for_opset18.onnx"
 

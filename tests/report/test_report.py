@@ -253,6 +253,7 @@ def test_the_findings_of_the_study_are_reproduced_by_its_own_numbers(study):
         assert f"| {speedup} |" in text
 
 
+@pytest.mark.slow
 def test_every_figure_shows_every_mark(tmp_path, study):
     doubts = {"simulated": True, "memory_limit_bytes": 2**30, "verdict": "unstable"}
     written(study_folder(tmp_path / "r", **COSTS, **doubts), tmp_path / "out")
