@@ -153,13 +153,8 @@ class _RunningStream:
         point, gpu = self._loaded.point, self._loaded.gpu
         last_batch = self._edges[-1] if self._edges else 0
         submit_ns, done_ns = self.stream.since(last_batch)
-        blocks = cut(
-            done_ns,
-            self._start_ns,
-            self._block_ns,
-            point.measure.block_min_batches,
-            point.batch_size,
-        )
+        least = point.measure.block_min_batches
+        blocks = cut(done_ns, self._start_ns, self._block_ns, least, point.batch_size)
         skip = 1 if self._edges else 0
         self._edges += [last_batch + int(edge) for edge in blocks.edges[skip:]]
         self._edge_ns += [int(ns) - self._start_ns for ns in blocks.edge_ns[skip:]]
@@ -242,7 +237,7 @@ class Worker:
             batch_s=_probe_batch_s(engine),
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
-            input_shape=_input_shapes(model, point.batch_size),
+            input_shape=model.input_shapes(point.batch_size),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=_software(device),
@@ -402,10 +397,3 @@ def _fp32_outputs(model: Model, batches: BatchPool) -> dict[str, NDArray[Any]]:
 def _software(device: Device) -> dict[str, str | None]:
     driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
     return {**environment.software(), "driver_version": driver}
-
-
-def _input_shapes(model: Model, batch_size: int) -> str:
-    """Return the shapes of all inputs, e.g. "data:8x3x227x227"."""
-    return ";".join(
-        f"{spec.name}:{'x'.join(map(str, spec.with_batch(batch_size)))}" for spec in model.inputs
-    )

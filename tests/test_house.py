@@ -10,8 +10,6 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raybench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -23,11 +21,14 @@ BANNED = re.compile(
     rf"(?<![a-z])(?:{'|'.join(word.replace(' ', '') for word in HALVES)})s?(?![a-z])",
     re.IGNORECASE,
 )
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {
+    "raybench/engines/tensorrt/cuda.py:Cuda": "one method per call of the CUDA runtime",
+    "raybench/models/builder.py:GraphBuilder": "one method per operator of a network",
+    "raybench/models/builder.py:conv": "the parameters of a convolution",
+    "raybench/analysis/compare.py:compare": "public; all but the two tables are keywords",
+    "raybench/results/store.py:write_point": "one keyword per table of a results folder",
+}
 """Classes and functions that may be larger, as `path:name`, each with its reason."""
-
-
-NOT_YET = pytest.mark.xfail(strict=False, reason="The house is not there yet.")
 
 
 @cache
@@ -49,7 +50,6 @@ def functions() -> list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
     return nodes(ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@NOT_YET
 def test_no_text_uses_a_word_that_the_glossary_replaces():
     listing = subprocess.run(
         ["git", "ls-files", "raybench", "tests", "docs", "benchmarks", "examples", "README.md"],
@@ -69,7 +69,6 @@ def test_no_text_uses_a_word_that_the_glossary_replaces():
     assert not uses, "\n".join(uses)
 
 
-@NOT_YET
 def test_no_class_name_is_defined_twice():
     counts = Counter(node.name for _, node in nodes(ast.ClassDef))
     twice = [place(p, n) for p, n in nodes(ast.ClassDef) if counts[n.name] > 1]
@@ -83,13 +82,11 @@ def test_no_module_has_the_name_of_one_of_the_standard_library():
     assert not shadowing
 
 
-@NOT_YET
 def test_no_file_is_longer_than_400_lines():
     lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in MODULES}
     assert not {name: lines for name, lines in lengths.items() if lines > FILE_LINES}
 
 
-@NOT_YET
 def test_no_class_has_more_than_15_methods():
     methods = {
         place(p, n): sum(isinstance(m, ast.FunctionDef | ast.AsyncFunctionDef) for m in n.body)
@@ -98,13 +95,14 @@ def test_no_class_has_more_than_15_methods():
     assert not {name: count for name, count in methods.items() if count > CLASS_METHODS}
 
 
-@NOT_YET
-def test_no_function_is_longer_than_60_lines():
-    lines = {place(p, n): n.end_lineno - n.lineno + 1 for p, n in functions()}
+def test_no_function_is_longer_than_60_lines_without_its_docstring():
+    lines = {
+        place(p, n): n.end_lineno - n.lineno + 1 - len((ast.get_docstring(n) or "").splitlines())
+        for p, n in functions()
+    }
     assert not {name: count for name, count in lines.items() if count > FUNCTION_LINES}
 
 
-@NOT_YET
 def test_no_function_has_more_than_6_arguments():
     counts = {}
     for path, node in functions():

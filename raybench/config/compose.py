@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from raybench.config.layers import Layer
+    from raybench.config.layers import SettingsLayer
     from raybench.config.settings import ClusterSettings, Settings
     from raybench.experiment import MeasureSettings
 
@@ -61,8 +61,8 @@ class Draft:
     """
 
     path: Path
-    command: Layer
-    file: Layer
+    command: SettingsLayer
+    file: SettingsLayer
     settings: Settings
 
     @property

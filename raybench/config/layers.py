@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Layer:
+class SettingsLayer:
     """One source of settings.
 
     Attributes:
@@ -45,7 +45,7 @@ class Layer:
         return name if isinstance(name, str) else None
 
 
-def read_file(path: Path) -> Layer:
+def read_file(path: Path) -> SettingsLayer:
     """Return the settings of a YAML file.
 
     Raises:
@@ -64,7 +64,7 @@ def read_file(path: Path) -> Layer:
     return _layer(str(path), {str(key): value for key, value in content.items()})
 
 
-def read_overrides(overrides: Sequence[str]) -> tuple[Layer, str]:
+def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
     """Return the settings given as `key=value` words, and the name of the experiment.
 
     Raises:
@@ -94,7 +94,7 @@ def read_overrides(overrides: Sequence[str]) -> tuple[Layer, str]:
     return layer, str(name)
 
 
-def _layer(source: str, content: dict[str, Any]) -> Layer:
+def _layer(source: str, content: dict[str, Any]) -> SettingsLayer:
     """Separate the axes from the rest; turn `device: cpu` into `device: {kind: cpu}`.
 
     A key with the name of an axis sets the axis when it holds a name, number or list
@@ -106,7 +106,7 @@ def _layer(source: str, content: dict[str, Any]) -> Layer:
             axes[axis] = content.pop(axis)
     if isinstance(content.get("device"), str):
         content["device"] = {"kind": content["device"]}
-    return Layer(source, axes, content)
+    return SettingsLayer(source, axes, content)
 
 
 def _parse_value(word: str, value: str) -> Any:
@@ -127,7 +127,7 @@ def _merge_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- merging
 
 
-def merge_layers(command: Layer, file: Layer, kind: str) -> Settings:
+def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Settings:
     """Merge all layers for devices of one kind and resolve interpolations.
 
     Args:

@@ -206,7 +206,7 @@ def execute(
     Args:
         context: from `open_run`.
         started: from `start_run`.
-        on_event: told of everything that happens; the metrics of a cluster are told as well.
+        on_event: receives every event; so do the metrics of a cluster.
         stop: asks the run to stop.
 
     Returns:

@@ -76,3 +76,9 @@ class Model:
         nowhere = Path("none")
         nothing = frozenset[str]()
         return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, "", nothing)
+
+    def input_shapes(self, batch_size: int) -> str:
+        """Return the shapes of all inputs, e.g. "data:8x3x227x227"."""
+        return ";".join(
+            f"{spec.name}:{'x'.join(map(str, spec.with_batch(batch_size)))}" for spec in self.inputs
+        )
