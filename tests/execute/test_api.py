@@ -71,7 +71,7 @@ def test_what_the_command_line_refuses_is_an_exception_with_its_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_is_connected_to_ray_is_told_to_disconnect(tmp_path, monkeypatch):
+def test_a_process_that_is_connected_to_ray_is_asked_to_disconnect(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
     with pytest.raises(raybench.ClusterError, match=r"Call ray\.shutdown"):
         raybench.run("smoke", {"engine": "simulated", "results.dir": tmp_path / "results"})
