@@ -3,7 +3,7 @@
 Both drive the same engine, loaded once in one process and pinned to one core, on the same graph and
 batch. They take turns, a second each, in an order that alternates, so that whatever else moves on
 the machine moves both. "stream" is the loop alone, in this process. "actor" is the whole worker in a
-process of Ray's, its readings beside it and the driver looking in as often as in a run, against the
+process of Ray's, with its readings and with as many snapshots for the driver as in a run, against the
 bare loop in that process. Printed: the median ratio of the pairs and its spread. The last line is one
 JSON document; exit code 1 when a median is below 0.99 at batch 8 or 0.98 at batch 1.
 
@@ -136,9 +136,9 @@ def _row(
 
 
 class Both(Worker):
-    """A worker that can also run the bare loop on the engine that it has loaded.
+    """A worker that can also run the bare loop on its engine.
 
-    Tells what share of a core the process's other threads took, all runs of a kind together.
+    It also measures the share of a core that the process's other threads take.
     """
 
     def __init__(self, label: str) -> None:
@@ -146,16 +146,16 @@ class Both(Worker):
         self._used = {"bare": [0.0, 0.0], "ours": [0.0, 0.0]}
 
     def bare(self, seconds: float) -> float:
-        """Batches per second."""
-        return self._counted("bare", lambda: _bare(self._engine, seconds))
+        """Return batches per second of the bare loop."""
+        return self._counted("bare", lambda: _bare(self._ready.engine, seconds))
 
     @override
     def stream(self, *words: int) -> Measurement:
         run = super().stream
         return self._counted("ours", lambda: run(*words))
 
-    def beside(self) -> float:
-        """Of a core, beside the stream and beyond what was used beside the bare loop."""
+    def other_threads(self) -> float:
+        """Return the share of a core that other threads take more in a stream than in the bare loop."""
         shares = {kind: cpu_s / length_s for kind, (cpu_s, length_s) in self._used.items()}
         return shares["ours"] - shares["bare"]
 
@@ -189,7 +189,7 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
                 lambda seconds, actor=actor: ray.get(actor.bare.remote(seconds)),
                 lambda seconds, actor=actor: _watched(actor, seconds),
             )
-            beside = ray.get(actor.beside.remote())
+            beside = ray.get(actor.other_threads.remote())
             rows.append(_row("actor", name, batch_size, *found, beside))
             ray.kill(actor)
     return rows
@@ -210,7 +210,7 @@ def _point(options: argparse.Namespace, name: str, precision: str, batch_size: i
 
 
 def _watched(actor: Any, seconds: float) -> float:
-    """Batches per second of a worker's stream, looked in upon as the driver does."""
+    """Return batches per second of a worker's stream, with snapshots as often as in a run."""
     import ray
 
     start = time.perf_counter_ns() + LEAD_NS

@@ -28,7 +28,7 @@ import sys
 from fake_nvml import FakeNvml
 sys.modules[__name__] = FakeNvml()
 """
-"""A pynvml that tells of GPUs that are not there."""
+"""A pynvml with GPUs that do not exist."""
 PROMETHEUS = 9090
 DASHBOARD = 8265
 PAGES = {"jobs/01000000": (2600, "Task Table"), "actors": (800,), "jobs": (600,)}

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def actor_class() -> Any:
-    """Return the Worker as a Ray actor; `snapshot` and `halt` run on another thread than the stream.
+    """Return the Worker as a Ray actor class.
 
+    `snapshot` and `halt` run on a thread of their own, so that they are answered during a stream.
     Calls that are made hundreds of times record no task events: Ray's dashboard keeps 10,000 events
     of a job and should show what the workers do. Ray never restarts the actor and never repeats a
     call, because a trial that was cut off does not count.

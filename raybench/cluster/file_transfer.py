@@ -1,4 +1,4 @@
-"""Copies files between nodes: a user's model to where it runs, a built plan to similar nodes."""
+"""Copies files between nodes: a model to where it runs, a built plan to similar nodes."""
 
 from __future__ import annotations
 
