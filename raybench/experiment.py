@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 METHOD_VERSION = 1
-"""Rises when an estimator or the meaning of a stored number changes."""
+"""Incremented when an estimator or the meaning of a stored number changes."""
 ENVIRONMENT = (
     "driver_version",
     "cuda_driver_version",
@@ -57,14 +57,14 @@ class MeasureSettings:
     """How and how long a point is measured; presets fill it.
 
     Attributes:
-        block_s: length of a block; blocks are the unit of analysis.
+        block_s: length of a block, the unit of analysis.
         block_min_batches: fewest batches in a block.
         warmup_min_s: shortest warm-up.
         warmup_min_batches: fewest batches of warm-up.
         warmup_max_s: longest warm-up.
         warmup_window_blocks: blocks in each of the two windows that must agree.
         warmup_advance_blocks: blocks between two comparisons of the windows.
-        warmup_agree: largest relative difference of the two windows.
+        warmup_agree: largest relative difference of windows that agree.
         min_s: shortest measurement; the driver first checks the target then.
         max_s: longest measurement; a row that misses the target by then is unstable.
         look_s: time between two checks of the target.
@@ -100,7 +100,7 @@ class Point:
     Attributes:
         model_identity: zoo recipe and seed, or the hash of a file.
         device: "gpu" or "cpu".
-        engine_options: (name, value) pairs of every option of the engine, sorted.
+        engine_options: (name, value) of every option of the engine, sorted by name.
         memory_limit_bytes: memory that the point may use on each device; None for all of it.
         largest: whether `batch_size` is to become the largest batch that fits.
         accelerator: type of GPU, by Ray's name; "any" accepts every type.
@@ -175,9 +175,9 @@ class Experiment:
     Attributes:
         name: name of its file.
         question: first line of the file.
-        grids: each maps every axis to its values; the experiment is the union of the products.
+        grids: values of every axis; the experiment is the union of the grids' products.
             `workers` may hold "auto".
-        exclude: a point that matches all axes of one of these is left out.
+        exclude: values of axes; a point that matches all axes of one entry is left out.
         engines: what each name on the engine axis was resolved to.
         preset: name of the group that filled `measure`.
         trials: repeats of each point in fresh workers.
@@ -251,17 +251,18 @@ def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:
 def _cells(
     experiment: Experiment, grid: Mapping[str, tuple[Any, ...]], devices: Mapping[str, int]
 ) -> list[dict[str, Any]]:
+    """Return the values of all axes for each cell of a grid."""
     cells: list[dict[str, Any]] = []
     others = [axis for axis in AXES if axis not in ("workers", "accelerator")]
     for values in itertools.product(*(grid[axis] for axis in others)):
         cell = dict(zip(others, values, strict=True))
         kind = experiment.engines[cell["engine"]].device
         for accelerator in _accelerators(kind, grid["accelerator"], devices):
-            held = devices.get(kind if accelerator == ANY else f"{kind}/{accelerator}", 0)
+            count = devices.get(kind if accelerator == ANY else f"{kind}/{accelerator}", 0)
             cells += [
-                {**cell, "workers": count, "device": kind, "accelerator": accelerator}
+                {**cell, "workers": workers, "device": kind, "accelerator": accelerator}
                 for entry in grid["workers"]
-                for count in ((worker_counts(held) or (1,)) if entry == "auto" else (entry,))
+                for workers in ((worker_counts(count) or (1,)) if entry == "auto" else (entry,))
             ]
     return cells
 

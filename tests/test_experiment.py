@@ -63,8 +63,8 @@ def test_exclude_drops_combinations_and_refuses_to_drop_all(tmp_path):
 
 def test_grids_are_a_union_without_repeats():
     request = read(["experiment=paper", "engine=simulated"]).resolve(DEVICES)
-    made = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
-    assert len(made) == len({point.id for point in made}) == 2 * (2 + 2 + 8)
+    expanded = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
+    assert len(expanded) == len({point.id for point in expanded}) == 2 * (2 + 2 + 8)
 
 
 def test_ids_do_not_change_between_processes():
@@ -72,8 +72,8 @@ def test_ids_do_not_change_between_processes():
         "from tests.test_experiment import points; "
         "print([p.id for p in points('model=alexnet', 'workers=1')][0])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == points("workers=1", "model=alexnet")[0].id
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == points("workers=1", "model=alexnet")[0].id
 
 
 def test_ids_follow_what_bears_on_the_measurement_and_nothing_else():
@@ -89,8 +89,8 @@ MIXED = {"gpu": 6, "cpu": 2, "gpu/A100": 2, "gpu/H100": 4}
 
 
 def test_auto_is_every_type_of_a_mixed_cluster_and_grows_over_its_own_devices():
-    found = points("accelerator=auto", "workers=auto", "model=alexnet", devices=MIXED)
-    counts = {(point.accelerator, point.workers) for point in found}
+    mixed = points("accelerator=auto", "workers=auto", "model=alexnet", devices=MIXED)
+    counts = {(point.accelerator, point.workers) for point in mixed}
     assert counts == {("A100", 1), ("A100", 2), ("H100", 1), ("H100", 2), ("H100", 4)}
 
 

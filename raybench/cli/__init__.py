@@ -1,1 +1,1 @@
-"""The command line: one module a verb, its arguments, its help pages and its progress display."""
+"""The command line: one module a verb, and its arguments, help pages and progress display."""

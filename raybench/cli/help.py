@@ -106,7 +106,7 @@ Shows what this machine, or every node of a Ray cluster, can measure: devices, v
 and system settings that bias measurements together with the command that fixes each.
 
 options
-  cluster.address=HOST:PORT|auto  look at a Ray cluster (RAY_ADDRESS counts as well)
+  cluster.address=HOST:PORT|auto  check a Ray cluster (RAY_ADDRESS counts as well)
 
 exit code
   0  at least one engine can measure hardware    1  none can

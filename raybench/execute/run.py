@@ -190,7 +190,7 @@ def _import_ahead() -> None:
     from raybench.execute import runner  # noqa: F401
     from raybench.report.terminal import table  # noqa: F401 - with the analysis behind it
 
-    # pyarrow looks for pandas when it is first given values
+    # pyarrow imports pandas when it first converts values
     build("environment", [{"hostname": ""}], {})
     intervals.t_quantile(0.975, 9)  # with scipy behind it
 
@@ -273,7 +273,7 @@ def export_to(metrics: RunMetrics) -> Listener:
 
 @dataclass(frozen=True)
 class Run:
-    """The rows of an experiment's points on these devices, earlier runs into the folder included.
+    """Rows of an experiment's points on these devices, with those of earlier runs.
 
     Attributes:
         folder: the results folder.

@@ -1,4 +1,4 @@
-"""`raybench compare` as it is typed: sides, options, formats, exit codes."""
+"""`raybench compare` on the command line: sides, options, formats, exit codes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_regression_is_exit_code_1_and_named(write, capsys):
     assert main(["compare", a, a]) == 0
 
 
-def test_strict_tells_undecided_from_unchanged(write, capsys):
+def test_strict_distinguishes_undecided_from_unchanged(write, capsys):
     a, b = write("old", 100.0, 200.0)[0], write("new", 100.0)[0]
     assert main(["compare", a, b]) == 0
     assert main(["compare", a, b, "--strict"]) == 3
@@ -69,7 +69,7 @@ def test_filters_choose_the_sides_of_one_folder(write, capsys):
     assert "precision: fp32 against int8" in out
 
 
-def test_runs_are_sides_too(write, capsys, monkeypatch, tmp_path):
+def test_the_id_of_a_run_is_a_side(write, capsys, monkeypatch, tmp_path):
     _, first = write("results", 100.0)
     _, second = write("results", 90.0)
     monkeypatch.chdir(tmp_path)
@@ -78,7 +78,7 @@ def test_runs_are_sides_too(write, capsys, monkeypatch, tmp_path):
     assert main(["compare", first, second, f"results.dir={tmp_path / 'results'}"]) == 1
 
 
-def test_sides_as_they_are_written(tmp_path):
+def test_a_side_is_a_folder_filters_or_both(tmp_path):
     assert parse_side(str(tmp_path), "results") == RowSelection(str(tmp_path), str(tmp_path), ())
     word = "old:precision=int8,workers=2"
     assert parse_side(word, "results") == RowSelection(
@@ -103,21 +103,21 @@ def test_sides_as_they_are_written(tmp_path):
         (["nowhere", "A"], "does not exist"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(words, sentence, write, capsys):
+def test_a_wrong_word_is_refused_in_one_line_with_exit_code_2(words, sentence, write, capsys):
     folder, _ = write("old", 100.0)
     assert main(["compare", *(w.replace("A", folder, 1) if w[0] == "A" else w for w in words)]) == 2
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
 
 
-def test_what_is_not_alike_is_refused_and_says_what_to_add(write, capsys):
+def test_sides_that_differ_otherwise_are_refused_with_the_option_to_add(write, capsys):
     a = write("old", 100.0)[0]
     b = write("new", 120.0, engine_version="2026.5")[0]
     assert main(["compare", a, b]) == 2
-    said = capsys.readouterr().err
-    assert "engine_version (2026.4 against 2026.5)" in said
-    assert said.endswith("add by=engine_version\n")
+    error = capsys.readouterr().err
+    assert "engine_version (2026.4 against 2026.5)" in error
+    assert error.endswith("add by=engine_version\n")
     assert main(["compare", a, b, "by=engine_version"]) == 0
 
 

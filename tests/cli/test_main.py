@@ -20,7 +20,7 @@ def test_help_loads_no_library_but_the_standard_one():
     assert done.stdout.endswith("loaded: set()\n")
 
 
-def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
+def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
     code = (
         "import sys, raybench.cli.run; from raybench.results.store import Store; "
         f"Store({str(tmp_path / 'results')!r}).finals(); "
@@ -49,7 +49,7 @@ def test_what_ray_need_not_wait_for_is_not_loaded_before_it_starts(tmp_path):
         (["show", "no/such/folder"], "no/such/folder"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_with_exit_code_2(words, sentence, capsys):
+def test_a_wrong_word_is_refused_in_one_line_with_exit_code_2(words, sentence, capsys):
     assert main(words) == 2
     error = capsys.readouterr().err
     assert sentence in error
@@ -91,7 +91,7 @@ def test_list_names_every_kind_of_thing(capsys):
     assert all(word in text for word in ("scaling", "googlenet", "openvino", "standard"))
 
 
-def test_doctor_tells_of_every_engine(capsys):
+def test_doctor_names_every_engine(capsys):
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert all(f"engine {name}" in text for name in ("openvino", "onnxruntime", "tensorrt"))

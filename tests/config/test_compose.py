@@ -8,7 +8,7 @@ CPU = {"gpu": 0, "cpu": 2}
 GPU = {"gpu": 4, "cpu": 8}
 
 
-def composed(*words, devices=CPU):
+def resolved(*words, devices=CPU):
     return read(words).resolve(devices)
 
 
@@ -17,41 +17,41 @@ def composed(*words, devices=CPU):
 )
 @pytest.mark.parametrize("devices", [CPU, GPU])
 def test_every_shipped_experiment_loads_on_both_kinds_of_device(name, devices):
-    request = composed(f"experiment={name}", "engine=simulated", devices=devices)
+    request = resolved(f"experiment={name}", "engine=simulated", devices=devices)
     assert request.experiment.question.endswith(("?", ")"))
 
 
 def test_sizes_follow_the_kind_of_device():
-    assert composed("experiment=scaling").experiment.grids[0]["batch_size"] == (8,)
-    gpu = composed("experiment=batch_size", "engine=simulated", devices=GPU).experiment
+    assert resolved("experiment=scaling").experiment.grids[0]["batch_size"] == (8,)
+    gpu = resolved("experiment=batch_size", "engine=simulated", devices=GPU).experiment
     assert gpu.grids[0]["batch_size"][-1] == 4096
-    assert (composed("experiment=scaling").experiment.preset, gpu.preset) == ("quick", "standard")
+    assert (resolved("experiment=scaling").experiment.preset, gpu.preset) == ("quick", "standard")
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset():
-    measure = composed("experiment=smoke", "measure.max_s=9").experiment.measure
+    measure = resolved("experiment=smoke", "measure.max_s=9").experiment.measure
     assert (measure.max_s, measure.min_s, measure.block_s) == (9.0, 2.0, 0.2)
-    assert composed("experiment=smoke", "preset=publish").experiment.trials == 5
-    assert composed("experiment=smoke", "preset=standard").cluster.processes == "fresh"
-    assert composed("experiment=smoke").cluster.processes == "kept"
-    assert composed("experiment=smoke", "cluster.processes=fresh").cluster.processes == "fresh"
+    assert resolved("experiment=smoke", "preset=publish").experiment.trials == 5
+    assert resolved("experiment=smoke", "preset=standard").cluster.processes == "fresh"
+    assert resolved("experiment=smoke").cluster.processes == "kept"
+    assert resolved("experiment=smoke", "cluster.processes=fresh").cluster.processes == "fresh"
 
 
 @pytest.mark.parametrize(("written", "value"), [("max", ("max",)), ("8", (8,)), ("[4,8]", (4, 8))])
-def test_a_word_takes_the_place_of_the_files_list(written, value):
-    made = composed("experiment=batch_size", f"batch_size={written}").experiment
-    assert made.grids[0]["batch_size"] == value
+def test_an_override_replaces_the_list_of_the_file(written, value):
+    experiment = resolved("experiment=batch_size", f"batch_size={written}").experiment
+    assert experiment.grids[0]["batch_size"] == value
 
 
 def test_an_axis_word_sets_every_grid_of_a_union():
-    grids = composed("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
+    grids = resolved("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
     assert all(
         grid["engine"] == ("onnxruntime",) and grid["precision"] == ("fp32",) for grid in grids
     )
 
 
 def test_engine_options_are_typed_and_kept_with_the_engine():
-    request = composed("experiment=scaling", "engine=simulated", "engine.profile=p40")
+    request = resolved("experiment=scaling", "engine=simulated", "engine.profile=p40")
     choice = request.experiment.engines["simulated"]
     assert dict(choice.options)["profile"] == "p40"
 
@@ -60,7 +60,7 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "scaling.yaml").write_text("# Mine?\nmodel: resnet50\n")
     monkeypatch.chdir(tmp_path)
-    assert composed("experiment=scaling").experiment.grids[0]["model"] == ("resnet50",)
+    assert resolved("experiment=scaling").experiment.grids[0]["model"] == ("resnet50",)
     assert "paper" in experiment_files()
 
 
@@ -96,7 +96,7 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
 )
 def test_bad_words_are_refused_in_one_sentence_that_says_what_to_do(words, sentence):
     with pytest.raises(ConfigError, match=sentence) as caught:
-        composed(*words)
+        resolved(*words)
     assert "\n" not in str(caught.value)
 
 
@@ -105,14 +105,14 @@ def test_broken_experiment_files_are_refused_by_name(tmp_path, text):
     file = tmp_path / "broken.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=r"broken\.yaml"):
-        composed(f"experiment={file}")
+        resolved(f"experiment={file}")
 
 
 def test_a_file_without_a_model_is_asked_for_one(tmp_path):
     file = tmp_path / "empty.yaml"
     file.write_text("# Nothing?\n")
     with pytest.raises(ConfigError, match="has no model"):
-        composed(f"experiment={file}")
+        resolved(f"experiment={file}")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_file_that_asks_for_code_to_run_is_refused_and_runs_none(tmp_path):
     file = tmp_path / "evil.yaml"
     file.write_text(f"# Evil?\ngrid:\n  model: !!python/object/apply:os.system ['touch {mark}']\n")
     with pytest.raises(ConfigError, match="not readable YAML"):
-        composed(f"experiment={file}")
+        resolved(f"experiment={file}")
     with pytest.raises(ConfigError):
-        composed("experiment=smoke", f"model=!!python/object/apply:os.system ['touch {mark}']")
+        resolved("experiment=smoke", f"model=!!python/object/apply:os.system ['touch {mark}']")
     assert not mark.exists()
