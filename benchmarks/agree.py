@@ -7,7 +7,7 @@ the interval of the ratio of its two means (`stats.ratios.ratio_ci`, 95 %) holds
 40 should (the middle 95 % and more of a binomial of 0.95). For contrast "one trial": two single
 trials, each with the interval that its own blocks give.
 
-Every point has two workers, so the start of every trial also tells how far apart two workers begin.
+Every point has two workers, so the start of every trial also shows how far apart two workers begin.
 
     python benchmarks/agree.py [--pairs 40] [--trials 3] [--spread 0.01]
 
@@ -118,7 +118,7 @@ def _counted(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[st
 
 
 def _overlap(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Whether two trials differ by no more than their own intervals, put together, allow."""
+    """Return whether two trials differ by no more than their own intervals together allow."""
     halves = [row["rel_half_width"] * row["items_per_s"] for row in (a, b)]
     return abs(a["items_per_s"] - b["items_per_s"]) <= math.hypot(*halves)
 

@@ -41,7 +41,7 @@ from raybench.errors import ResultsError
 from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
-"""A variable that every process of a run inherits, to find what is left."""
+"""Variable that every process of a run inherits, to find the processes that are left."""
 STALL_S, PREPARE_S, START_S = 3.0, 10.0, 20.0
 """Deadlines of the phases in which a worker can hang."""
 FAULT_OF_STATUS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
@@ -255,8 +255,8 @@ def _planned(command: list[str]) -> list[str]:
     """Return the ids of the command's points, as `raybench plan` prints them."""
     words = [word for word in command[3:] if not word.startswith("cluster.address")]
     plan = [*command[:3], "plan", *words, "cluster.gpus=8"]
-    found = subprocess.run(plan, capture_output=True, text=True, check=True)
-    return re.findall(r"^  ([0-9a-f]{20})  ", found.stdout, re.MULTILINE)
+    done = subprocess.run(plan, capture_output=True, text=True, check=True)
+    return re.findall(r"^  ([0-9a-f]{20})  ", done.stdout, re.MULTILINE)
 
 
 def _faults(kind: str, seed: int | None, points: int) -> list[tuple[float, str]]:
@@ -348,8 +348,8 @@ def _in_hand(worker: psutil.Process) -> bool:
 
 
 def _gpus(raylet: psutil.Process) -> int:
-    found = [word for word in raylet.cmdline() if word.startswith("--static_resource_list")]
-    parts = found[0].partition("=")[2].split(",") if found else []
+    resources = [word for word in raylet.cmdline() if word.startswith("--static_resource_list")]
+    parts = resources[0].partition("=")[2].split(",") if resources else []
     return int(float(parts[parts.index("GPU") + 1])) if "GPU" in parts else 0
 
 
@@ -360,12 +360,12 @@ def _title(process: psutil.Process) -> str:
 
 
 def _marked(mark: str) -> list[psutil.Process]:
-    found = []
+    marked = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                marked.append(process)
+    return marked
 
 
 def _left(mark: str) -> list[str]:

@@ -68,7 +68,7 @@ from raybench.stats import intervals
 
 
 def _preset(name: str) -> MeasureSettings:
-    """The settings that the preset's file gives."""
+    """Return the settings of a preset's file."""
     words = ["experiment=scaling", f"preset={name}"]
     return read(words).resolve({"cpu": 1, "gpu": 0}).experiment.measure
 
@@ -173,7 +173,7 @@ FEW: tuple[Trial | Latency, ...] = (
 
 
 def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> Floats:
-    """A stationary AR(1) process of mean 0 and variance 1 along the last axis."""
+    """Return a stationary AR(1) process of mean 0 and variance 1 along the last axis."""
     from scipy.signal import lfilter
 
     x = rng.standard_normal(shape)
@@ -182,7 +182,7 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], phi: float) -> Floats:
 
 
 def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, Any]:
-    """Block rates, shape (runs, workers, blocks), true mean 1; and where the step is, (runs,)."""
+    """Return block rates (runs, workers, blocks) of true mean 1, and the step index (runs,)."""
     limits = Limits.of(PRESETS[cell.preset])
     blocks = limits.warmup_max + limits.measure_max + 2 * limits.settings.warmup_window_blocks
     x = 1 + cell.sd * ar1(rng, (runs, cell.workers, blocks), cell.phi)
@@ -197,7 +197,7 @@ def rates_of(cell: Trial, rng: np.random.Generator, runs: int) -> tuple[Floats, 
 
 
 def run_trial(rates: Floats, limits: Limits) -> tuple[WarmUp, stopping.StopDecision, str, set[str]]:
-    """The whole procedure on block rates of shape (workers, blocks), as the driver follows it."""
+    """Judge block rates of shape (workers, blocks) by the whole procedure, as the driver does."""
     warm = warm_up(rates, limits)
     assert warm.window_start is not None
     stop = stopping.stop_rule(
@@ -209,7 +209,7 @@ def run_trial(rates: Floats, limits: Limits) -> tuple[WarmUp, stopping.StopDecis
 
 
 def trial_cell(cell: Trial, rng: np.random.Generator, runs: int) -> dict[str, Any]:
-    """Counts over many trials of one kind."""
+    """Simulate many trials of one kind and return the counts."""
     limits = Limits.of(PRESETS[cell.preset])
     rates, steps = rates_of(cell, rng, runs)
     truth = float(cell.workers)
@@ -268,7 +268,7 @@ def best_test(x: Floats, phi: float, sd: float) -> bool:
 
 @lru_cache(maxsize=64)
 def _whitened_steps(n: int, phi: float) -> tuple[Floats, Floats]:
-    """Every step of 1 less its part in the level, whitened; and its length; (splits, n), (splits,)."""
+    """Return each unit step, whitened and without its mean (splits, n), and its norm (splits,)."""
     splits = np.arange(DETECTOR, n - DETECTOR + 1)
     rows = _whiten((np.arange(n) >= splits[:, None]).astype(np.float64), phi)
     level = _whiten(np.ones(n), phi)
@@ -277,7 +277,7 @@ def _whitened_steps(n: int, phi: float) -> tuple[Floats, Floats]:
 
 
 def _whiten(x: Floats, phi: float) -> Floats:
-    """AR(1) noise along the last axis turned into independent noise."""
+    """Return AR(1) noise along the last axis turned into independent noise."""
     y = x.copy()
     y[..., 1:] -= phi * x[..., :-1]
     y[..., 0] *= math.sqrt(1 - phi * phi)
@@ -289,7 +289,7 @@ def _mean(x: Floats) -> float | None:
 
 
 def latency_cell(cell: Latency, rng: np.random.Generator, runs: int) -> dict[str, Any]:
-    """Counts over many latency series of one kind."""
+    """Simulate many latency series of one kind and return the counts."""
     truth = true_quantile(cell)
     covered, counted = 0, 0
     for _ in range(runs):
@@ -304,7 +304,7 @@ def latency_cell(cell: Latency, rng: np.random.Generator, runs: int) -> dict[str
 
 
 def stalled(rng: np.random.Generator, cell: Latency) -> Any:
-    """Which batches lie in a stall, shape (n,)."""
+    """Return which batches fall into a stall, shape (n,)."""
     begins = np.flatnonzero(rng.random(cell.n + STALL_BATCHES) < cell.stalls)
     hit = np.zeros(cell.n + 2 * STALL_BATCHES, bool)
     for k in range(STALL_BATCHES):
@@ -313,7 +313,7 @@ def stalled(rng: np.random.Generator, cell: Latency) -> Any:
 
 
 def true_quantile(cell: Latency) -> float:
-    """The quantile of the mixture of quiet and stalled batches, by bisection."""
+    """Return the quantile of the mixture of quiet and stalled batches, by bisection."""
     from scipy.special import ndtr
 
     share = 1 - (1 - cell.stalls) ** STALL_BATCHES
@@ -329,7 +329,7 @@ def true_quantile(cell: Latency) -> float:
 
 
 def run_cell(job: tuple[int, Trial | Latency, int, int]) -> dict[str, Any]:
-    """One cell with its own seed: what it was, what was counted, whether it holds."""
+    """Simulate a cell with its own seed; return its parameters, counts and whether it passes."""
     index, cell, runs, seed = job
     rng = np.random.default_rng([seed, index])
     if isinstance(cell, Trial):
@@ -342,7 +342,7 @@ def run_cell(job: tuple[int, Trial | Latency, int, int]) -> dict[str, Any]:
 
 
 def holds(gate: str, result: dict[str, Any]) -> bool | None:
-    """Whether a gated cell lies in its band; None without a gate."""
+    """Return whether a gated cell is within its band, None without a gate."""
     if not gate:
         return None
     lo, hi = {"coverage": COVERAGE, "percentile": PERCENTILE, "flagged": FLAGGED}[gate]
@@ -354,7 +354,7 @@ def holds(gate: str, result: dict[str, Any]) -> bool | None:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The cell in words."""
+    """Return the description of a cell."""
     if result["kind"] == "latency":
         stalls = ", stalls" if result["stalls"] else ""
         return f"p{100 * result['p']:g} of {result['n']}, phi {result['phi']:g}{stalls}"
@@ -369,7 +369,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def line(result: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
 
     def share(name: str, digits: int = 1) -> str:
         value = result.get(name)

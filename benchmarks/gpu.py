@@ -1,4 +1,4 @@
-"""What raybench is on one NVIDIA GPU: checks, batch ladder, overheads, memory, telemetry, stability.
+"""Check and measure raybench on one NVIDIA GPU: batches, overheads, memory, telemetry, stability.
 
 First the plans are built, several at a time: a builder keeps one core of the host busy and the GPU
 for a small part of the time. Then the jobs run one after another in a process of their own
@@ -31,17 +31,17 @@ Row = dict[str, Any]
 MODELS = ("alexnet", "googlenet", "resnet50")
 PRECISIONS = ("int8", "fp32", "fp16", "tf32")
 PRECISIONS_SHOWN = ("fp32", "tf32", "fp16", "int8")
-"""In the order of the columns of a table."""
+"""Columns of the throughput table, in order."""
 BATCHES = (1, 8, 32, 128, 1024, 4096)
 BOTH_WAYS = (1, 128)
-"""Batches that are measured with transfers, too."""
+"""Batches that are also measured with transfers."""
 ORDER = (128, 1, 32, 8, 1024, 4096)
 GRACE_S = 15.0
 """How far a job may run past the budget before its process is ended."""
 MEASURE_S = 5.0
-"""Two measurements of one plan that is built, at a guess."""
+"""Rough duration of two measurements of a built plan."""
 BUILDERS = 6
-"""Processes that build at the same time: they share the GPU in turns; fifteen were not seen to be quicker."""
+"""Processes that build at the same time; they take turns on the GPU, and 15 were no faster."""
 
 BUILDING = (*("timing_rounds", "jit_convolutions", "optimization_level"),
             *("largest_batch", "best_batch", "int8_rest"))  # fmt: skip
@@ -61,7 +61,7 @@ BUILDER: dict[str, Any] = {
     "largest_batch": 1024,
     "best_batch": 128,
 }
-"""One dynamic plan a network and precision, with little search; options of the engine, on every row."""
+"""Engine options of every row: one dynamic plan per network and precision, little search."""
 STATIC: dict[str, Any] = {**BUILDER, "largest_batch": None, "best_batch": None}
 
 
@@ -121,7 +121,7 @@ def _overhead(model: str, precision: str, batch: int) -> Row:
 
 
 def _memory() -> list[Row]:
-    """A limit that small batches keep and a large one exceeds; more in flight than any GPU holds."""
+    """Return jobs on memory: a limit that only a large batch exceeds, and too many in flight."""
     capped = [
         _case("googlenet", "fp32", batch, limit=1 << 30, options=STATIC) for batch in (8, 4096, 8)
     ]
@@ -160,7 +160,7 @@ def _others() -> tuple[Row, Row]:
 
 
 def gpu_jobs() -> list[Row]:
-    """Every job, most telling first."""
+    """Return every job, the most important first."""
     telemetry, stability = _others()
     return [
         _job("environment", "environment", "here", 3.0),
@@ -178,7 +178,7 @@ def gpu_jobs() -> list[Row]:
 
 
 def drill_jobs() -> list[Row]:
-    """A few jobs of every kind for an engine on a CPU: a drill of this script, not a measurement."""
+    """Return a few jobs of every kind for an engine on a CPU, to test this script."""
     case = {"model": "googlenet", "precision": "fp32", "batch_size": 2, "transfers": True}
     case = {**case, "pool_bytes": 1 << 20, "inflight": 1}
     polled = {**case, "inflight": 1}
@@ -195,7 +195,7 @@ def drill_jobs() -> list[Row]:
 
 
 class Child:
-    """The worker process; started when needed, ended when it hangs."""
+    """Worker process; started when needed, ended when it hangs."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -203,7 +203,7 @@ class Child:
         self._lines: queue.Queue[str | None] = queue.Queue()
 
     def ask(self, job: Row, deadline: float) -> tuple[list[Row], str | None]:
-        """The rows of a job, and why it did not come to its end (None when it did)."""
+        """Run a job; return its rows and the reason why it did not finish, None when it did."""
         process = self._process or self._start()
         assert process.stdin is not None
         process.stdin.write(json.dumps(job) + "\n")
@@ -256,7 +256,7 @@ def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
 
 
 def _plan_of(case: Row) -> str:
-    """What of a case decides its plan: one dynamic plan serves many batches."""
+    """Return the part of a case that decides its plan: one dynamic plan serves many batches."""
     options = {k: v for k, v in case["options"].items() if k in BUILDING}
     static = options.get("largest_batch") is None
     kept = ("model", "precision", "limit", *(("batch_size",) if static else ()))
@@ -264,7 +264,7 @@ def _plan_of(case: Row) -> str:
 
 
 def _needed(job: Row) -> list[Row]:
-    """The cases of a job whose plans must be there; of those on memory only the first gets one."""
+    """Return the cases of a job that need a plan; of those on memory only the first."""
     if job["kind"] == "environment":
         return []
     cases: list[Row] = job.get("cases") or [job["case"]]
@@ -322,7 +322,7 @@ def _builder(
 def run(
     jobs: list[Row], results: Path, stop: float, engine: str, there: dict[str, Row] | None = None
 ) -> None:
-    """Do what is not done yet and has its plans, until the time is up."""
+    """Run the jobs that are not done and have their plans, until the time is up."""
     began = time.monotonic()
     done, tries = _known(results)
     child = Child(results / "worker.log")
@@ -367,11 +367,11 @@ def _case_columns(case: Row) -> Row:
     }
 
 
-def _with_way(job: Row, known: list[Row]) -> Row:
-    """The job, on the best way of launching that the checks found sound; it is in its rows."""
+def _with_way(job: Row, earlier: list[Row]) -> Row:
+    """Return the job with the fastest way of launching that passed the checks."""
     failed = [
         json.loads(row["options"])
-        for row in known
+        for row in earlier
         if row.get("what") == "mode" and row["status"] != "ok"
     ]
     failed = [options for options in failed if options.get("streams", 1) == 1]
@@ -422,7 +422,7 @@ def _tell(job: Row, rows: list[Row], seconds: float, total: float) -> None:
 
 
 def tables(rows: list[Row]) -> str:
-    """Everything that is known, as Markdown."""
+    """Return all results as Markdown."""
     latest: dict[str, list[Row]] = {}
     for row in rows:
         if "end" not in row:
@@ -537,7 +537,7 @@ def _case_table(title: str, rows: list[Row]) -> str:
 
 
 def _unusual(options: str | None) -> str:
-    """The options that are not those of every case."""
+    """Return the options that differ from those of every case."""
     given = json.loads(options or "{}")
     return ", ".join(f"{k}={v}" for k, v in given.items() if BUILDER.get(k) != v)
 
@@ -570,7 +570,7 @@ def _brief(value: Any) -> Any:
 
 
 def main() -> None:
-    """Run what is not done and print what is known."""
+    """Run the jobs that are not done and print all results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path)
     parser.add_argument("--budget", type=float, default=450.0, help="seconds; default 450")

@@ -1,4 +1,4 @@
-"""The process that gpu.py keeps: one GPU, one job after another, rows out. Not for use alone.
+"""Run the jobs of gpu.py on one GPU, one after another. Started by gpu.py, not by hand.
 
 Reads jobs as lines of JSON, answers each with one line: {"rows": [...]} or, when the process must
 end, the same with "last": true.
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to load and measure."""
+    """One configuration to load and measure."""
 
     model: str
     precision: str
@@ -64,7 +64,7 @@ class Case:
 
 
 class Bench:
-    """Loads cases on the one device, keeping the last pool of inputs."""
+    """Load cases on the device and keep the last pool of inputs."""
 
     def __init__(self, engine: str) -> None:
         self.engine = registry.get(engine)
@@ -72,12 +72,12 @@ class Bench:
         self._pool: tuple[tuple[str, int, int], BatchPool] | None = None
 
     def model(self, case: Case) -> Model:
-        """The graph of a case."""
+        """Return the graph of a case."""
         dialect = self.engine.traits.int8_dialect if case.precision == "int8" else None
         return prepare(case.model, ModelSettings(), case.precision, dialect, cache_dir())
 
     def pool(self, case: Case, model: Model) -> BatchPool:
-        """The inputs of a case; the same for all precisions of a model."""
+        """Return the inputs of a case; they are the same for all precisions of a model."""
         key = (case.model, case.batch_size, case.pool_bytes)
         if self._pool is None or self._pool[0] != key:
             self._pool = None
@@ -86,7 +86,7 @@ class Bench:
         return self._pool[1]
 
     def load_of(self, case: Case, batches: BatchPool | None = None) -> Load:
-        """What the engine is given."""
+        """Return the arguments of the engine's `load`."""
         model = self.model(case)
         return Load(
             model=model,
@@ -101,7 +101,7 @@ class Bench:
 
     @contextlib.contextmanager
     def loaded(self, case: Case) -> Iterator[tuple[Engine, Load]]:
-        """The engine of a case, closed at the end."""
+        """Yield the engine of a case and close it at the end."""
         load = self.load_of(case)
         reason = self.engine.unavailable() or self.engine.unsupported(
             case.precision, self.device, case.transfers
@@ -131,7 +131,7 @@ def _facts(case: Case) -> Row:
 
 
 def stream(engine: Engine, case: Case, seconds: float) -> StreamTrace:
-    """Batches through the engine for so long."""
+    """Run batches through the engine for this many seconds."""
     start = time.perf_counter_ns() + 200_000
     runner = Stream(engine, case.batch_size, case.inflight)
     return runner.run(start, start + int(seconds * 1e9))
@@ -149,7 +149,7 @@ def _probe_s(engine: Engine) -> float:
 
 
 def measure(engine: Engine, case: Case) -> Row:
-    """The columns of one short measurement."""
+    """Return the columns of one short measurement."""
     batch_s = _probe_s(engine)
     block_s = max(0.05, 1.5 * batch_s)
     blocks = max(6, round(case.seconds / block_s))
@@ -197,7 +197,7 @@ def _sqnr(engine: Engine, load: Load) -> float | None:
 
 
 def job_points(bench: Bench, job: Row) -> Iterator[Row]:
-    """Each case as a row; a case that fails is a row, and the next one goes on."""
+    """Return a row per case; a failure becomes a row as well."""
     for given in job["cases"]:
         case = Case(**given)
         row: Row = {"status": "ok", **_facts(case)}
@@ -210,7 +210,7 @@ def job_points(bench: Bench, job: Row) -> Iterator[Row]:
 
 
 def job_build(bench: Bench, job: Row) -> Iterator[Row]:
-    """The plan of a case, built into the cache; its inputs are not needed for that."""
+    """Build the plan of a case into the cache, without its inputs."""
     case = Case(**job["case"])
     began = time.perf_counter()
     try:
@@ -222,7 +222,7 @@ def job_build(bench: Bench, job: Row) -> Iterator[Row]:
 
 
 def job_check(bench: Bench, job: Row) -> Iterator[Row]:
-    """The engine contract, then every mode against the simplest one, batch by batch."""
+    """Check the engine contract, then every mode against the simplest one, batch by batch."""
     case = Case(**job["case"])
     load = bench.load_of(case)
     items = load.batches.batch_size
@@ -273,7 +273,7 @@ def _compare(bench: Bench, case: Case, expected: list[dict[str, Any]], rounds: i
 
 
 def job_nvml(bench: Bench, job: Row) -> Iterator[Row]:
-    """Throughput with and without telemetry, turn by turn."""
+    """Measure throughput with and without telemetry in turns."""
     case = Case(**job["case"])
     rates: dict[float, list[float]] = {hz: [] for hz in job["hz"]}
     with bench.loaded(case) as (engine, _):
@@ -302,7 +302,7 @@ def job_nvml(bench: Bench, job: Row) -> Iterator[Row]:
 
 
 def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
-    """Warm-up from an idle GPU, autocorrelation of blocks, spread between fresh loads."""
+    """Measure warm-up from idle, autocorrelation of blocks, and spread between fresh loads."""
     case = Case(**job["case"])
     base: Row = {"status": "ok", **_facts(case)}
     with bench.loaded(case) as (engine, _):
@@ -338,7 +338,7 @@ def job_stability(bench: Bench, job: Row) -> Iterator[Row]:
 
 
 def _warm_up(trace: StreamTrace, case: Case, warm_s: float) -> Row:
-    """Block rates of the first seconds as rest + drop * exp(-t / tau)."""
+    """Fit rest + drop * exp(-t / tau) to the block rates of the first seconds."""
     blocks = cut(trace.done_ns, trace.start_ns, 50_000_000, 1, case.batch_size)
     rates = blocks.rates
     seconds = (blocks.edge_ns[1:] - trace.start_ns) / 1e9
@@ -381,7 +381,7 @@ def _blocks(trace: StreamTrace, case: Case, block_s: float, job: Row) -> Row:
 
 
 def job_environment(bench: Bench, job: Row) -> Iterator[Row]:
-    """What this machine is."""
+    """Return facts about this machine."""
     facts = {name: value for name, value in environment.snapshot().items() if value is not None}
     gpu = nvml.environment(bench.device.uuid) if bench.device.uuid else {}
     yield {"status": "ok", **facts, **gpu, "device": bench.device.name}
@@ -398,7 +398,7 @@ JOBS = {
 
 
 def main() -> None:
-    """Answer jobs until there are no more."""
+    """Answer jobs until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     bench: Bench | None = None

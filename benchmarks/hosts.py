@@ -1,4 +1,4 @@
-"""Two Linux hosts on one machine, for Ray: two network namespaces and a cable between them.
+"""Make two Linux hosts on one machine for Ray: network namespaces joined by a cable.
 
 Each host has its own address, host name, core and folder for Ray. The second one does not have
 raybench's source: what its workers run must have come through Ray. Needs root and iproute2.

@@ -1,4 +1,4 @@
-"""Do the answers of the analysis hold at the rate that they claim?
+"""Do the intervals and verdicts of the analysis hold at the rate that they claim?
 
 Feeds simulated trials, as tables, to the code that answers, and counts: a table of many networks is
 many independent repetitions. Trial means are lognormal with relative standard deviation sd.
@@ -107,7 +107,7 @@ FEW = [SPEEDUPS[2], SOLOS[0], COMPARISONS[0], COMPARISONS[7], LAWS[0]]
 
 
 def trials_table(rates: np.ndarray[Any, Any], workers: int, run: str = "A") -> pa.Table:
-    """Rates of shape (networks, trials) as a `trials` table, a network a row of rates."""
+    """Return rates of shape (networks, trials) as a `trials` table."""
     networks, trials = rates.shape
     count = networks * trials
     network = np.repeat(np.arange(networks), trials)
@@ -132,7 +132,7 @@ def trials_table(rates: np.ndarray[Any, Any], workers: int, run: str = "A") -> p
 def draw(
     rng: np.random.Generator, mean: float, sd: float, networks: int, trials: int
 ) -> np.ndarray[Any, Any]:
-    """Lognormal trial means around a true rate."""
+    """Return lognormal trial means around a true rate."""
     return np.asarray(mean * np.exp(sd * rng.standard_normal((networks, trials))))
 
 
@@ -140,7 +140,7 @@ def draw(
 
 
 def speedup(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
-    """How often the interval of the speedup covers the truth."""
+    """Return how often the interval of the speedup covers the truth."""
     truth, hits, widths = 3.9, 0, 0.0
     one = trials_table(draw(rng, 100, cell.sd, runs, cell.trials), 1)
     four = trials_table(draw(rng, 100 * truth, cell.sd_other, runs, cell.trials), 4)
@@ -192,7 +192,7 @@ def _workers(rows: pa.Table, devices: np.ndarray[Any, Any]) -> pa.Table:
 
 
 def comparison(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
-    """How many points are called improved or regressed; or found to have regressed."""
+    """Return the share of points called improved or regressed, or only regressed."""
     a = trials_table(draw(rng, 100, cell.sd, runs, cell.trials), 1)
     b = trials_table(draw(rng, 100 * (1 + cell.shift), cell.sd_other, runs, cell.trials), 1, "B")
     made = compare(a, b)
@@ -202,7 +202,7 @@ def comparison(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, flo
 
 
 def detectable(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
-    """Share of drops found when they are as large as the median of what is said detectable."""
+    """Return the share of detected drops that are as large as the median detectable change."""
     answer = compare(
         trials_table(draw(rng, 100, cell.sd, 500, cell.trials), 1),
         trials_table(draw(rng, 100, cell.sd, 500, cell.trials), 1, "B"),
@@ -213,7 +213,7 @@ def detectable(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, flo
 
 
 def universal(cell: Cell, rng: np.random.Generator, runs: int) -> dict[str, float]:
-    """How often the intervals of a law's coefficients and of its prediction cover the truth."""
+    """Return how often the intervals of a law's coefficients and prediction cover the truth."""
     truth = UslFit(100.0, cell.sigma, cell.kappa)
     rates = usl(cell.workers, truth)
     end = 2 * max(cell.workers)
@@ -241,7 +241,7 @@ COUNT = {"speedup": speedup, "alone": alone, "detectable": detectable, "law": un
 
 
 def run_cell(cell: Cell, seed: int, runs: int) -> dict[str, Any]:
-    """All repetitions of a cell, some thousand a table."""
+    """Simulate all repetitions of a cell, about a thousand per table."""
     rng = np.random.default_rng(seed)
     count = COUNT.get(cell.what, comparison)
     sizes = [SERIES_SIZE] * (runs // SERIES_SIZE) or [runs]
@@ -267,7 +267,7 @@ def _inside(share: float, band: tuple[float, float], runs: int) -> bool:
 
 
 def line(result: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     words = f"{result['what']}, {result['trials']} trials, sd {100 * result['sd']:g} %"
     if result["sd_other"] != result["sd"]:
         words += f" and {100 * result['sd_other']:g} %"

@@ -46,7 +46,7 @@ BLOCKS = 20
 
 
 def main() -> None:
-    """Pack the grid once a seed; print the worst."""
+    """Pack the grid once per seed and print medians and worst cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=20)
@@ -54,16 +54,16 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         store = Store(folder)
-        found = [_pack(options.points, seed, store.start_run({})) for seed in range(options.seeds)]
-    ratios = [one["over_bound"] for one in found]
+        runs = [_pack(options.points, seed, store.start_run({})) for seed in range(options.seeds)]
+    ratios = [one["over_bound"] for one in runs]
     print(f"{options.points} points of {SIZES} devices on {DEVICES}, {options.seeds} orders")
     print(
         f"makespan over lower bound: median {statistics.median(ratios):.3f}, worst {max(ratios):.3f}"
     )
     for part in ("plan_ms", "loop_ms", "rows_ms", "cpu_ms"):
-        times = [one[part] for one in found]
+        times = [one[part] for one in runs]
         print(f"{part} a point: median {statistics.median(times):.2f}, worst {max(times):.2f}")
-    print(json.dumps({"benchmark": "makespan", "points": options.points, "runs": found}))
+    print(json.dumps({"benchmark": "makespan", "points": options.points, "runs": runs}))
 
 
 def _pack(points: int, seed: int, run: RunWriter) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _pack(points: int, seed: int, run: RunWriter) -> dict[str, Any]:
 
 
 def _grid(points: int, seed: int) -> tuple[Experiment, tuple[Point, ...]]:
-    """So many points: every size with as many batches as it takes."""
+    """Return the experiment and about `points` points, each size with equally many batches."""
     batches = list(range(1, points // len(SIZES) + 1))
     words = [
         "experiment=scaling", "engine=simulated", "model=alexnet", f"seed={seed}", "device=gpu",

@@ -1,4 +1,4 @@
-"""A grid whose rows go to s3:// (moto's server on loopback): killed in the middle, resumed, read.
+"""Run a grid with rows on s3:// (moto on loopback): kill it, resume it, read it.
 
 python benchmarks/object_store.py
 """

@@ -1,4 +1,4 @@
-"""Loops for `peers.py`, each run by the Python of its own environment; imports nothing of raybench.
+"""Inference loops for `peers.py`, run by the Python of another environment without raybench.
 
     python peer_loops.py bare ENGINE MODEL BATCHES SECONDS        the simplest loop that there is
     python peer_loops.py loadgen MODEL BATCHES SECONDS RATE       MLCommons LoadGen, Offline
@@ -29,7 +29,7 @@ WARM_UP = 10
 
 
 def loaded(engine: str, model: str, batch: int) -> tuple[Callable[[Any], Any], Any]:
-    """A call that infers one batch on one thread, and its input."""
+    """Return a function that infers one batch on one thread, and its input."""
     if engine == "openvino":
         import openvino as ov
 
@@ -52,7 +52,7 @@ def loaded(engine: str, model: str, batch: int) -> tuple[Callable[[Any], Any], A
 
 
 def bare(engine: str, model: str, batch: int, seconds: float) -> float:
-    """Items per second of a loop that does nothing but infer."""
+    """Return the items per second of a loop that only infers."""
     infer, feed = loaded(engine, model, batch)
     for _ in range(WARM_UP):
         infer(feed)
@@ -66,7 +66,7 @@ def bare(engine: str, model: str, batch: int, seconds: float) -> float:
 
 
 def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, Any]:
-    """Items per second as LoadGen tells them, and whether it calls the run valid."""
+    """Return LoadGen's items per second and whether it calls the run valid."""
     import mlperf_loadgen as lg
 
     infer, feed = loaded("openvino", model, batch)
@@ -104,7 +104,7 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
 
 
 def tune(model: str, batches: list[int], seconds: float, core: int) -> list[dict[str, Any]]:
-    """A grid search of Ray Tune over batch sizes, one trial at a time, pinned to one core."""
+    """Run a grid search of Ray Tune over batch sizes, one trial at a time, on one core."""
     import ray
     import ray.tune
 

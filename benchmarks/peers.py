@@ -63,25 +63,25 @@ ENOUGH_S = 600
 
 
 class Missing(Exception):
-    """A peer that is not there or did not do its work; says why."""
+    """A peer that is missing or failed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where everything lies: the graph, the folder around it, the core."""
+    """Paths and core that all peers share."""
 
     folder: Path
     core: int
 
     @property
     def model(self) -> Path:
-        """The graph, in a folder that optimum-benchmark takes for a model of transformers."""
+        """Return the path of the graph, in a folder that optimum-benchmark accepts as a model."""
         return self.folder / "cnn" / "model.onnx"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool: how it is asked for a rate and for the grid; `rate` None where it has none."""
+    """A tool with its functions for a rate and a grid; `rate` is None where it has none."""
 
     name: str
     engine: str
@@ -93,7 +93,7 @@ class Peer:
 
 
 def run(*command: object, pinned: int | None = None) -> str:
-    """Output of a command; a failure is a peer that is missing, with its last words."""
+    """Return the output of a command; a failure raises Missing with its last lines."""
     words = [str(word) for word in command]
     if pinned is not None:
         words = ["taskset", "--cpu-list", str(pinned), *words]
@@ -112,7 +112,7 @@ def run(*command: object, pinned: int | None = None) -> str:
 
 
 def loops(python: Path | str, *words: object, pinned: int | None = None) -> list[dict[str, Any]]:
-    """What a loop of peer_loops.py tells, an entry a batch size."""
+    """Return the results of a loop of peer_loops.py, one per batch size."""
     if not Path(python).exists():
         raise Missing("not installed; --install makes its environment")
     rows: list[dict[str, Any]] = json.loads(
@@ -122,18 +122,18 @@ def loops(python: Path | str, *words: object, pinned: int | None = None) -> list
 
 
 def bare(bench: Bench, engine: str, seconds: float) -> float:
-    """The bare loop of an engine, items/s."""
+    """Return items/s of the bare loop of an engine."""
     words = ("bare", engine, bench.model, BATCH, seconds)
     return float(loops(sys.executable, *words, pinned=bench.core)[0]["items_per_s"])
 
 
 def ours(bench: Bench, engine: str, batches: tuple[int, ...], seconds: float) -> list[float]:
-    """The whole program, items/s by batch size."""
+    """Return items/s of raybench, by batch size."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as results:
         question = Path(results, "peers.yaml")
         sizes = ", ".join(map(str, batches))
         question.write_text(
-            "# What does raybench tell of this graph?\n"
+            "# What does raybench measure for this graph?\n"
             f"grid: {{model: {bench.model}, precision: fp32, workers: 1, batch_size: [{sizes}]}}\n"
         )
         run(
@@ -146,7 +146,7 @@ def ours(bench: Bench, engine: str, batches: tuple[int, ...], seconds: float) ->
 
 
 def benchmark_app(bench: Bench, batch: int, seconds: float) -> float:
-    """OpenVINO's own tool, items/s."""
+    """Return items/s of OpenVINO's benchmark_app."""
     text = run(
         *(Path(sys.executable).with_name("benchmark_app"), "-m", bench.model, "-d", "CPU"),
         *("-api", "sync", "-nstreams", 1, "-nthreads", 1, "-hint", "none", "-t", int(seconds)),
@@ -160,7 +160,7 @@ def benchmark_app(bench: Bench, batch: int, seconds: float) -> float:
 
 
 def loadgen(bench: Bench, batches: tuple[int, ...], seconds: float, rate: float) -> list[float]:
-    """MLCommons LoadGen around an OpenVINO request, items/s by batch size."""
+    """Return items/s of MLCommons LoadGen around an OpenVINO request, by batch size."""
     words = ("loadgen", bench.model, ",".join(map(str, batches)), seconds, 1.1 * rate)
     rows = loops(PYTHON["harness"], *words, pinned=bench.core)
     if not all(row["valid"] for row in rows):
@@ -169,7 +169,7 @@ def loadgen(bench: Bench, batches: tuple[int, ...], seconds: float, rate: float)
 
 
 def optimum(bench: Bench, batches: tuple[int, ...], seconds: float) -> list[float]:
-    """optimum-benchmark with its default launcher, items/s by batch size."""
+    """Return items/s of optimum-benchmark with its default launcher, by batch size."""
     program = PYTHON["optimum"].with_name("optimum-benchmark")
     if not program.exists():
         raise Missing("not installed; --install makes its environment")
@@ -379,7 +379,7 @@ def _cells(result: PeerResult) -> str:
 
 
 def install() -> None:
-    """Make the environments that are not there; one that cannot be made is named and left out."""
+    """Create the missing environments; name and skip those that cannot be created."""
     for name, packages in NEEDS.items():
         if PYTHON[name].exists():
             continue
@@ -394,7 +394,7 @@ def install() -> None:
 
 
 def write_model(path: Path) -> None:
-    """A small ResNet with seeded weights, as graph and as a folder of transformers."""
+    """Write a small ResNet with seeded weights, as a graph and as a transformers folder."""
     path.parent.mkdir()
     onnx.save(_resnet(), path)
     config = {

@@ -38,20 +38,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as base:
         results, out = Path(base, "results"), Path(base, "out")
         _fill(results, asked.points, asked.trials)
-        found: dict[str, float] = {"points": asked.points, "trials": asked.trials}
-        found["wall_s"], found["cpu_s"] = _report(results, out)
+        costs: dict[str, float] = {"points": asked.points, "trials": asked.trials}
+        costs["wall_s"], costs["cpu_s"] = _report(results, out)
         compact(str(results))
-        found["compacted_wall_s"], found["compacted_cpu_s"] = _report(results, out)
-        found["page_bytes"] = (out / "report.html").stat().st_size
-        found["markdown_bytes"] = (out / "report.md").stat().st_size
-        found["figures"] = len(list((out / "figures").glob("*.svg")))
-    for name, value in found.items():
+        costs["compacted_wall_s"], costs["compacted_cpu_s"] = _report(results, out)
+        costs["page_bytes"] = (out / "report.html").stat().st_size
+        costs["markdown_bytes"] = (out / "report.md").stat().st_size
+        costs["figures"] = len(list((out / "figures").glob("*.svg")))
+    for name, value in costs.items():
         print(f"{name:18} {value:>12,}")
-    print(json.dumps(found))
+    print(json.dumps(costs))
 
 
 def _report(results: Path, out: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of the command."""
+    """Return wall and CPU seconds of the command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     command = [sys.executable, "-m", "raybench", "report", str(results), f"out={out}"]
@@ -63,7 +63,7 @@ def _report(results: Path, out: Path) -> tuple[float, float]:
 
 
 def _fill(results: Path, points: int, trials: int) -> None:
-    """Series of 1, 2, 4 and 8 workers over models, precisions and batches."""
+    """Return points of 1, 2, 4 and 8 workers over models, precisions and batches."""
     axes = itertools.product(range(99), ("fp32", "fp16", "bf16", "int8", "fp8"), range(5), range(4))
     run = Store(str(results)).start_run({})
     run.write_environment([{"environment_id": "e1", "hostname": "node"}])

@@ -1,4 +1,4 @@
-"""Runs raybench on two hosts, from plain GPUs to a cut cable, and prints what each step gave.
+"""Run raybench on two hosts, from plain GPUs to a cut cable, and print the outcome of each step.
 
 Runs as root on one machine: see hosts.py. Every step is a promise of docs/clusters.md; the first
 one that does not hold ends the script with its output and exit code 1.
@@ -36,7 +36,7 @@ OFFERS = {
 
 
 class Scene:
-    """Two running hosts, and a results folder for each step."""
+    """Two running hosts and a results folder for each step."""
 
     def __init__(self, hosts: Hosts) -> None:
         self.hosts = hosts
@@ -63,7 +63,7 @@ class Scene:
         return output
 
     def repair(self) -> None:
-        """Repair a cut cable; the second host, which Ray has given up, joins again."""
+        """Repair a cut cable and let the second host, which Ray has given up, join again."""
         if self.hosts.cut:
             self.hosts.cable("up")
             self.hosts.start("b", *OFFERS["b"])
@@ -81,7 +81,7 @@ def expect(true: bool, otherwise: str) -> None:
 
 
 def gpus(scene: Scene) -> None:
-    """Declared GPUs of both hosts: one, two and all four of them."""
+    """Measure on one, two and all four declared GPUs of both hosts."""
     scene.run("a", "gpus", *SIMULATED, f"cluster.address={scene.hosts.address}", *QUICK)
     rows = {row["workers"]: row for row in scene.rows("gpus")}
     expect(sorted(rows) == [1, 2, 4], f"workers {sorted(rows)}")
@@ -89,7 +89,7 @@ def gpus(scene: Scene) -> None:
 
 
 def both_hosts(scene: Scene) -> None:
-    """One point over both hosts, in one window, with code that only the first one has."""
+    """Measure one point over both hosts with code that only the first one has."""
     scene.run(
         "a", "both", *SIMULATED, "grid.workers=4", f"cluster.address={scene.hosts.address}", *QUICK
     )
@@ -115,7 +115,7 @@ def both_hosts(scene: Scene) -> None:
 
 
 def cores(scene: Scene) -> None:
-    """OpenVINO on a core of each host; the second builds its graph itself."""
+    """Measure OpenVINO on a core of each host; the second builds its graph itself."""
     words = ("experiment=scaling", "engine=openvino", "model=alexnet", "batch_size=1")
     scene.run("a", "cores", *words, f"cluster.address={scene.hosts.address}", *QUICK)
     rows = {row["workers"]: row for row in scene.rows("cores")}
@@ -124,7 +124,7 @@ def cores(scene: Scene) -> None:
 
 
 def own_model(scene: Scene) -> None:
-    """A model of the user's own, whose file only the first host has."""
+    """Measure a user's model, whose file only the first host has."""
     folder = ROOT / "build"
     folder.mkdir(exist_ok=True)
     path = folder / "two_hosts.onnx"
@@ -142,7 +142,7 @@ def own_model(scene: Scene) -> None:
 
 
 def spread(scene: Scene) -> None:
-    """Two workers fill one host when packed, and use two when spread."""
+    """Check that two workers fill one host when packed, and use two when spread."""
     for placement, nodes in (("pack", 1), ("spread", 2)):
         scene.run(
             "a", placement, *SIMULATED, "grid.workers=2", f"cluster.placement={placement}",
@@ -153,7 +153,7 @@ def spread(scene: Scene) -> None:
 
 
 def generations(scene: Scene) -> None:
-    """Two types of GPU by label: a series of each."""
+    """Measure two types of GPU by label, a series of each."""
     scene.run(
         "a", "generations", "experiment=generations", *SIMULATED[1:],
         f"cluster.address={scene.hosts.address}", *QUICK,
@@ -168,7 +168,7 @@ def generations(scene: Scene) -> None:
 
 
 def refusals(scene: Scene) -> None:
-    """What cannot run is refused with one sentence within 5 s."""
+    """Check that impossible requests are refused with one sentence within 5 s."""
     for words in (
         (f"cluster.address={HEAD}:6380",),
         (f"cluster.address={scene.hosts.address}", "accelerator=B200"),
@@ -184,7 +184,7 @@ def refusals(scene: Scene) -> None:
 
 
 def other_host(scene: Scene) -> None:
-    """The driver may run on the second host, from a copy of the source."""
+    """Run the driver on the second host, from a copy of the source."""
     source = scene.hosts.folder / "b" / "source"
     scene.run("b", "other", *SIMULATED, "grid.workers=4", "cluster.address=auto", *QUICK,
               PYTHONPATH=str(source), RAY_ADDRESS=scene.hosts.address)  # fmt: skip
@@ -193,7 +193,7 @@ def other_host(scene: Scene) -> None:
 
 
 def job(scene: Scene) -> None:
-    """The same as a Ray job, by the shipped recipe; the address is left to Ray."""
+    """Run it as a Ray job by the shipped recipe, without an address."""
     began = time.monotonic()
     done = scene.hosts.run(
         "a", str(ROOT / "deploy" / "job.sh"), f"http://{HEAD}:8265",
@@ -250,7 +250,7 @@ def cable_cut(scene: Scene, step: str, point: str, loss: str, *words: str) -> tu
 
 
 def cut(scene: Scene) -> None:
-    """The cable is cut in the middle of a point: that is lost, the grid ends, exit code 1."""
+    """Cut the cable in the middle of a point: it fails, the grid ends with exit code 1."""
     grid = ("grid.workers=[4,2]", "order=grid", "cluster.isolation=cluster")
     output, code = cable_cut(scene, "cut", "on 4 GPUs", "node_died", *grid)
     rows = {row["workers"]: row for row in scene.rows("cut")}
@@ -260,7 +260,7 @@ def cut(scene: Scene) -> None:
 
 
 def retry(scene: Scene) -> None:
-    """The cable is cut under a point that the other host can take: measured there, exit code 0."""
+    """Cut the cable under a point that the other host can measure: exit code 0."""
     scene.repair()
     grid = ("grid.workers=2", "cluster.placement=spread", "cluster.retries=1")
     output, code = cable_cut(scene, "retry", "on 2 GPUs", "tried again", *grid)
@@ -287,7 +287,7 @@ SCONTROL = "#!/bin/sh\necho host-a\necho host-b\n"
 
 
 def slurm(scene: Scene) -> None:
-    """The script for Slurm, with an srun for the two hosts; it starts Ray itself."""
+    """Run the script for Slurm with a fake srun for the two hosts; it starts Ray itself."""
     hosts = scene.hosts
     tools = hosts.folder / "slurm"
     tools.mkdir()
@@ -346,7 +346,7 @@ def main() -> int:
 
 
 def show(step: Callable[[Scene], None], hosts: Hosts) -> None:
-    """Say what a step is about, and take it."""
+    """Print what a step checks and run it."""
     print(f"{step.__name__}: {(step.__doc__ or '').strip()}", flush=True)
     step(Scene(hosts))
 

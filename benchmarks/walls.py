@@ -80,7 +80,7 @@ class Wall:
 
     @property
     def over_s(self) -> float:
-        """All that was not a window."""
+        """Return the time outside of the windows."""
         return self.total_s - self.windows_s
 
 
@@ -133,7 +133,7 @@ def main() -> int:
 
 
 def _raybench(words: list[str], folder: str, name: str) -> tuple[Path, list[tuple[int, float]]]:
-    """Run one command; the results folder and the driver's CPU seconds by the monotonic clock."""
+    """Run a command; return the results folder and the driver's CPU seconds by monotonic time."""
     results = Path(folder, name)
     command = [sys.executable, "-m", "raybench", *words, f"results.dir={results}"]
     samples = []
@@ -192,7 +192,7 @@ def _timed(words: list[str], folder: str, name: str) -> Wall:
 
 
 def _driver_s(results: Path, samples: list[tuple[int, float]]) -> float:
-    """The driver's CPU seconds inside the windows; both use the same clock."""
+    """Return the driver's CPU seconds inside the windows; both use the same clock."""
     blocks = raybench.load(results, table="blocks").to_pylist()
     times, used = (np.array(column, np.float64) for column in zip(*samples, strict=True))
     total = 0.0

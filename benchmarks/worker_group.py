@@ -1,4 +1,4 @@
-"""How many workers one driver can lead: many simulated workers on the nodes of one machine.
+"""How many workers can one driver lead? Measured with simulated workers on one machine.
 
 Starts a Ray cluster of its own and measures two points on all of its declared GPUs: the first starts
 all processes (on 2 cores the CPU limits that), the second reuses them (cluster.processes=kept).
