@@ -11,7 +11,7 @@ verbs (raybench VERB --help explains one)
   run       measure an experiment (this is the default verb)
   plan      show its points and the least time they take; starts nothing
   list      experiments, models, engines and presets
-  doctor    what this machine, or the cluster at cluster.address, can do and what is in the way
+  doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
   show DIR  the table of a results folder
   compare A B
             what became faster or slower, point by point; fails after a regression
