@@ -1,4 +1,4 @@
-"""Controls when Python's garbage collector runs, because a collection stops a thread for milliseconds."""
+"""Controls when Python's garbage collector runs, since a collection takes milliseconds."""
 
 from __future__ import annotations
 

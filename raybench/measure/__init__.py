@@ -1,1 +1,1 @@
-"""Timing of streams: blocks, warm-up, stopping rule, flags and summary. No Ray, no engine names."""
+"""Timing of streams: blocks, warm-up, stopping rule, flags, summary. No Ray, no engines."""

@@ -1,4 +1,4 @@
-"""The timed loop: streams batches through an engine without pause and stamps every completion."""
+"""Streams batches through an engine without pause and records every completion."""
 
 from __future__ import annotations
 
