@@ -120,6 +120,20 @@ def test_the_engine_that_the_page_shows_conforms(tiny, tmp_path, monkeypatch):
     conformance.check(shown.ReferenceEngine, load, reference_outputs(model, batches, 2, tmp_path))
 
 
+def test_the_messages_on_the_page_of_troubleshooting_are_those_of_the_code():
+    """A message counts as the code's when one of its parts that hold no value is in the code."""
+    source = "".join(read(path) for path in (ROOT / "raybench").rglob("*.py"))
+    source = re.sub(r'"\n\s*f?"', "", source)
+    quoted = re.findall(r"^\*\*`(.+?)`\*\*", read(DOCS / "troubleshooting.md"), re.MULTILINE)
+    assert len(quoted) > 10
+    strange = []
+    for message in quoted:
+        parts = re.split(r"'[^']*'|\d[\d.]*|\.\.\.|[.:;,?] ", message)
+        if not any(part.strip(" .") in source for part in parts if len(part.strip(" .")) >= 8):
+            strange.append(message)
+    assert [text for text in strange if "converted to Integer" not in text] == []  # omegaconf's
+
+
 def test_the_readme_is_short():
     assert len(read(ROOT / "README.md").splitlines()) <= 150
 
