@@ -187,6 +187,7 @@ def test_a_graph_too_large_for_one_file_keeps_its_weights_outside(
         assert on_cpu(model, tmp_path / "cache") is not None
 
 
+@pytest.mark.slow
 def test_s8s8_leaves_a_grouped_convolution_of_odd_width_in_float(prepared: Prepared) -> None:
     graph = onnx.load(prepared("alexnet", "int8", "s8s8").path).graph
     made_by = {output: node.op_type for node in graph.node for output in node.output}

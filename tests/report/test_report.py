@@ -139,6 +139,7 @@ def test_every_caption_says_how_sure_it_is(trials):
     assert all(sure.search(caption) for caption in captions)
 
 
+@pytest.mark.slow
 def test_every_network_is_among_the_first_findings_at_its_fastest(tmp_path):
     rows = [
         {"model": model, "precision": precision, "batch_size": batch, "items_per_s": pace * batch}
