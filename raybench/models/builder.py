@@ -178,7 +178,9 @@ class GraphBuilder:
         """Return the graph, with `output` renamed "output". Without a seed, weights have no values."""
         from onnx import TensorProto, helper, numpy_helper
 
-        self._rename(output, "output")
+        for node in self._nodes:
+            if node.output[0] == output:
+                node.name = node.output[0] = "output"
         tensors = [
             numpy_helper.from_array(values, name) for name, values in self._constants.items()
         ]
@@ -204,8 +206,3 @@ class GraphBuilder:
         kind = kind.lower()
         self._count[kind] = self._count.get(kind, 0) + 1
         return f"{kind}_{self._count[kind]}"
-
-    def _rename(self, old: str, new: str) -> None:
-        for node in self._nodes:
-            if node.output[0] == old:
-                node.name = node.output[0] = new

@@ -73,7 +73,7 @@ def fidelity(
 
 
 def _rows(values: Array, softmax: bool) -> Array:
-    """Return float64 values, shape (rows, columns), each row centred unless it is a single value.
+    """Return float64 values, shape (rows, columns), with rows of several values centred.
 
     Returns a single NaN if a value is not finite.
     """

@@ -37,7 +37,7 @@ def _static(shape: Shape) -> bool:
 
 
 def _pooled(graph: onnx.GraphProto, node: onnx.NodeProto, shape: Shape) -> list[onnx.NodeProto]:
-    """Return the nodes of y = x / u^beta, u = bias + alpha x mean of squares over `size` channels."""
+    """Return the nodes of y = x / u^beta, u = bias + alpha x mean of squares over channels."""
     from onnx import helper
 
     attributes: dict[str, Any] = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0}

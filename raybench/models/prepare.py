@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
+from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,11 @@ def prepare(
             ranges=ranges if precision == "int8" else None,
             onnxruntime=metadata.version("onnxruntime"),
         )
+        convert = functools.partial(passes.convert, precision, dialect, base.folder / _GRAPH)
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
-                passes.convert(
-                    precision, dialect, base.folder / _GRAPH, folder / _GRAPH, inputs, ranges
-                )
+                convert(folder / _GRAPH, inputs, ranges)
             return {}
 
         entry = cache.entry(key, build)
@@ -85,17 +85,34 @@ def prepare(
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
         entry = cache.entry(key, functools.partial(_build_lrn, entry))
-    return Model(
-        name=name,
+    return replace(
+        _fp32_model(name, base, inputs, ranges),
         precision=precision,
         dialect=dialect,
         path=entry.folder / _GRAPH,
         sha256=entry.sha256,
+    )
+
+
+def _fp32_model(
+    name: str,
+    base: CacheEntry,
+    inputs: tuple[TensorSpec, ...],
+    ranges: dict[str, tuple[int, int]],
+) -> Model:
+    """Return the fp32 model of a cache entry."""
+    path = base.folder / _GRAPH
+    return Model(
+        name=name,
+        precision="fp32",
+        dialect=None,
+        path=path,
+        sha256=base.sha256,
         inputs=inputs,
         outputs=_specs(base.facts["outputs"]),
         parameters=base.facts["parameters"],
         macs_per_item=base.facts["macs_per_item"],
-        fp32_path=base.folder / _GRAPH,
+        fp32_path=path,
         fp32_sha256=base.sha256,
         softmax_outputs=frozenset(base.facts["softmax_outputs"]),
         ranges=ranges,

@@ -171,6 +171,6 @@ def _aligned(nbytes: int) -> int:
 
 
 def _address_in(pinned: Array, pool: Array, view: Array) -> int:
-    """Return the address of a view of the pool in its pinned copy, whose elements may be narrower."""
+    """Return the address of a pool's view in the pinned copy, whose elements may be narrower."""
     elements = (view.ctypes.data - pool.ctypes.data) // pool.itemsize
     return int(pinned.ctypes.data) + elements * pinned.itemsize

@@ -57,7 +57,7 @@ def prepare_device(load: Load) -> Context:
 
 
 def _runtime(trt: Any, logger: Any, journal: Journal, compatible: bool) -> Any:
-    """Return the library's runtime; the dispatch runtime runs nothing itself and loads the lean one.
+    """Return the library's runtime, for the dispatch runtime the lean one that it loads.
 
     No code comes from a plan: version-compatible ones are built without their runtime.
     """
