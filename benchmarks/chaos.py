@@ -37,7 +37,6 @@ import psutil
 from _table import markdown
 
 import raybench
-from raybench.errors import ResultsError
 from raybench.results.schema import FINAL
 
 MARK = "RAYBENCH_CHAOS"
@@ -398,7 +397,7 @@ def _judge(case: Case, results: Path, points: int) -> None:
     """Check that every point has exactly one final row with the right status."""
     try:
         rows = raybench.load(results).to_pylist()
-    except ResultsError as error:
+    except raybench.ResultsError as error:
         case.wrong.append(str(error))
         return
     final = [row for row in rows if row["status"] in FINAL]

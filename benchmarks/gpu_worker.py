@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import curve_fit
 
+import raybench
 from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
 from raybench.engines.tensorrt.failures import DeviceLost
-from raybench.errors import PointError, RaybenchError
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
@@ -107,7 +107,7 @@ class Bench:
             case.precision, self.device, case.transfers
         )
         if reason:
-            raise RaybenchError(reason)
+            raise raybench.RaybenchError(reason)
         engine = self.engine.load(load)
         try:
             yield engine, load
@@ -203,7 +203,7 @@ def job_points(bench: Bench, job: Row) -> Iterator[Row]:
         row: Row = {"status": "ok", **_facts(case)}
         try:
             row.update(_point(bench, case))
-        except PointError as error:
+        except raybench.PointError as error:
             row.update(status=error.status, reason=str(error))
             row["process_must_end"] = isinstance(error, DeviceLost)
         yield row
@@ -217,7 +217,7 @@ def job_build(bench: Bench, job: Row) -> Iterator[Row]:
         sizes: Any = SimpleNamespace(batch_size=case.batch_size, count=4)
         bench.engine.prebuild(bench.load_of(case, sizes))  # type: ignore[attr-defined]
         yield {"status": "ok", "build_s": time.perf_counter() - began}
-    except PointError as error:
+    except raybench.PointError as error:
         yield {"status": error.status, "reason": str(error)}
 
 
@@ -231,7 +231,7 @@ def job_check(bench: Bench, job: Row) -> Iterator[Row]:
             bench.engine, load, reference_outputs(load.model, load.batches, items, cache_dir())
         )
         yield {"status": "ok", "what": "contract"}
-    except (AssertionError, PointError) as error:
+    except (AssertionError, raybench.PointError) as error:
         yield {"status": "failed", "what": "contract", "reason": str(error)}
     plain = Case(**{**job["case"], "inflight": 1, "options": job["plain"]})
     with bench.loaded(plain) as (engine, _):
@@ -267,7 +267,7 @@ def _compare(bench: Bench, case: Case, expected: list[dict[str, Any]], rounds: i
         ]
         row.update(compared=len(found), different=len(differ), worst=float(max(differ, default=0)))
         row["status"] = "failed" if differ else "ok"
-    except PointError as error:
+    except raybench.PointError as error:
         row.update(status=error.status, reason=str(error))
     return row
 
@@ -410,7 +410,7 @@ def main() -> None:
             for row in JOBS[job["kind"]](bench, job):
                 rows.append(row)
                 print(json.dumps({"row": row}), file=answers, flush=True)
-        except (RaybenchError, AssertionError) as error:
+        except (raybench.RaybenchError, AssertionError) as error:
             row = {"status": getattr(error, "status", "failed"), "reason": str(error)}
             print(json.dumps({"row": row}), file=answers, flush=True)
         last = any(row.get("process_must_end") for row in rows)

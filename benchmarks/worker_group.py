@@ -22,13 +22,14 @@ from typing import Any
 from _cluster import ray_nodes
 
 import raybench
-from raybench.cli import run
 from raybench.cluster import session as sessions
 from raybench.cluster import worker_group
 from raybench.cluster.reservation import RayReservation
 from raybench.cluster.worker_group import RayWorkerGroup, RayWorkerStream
 from raybench.config.compose import read
 from raybench.execute.discovery import DiscoveredCluster
+from raybench.execute.run import close_run, execute, open_run, start_run
+from raybench.execute.stop_request import StopRequest
 
 WORDS = (
     "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet",
@@ -90,7 +91,10 @@ def main() -> int:
         request = read(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"]
         ).resolve(session.devices)
-        run.show_results(run.measure(request, DiscoveredCluster(session, session.devices)))
+        context = open_run(request, DiscoveredCluster(session, session.devices))
+        with start_run(context, []) as run:
+            failed = execute(context, run, print, StopRequest())
+        close_run(context, failed).print_table()
         rows = raybench.load(f"{folder}/results").sort_by("started_at").to_pylist()
         blocks = raybench.load(f"{folder}/results", "blocks").to_pylist()
     row = rows[-1]

@@ -8,40 +8,15 @@
     Experiment, Point, Plan, Run    what these take and return
     RaybenchError and its kinds     what they raise; raybench.errors lists all
 
-Names are imported on first use, so `import raybench` takes no time.
+Names are imported on first use, so `import raybench` takes no time. `__init__.pyi` has their types.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raybench.version import __version__
-
-if TYPE_CHECKING:
-    from raybench.analysis.batch import batch
-    from raybench.analysis.compare import compare
-    from raybench.analysis.devices import generation as devices
-    from raybench.analysis.efficiency import efficiency
-    from raybench.analysis.precision import precision
-    from raybench.analysis.repeatability import repeats
-    from raybench.analysis.scaling import scaling
-    from raybench.analysis.study2017.figures import paper
-    from raybench.errors import (
-        ClusterError,
-        ComparisonRefused,
-        ConfigError,
-        EngineUnavailable,
-        ModelError,
-        RaybenchError,
-        ResultsError,
-        UsageError,
-    )
-    from raybench.execute.api import plan, run
-    from raybench.execute.run import Run
-    from raybench.experiment import Experiment, Point
-    from raybench.planning.plan import Plan
-    from raybench.results.load import load
 
 __all__ = [
     "ClusterError",
@@ -52,6 +27,7 @@ __all__ = [
     "ModelError",
     "Plan",
     "Point",
+    "PointError",
     "RaybenchError",
     "ResultsError",
     "Run",
@@ -72,7 +48,7 @@ __all__ = [
 
 _ERRORS = (
     "ClusterError", "ComparisonRefused", "ConfigError", "EngineUnavailable", "ModelError",
-    "RaybenchError", "ResultsError", "UsageError",
+    "PointError", "RaybenchError", "ResultsError", "UsageError",
 )  # fmt: skip
 
 _DEFINED_IN = {

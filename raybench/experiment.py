@@ -1,17 +1,18 @@
-"""Experiments, and the points that their axes expand to."""
+"""Experiments, the points that their axes expand to, and the hashes that identify them."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from raybench.canonical import canonical_hash
 from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 METHOD_VERSION = 1
 """Incremented when an estimator or the meaning of a stored number changes."""
@@ -304,3 +305,22 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         largest=largest,
         accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
     )
+
+
+# Ids of points, environments, models and plans are hashes over these bytes: a change here would
+# measure every point anew and miss every cache.
+
+
+def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return JSON with sorted keys, no spaces and ASCII only.
+
+    Args:
+        value: what to write.
+        default: converts what JSON cannot hold; by default that is a TypeError.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default)
+
+
+def canonical_hash(value: Any, digits: int, default: Callable[[Any], Any] | None = None) -> str:
+    """Return the first hex digits of the SHA-256 over the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value, default).encode()).hexdigest()[:digits]

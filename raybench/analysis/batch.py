@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from raybench.analysis.cell_ratios import ratio
 from raybench.analysis.cells import Cell, cells
-from raybench.analysis.estimate import UNKNOWN, Estimate, ratio
+from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import in_words, other_methods, without_numbers
 from raybench.analysis.grouping import WITHIN
 from raybench.analysis.marks import marks_of

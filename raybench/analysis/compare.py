@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from raybench.analysis.cell_ratios import ratio
 from raybench.analysis.cells import METRICS, Cell, cells
 from raybench.analysis.comparability import (
     check,
@@ -16,7 +17,7 @@ from raybench.analysis.comparability import (
     refuse_disjoint,
     refuse_other_methods,
 )
-from raybench.analysis.estimate import UNKNOWN, Estimate, estimate, ratio
+from raybench.analysis.estimate import UNKNOWN, Estimate, estimate
 from raybench.analysis.gaps import without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it

@@ -6,16 +6,80 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.scaling_law import LEAST_SIZES, ScalingLaw, law
+from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.bottlenecks import Bound
     from raybench.analysis.cells import Cell
-    from raybench.analysis.scaling import ScalingEntry
-    from raybench.analysis.series import Series
+
+
+@dataclass(frozen=True)
+class ScalingEntry:
+    """One number of workers in one series: what its trials say together.
+
+    Trials with a status other than ok make an entry of their own, without numbers.
+
+    Attributes:
+        trials: how many ended with this status.
+        reason: of the newest of them.
+        items_per_s: mean over trials.
+        interval: where its bounds come from: between_trials from 2 trials on, within_trial for
+            a single one; None without bounds.
+        base_workers: the smallest number of workers with a number, to which speedup refers.
+        speedup: items_per_s over that of the base; with bounds if both have 2 trials or more.
+        efficiency: speedup over the ratio of the numbers of workers.
+        latency_p50_ms: median over trials, as are the other latencies.
+        over_fp32: items_per_s over that of fp32, all else equal; unknown for fp32 itself.
+        verdict: of the worst trial.
+        flags: of any trial.
+        marks: what a reader must know before trusting the entry or one that it is compared
+            with, see `marks.MARKS`.
+        mode: weak (every worker keeps its batch) or strong (the batch of all workers together
+            is the same; `series.batch_size` is then that total batch).
+        imbalance: fastest worker over slowest, minus 1; median over trials.
+        slowest_worker: the worker that was slowest in most trials, in words; None without a
+            `workers` table or with one worker.
+        slowest_share: its rate over the mean of all workers, median over trials.
+        solo_devices: how many of its devices were also measured alone.
+        solo_items_per_s: their solo rates, summed; None unless all of them were.
+        solo_speedup: items_per_s over the mean of the same devices each alone.
+        interference_loss: 1 - items_per_s / solo_items_per_s.
+        bound_by: what holds it back, of `bottlenecks.BOUNDS`; empty without a sign of anything.
+    """
+
+    series: Series
+    workers: int | None
+    point_id: str | None
+    status: str
+    reason: str | None
+    trials: int
+    items_per_s: Estimate = UNKNOWN
+    interval: str | None = None
+    base_workers: int | None = None
+    speedup: Estimate = UNKNOWN
+    efficiency: Estimate = UNKNOWN
+    latency_p50_ms: float | None = None
+    latency_p90_ms: float | None = None
+    latency_p99_ms: float | None = None
+    over_fp32: Estimate = UNKNOWN
+    fidelity_sqnr_db: float | None = None
+    verdict: str | None = None
+    flags: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+    mode: str = "weak"
+    imbalance: float | None = None
+    slowest_worker: str | None = None
+    slowest_share: float | None = None
+    solo_devices: int | None = None
+    solo_items_per_s: float | None = None
+    solo_speedup: Estimate = UNKNOWN
+    interference_loss: Estimate = UNKNOWN
+    bound_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,7 +87,7 @@ class Curve:
     """One series with more than one number of workers, as a whole.
 
     Attributes:
-        mode: weak or strong, see `scaling.ScalingEntry`.
+        mode: weak or strong, see `ScalingEntry`.
         workers: numbers of workers with a number, rising.
         rates: items/s of each trial at each of them.
         finding: what the curve shows, in one sentence with figures.

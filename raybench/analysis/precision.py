@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import peak
+from raybench.analysis.cell_ratios import ratio_to
 from raybench.analysis.cells import Cell, cells
-from raybench.analysis.estimate import UNKNOWN, Estimate, ratio_to
+from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without

@@ -20,7 +20,7 @@ from raybench.report.labels import device_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.machine.node_facts import NodeFacts
+    from raybench.cluster.node_facts import NodeFacts
 
 VERSIONS = ("raybench", "python", "ray", "openvino", "onnxruntime", "tensorrt", "driver")
 """Columns of a cluster's table; a version that no node has is left out."""

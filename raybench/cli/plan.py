@@ -5,10 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 
 from raybench.config.compose import read
-from raybench.execute.discovery import discover
+from raybench.execute.discovery import check_engines, discover
 from raybench.execute.progress_lines import describe_plan, title
 from raybench.execute.run import plan_request
-from raybench.planning.plan import check_engines
 
 
 def command(words: list[str]) -> int:

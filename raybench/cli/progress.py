@@ -17,21 +17,17 @@ from raybench.execute.events import (
     TrialSkipped,
     TrialStarted,
 )
-from raybench.execute.progress_lines import ProgressLines, duration, title
+from raybench.execute.progress_lines import ProgressLines, duration, node_lines, title
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
     from raybench.execute.events import Event
-    from raybench.measure.progress import TrialProgress, WorkerStatus
-    from raybench.planning.plan import Plan
 
 MAX_LINES = 24
 """Most lines of the live display; running trials beyond that are not shown."""
-MAX_NODES = 16
-"""Most nodes of a trial that get a line."""
 
 
 @dataclass
@@ -44,48 +40,24 @@ class _RunningTrial:
     nodes: list[str] = field(default_factory=list)
 
 
-def node_lines(workers: Sequence[WorkerStatus]) -> list[str]:
-    """Return a line for each node of a running trial: its workers, rate, latency and sensors."""
-    hosts: dict[str, list[WorkerStatus]] = {}
-    for worker in workers:
-        hosts.setdefault(worker.host, []).append(worker)
-    width = max(map(len, hosts), default=0)
-    lines = [
-        f"      {host:<{width}}  {_node_state(on_host)}" for host, on_host in sorted(hosts.items())
-    ]
-    if len(lines) > MAX_NODES:
-        lines[MAX_NODES:] = [f"      and {len(lines) - MAX_NODES} more nodes"]
-    return lines
-
-
-def _node_state(workers: Sequence[WorkerStatus]) -> str:
-    rates = [worker.items_per_s for worker in workers if worker.items_per_s is not None]
-    parts = [f"{len(workers)} x {workers[0].device.split()[0]}"]
-    if rates:
-        parts.append(f"{sum(rates):,.0f} items/s")
-    for name, unit, combine in (
-        ("latency_ms", "ms", max),
-        ("power_w", "W", sum),
-        ("temp_c", "°C", max),
-    ):
-        values = [value for worker in workers if (value := getattr(worker, name)) is not None]
-        if values:
-            parts.append(f"{combine(values):,.0f} {unit}")
-    return "  ".join(parts)
-
-
 class LiveProgress(ProgressLines):
-    """Writes lines for finished trials, and below them a live display of the running ones."""
+    """Writes lines for finished trials, and below them a live display of the running ones.
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    Args:
+        trials: number of trials in the plan.
+        shortest_s: the least time that they take; the first estimate of the time left.
+        console: a terminal.
+    """
+
+    def __init__(self, trials: int, shortest_s: float, console: Console) -> None:
         def write_line(line: str) -> None:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-        super().__init__(plan, write_line)
+        super().__init__(trials, write_line)
         self._live = Live(console=console, refresh_per_second=2, transient=True)
         self._running: dict[int, _RunningTrial] = {}
-        self._missing = len(plan.trials)
-        self._left_s = plan.shortest_s
+        self._missing = trials
+        self._left_s = shortest_s
         self._began = self._estimated = time.monotonic()
         self._finished = 0
 
@@ -105,7 +77,7 @@ class LiveProgress(ProgressLines):
             running = self._running[event.number]
             running.phase, running.detail = event.phase, ""
         elif isinstance(event, ProgressUpdated):
-            self._show_progress(self._running[event.number], event.progress)
+            self._show_progress(event)
         else:
             if isinstance(event, TrialSkipped):
                 self._missing -= 1  # it takes no time
@@ -115,8 +87,9 @@ class LiveProgress(ProgressLines):
             return
         self._show()
 
-    def _show_progress(self, running: _RunningTrial, progress: TrialProgress) -> None:
+    def _show_progress(self, event: ProgressUpdated) -> None:
         """Show the current rate and how narrow its interval is."""
+        running, progress = self._running[event.number], event.progress
         rate = f"{progress.items_per_s:,.0f} items/s" if progress.items_per_s else ""
         relative = progress.relative
         interval = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""

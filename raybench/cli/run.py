@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from raybench.config.settings import Request
     from raybench.execute.discovery import DiscoveredCluster
     from raybench.execute.events import Listener
-    from raybench.execute.run import Run
-    from raybench.planning.plan import Plan
+    from raybench.execute.run import Run, RunContext
 
 
 def command(words: list[str]) -> int:
@@ -51,7 +50,7 @@ def measure(request: Request, cluster: DiscoveredCluster) -> Run:
     stop = StopRequest()
     with start_run(context, sys.argv[1:]) as started, gc_control.frozen():
         _print_dashboard(console, started.session)
-        with Signals(stop), _progress(context.plan, console) as on_event:  # after Ray's handlers
+        with Signals(stop), _progress(context, console) as on_event:  # after Ray's handlers
             failed = execute(context, started, on_event, stop)
     return close_run(context, failed)
 
@@ -64,13 +63,14 @@ def show_results(run: Run) -> int:
 
 
 @contextlib.contextmanager
-def _progress(plan: Plan, console: Console) -> Iterator[Listener]:
+def _progress(context: RunContext, console: Console) -> Iterator[Listener]:
     """Show events as a live display in a terminal, else as lines."""
+    plan = context.plan
     if console.is_terminal:
-        with LiveProgress(plan, console) as live:
+        with LiveProgress(len(plan.trials), plan.shortest_s, console) as live:
             yield live.on_event
     else:
-        yield ProgressLines(plan, lambda line: _print_line(console, line)).on_event
+        yield ProgressLines(len(plan.trials), lambda line: _print_line(console, line)).on_event
 
 
 def _print_dashboard(console: Console, session: Session | None) -> None:

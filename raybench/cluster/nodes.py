@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from raybench.cluster.node_facts import NodeFacts
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import checks, devices, environment, nvml
-from raybench.machine.node_facts import NodeFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -181,6 +181,11 @@ def unavailable(facts: Sequence[NodeFacts], engine: str, kind: str) -> str | Non
         f"{', '.join(node.hostname for node in lacking)}: {reason} Or name "
         "an engine that all have, or leave nodes out with cluster.select."
     )
+
+
+def environment_id(facts: Sequence[NodeFacts]) -> str:
+    """Return the id of the environment that the nodes with devices form together."""
+    return environment.environment_id(*(node.identity for node in with_devices(facts)))
 
 
 def machine_kinds(facts: Sequence[NodeFacts]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from raybench.paths import PACKAGE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from raybench.machine.node_facts import NodeFacts
+    from raybench.cluster.node_facts import NodeFacts
 
 NAMESPACE = "raybench"
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from raybench import gc_control
 from raybench.config.compose import read
-from raybench.execute.discovery import discover
+from raybench.execute.discovery import check_engines, discover
 from raybench.execute.progress_lines import ProgressLines, describe_run
 from raybench.execute.run import (
     Run,
@@ -20,7 +20,7 @@ from raybench.execute.run import (
     start_run,
 )
 from raybench.execute.stop_request import StopRequest
-from raybench.planning.plan import Plan, check_engines
+from raybench.planning.plan import Plan
 
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str] | str | None
 
@@ -58,7 +58,7 @@ def run(
             context = open_run(request, cluster)
             for line in describe_run(context):
                 write_line(line)
-            lines = ProgressLines(context.plan, write_line)
+            lines = ProgressLines(len(context.plan.trials), write_line)
             with start_run(context, words) as started, gc_control.frozen():
                 failed = execute(context, started, lines.on_event, StopRequest())
         return close_run(context, failed)

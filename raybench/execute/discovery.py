@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.engines import registry
-from raybench.errors import ConfigError
+from raybench.errors import ConfigError, EngineUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from raybench.cluster.node_facts import NodeFacts
     from raybench.cluster.session import Session
     from raybench.config.settings import ClusterSettings
-    from raybench.machine.node_facts import NodeFacts
+    from raybench.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,21 @@ def discover(settings: ClusterSettings) -> Iterator[DiscoveredCluster]:
             "machine. Leave it out, or give cluster.address."
         )
     yield DiscoveredCluster(None, sessions.local_devices(settings.gpus, settings.cpus))
+
+
+def check_engines(experiment: Experiment, facts: Sequence[NodeFacts]) -> None:
+    """Refuse engines that a node lacks although it would have to run them.
+
+    Args:
+        experiment: with every engine resolved.
+        facts: about each node.
+
+    Raises:
+        EngineUnavailable: naming node, library and remedy.
+    """
+    for choice in experiment.engines.values():
+        for node in facts:
+            reason = node.missing.get(choice.name)
+            if reason is not None and node.devices.get(choice.device, 0):
+                where = f"On node {node.hostname}: " if len(facts) > 1 else ""
+                raise EngineUnavailable(f"{where}{reason}")

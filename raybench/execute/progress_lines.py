@@ -8,12 +8,16 @@ from raybench.execute.events import Note, RowWritten, TrialSkipped, TrialStarted
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from raybench.config.settings import Request
     from raybench.execute.events import Event
     from raybench.execute.run import RunContext
+    from raybench.measure.progress import WorkerStatus
     from raybench.planning.plan import Plan, PlannedTrial
+
+MAX_NODES = 16
+"""Most nodes of a trial that get a line."""
 
 
 def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
@@ -90,17 +94,47 @@ def outcome(row: Mapping[str, Any]) -> str:
     return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
 
 
+def node_lines(workers: Sequence[WorkerStatus]) -> list[str]:
+    """Return a line for each node of a running trial: its workers, rate, latency and sensors."""
+    hosts: dict[str, list[WorkerStatus]] = {}
+    for worker in workers:
+        hosts.setdefault(worker.host, []).append(worker)
+    width = max(map(len, hosts), default=0)
+    lines = [
+        f"      {host:<{width}}  {_node_state(on_host)}" for host, on_host in sorted(hosts.items())
+    ]
+    if len(lines) > MAX_NODES:
+        lines[MAX_NODES:] = [f"      and {len(lines) - MAX_NODES} more nodes"]
+    return lines
+
+
+def _node_state(workers: Sequence[WorkerStatus]) -> str:
+    rates = [worker.items_per_s for worker in workers if worker.items_per_s is not None]
+    parts = [f"{len(workers)} x {workers[0].device.split()[0]}"]
+    if rates:
+        parts.append(f"{sum(rates):,.0f} items/s")
+    for name, unit, combine in (
+        ("latency_ms", "ms", max),
+        ("power_w", "W", sum),
+        ("temp_c", "°C", max),
+    ):
+        values = [value for worker in workers if (value := getattr(worker, name)) is not None]
+        if values:
+            parts.append(f"{combine(values):,.0f} {unit}")
+    return "  ".join(parts)
+
+
 class ProgressLines:
     """Writes a line when a trial starts, is skipped or ends, and for each note.
 
     Args:
-        plan: of the run.
+        trials: number of trials in the plan.
         write_line: called with each line, without a line end.
     """
 
-    def __init__(self, plan: Plan, write_line: Callable[[str], object]) -> None:
+    def __init__(self, trials: int, write_line: Callable[[str], object]) -> None:
         self._write_line = write_line
-        self._trials = len(plan.trials)
+        self._trials = trials
 
     def on_event(self, event: Event) -> None:
         """Write a line for the event, unless only a live display would show it."""

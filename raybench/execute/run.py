@@ -11,6 +11,7 @@ from raybench.cluster import nodes
 from raybench.cluster import session as sessions
 from raybench.cluster.metrics import RunMetrics
 from raybench.errors import ClusterError, ResultsError
+from raybench.execute.discovery import check_engines
 from raybench.execute.events import (
     PhaseChanged,
     ProgressUpdated,
@@ -19,11 +20,9 @@ from raybench.execute.events import (
     TrialStarted,
     to_all,
 )
-from raybench.machine import environment
-from raybench.planning.plan import check_engines, make_plan, still_final
+from raybench.planning.plan import make_plan, still_final
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store, build
-from raybench.stats import intervals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -110,8 +109,7 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> RunContext:
             f"The nodes differ ({'. '.join(differences)}). Make them equal, leave some out with "
             "cluster.select, or measure all the same with cluster.uniform=warn."
         )
-    identities = (node.identity for node in nodes.with_devices(facts))
-    environment_id = environment.environment_id(*identities)
+    environment_id = nodes.environment_id(facts)
     store.tidy()
     finals = still_final(plan, final_rows(store, request.rerun, environment_id))
     context = RunContext(request, cluster, plan, store, environment_id, finals, differences)
@@ -192,7 +190,7 @@ def _import_ahead() -> None:
 
     # pyarrow imports pandas when it first converts values
     build("environment", [{"hostname": ""}], {})
-    intervals.t_quantile(0.975, 9)  # with scipy behind it
+    import scipy.special  # noqa: F401 - what intervals import on first use
 
 
 # ---------------------------------------------------------------- execute

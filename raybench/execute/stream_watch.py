@@ -14,13 +14,15 @@ from raybench.measure.summary import Summary, summarise
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from raybench.execute.events import Listener
     from raybench.execute.workers import WorkerGroup, WorkerStream
     from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
     from raybench.measure.stream import StreamTrace
     from raybench.planning.attempts import Attempt
-    from raybench.stats.intervals import Floats
     from raybench.worker import StreamSnapshot
 
 RECENT_BLOCKS = 4
@@ -117,7 +119,7 @@ class StreamWatch:
         return warm_up, stop
 
     def _worker_status(
-        self, rates: Floats, snapshots: Sequence[StreamSnapshot]
+        self, rates: NDArray[np.float64], snapshots: Sequence[StreamSnapshot]
     ) -> list[WorkerStatus]:
         has_blocks = bool(rates.shape[1])
         recent = rates[:, -RECENT_BLOCKS:].mean(axis=1) if has_blocks else [None] * len(snapshots)
@@ -137,7 +139,7 @@ class StreamWatch:
 
     def _report(
         self,
-        rates: Floats,
+        rates: NDArray[np.float64],
         warm_up: warmup.WarmUp,
         stop: stopping.StopDecision,
         workers: Sequence[WorkerStatus],

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from raybench.canonical import canonical_hash, canonical_json
-from raybench.experiment import ENVIRONMENT
+from raybench.experiment import ENVIRONMENT, canonical_hash, canonical_json
 from raybench.machine import sysfs
 from raybench.paths import PACKAGE
 from raybench.version import __version__

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from raybench.canonical import canonical_hash
 from raybench.errors import ConfigError
+from raybench.experiment import canonical_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

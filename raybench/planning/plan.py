@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from raybench.errors import ClusterError, EngineUnavailable
+from raybench.errors import ClusterError
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.planning.slots import describe
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
-    from raybench.machine.node_facts import NodeFacts
     from raybench.planning.slots import DeviceSlot
 
 PREPARE_S = 4.0
@@ -121,24 +120,6 @@ def make_plan(
             f"{available}."
         )
     return plan
-
-
-def check_engines(experiment: Experiment, facts: Sequence[NodeFacts]) -> None:
-    """Refuse engines that a node lacks although it would have to run them.
-
-    Args:
-        experiment: with every engine resolved.
-        facts: about each node.
-
-    Raises:
-        EngineUnavailable: naming node, library and remedy.
-    """
-    for choice in experiment.engines.values():
-        for node in facts:
-            reason = node.missing.get(choice.name)
-            if reason is not None and node.devices.get(choice.device, 0):
-                where = f"On node {node.hostname}: " if len(facts) > 1 else ""
-                raise EngineUnavailable(f"{where}{reason}")
 
 
 def order_trials(

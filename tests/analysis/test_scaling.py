@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
-from raybench.analysis.scaling import ScalingEntry, scaling
+from raybench.analysis.scaling import scaling
 from raybench.stats.ratios import ratio_ci
+
+if TYPE_CHECKING:
+    from raybench.analysis.curves import ScalingEntry
 
 
 def entries(*rows) -> list[ScalingEntry]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raybench.analysis.scaling import ScalingEntry
+from raybench.analysis.curves import ScalingEntry
 from raybench.analysis.tables import as_table
 from raybench.results.schema import SCHEMAS
 

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from raybench.cli.progress import LiveProgress, node_lines
+from raybench.cli.progress import LiveProgress
 from raybench.execute.events import (
     Note,
     PhaseChanged,
@@ -11,10 +11,10 @@ from raybench.execute.events import (
     RowWritten,
     TrialStarted,
 )
-from raybench.execute.progress_lines import duration, outcome
+from raybench.execute.progress_lines import duration, node_lines, outcome
 from raybench.experiment import MeasureSettings, ModelSettings, Point
 from raybench.measure.progress import TrialProgress, WorkerStatus
-from raybench.planning.plan import Plan, PlannedTrial
+from raybench.planning.plan import PlannedTrial
 
 OK = {"status": "ok", "reason": None, "items_per_s": 1234.5, "rel_half_width": 0.004}
 
@@ -52,7 +52,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     )  # fmt: skip
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100)
-    with LiveProgress(Plan((), steps, {}, 2), console) as view:
+    with LiveProgress(2, 2.0, console) as view:
         for step in steps:
             view.on_event(TrialStarted(step))
         view.on_event(PhaseChanged(0, "measure"))

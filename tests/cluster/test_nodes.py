@@ -4,11 +4,11 @@ from functools import partial
 import pytest
 
 from raybench.cluster import nodes
+from raybench.cluster.node_facts import NodeFacts
 from raybench.cluster.nodes import Node
 from raybench.cluster.session import Session, describe_devices
 from raybench.config.compose import read
 from raybench.errors import ClusterError, EngineUnavailable
-from raybench.machine.node_facts import NodeFacts
 
 A = Node("1", "a", {"gpu": 2, "cpu": 8}, "A100", {"rack": "r1", "pool": "bench"})
 B = Node("2", "b", {"gpu": 4, "cpu": 8}, "H100", {"rack": "r2", "pool": "bench"})

@@ -33,6 +33,7 @@ from raybench.cli import compare as compare_verb
 from raybench.cli import main, run
 from raybench.cluster import actor, file_transfer, metrics, nodes
 from raybench.cluster import session as sessions
+from raybench.cluster.node_facts import NodeFacts
 from raybench.config import files, settings
 from raybench.config.compose import read
 from raybench.engines import registry
@@ -46,7 +47,6 @@ from raybench.execute.runner import LOST, ExperimentRunner
 from raybench.machine import devices as machine_devices
 from raybench.machine import environment
 from raybench.machine.devices import Device
-from raybench.machine.node_facts import NodeFacts
 from raybench.measure import flags as flagging
 from raybench.models import cache, prepare, reference, source, zoo
 from raybench.models.model import Model, TensorSpec

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 from helpers.plans import DEVICES, expanded, planned
 
+from raybench.cluster.node_facts import NodeFacts
 from raybench.errors import ClusterError, EngineUnavailable
-from raybench.machine.node_facts import NodeFacts
-from raybench.planning.plan import check_engines, make_plan, order_trials, still_final
+from raybench.execute.discovery import check_engines
+from raybench.planning.plan import make_plan, order_trials, still_final
 
 
 def test_every_round_visits_every_point_once_in_its_own_order():

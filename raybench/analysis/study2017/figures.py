@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.analysis.cell_ratios import ratio_to
 from raybench.analysis.cells import Cell, cells
-from raybench.analysis.estimate import UNKNOWN, Estimate, ratio_to
+from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.study2017.data import MODELS, StudyView, by_age, study, study_trials

@@ -8,7 +8,8 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.analysis.batch import BatchCurve, batch_curve
-from raybench.analysis.estimate import UNKNOWN, Estimate, estimate, ratio
+from raybench.analysis.cell_ratios import ratio
+from raybench.analysis.estimate import UNKNOWN, Estimate, estimate
 from raybench.analysis.gaps import in_words
 from raybench.analysis.marks import marks_of
 from raybench.analysis.study2017.data import MODELS, StudyView, by_age, printed_fp32

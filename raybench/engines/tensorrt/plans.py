@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from raybench.canonical import canonical_hash, canonical_json
+from raybench.experiment import canonical_hash, canonical_json
 from raybench.paths import write_atomically
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from raybench.report.labels import ABREAST, abreast, panels
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from raybench.analysis.curves import Curve
+    from raybench.analysis.curves import Curve, ScalingEntry
     from raybench.analysis.estimate import Estimate
-    from raybench.analysis.scaling import Scaling, ScalingEntry
+    from raybench.analysis.scaling import Scaling
     from raybench.analysis.scaling_law import ScalingLaw
     from raybench.analysis.series import Series
     from raybench.report.document import Figure

@@ -14,7 +14,7 @@ from raybench.report.labels import Naming
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.scaling import ScalingEntry
+    from raybench.analysis.curves import ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Table
 

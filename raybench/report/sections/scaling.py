@@ -14,8 +14,7 @@ from raybench.report.sections.sentences import gaps, marked, missing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from raybench.analysis.curves import Curve
-    from raybench.analysis.scaling import ScalingEntry
+    from raybench.analysis.curves import Curve, ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 

@@ -16,7 +16,7 @@ from raybench.report.sparkline import sparkline
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.scaling import ScalingEntry
+    from raybench.analysis.curves import ScalingEntry
     from raybench.analysis.timeline import TrialTimeline
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table

@@ -17,8 +17,8 @@ from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from raybench.analysis.curves import ScalingEntry
     from raybench.analysis.estimate import Estimate
-    from raybench.analysis.scaling import ScalingEntry
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Tone
 

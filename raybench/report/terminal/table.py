@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from raybench.analysis.curves import Curve
+    from raybench.analysis.curves import Curve, ScalingEntry
     from raybench.analysis.repeatability import Repeat
-    from raybench.analysis.scaling import Scaling, ScalingEntry
+    from raybench.analysis.scaling import Scaling
 
 _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 """Writes one cell of a row; empty where the entry lacks the value."""

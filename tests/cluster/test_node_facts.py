@@ -1,7 +1,7 @@
 from dataclasses import replace
 
+from raybench.cluster.node_facts import NodeFacts
 from raybench.machine.environment import environment_id
-from raybench.machine.node_facts import NodeFacts
 
 CPU_NODE = NodeFacts(
     environment={"hostname": "a", "cpu_model": "X"},

@@ -1,0 +1,55 @@
+"""Types of the names that raybench imports on first use."""
+
+from raybench.analysis.batch import batch
+from raybench.analysis.compare import compare
+from raybench.analysis.devices import generation as devices
+from raybench.analysis.efficiency import efficiency
+from raybench.analysis.precision import precision
+from raybench.analysis.repeatability import repeats
+from raybench.analysis.scaling import scaling
+from raybench.analysis.study2017.figures import paper
+from raybench.errors import (
+    ClusterError,
+    ComparisonRefused,
+    ConfigError,
+    EngineUnavailable,
+    ModelError,
+    PointError,
+    RaybenchError,
+    ResultsError,
+    UsageError,
+)
+from raybench.execute.api import plan, run
+from raybench.execute.run import Run
+from raybench.experiment import Experiment, Point
+from raybench.planning.plan import Plan
+from raybench.results.load import load
+from raybench.version import __version__
+
+__all__ = [
+    "ClusterError",
+    "ComparisonRefused",
+    "ConfigError",
+    "EngineUnavailable",
+    "Experiment",
+    "ModelError",
+    "Plan",
+    "Point",
+    "PointError",
+    "RaybenchError",
+    "ResultsError",
+    "Run",
+    "UsageError",
+    "__version__",
+    "batch",
+    "compare",
+    "devices",
+    "efficiency",
+    "load",
+    "paper",
+    "plan",
+    "precision",
+    "repeats",
+    "run",
+    "scaling",
+]
