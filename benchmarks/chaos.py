@@ -314,10 +314,11 @@ def _listen(
 ) -> None:
     """Record the driver's lines with their times; set `begun` at its first point."""
     assert driver.stdout is not None
-    for line in driver.stdout:
-        heard.append((time.monotonic(), line.rstrip()))
-        if BEGINS.match(line):
-            begun.set()
+    with driver.stdout as lines:
+        for line in lines:
+            heard.append((time.monotonic(), line.rstrip()))
+            if BEGINS.match(line):
+                begun.set()
 
 
 def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> str | None:

@@ -112,7 +112,9 @@ class Hosts:
             stdout=subprocess.PIPE,
         )
         assert home.stdout is not None
-        if home.stdout.readline() != b"ready\n":
+        with home.stdout as output:
+            ready = output.readline()
+        if ready != b"ready\n":
             raise RuntimeError(f"Host {host} could not be set up.")
         return home
 

@@ -230,17 +230,18 @@ def cable_cut(scene: Scene, step: str, point: str, loss: str, *words: str) -> tu
     )  # fmt: skip
     assert run.stdout is not None
     output = []
-    for line in run.stdout:
-        output.append(line)
-        if point in line:
-            break
-    time.sleep(INTO_THE_STREAM_S)
-    scene.hosts.cable("down")
-    began, took = time.monotonic(), None
-    for line in run.stdout:
-        output.append(line)
-        if loss in line and took is None:
-            took = time.monotonic() - began
+    with run.stdout as lines:
+        for line in lines:
+            output.append(line)
+            if point in line:
+                break
+        time.sleep(INTO_THE_STREAM_S)
+        scene.hosts.cable("down")
+        began, took = time.monotonic(), None
+        for line in lines:
+            output.append(line)
+            if loss in line and took is None:
+                took = time.monotonic() - began
     expect(took is not None, "".join(output))
     print(f"    {took:5.1f} s  from the cut to the line that reports it")
     for row in scene.rows(step):
