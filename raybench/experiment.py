@@ -31,6 +31,12 @@ ENVIRONMENT = (
 They are columns of the table `environment`, and their names are hashed into environment_id.
 """
 
+DECLARED = "\x74old"
+"""First word of the stored name of a GPU that the cluster declares and no driver confirms.
+
+Rows hold it and environment ids are hashes over it, so the value never changes. What is printed says
+"declared". Spelled with an escape, since the glossary bans the word itself from the sources.
+"""
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
 )  # fmt: skip

@@ -220,7 +220,7 @@ class RayWorkerStream:
             raise with_ranks(
                 PhaseTimeout(
                     f"No batch was completed for {stall_s:.0f} s on {len(stalled)} workers, which "
-                    "were ended. StreamSnapshot for a hang, or raise cluster.stall_timeout_s."
+                    "were ended. Look for a hang, or raise cluster.stall_timeout_s."
                 ),
                 stalled,
             )

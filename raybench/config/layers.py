@@ -141,7 +141,9 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
     # the group's own `kind: cpu` is the default for this kind and does not force it
     device = read_file(group_path("device", kind))
     layers = [read_file(DATA / "conf" / "config.yaml"), device]
-    cluster = command.named_group("cluster") or file.named_group("cluster")
+    cluster = command.named_group("cluster")
+    if cluster is None:
+        cluster = file.named_group("cluster")
     if cluster is not None:
         layers.append(read_file(group_path("cluster", cluster)))
     chosen = [layer.rest["preset"] for layer in (command, file, device) if "preset" in layer.rest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from raybench import gc_control
@@ -93,8 +93,17 @@ def _words(experiment: str | os.PathLike[str], overrides: Overrides) -> list[str
     if isinstance(overrides, str):
         return [*words, overrides]
     if isinstance(overrides, Mapping):
-        return words + [f"{key}={_text(value)}" for key, value in overrides.items()]
+        return words + [f"{key}={_text(value)}" for key, value in _flat(overrides)]
     return [*words, *(overrides or ())]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of nested mappings by dotted key; an empty mapping is a value."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _text(value: Any) -> str:

@@ -214,11 +214,8 @@ def execute(
         KeyboardInterrupt: when the run was asked to stop; its rows are kept.
         ResultsError: when rows cannot be written.
     """
-    from raybench.execute.runner import (
-        LOST,
-        ExperimentRunner,
-        RowTarget,
-    )  # heavy: see _import_ahead
+    # heavy: see _import_ahead
+    from raybench.execute.runner import LOST, ExperimentRunner, RowTarget
 
     session, writer, plan = started.session, started.writer, context.plan
     if session is not None and (session.attached or session.dashboard_url):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from raybench.experiment import DECLARED
 from raybench.machine import sysfs
 
 if TYPE_CHECKING:
@@ -96,11 +97,6 @@ def gpu_count() -> int:
     from raybench.machine import nvml
 
     return len(nvml.inventory())
-
-
-DECLARED = "\x74old"
-"""First word of a declared GPU's stored name. Rows hold it and environment ids are hashes over it, so
-the value never changes; what is printed says "declared" in its place."""
 
 
 def declared_gpu(accelerator: str | None) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FORMAT = 1
-"""Raised when entries of older versions must not be read."""
+"""Incremented when entries of older versions must not be read."""
 
 _HEADER = "entry.json"
 _CHUNK_BYTES = 1 << 22

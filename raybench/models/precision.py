@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from raybench.models.model import TensorSpec
 
 VERSION = 4
-"""Raised when a pass makes another graph from the same source."""
+"""Incremented when a pass makes another graph from the same source."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
 """Precisions that have the fp32 graph; only the engine computes differently."""

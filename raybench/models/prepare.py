@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from raybench.models.cache import CacheEntry
 
 VERSION = 1
-"""Raised when the same source gives another fp32 graph or other facts."""
+"""Incremented when the same source gives another fp32 graph or other facts."""
 
 _GRAPH = "model.onnx"
 

@@ -194,10 +194,17 @@ class Scheduler:
         return [Outcome(planned, error, attempts) for planned in ended]
 
     def drop_impossible(self) -> list[Outcome]:
-        """Remove waiting trials that can no longer run; return them with the reason."""
+        """Remove waiting trials that can no longer run; return the measurements with the reason.
+
+        A preparation has no row: what it would have prepared is decided when it is measured.
+        """
         reasons = [(waiting, self._why_impossible(waiting)) for waiting in self._waiting]
         self._waiting = [waiting for waiting, error in reasons if error is None]
-        return [Outcome(waiting, error, 0) for waiting, error in reasons if error is not None]
+        return [
+            Outcome(waiting, error, 0)
+            for waiting, error in reasons
+            if error is not None and waiting.purpose != "prepare"
+        ]
 
     def _why_impossible(self, waiting: PlannedTrial) -> PointError | None:
         point = waiting.point

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from raybench.experiment import DECLARED
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -63,13 +65,10 @@ def factor_value(factor: str, value: Any) -> str:
     return str(value)[:8] if factor == "environment_id" else str(value)
 
 
-_DECLARED = "\x74old "
-"""How the stored name of a GPU begins that no driver confirmed; see `raybench.machine.devices`."""
-
-
 def device_name(stored: str) -> str:
     """Return the name of a device to print, from the name that rows hold."""
-    return stored.replace(_DECLARED, "declared ", 1) if stored.startswith(_DECLARED) else stored
+    first, space, rest = stored.partition(" ")
+    return f"declared {rest}" if first == DECLARED and space else stored
 
 
 def workers_label(workers: int | None) -> str:

@@ -124,7 +124,11 @@ class Files(ABC):
             return int(pq.ParquetFile(file).metadata.num_rows)
 
     def listing(self, folder: str) -> dict[str, int]:
-        """Return the Parquet files at any depth: name without suffix -> change time in ns."""
+        """Return the Parquet files at any depth, without hidden ones.
+
+        Returns:
+            Name without suffix -> change time in ns.
+        """
         below = self._path(folder)
         changed = {}
         for entry in self._entries(below, recursive=True):
@@ -203,6 +207,36 @@ class Folder(Files):
             return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
 
     @override
+    def listing(self, folder: str) -> dict[str, int]:
+        changed: dict[str, int] = {}
+        self._list(self._path(folder), "", changed)
+        return dict(sorted(changed.items()))
+
+    def _list(self, folder: str, prefix: str, changed: dict[str, int]) -> None:
+        for entry in self._scan(folder):
+            if entry.name.startswith((".", "_")):
+                continue
+            if entry.is_dir():
+                self._list(entry.path, f"{prefix}{entry.name}/", changed)
+            elif entry.name.endswith(".parquet"):
+                with contextlib.suppress(FileNotFoundError):
+                    name = prefix + entry.name.removesuffix(".parquet")
+                    changed[name] = entry.stat().st_mtime_ns
+
+    @override
+    def names(self) -> list[str]:
+        return sorted(e.name for e in self._scan(self.root) if not e.name.startswith("."))
+
+    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+        """Return the entries of a folder; pyarrow's listing fails on names that are not UTF-8."""
+        with (
+            self._asking("read", self._cannot_read),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+        ):
+            return list(os.scandir(folder))
+        return []
+
+    @override
     def write(self, name: str, data: bytes) -> None:
         path = self._folder / name
         try:
@@ -219,11 +253,16 @@ class Folder(Files):
     def make(self) -> None:
         if os.path.exists(self.root) and not os.path.isdir(self.root):  # these never raise
             raise ResultsError(f"Results folder {self.root!r} is a file. {_CHOOSE_ANOTHER}")
-        with self._asking("written", _CHOOSE_ANOTHER):
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             probe = self._folder / f".tmp-{os.getpid()}-{secrets.token_hex(4)}"
             probe.touch()  # root may write where the mode forbids it, and not on a read-only disk
             probe.unlink()
+        except OSError as error:
+            raise ResultsError(
+                f"Results folder {self.root!r} cannot be written: {self._reason(error)}. "
+                f"{_CHOOSE_ANOTHER}"
+            ) from error
         if not os.access(self._folder, os.W_OK | os.X_OK):
             raise ResultsError(f"Results folder {self.root!r} cannot be written. {_CHOOSE_ANOTHER}")
 
@@ -260,6 +299,11 @@ class Bucket(Files):
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with pq.ParquetFile(pa.BufferReader(self.read(name))) as file:
             return file.read(columns=columns, use_threads=file.metadata.num_rows > _MANY)
+
+    @override
+    def count(self, name: str) -> int:
+        with self._asking("read", self._cannot_read):
+            return super().count(name)
 
     @override
     def each(self, read: Callable[[T], R], names: Sequence[T]) -> list[R]:

@@ -55,6 +55,7 @@ def test_a_worker_that_completes_nothing_is_named_as_stalled():
     time.sleep(0.25)
     with pytest.raises(PhaseTimeout, match=r"No batch was completed .* on 1 workers") as caught:
         running.snapshot(0.2)
+    assert str(caught.value).endswith("Look for a hang, or raise cluster.stall_timeout_s.")
     assert caught.value.ranks == (1,)
 
 

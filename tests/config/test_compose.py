@@ -131,3 +131,8 @@ def test_a_file_that_asks_for_code_to_run_is_refused_and_runs_none(tmp_path):
     with pytest.raises(ConfigError):
         resolved("experiment=smoke", f"model=!!python/object/apply:os.system ['touch {mark}']")
     assert not mark.exists()
+
+
+def test_an_empty_name_of_a_cluster_file_is_refused():
+    with pytest.raises(ConfigError, match="Unknown cluster ''"):
+        resolved("experiment=smoke", "cluster=")

@@ -52,6 +52,11 @@ def test_a_mapping_says_the_same_as_the_words_of_the_command_line(overrides):
 def test_settings_can_be_nested():
     plan = raybench.plan("smoke", {"measure": {"min_s": 3.5, "max_s": 4}})
     assert plan.points[0].measure.min_s == 3.5
+    plan = raybench.plan(
+        "batch_size",
+        {"device": {"batch_ladder": [3]}, "cluster": {"retries": 0}, "model": "alexnet"},
+    )
+    assert [point.batch_size for point in plan.points] == [3]
 
 
 @pytest.mark.parametrize(

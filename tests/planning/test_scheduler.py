@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from helpers.plans import expanded
 
 from raybench.errors import NodeDied, OutOfMemory, Unsupported, WorkerDied
@@ -223,3 +225,14 @@ def test_a_trial_that_is_tried_again_on_other_devices_lets_others_pass():
     passing = start_all(scheduler)
     assert len(passing) == len(SLOTS) - 1
     assert wide not in [attempt.planned.point for attempt in passing]
+
+
+def test_a_preparation_that_can_no_longer_run_has_no_outcome():
+    experiment, points = expanded("model=[alexnet,googlenet]", "trials=1")
+    trials = order_trials(experiment, points, {"gpu": 4}, "gpu").trials
+    waiting = [replace(t, purpose="prepare") for t in trials if t.point.workers == 1][:2]
+    assert len(waiting) == 2
+    scheduler = Scheduler(waiting, SLOTS[:1], SchedulingPolicy("gpu"))
+    attempt = scheduler.next_attempt()
+    assert scheduler.end(attempt, failure(NodeDied, 0)) == []
+    assert scheduler.next_attempt() is None

@@ -103,6 +103,22 @@ def test_below_a_file_there_is_no_folder(tmp_path):
     assert "cannot be written" in refusal(tmp_path / "rows" / "more")
 
 
+def test_a_folder_that_cannot_be_made_is_refused():
+    assert "cannot be written: No such file or directory" in refusal("/proc/rows")
+
+
+def test_a_foreign_file_whose_name_is_not_utf_8_does_no_harm(tmp_path):
+    root = tmp_path / "rows"
+    store = Store(root)
+    (root / "trials").mkdir(exist_ok=True)
+    with open(os.fsencode(root / "trials") + b"/m\xfcller.txt", "wb"):
+        pass
+    assert store.finals() == {}
+    with open(os.fsencode(tmp_path) + b"/m\xfcller.txt", "wb"):
+        pass
+    assert "is not empty" in refusal(tmp_path) or "raybench" in refusal(tmp_path)
+
+
 def test_a_folder_without_the_right_to_write(root, monkeypatch):
     root.mkdir()
 

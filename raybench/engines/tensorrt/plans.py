@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from raybench.engines.tensorrt.builder import Built
 
 FORMAT = 2
-"""Raised when plans of an older raybench must not be used any more."""
+"""Incremented when plans of an older raybench must not be used any more."""
 
 
 @dataclass(frozen=True)
