@@ -27,8 +27,11 @@ def frozen() -> Iterator[None]:
     """Let the collector run, but not over what exists already, which makes collections short.
 
     Within `paused()`, the collector runs until the end of this context and is then off again.
+    Objects that the caller had frozen stay frozen, and with them, because unfreezing is all or
+    nothing, those frozen here.
     """
     enabled = gc.isenabled()
+    frozen_before = gc.get_freeze_count() > 0
     gc.freeze()
     gc.enable()
     try:
@@ -36,4 +39,5 @@ def frozen() -> Iterator[None]:
     finally:
         if not enabled:
             gc.disable()
-        gc.unfreeze()
+        if not frozen_before:
+            gc.unfreeze()

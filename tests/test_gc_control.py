@@ -42,3 +42,10 @@ def test_frozen_runs_the_collector_over_new_objects_only():
             assert gc.get_freeze_count() > 0
         assert not gc.isenabled()
         assert gc.get_freeze_count() == 0
+
+
+def test_frozen_leaves_objects_frozen_that_the_caller_had_frozen():
+    gc.freeze()
+    with gc_control.frozen():
+        pass
+    assert gc.get_freeze_count() > 0
