@@ -93,6 +93,11 @@ def _put_model(_job: str, name: str, _identity: str) -> Any:
     return ray.put(file_transfer.bundle_model(name))
 
 
+def forget_model_files() -> None:
+    """Drop the references to model files, which are valid only in the cluster that is left now."""
+    _put_model.cache_clear()
+
+
 def _with_local_model(point: Point, files: Sequence[Any]) -> Point:
     """Return the point with its model's path on this node, fetching the files when needed."""
     import ray

@@ -162,6 +162,8 @@ def connect(
         context = _join(address)
     import ray
 
+    from raybench.cluster import actor  # imports NumPy, which commands without Ray do not need
+
     try:
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
@@ -170,6 +172,7 @@ def connect(
     finally:
         if address is None:
             local.end_autoscaler()
+        actor.forget_model_files()  # the next cluster may give its job the same id
         ray.shutdown()
 
 
