@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from raybench.cluster import ray_internals
+from raybench.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,10 +45,27 @@ def start(
         dashboard: whether Ray's dashboard is served.
         namespace: of the actors.
         work_during_start: called once, in a thread, while Ray waits for its processes.
+
+    Raises:
+        ClusterError: when Ray would listen on the network instead.
     """
-    # Ray reads this when it is imported and then keeps to the loopback address, as it does on systems
-    # where it builds no clusters. An address given to `ray.init` it replaces by the machine's own.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    with ray_internals.on_loopback() as on_loopback:
+        if not on_loopback:
+            variable = f"{ray_internals.CLUSTER_VARIABLE}=0"
+            raise ClusterError(
+                "Ray was imported before raybench could keep it on the loopback address, and would "
+                f"listen on the network. Set {variable} before this program starts."
+            )
+        return _start(device_counts, dashboard, namespace, work_during_start)
+
+
+def _start(
+    device_counts: Mapping[str, int],
+    dashboard: bool,
+    namespace: str,
+    work_during_start: Callable[[], None],
+) -> Any:
+    """Start Ray, connect to it and return Ray's context."""
     if not dashboard:
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
     started = threading.Event()

@@ -22,6 +22,8 @@ DASHBOARD_STARTERS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Methods of Ray's Node that start what only a dashboard needs: server, autoscaler, log monitor."""
 DASHBOARD_PACKAGES = "ray.dashboard.optional_deps"
 """Module that Ray imports to find out whether the dashboard's packages are installed."""
+CLUSTER_VARIABLE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Variable that turns clusters of several machines on or off; Ray reads it when it is imported."""
 
 
 class HeadNodeError(Exception):
@@ -176,6 +178,37 @@ def init(
     for name, value in (system_config or {}).items():
         os.environ.setdefault(f"RAY_{name}", json.dumps(value))
     return ray.init(**options)
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[bool]:
+    """Let Ray start on the loopback address, as it does on systems where it builds no clusters.
+
+    An address given to `ray.init` would not do: Ray replaces 127.0.0.1 by the machine's own address.
+    A user who has set the variable to 1 or true keeps the machine's own address.
+
+    Where the constant is missing: the variable decides, if it is set before Ray is imported.
+
+    Yields:
+        Whether Ray will do what the variable says. If not, it may listen on the network.
+    """
+    in_time = "ray" not in sys.modules or CLUSTER_VARIABLE in os.environ
+    # set before the import, and for the processes that Ray starts
+    if os.environ.setdefault(CLUSTER_VARIABLE, "0").lower() in ("1", "true"):
+        yield True
+        return
+    try:
+        from ray._private import ray_constants
+
+        before = ray_constants.ENABLE_RAY_CLUSTER
+    except (ImportError, AttributeError):
+        yield in_time
+        return
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield True
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager

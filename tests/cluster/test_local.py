@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from raybench.cluster import local
+from raybench.errors import ClusterError
 
 
 def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
@@ -25,6 +26,15 @@ def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
             with contextlib.suppress(OSError):
                 child.kill()
             child.wait()
+
+
+def test_ray_is_not_started_where_it_would_listen_on_the_network(monkeypatch):
+    monkeypatch.setattr(local.ray_internals, "init", None)
+    monkeypatch.setattr(
+        local.ray_internals, "on_loopback", lambda: contextlib.nullcontext(enter_result=False)
+    )
+    with pytest.raises(ClusterError, match=r"listen on the network\. Set RAY_ENABLE.*=0 before"):
+        local.start({"cpu": 1, "gpu": 0}, False, "raybench", lambda: None)
 
 
 def test_work_during_rays_start_is_done_even_if_ray_has_started():

@@ -59,6 +59,7 @@ def test_only_one_file_uses_private_names_of_ray():
         ("ray._raylet", "AuthenticationTokenLoader"),
         ("ray._raylet", "Config"),
         ("ray._private.node", "Node"),
+        ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
         ("ray.core.generated.gcs_service_pb2", "GetClusterIdRequest"),
         ("ray.core.generated.gcs_service_pb2", "InternalKVGetRequest"),
         ("ray.core.generated.gcs_service_pb2", "GetAllNodeInfoRequest"),
@@ -198,6 +199,50 @@ def test_what_else_ray_refuses_is_not_tried_again(monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(RuntimeError, match="twice"):
         ray_internals.init(system_config={"worker_niceness": 0})
+
+
+# --- loopback address ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster_constant(monkeypatch):
+    """Make Ray as if it was imported without the variable, and return the module of its constant."""
+    from ray._private import ray_constants
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setenv(ray_internals.CLUSTER_VARIABLE, "")  # so that it is restored
+    monkeypatch.delenv(ray_internals.CLUSTER_VARIABLE)
+    return ray_constants
+
+
+def test_ray_that_was_imported_before_starts_on_the_loopback_address(cluster_constant):
+    from ray._private.services import get_node_ip_address
+
+    with ray_internals.on_loopback() as ensured:
+        assert ensured
+        assert not cluster_constant.ENABLE_RAY_CLUSTER
+        if ray._private.worker._global_node is None:
+            assert get_node_ip_address() in ("127.0.0.1", "::1")
+    assert cluster_constant.ENABLE_RAY_CLUSTER
+
+
+def test_a_user_can_let_ray_start_on_the_machines_own_address(cluster_constant, monkeypatch):
+    monkeypatch.setenv(ray_internals.CLUSTER_VARIABLE, "1")
+    with ray_internals.on_loopback() as ensured:
+        assert ensured
+        assert cluster_constant.ENABLE_RAY_CLUSTER
+
+
+def test_without_rays_constant_the_variable_has_to_precede_the_import(
+    cluster_constant, monkeypatch
+):
+    monkeypatch.delattr(cluster_constant, "ENABLE_RAY_CLUSTER")
+    with ray_internals.on_loopback() as ensured:
+        assert not ensured
+        assert os.environ[ray_internals.CLUSTER_VARIABLE] == "0"
+    monkeypatch.setenv(ray_internals.CLUSTER_VARIABLE, "0")
+    with ray_internals.on_loopback() as ensured:
+        assert ensured
 
 
 # --- dashboard and processes ----------------------------------------------------------------------
