@@ -152,6 +152,44 @@ def connect(
     Raises:
         ClusterError: when the cluster at the address cannot be joined, within a few seconds.
     """
+    with (
+        _restored_variables(),
+        _connected(address, device_counts, dashboard, work_during_start) as session,
+    ):
+        yield session
+
+
+@contextlib.contextmanager
+def _restored_variables() -> Iterator[None]:
+    """Restore Ray's environment variables at the end, and its token mode with them.
+
+    Otherwise what was decided for one cluster would apply to the next one of this process: a token
+    would go to it unasked, or its dashboard would have no metrics.
+    """
+    before = _ray_variables()
+    try:
+        yield
+    finally:
+        after = _ray_variables()
+        for name in after.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+        if after.get("RAY_AUTH_MODE") != before.get("RAY_AUTH_MODE"):
+            ray_internals.reload_auth_mode()
+
+
+def _ray_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+
+
+@contextlib.contextmanager
+def _connected(
+    address: str | None,
+    device_counts: Mapping[str, int],
+    dashboard: bool,
+    work_during_start: Callable[[], None],
+) -> Iterator[Session]:
+    """Set Ray's variables and connect; disconnect at the end."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # the first failure of a trial's workers is stored in its row; Ray would print all others

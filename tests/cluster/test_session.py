@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import ray
 
 from raybench.cluster import actor
 from raybench.cluster import session as sessions
+from raybench.errors import ClusterError
 
 POINT = SimpleNamespace(model="net.onnx", model_identity="a")
 
@@ -22,6 +24,15 @@ def without_ray(monkeypatch):
     monkeypatch.setattr(sessions, "responding_nodes", tuple)
     monkeypatch.setattr(sessions.local, "end_autoscaler", lambda: None)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Return a function that lists Ray's variables; it has none but those that the user set."""
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "0")
+    return lambda: {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
 
 
 def connect_here(dashboard=False):
@@ -40,3 +51,39 @@ def test_a_model_is_put_once_into_each_cluster_even_if_their_jobs_have_the_same_
         with connect_here():
             assert actor.model_files(POINT) == actor.model_files(POINT) == [reference]
     assert puts == ["files of net.onnx"] * 2
+
+
+def test_a_started_cluster_leaves_no_variables_to_the_next_one(without_ray, variables):
+    before = variables()
+    with connect_here():
+        assert variables()["RAY_enable_metrics_collection"] == "0"
+    assert variables() == before
+    with connect_here(dashboard=True):
+        assert "RAY_enable_metrics_collection" not in os.environ
+        assert os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] == "0"
+        del os.environ["RAY_IGNORE_UNHANDLED_ERRORS"]
+    assert variables() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_token_that_one_cluster_asked_for_is_not_sent_to_the_next_one(
+    without_ray, variables, monkeypatch, fails
+):
+    from ray._raylet import get_authentication_mode
+
+    def check(address):
+        os.environ["RAY_AUTH_MODE"] = "token"
+        sessions.ray_internals.reload_auth_mode()
+        if fails:
+            raise ClusterError("wrong token")
+        return SimpleNamespace(head=address, own=None)
+
+    sessions.ray_internals.reload_auth_mode()
+    before = variables(), get_authentication_mode()
+    monkeypatch.setattr(sessions.preflight, "check", check)
+    try:
+        with sessions.connect("10.0.0.1:6379", {}, False):
+            assert get_authentication_mode() != before[1]
+    except ClusterError:
+        assert fails
+    assert (variables(), get_authentication_mode()) == before
