@@ -13,7 +13,7 @@ from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
-from raybench.errors import ConfigError
+from raybench.errors import ConfigError, EngineUnavailable
 from raybench.machine import devices, nvml
 from raybench.report.labels import device_name
 
@@ -74,7 +74,7 @@ def _check_machine(console: Console) -> int:
         if reason is None and name == "tensorrt" and not gpus:
             reason = "needs an NVIDIA GPU and its driver, and there is none here."
         able = able or (reason is None and name != "simulated")
-        kinds = " or ".join(registry.get(name).traits.device_kinds)
+        kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
     for issue in facts.system_issues:
         lines += [("warning", issue.what), ("fix", issue.fix)]
@@ -140,6 +140,17 @@ def _ready_engines(facts: NodeFacts) -> list[str]:
         for name, missing in facts.missing.items()
         if missing is None
         and name != "simulated"
-        and any(facts.devices.get(kind, 0) for kind in registry.get(name).traits.device_kinds)
+        and any(facts.devices.get(kind, 0) for kind in _device_kinds(name))
         and (name != "tensorrt" or facts.gpus)
     ]
+
+
+def _device_kinds(name: str) -> tuple[str, ...]:
+    """Return the kinds of device an engine runs on; none where it cannot be loaded in this process.
+
+    A node may have a plug-in that is missing or broken here, where it could not be planned with.
+    """
+    try:
+        return tuple(registry.get(name).traits.device_kinds)
+    except (ConfigError, EngineUnavailable):
+        return ()

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from raybench.config.files import experiment_files, presets, question
 from raybench.engines import registry
-from raybench.errors import ConfigError, nearest
+from raybench.errors import ConfigError, EngineUnavailable, nearest
 from raybench.models import zoo
 
 
@@ -57,7 +57,11 @@ def _models() -> list[tuple[str, str]]:
 def _engines() -> list[tuple[str, str]]:
     engines = []
     for name in registry.names():
-        traits = registry.get(name).traits
+        try:
+            traits = registry.get(name).traits
+        except EngineUnavailable as error:
+            engines.append((name, f"not available: {error}"))
+            continue
         options = ", ".join(f"{f.name}={f.default}" for f in fields(traits.settings))
         extra = f"; install raybench[{traits.extra}]" if traits.extra else ""
         kinds = " or ".join(traits.device_kinds)

@@ -147,7 +147,7 @@ def local_facts(device_counts: Mapping[str, int], accelerator: str | None = None
         products=products,
         devices=dict(device_counts),
         gpus=gpus,
-        missing={name: registry.get(name).unavailable() for name in registry.names()},
+        missing=registry.missing(),
         system_issues=checks.system_issues(gpus),
     )
 

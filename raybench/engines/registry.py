@@ -56,9 +56,10 @@ def get(name: str) -> type[EngineBase]:
     module, _, attribute = location.partition(":")
     try:
         engine = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a plug-in's module may raise anything
         raise EngineUnavailable(
-            f"Engine {name!r} cannot be imported from {location}: {error}. Fix or remove it."
+            f"Engine {name!r} cannot be imported from {location}: "
+            f"{type(error).__name__}: {error}. Fix or remove it."
         ) from error
     if not (isinstance(engine, type) and issubclass(engine, EngineBase)):
         raise EngineUnavailable(
@@ -74,8 +75,23 @@ def get(name: str) -> type[EngineBase]:
 
 
 def unavailable_here(name: str, kind: str) -> str | None:
-    """Return why an engine cannot run in this process's environment."""
+    """Return why an engine cannot run in this process's environment, or None where it can."""
     return get(name).unavailable()
+
+
+def missing() -> dict[str, str | None]:
+    """Return for every engine why it cannot run here, or None where it can.
+
+    A plug-in that cannot be loaded is such a reason, so that it hinders only those who use it.
+    """
+    return {name: _missing(name) for name in names()}
+
+
+def _missing(name: str) -> str | None:
+    try:
+        return unavailable_here(name, "")
+    except EngineUnavailable as error:
+        return str(error)
 
 
 def best(
