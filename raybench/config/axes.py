@@ -26,7 +26,7 @@ def _parse_value(axis: str, value: Any) -> Any:
     if axis == "transfers":
         return _switch(axis, value)
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"grid.{axis} takes names, and {value!r} is none. Write a name.")
+        raise ConfigError(f"grid.{axis} takes names, not {value!r}. Write a name.")
     if axis == "precision" and value not in PRECISIONS:
         raise ConfigError(f"Unknown precision {value!r}. {nearest(value, PRECISIONS)}")
     return value

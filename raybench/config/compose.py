@@ -6,6 +6,7 @@ engines, kinds of device.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -43,6 +44,7 @@ def read(overrides: Sequence[str]) -> Draft:
     path = experiment_path(name)
     file = read_file(path)
     draft = Draft(path, command, file, merge_layers(command, file, "cpu"))
+    _check_cluster(draft.cluster)
     for engine in draft.engines:
         if engine != "auto":
             registry.get(engine)
@@ -92,9 +94,9 @@ class Draft:
             EngineUnavailable: when `engine: auto` finds no engine.
         """
         command, file = self.command, self.file
-        wished = [layer.rest.get("device", {}).get("kind") for layer in (command, file)]
+        requested = [layer.rest.get("device", {}).get("kind") for layer in (command, file)]
         choose = partial(_choose_engine, devices=devices, unavailable=unavailable)
-        kind = choose(self.engines[0], wished[0] or wished[1] or "auto")[1]
+        kind = choose(self.engines[0], requested[0] or requested[1] or "auto")[1]
         settings = self.settings if kind == "cpu" else merge_layers(command, file, kind)
         experiment = _experiment(self.path, settings, choose, command.axes)
         return Request(experiment, settings.cluster, settings.results, devices, settings.rerun)
@@ -107,6 +109,9 @@ def _given_axes(grid: GridSettings) -> dict[str, Any]:
 def _grids(settings: Settings, forced: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every grid with all its axes; those in `forced` override each grid's own."""
     base = _given_axes(settings.grid)  # holds `forced` too, with its interpolations resolved
+    for axis in forced:
+        if axis not in base:
+            raise ConfigError(f"grid.{axis} is empty. Give it at least one value.")
     overrides = {axis: base[axis] for axis in forced}
     own = settings.grids or [GridSettings()]
     grids = [{**base, **_given_axes(grid), **overrides} for grid in own]
@@ -178,8 +183,25 @@ def _positive(key: str, value: int) -> int:
     return value
 
 
+def _check_cluster(cluster: ClusterSettings) -> None:
+    """Refuse impossible counts and times before Ray is asked for anything."""
+    for name, least in (("gpus", 0), ("cpus", 1), ("retries", 0)):
+        value = getattr(cluster, name)
+        if value is not None and value < least:
+            raise ConfigError(
+                f"cluster.{name} takes a whole number from {least}, not {value}. Correct the value."
+            )
+    for name in ("start_timeout_s", "prepare_timeout_s", "stall_timeout_s"):
+        value = getattr(cluster, name)
+        if not value > 0:  # nan neither
+            raise ConfigError(f"cluster.{name} must be above 0, not {value}. Correct the value.")
+
+
 def _checked(measure: MeasureSettings) -> MeasureSettings:
     """Refuse impossible times before any point starts with them."""
+    for name, value in asdict(measure).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"measure.{name} must be a finite number, not {value}.")
     for name in ("block_s", "min_s", "max_s", "look_s"):
         if getattr(measure, name) <= 0:
             raise ConfigError(f"measure.{name} must be above 0, not {getattr(measure, name)}.")

@@ -6,7 +6,6 @@ conf/preset/<name>.yaml, the experiment file, the command line.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,12 @@ from raybench.paths import DATA
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+
+_ONLY_AXES = set(AXES) - {entry.name for entry in fields(Settings)}
+"""Axes that share their name with no section of the settings."""
+_NAMES = ("device", "cluster", "preset", "experiment", "rerun", "order")
+"""Keys whose value on the command line is text, so that YAML does not read `yes` as true."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,12 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise ConfigError(f"{word!r} is not key=value. Write for example trials=3.")
-        key = key[5:] if key.startswith("grid.") and key[5:] in AXES else key
+        key = _without_grid(key)
         if key in AXES:
             content["grid"][key] = _parse_value(word, value)
-        elif key in ("device", "cluster", "preset", "experiment"):
+        elif key == "grid":
+            content["grid"] |= _to_axes("the command line", _parse_value(word, value))
+        elif key in _NAMES:
             content[key] = value
         else:
             dotted.append(f"{key}={value}")
@@ -94,15 +101,34 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
     return layer, str(name)
 
 
+def _without_grid(key: str) -> str:
+    """Return the key of a word, that of an axis without `grid.`; refuse a key below an axis."""
+    name = key.removeprefix("grid.")
+    axis, dot, _ = name.partition(".")
+    if (dot and axis in _ONLY_AXES) or (name != key and name not in AXES):
+        raise ConfigError(f"Unknown key {key!r} in the command line. {nearest(axis, AXES)}")
+    return name
+
+
+def _to_axes(source: str, grid: Any) -> dict[str, Any]:
+    """Return the axes of the key `grid`, which must hold a mapping."""
+    if not isinstance(grid, dict):
+        raise ConfigError(
+            f"grid in {source} takes axes and their values, not {grid!r}. "
+            "Write for example grid.batch_size=8."
+        )
+    return {str(axis): value for axis, value in grid.items()}
+
+
 def _layer(source: str, content: dict[str, Any]) -> SettingsLayer:
     """Separate the axes from the rest; turn `device: cpu` into `device: {kind: cpu}`.
 
     A key with the name of an axis sets the axis when it holds a name, number or list
     (`engine: openvino`), and options when it holds a mapping (`engine: {threads: 1}`).
     """
-    axes = dict(content.pop("grid", None) or {})
+    axes = _to_axes(source, content.pop("grid", None) or {})
     for axis in AXES:
-        if axis in content and not isinstance(content[axis], dict):
+        if axis in content and (axis in _ONLY_AXES or not isinstance(content[axis], dict)):
             axes[axis] = content.pop(axis)
     if isinstance(content.get("device"), str):
         content["device"] = {"kind": content["device"]}
@@ -153,6 +179,7 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
     axes: dict[str, Any] = {}
     for layer in layers:
         rest = {k: v for k, v in layer.rest.items() if not (k == "cluster" and isinstance(v, str))}
+        _check_sections(rest, layer.source)
         base = merge_into(base, rest, layer.source)
         for axis in layer.axes:
             if axis not in AXES:
@@ -167,6 +194,22 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
         raise ConfigError(f"{_key_of(error)}: {_first_line(error)}. Correct the value.") from error
 
 
+def _check_sections(content: dict[str, Any], source: str) -> None:
+    """Refuse a section without keys and a list of grids that is no list, by their names."""
+    schema = Settings()
+    for name, value in content.items():
+        section = getattr(schema, name, None)
+        if is_dataclass(section) and not isinstance(value, dict):
+            key = f"{name}.{fields(section)[0].name}"
+            raise ConfigError(
+                f"{name} in {source} takes keys such as {key}, not {value!r}. Name the key."
+            )
+        if isinstance(section, list) and not isinstance(value, list):
+            raise ConfigError(
+                f"{name} in {source} takes a list of grids, not {value!r}. Write a list."
+            )
+
+
 def merge_into(base: Any, content: dict[str, Any], source: str) -> Any:
     """Merge settings into a node of the schema.
 
@@ -178,7 +221,8 @@ def merge_into(base: Any, content: dict[str, Any], source: str) -> Any:
     except ConfigKeyError as error:
         key = _key_of(error)
         parent, _, name = key.rpartition(".")
-        offer = nearest(name, _keys_below(parent))
+        in_grid = error.object_type is GridSettings
+        offer = nearest(name, AXES if in_grid else _keys_below(parent))
         raise ConfigError(f"Unknown key {key!r} in {source}. {offer}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(
@@ -209,10 +253,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _keys_below(parent: str) -> list[str]:
-    """Return the keys that the schema has below a dotted path."""
+    """Return the keys that the schema has below a dotted path; without a path also the axes."""
     node: Any = Settings()
-    for name in re.sub(r"\[\d+\]", "", parent).split(".") if parent else []:
-        node = GridSettings() if name in ("grids", "exclude") else getattr(node, name, None)
-    if is_dataclass(node):
-        return [entry.name for entry in fields(node)]
-    return []
+    for name in parent.split(".") if parent else []:
+        node = getattr(node, name, None)
+    names = [entry.name for entry in fields(node)] if is_dataclass(node) else []
+    return names if parent else list({*names, *AXES})

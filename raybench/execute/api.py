@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from raybench import gc_control
 from raybench.config.compose import read
+from raybench.errors import ConfigError
 from raybench.execute.discovery import check_engines, discover
 from raybench.execute.progress_lines import ProgressLines, describe_run
 from raybench.execute.run import (
@@ -94,7 +95,14 @@ def _words(experiment: str | os.PathLike[str], overrides: Overrides) -> list[str
         return [*words, overrides]
     if isinstance(overrides, Mapping):
         return words + [f"{key}={_text(value)}" for key, value in _flat(overrides)]
-    return [*words, *(overrides or ())]
+    try:
+        words += overrides or ()
+    except TypeError:  # neither a mapping nor a sequence
+        words.append(repr(overrides))
+    for word in words:
+        if not isinstance(word, str):
+            raise ConfigError(f"{word!r} is not key=value. Write for example 'trials=3'.")
+    return words
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

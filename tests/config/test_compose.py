@@ -43,6 +43,11 @@ def test_an_override_replaces_the_list_of_the_file(written, value):
     assert experiment.grids[0]["batch_size"] == value
 
 
+def test_axes_may_be_given_as_one_mapping():
+    grid = resolved("experiment=scaling", "grid={batch_size: 4}").experiment.grids[0]
+    assert grid["batch_size"] == (4,)
+
+
 def test_an_axis_word_sets_every_grid_of_a_union():
     grids = resolved("experiment=paper", "engine=onnxruntime", "precision=fp32").experiment.grids
     assert all(
@@ -89,6 +94,25 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
         (["experiment=scaling", "device=tpu"], "tpu"),
         (["experiment=scaling", "device=gpu", "engine=openvino"], "does not run on device=gpu"),
         (["experiment=scaling", "device.memory_limit=lots"], "takes a size such as 24GiB"),
+        (["experiment=scaling", "batch_size="], "batch_size is empty"),
+        (["experiment=scaling", "model="], "model is empty"),
+        (["experiment=scaling", "batch_size.x=3"], "Unknown key 'batch_size.x'.*'batch_size'"),
+        (["experiment=scaling", "grid.batch_size.x=3"], "Unknown key 'grid.batch_size.x'"),
+        (["experiment=scaling", "batchsize=3"], "Unknown key 'batchsize'.*mean 'batch_size'"),
+        (["experiment=scaling", "batch_siez=3"], "Unknown key 'batch_siez'.*mean 'batch_size'"),
+        (["experiment=scaling", "grid=alexnet"], "^grid in .* takes axes.*'alexnet'"),
+        (["experiment=scaling", "measure=3"], "^measure in .* takes keys such as measure.block_s"),
+        (["experiment=scaling", "measure="], "^measure in .* takes keys"),
+        (["experiment=scaling", "grids=3"], "^grids in .* takes a list of grids, not 3"),
+        (["experiment=scaling", "exclude={model: alexnet}"], "^exclude in .* takes a list"),
+        (["experiment=scaling", "exclude=[{batchsize: 8}]"], "mean 'batch_size'.*accelerator"),
+        (["experiment=scaling", "rerun=yes"], "rerun.*'yes'"),
+        (["experiment=scaling", "measure.block_s=nan"], "measure.block_s must be a finite number"),
+        (["experiment=scaling", "cluster.cpus=-3"], "cluster.cpus takes a whole number from 1"),
+        (["experiment=scaling", "cluster.cpus=0"], "cluster.cpus takes a whole number from 1"),
+        (["experiment=scaling", "cluster.gpus=-1"], "cluster.gpus takes a whole number from 0"),
+        (["experiment=scaling", "cluster.retries=-1"], "cluster.retries takes a whole number"),
+        (["experiment=scaling", "cluster.stall_timeout_s=nan"], "stall_timeout_s must be above 0"),
         (["experiment=scaling", "nonsense"], "'nonsense' is not key=value"),
         (["trials=3"], "No experiment was named"),
         (["experiment=missing/file.yaml"], "does not exist"),
@@ -100,7 +124,17 @@ def test_bad_words_are_refused_in_one_sentence_that_says_what_to_do(words, sente
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [1, 2", "- 1\n- 2\n", "# Q?\nmodel: alexnet\ngrd: {}\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1, 2",
+        "- 1\n- 2\n",
+        "# Q?\nmodel: alexnet\ngrd: {}\n",
+        "# Q?\ngrid: alexnet\n",
+        "# Q?\ngrid: [1]\n",
+        "# Q?\nmodel: alexnet\ndevice: 3\n",
+    ],
+)
 def test_broken_experiment_files_are_refused_by_name(tmp_path, text):
     file = tmp_path / "broken.yaml"
     file.write_text(text)

@@ -63,6 +63,7 @@ def test_settings_can_be_nested():
     ("overrides", "error", "sentence"),
     [
         ({"modle": "alexnet"}, raybench.ConfigError, "Did you mean 'model'"),
+        ({"batch_size": None}, raybench.ConfigError, "batch_size is empty"),
         ({"model": "missing.onnx"}, raybench.ModelError, "missing.onnx"),
         ({"workers": 64}, raybench.ClusterError, "needs 64 CPU cores"),
     ],
@@ -74,6 +75,12 @@ def test_what_the_command_line_refuses_is_an_exception_with_its_sentence(
         with pytest.raises(error, match=sentence):
             function("scaling", {**overrides, "results.dir": tmp_path / "results"})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("overrides", [[3], 3, [["trials", 3]]])
+def test_overrides_that_are_not_words_are_refused(overrides):
+    with pytest.raises(raybench.ConfigError, match=r"is not key=value"):
+        raybench.plan("scaling", overrides)
 
 
 def test_a_process_that_is_connected_to_ray_is_asked_to_disconnect(tmp_path, monkeypatch):
