@@ -34,7 +34,7 @@ def measure(cluster, tmp_path):
         folder = tmp_path / "results"
         request = read([f"results.dir={folder}", *words]).resolve(cluster.devices)
         discovered = DiscoveredCluster(cluster, cluster.devices)
-        return show_results(measure_request(request, discovered)), folder
+        return show_results(measure_request(request, discovered, list(words))), folder
 
     return command
 

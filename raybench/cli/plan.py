@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from raybench.config.compose import read
-from raybench.execute.discovery import check_engines, discover
+from raybench.execute.discovery import discover
 from raybench.execute.progress_lines import describe_plan, title
 from raybench.execute.run import plan_request
 
@@ -15,8 +15,6 @@ def command(words: list[str]) -> int:
     draft = read(words)
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
-        if cluster.session is None:
-            check_engines(request.experiment, cluster.facts)
         plan = plan_request(request, cluster)
     seed, isolation = request.experiment.seed, request.cluster.isolation
     console = Console(highlight=False)

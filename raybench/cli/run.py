@@ -37,18 +37,24 @@ def command(words: list[str]) -> int:
         draft = read(words)
         with discover(draft.cluster) as cluster:
             request = draft.resolve(cluster.devices, cluster.unavailable)
-            run = measure(request, cluster)
+            run = measure(request, cluster, words)
         return show_results(run)
 
 
-def measure(request: Request, cluster: DiscoveredCluster) -> Run:
-    """Plan the request, start Ray where needed, execute the plan, and return the rows."""
+def measure(request: Request, cluster: DiscoveredCluster, words: list[str]) -> Run:
+    """Plan the request, start Ray where needed, execute the plan, and return the rows.
+
+    Args:
+        request: what to measure.
+        cluster: the devices.
+        words: of the command, kept in the run's manifest.
+    """
     console = Console(highlight=False)
     context = open_run(request, cluster)
     for line in describe_run(context):
         _print_line(console, line)
     stop = StopRequest()
-    with start_run(context, sys.argv[1:]) as started, gc_control.frozen():
+    with start_run(context, words) as started, gc_control.frozen():
         _print_dashboard(console, started.session)
         with Signals(stop), _progress(context, console) as on_event:  # after Ray's handlers
             failed = execute(context, started, on_event, stop)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from raybench import gc_control
 from raybench.config.compose import read
 from raybench.errors import ConfigError
-from raybench.execute.discovery import check_engines, discover
+from raybench.execute.discovery import discover
 from raybench.execute.progress_lines import ProgressLines, describe_run
 from raybench.execute.run import (
     Run,
@@ -78,8 +78,6 @@ def plan(experiment: str | os.PathLike[str], overrides: Overrides = None) -> Pla
     draft = read(_words(experiment, overrides))
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
-        if cluster.session is None:
-            check_engines(request.experiment, cluster.facts)
         return plan_request(request, cluster)
 
 

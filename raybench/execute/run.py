@@ -86,9 +86,14 @@ class StartedRun:
 def plan_request(request: Request, cluster: DiscoveredCluster) -> Plan:
     """Return the points and trials of a request, in order.
 
+    Engines are checked on this machine only: facts about the nodes of a cluster take seconds.
+
     Raises:
-        UsageError: for an unknown or broken model, or when no point can run on these devices.
+        UsageError: for an unknown or broken model, an engine that is missing on this machine, or
+            when no point can run on these devices.
     """
+    if cluster.session is None:
+        check_engines(request.experiment, cluster.facts)
     isolation = request.cluster.isolation
     return make_plan(request.experiment, request.devices, isolation, cluster.describe())
 
@@ -102,7 +107,8 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> RunContext:
     plan = plan_request(request, cluster)
     store = Store(request.results.dir)
     facts = cluster.facts
-    check_engines(request.experiment, facts)
+    if cluster.session is not None:  # this machine's engines have been checked with the plan
+        check_engines(request.experiment, facts)
     differences = nodes.differences(facts)
     if differences and request.cluster.uniform == "require":
         raise ClusterError(

@@ -9,7 +9,7 @@ from raybench.analysis.batch import Batch, batch
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
 from raybench.analysis.precision import Precision, precision
-from raybench.analysis.scaling import Scaling, scaling
+from raybench.analysis.scaling import MODES, Scaling, scaling
 from raybench.analysis.series import SERIES
 from raybench.analysis.study2017.figures import Paper, paper
 from raybench.analysis.timeline import TrialTimeline, timelines
@@ -42,27 +42,23 @@ class Question:
 def question(options: Mapping[str, str]) -> Question:
     """Convert options of the command line to a question.
 
+    Args:
+        options: by, base, scaling.mode and usd_per_device_hour as written, where given.
+
     Raises:
-        ConfigError: an unknown option, or a value that it cannot have.
+        ConfigError: for a value that its option cannot have.
     """
-    names = {"by": "by", "base": "base", "scaling.mode": "mode",
-             "usd_per_device_hour": "usd_per_device_hour"}  # fmt: skip
-    given: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in names:
-            raise ConfigError(
-                f"report knows no {name!r}. {nearest(name, [*names, 'out', 'title'])}"
-            )
-        given[names[name]] = value
-    if given.get("mode", "weak") not in ("weak", "strong"):
-        raise ConfigError(f"scaling.mode {given['mode']!r} is neither weak nor strong.")
-    if "by" in given and given["by"] not in SERIES:
-        raise ConfigError(
-            f"by={given['by']} is no factor of a series. {nearest(given['by'], SERIES)}"
-        )
+    given: dict[str, Any] = {
+        "mode" if name == "scaling.mode" else name: value for name, value in options.items()
+    }
     if "usd_per_device_hour" in given:
         given["usd_per_device_hour"] = _price(given["usd_per_device_hour"])
-    return Question(**given)
+    asked = Question(**given)
+    if asked.mode not in MODES:
+        raise ConfigError(f"Unknown scaling.mode {asked.mode!r}. {nearest(asked.mode, MODES)}")
+    if asked.by not in SERIES:
+        raise ConfigError(f"by={asked.by} is not a factor of a series. {nearest(asked.by, SERIES)}")
+    return asked
 
 
 def _price(value: str) -> float:
@@ -71,7 +67,7 @@ def _price(value: str) -> float:
     except ValueError:
         price = -1.0
     if not 0 < price < float("inf"):
-        raise ConfigError(f"usd_per_device_hour {value!r} is no price. Write a number above 0.")
+        raise ConfigError(f"usd_per_device_hour {value!r} is not a price. Write a number above 0.")
     return price
 
 

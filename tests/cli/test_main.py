@@ -4,7 +4,9 @@ import sys
 
 import pytest
 
+from raybench.cli import run
 from raybench.cli.main import main
+from raybench.errors import PointError
 
 
 def test_help_loads_no_library_but_the_standard_one():
@@ -83,6 +85,19 @@ def test_plan_lists_the_points_and_starts_nothing(tmp_path, capsys):
     assert main(["plan", *words]) == 0
     assert "googlenet int8 batch 4096 on 1 GPU" in capsys.readouterr().out
     assert not folder.exists()
+
+
+def test_a_run_keeps_the_words_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):
+    kept = []
+
+    def start_run(context, words):
+        kept.extend(words)
+        raise PointError("far enough")
+
+    monkeypatch.setattr(run, "start_run", start_run)
+    words = ["experiment=smoke", "engine=simulated", f"results.dir={tmp_path / 'results'}"]
+    assert main(["run", *words]) == 1
+    assert kept == words
 
 
 def test_list_names_every_kind_of_thing(capsys):

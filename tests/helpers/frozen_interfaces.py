@@ -383,8 +383,9 @@ def resume(words, devices, folder, facts, ended_as=None):
         patch.object(sessions, "connect", side_effect=AssertionError("Ray was started")),
         tally if ended_as else contextlib.nullcontext(),
     ):
-        request = _request([*words, f"results.dir={folder}"], devices, ())
-        return run.show_results(run.measure(request, DiscoveredCluster(None, devices)))
+        words = [*words, f"results.dir={folder}"]
+        request = _request(words, devices, ())
+        return run.show_results(run.measure(request, DiscoveredCluster(None, devices), words))
 
 
 def device_lost_status():

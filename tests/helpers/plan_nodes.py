@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
             )
         with sessions.connect(cluster.address, {}, False) as session:
             request = read(arguments).resolve(session.devices)
-            results = run.measure(request, DiscoveredCluster(session, session.devices))
+            results = run.measure(request, DiscoveredCluster(session, session.devices), arguments)
         return run.show_results(results)
     finally:
         cluster.shutdown()

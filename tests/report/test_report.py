@@ -280,8 +280,8 @@ def test_every_figure_shows_every_mark(tmp_path, study):
         (["{good}", "otu=x"], "Did you mean 'out'"),
         (["{good}", "by=devise"], "Did you mean 'device'"),
         (["{good}", "base=Tesla"], "Tesla"),
-        (["{good}", "scaling.mode=big"], "neither weak nor strong"),
-        (["{good}", "usd_per_device_hour=-1"], "is no price"),
+        (["{good}", "scaling.mode=big"], "Unknown scaling.mode 'big'. Known: strong, weak"),
+        (["{good}", "usd_per_device_hour=-1"], "is not a price"),
         (["{good}", "out={good}/raybench.json"], "cannot be written"),
     ],
 )
