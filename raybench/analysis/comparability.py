@@ -35,11 +35,13 @@ FACTORS = ("workers", *SERIES)
 
 
 def check(by: Sequence[str], metric: str, threshold: float) -> None:
-    """Refuse unknown factors and metrics, and a threshold that is no share."""
+    """Refuse unknown factors and metrics, and a threshold that is not a share between 0 and 1."""
     if metric not in METRICS:
         raise ConfigError(f"Unknown metric {metric!r}. {nearest(metric, METRICS)}")
     if not 0 <= threshold < 1:
-        raise ConfigError(f"threshold={threshold} is no share. Write 0.01 for 1 %.")
+        raise ConfigError(
+            f"threshold={threshold} is not a share between 0 and 1. Write 0.01 for 1 %."
+        )
     allowed = {*FACTORS, *ENVIRONMENT} - {"method_version"}
     for name in by:
         if name not in allowed:

@@ -92,7 +92,7 @@ class Comparison:
     Attributes:
         a_name: what the first side is called; `b_name` the second.
         metric: column that was compared, see `cells.METRICS`.
-        threshold: changes within this share do not matter.
+        threshold: changes below this share are ignored.
         by: factors that were said to differ.
         differs: what does differ: (factor, value in a, value in b).
         geometric_mean: of the ratios of the points on both sides; descriptive only.
@@ -151,14 +151,14 @@ def compare(
             of `experiment.ENVIRONMENT`; what differs along with them (`comparability.ALONG`)
             needs no mention.
         metric: see `cells.METRICS`.
-        threshold: changes within this share do not matter.
+        threshold: changes below this share are ignored.
         names: what the sides are called.
         environments: the `environment` table of either side, to see what differs in them.
 
     Raises:
         ComparisonRefused: the sides differ in something that `by` does not name, or have no point
             in common.
-        ConfigError: an unknown factor or metric, or a threshold that is no share.
+        ConfigError: an unknown factor or metric, or a threshold that is not a share.
     """
     check(by, metric, threshold)
     cells_a, cells_b = _cells(a, metric, names[0]), _cells(b, metric, names[1])
@@ -319,6 +319,6 @@ def _missing(changes: Sequence[Change]) -> tuple[str, ...]:
         sentences.append(f"{one_sided} of {len(changes)} points have a number on one side only.")
     if any(min(change.a_trials, change.b_trials) == 1 for change in changes):
         sentences.append(
-            "No interval with a single trial. Measure with trials=3, gates with trials=5."
+            "No interval with a single trial. Use trials=3, or trials=5 for a CI gate."
         )
     return tuple(sentences)

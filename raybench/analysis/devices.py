@@ -86,7 +86,7 @@ def generation(trials: pa.Table, by: str = "device", base: str | None = None) ->
         base: its value that the others are compared with; None takes the slowest at most points.
 
     Raises:
-        ConfigError: `by` is no factor, or `base` is not among its values.
+        ConfigError: `by` is not a factor, or `base` is not among its values.
     """
     if by not in SERIES:
         raise ConfigError(f"Unknown factor {by!r}. {nearest(by, SERIES)}")

@@ -17,7 +17,7 @@ def without_numbers(cells: Sequence[Cell]) -> tuple[str, ...]:
     if any(cell.ok for cell in cells):
         return ()
     statuses = ", ".join(sorted({cell.status for cell in cells}))
-    return (f"No row has a number: {statuses}. The reasons stand in the rows.",)
+    return (f"No row has a number: {statuses}. See the column reason.",)
 
 
 def other_methods(cells: Iterable[Cell]) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def other_methods(cells: Iterable[Cell]) -> tuple[str, ...]:
     if len(methods) < 2:
         return ()
     names = ", ".join(sorted(str(version) for version in methods))
-    return (f"Rows of methods {names} are not held against one another.",)
+    return (f"Rows of methods {names} are not compared.",)
 
 
 def in_words(value: float) -> str:

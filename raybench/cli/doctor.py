@@ -65,7 +65,7 @@ def _check_machine(console: Console) -> int:
     lines = [
         ("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}"),
         ("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on"),
-        ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none that a driver lists"),
+        ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none found"),
         *_version_lines(facts),
     ]
     able = False

@@ -131,7 +131,7 @@ options
   metric=COLUMN       what is compared (items_per_s)
   threshold=SHARE     smallest change that counts, e.g. 0.01 or 1% (0.01)
   format=FORMAT       table, markdown, json, csv or junit (table)
-  strict              points that cannot be decided fail, too
+  strict              undecided points also fail (exit code 3)
   results.dir=DIR     folder of sides that name none (results)
 
 exit code

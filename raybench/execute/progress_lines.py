@@ -33,7 +33,7 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
     devices = ", ".join(f"{n} {kind}" for kind, n in counts if n and "/" not in kind)
     lines = [
         f"{experiment.name}: {experiment.question}",
-        f"{len(plan.points)} points, {experiment.trials} trial(s) each, "
+        f"{_count(len(plan.points), 'point')}, {_count(experiment.trials, 'trial')} each, "
         f"preset {experiment.preset}, devices: {devices}",
     ]
     if missing < len(plan.trials):
@@ -46,6 +46,10 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
         shortest, longest = plan.shortest_s * share, plan.longest_s * share
         lines.append(f"{duration(shortest)} to {duration(longest)} to go.")
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def describe_run(context: RunContext) -> list[str]:

@@ -80,7 +80,7 @@ class Recorder:
             if attempt.planned.purpose == "measure":
                 now = datetime.now(timezone.utc)
                 error = Interrupted(
-                    "The run was ended by hand. The same command measures this point again."
+                    "The run was interrupted. The same command measures this point again."
                 )
                 columns = rows.status_columns(now, now, error, attempt.number)
                 self._put(attempt.planned, rows.Tables(columns))

@@ -197,7 +197,7 @@ class ExperimentRunner:
             text = f"[{planned.number + 1}] {error.status}, tried again: {error}"
             self.on_event(Note(text))
         for reason in removed:
-            self.on_event(Note(f"From now on without: {reason}."))
+            self.on_event(Note(f"No longer used: {reason}."))
 
 
 def _devices_to_reserve(

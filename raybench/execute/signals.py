@@ -55,7 +55,7 @@ class Signals:
             _exit_at_once()
         self._received = True
         sys.stderr.write(
-            "\nraybench: ending; rows that were written are kept. Once more: leave at once.\n"
+            "\nraybench: stopping; finished rows are kept. Press Ctrl-C again to quit immediately.\n"
         )
         if not self._stop.has_listener:
             raise KeyboardInterrupt

@@ -98,7 +98,7 @@ class TrialThreads:
             return Refused(str(caught))
         logger.error("A point ended in an error of raybench's own", exc_info=caught)
         return Refused(
-            f"raybench itself broke off with {type(caught).__name__}: {caught}. "
+            f"raybench failed with an internal error: {type(caught).__name__}: {caught}. "
             "Please report it with the traceback on the terminal."
         )
 

@@ -239,6 +239,6 @@ def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]
 
 def _shortage(point: Point, devices: Mapping[str, int]) -> str:
     return (
-        f"workers={point.workers} needs {point.workers} {describe(point.wants)} and the cluster has "
+        f"workers={point.workers} needs {describe(point.wants, point.workers)} and the cluster has "
         f"{devices.get(point.wants, 0)}. Use fewer workers or a larger cluster."
     )

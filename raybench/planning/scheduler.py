@@ -221,7 +221,7 @@ class Scheduler:
         if self._busy is not None:
             return PhaseTimeout(self._busy)
         error = Infeasible(
-            f"workers={point.workers} needs {point.workers} {describe(point.wants)} and {left} are "
+            f"workers={point.workers} needs {describe(point.wants, point.workers)} and {left} are "
             f"left: {'; '.join(self._health.removed)}. Fix that; the same command then runs what "
             "is missing."
         )

@@ -79,8 +79,8 @@ def _place(slot: DeviceSlot) -> tuple[str, int]:
     return slot.node, slot.number
 
 
-def describe(wants: str) -> str:
-    """Return the plural of what `Point.wants` names: "GPUs", "CPU cores", "GPUs of type H100"."""
+def describe(wants: str, count: int) -> str:
+    """Return a number of the devices that `Point.wants` names: "1 GPU", "2 GPUs of type H100"."""
     kind, _, accelerator = wants.partition("/")
-    plural = {"gpu": "GPUs", "cpu": "CPU cores"}[kind]
-    return f"{plural} of type {accelerator}" if accelerator else plural
+    name = {"gpu": "GPU", "cpu": "CPU core"}[kind] + "s" * (count != 1)
+    return f"{count} {name} of type {accelerator}" if accelerator else f"{count} {name}"

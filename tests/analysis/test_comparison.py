@@ -187,7 +187,7 @@ def test_factors_and_metrics_that_are_none():
         compare(*sides, by=("driver",))
     with pytest.raises(ConfigError, match="Unknown metric 'speed'"):
         compare(*sides, metric="speed")
-    with pytest.raises(ConfigError, match="threshold=5 is no share"):
+    with pytest.raises(ConfigError, match="threshold=5 is not a share between 0 and 1"):
         compare(*sides, threshold=5)
 
 

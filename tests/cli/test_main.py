@@ -40,6 +40,10 @@ def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
         (["experiment=scaling", "model=alexnt"], "'alexnt'"),
         (["experiment=scaling", "model=missing.onnx"], "missing.onnx"),
         (["experiment=scaling", "workers=64"], "needs 64 CPU cores"),
+        (
+            ["experiment=scaling", "device=gpu", "engine=simulated", "cluster.gpus=0", "workers=1"],
+            "needs 1 GPU and the cluster has 0",
+        ),
         (["experiment=scaling", "cluster.cpus=999"], "offers more cores"),
         (["experiment=scaling", "cluster.address=ray://host:10001"], "Ray Client address"),
         (["experiment=scaling", "cluster.address=127.0.0.1:1"], "Nothing answers at"),

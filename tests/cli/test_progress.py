@@ -59,7 +59,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
         view.on_event(ProgressUpdated(0, TrialProgress(3.0, 9.0, 120.0, 0.02)))
         view.on_event(PhaseChanged(1, "prepare"))
         shown = str(view.shown())
-        view.on_event(Note("From now on without: GPU 3."))
+        view.on_event(Note("No longer used: GPU 3."))
         row = ({**OK, "verdict": "stable", "model": "lenet5", "precision": "fp32",
                      "batch_size": 1, "workers": 1})  # fmt: skip
         view.on_event(RowWritten(0, row))
@@ -70,7 +70,7 @@ def test_points_that_run_side_by_side_move_on_lines_of_their_own():
     assert "batch 2 on 1 GPU (simulated)\n      prepare" in shown
     assert "batch 1" not in left
     assert "batch 2" in left
-    assert "without: GPU 3." in screen.getvalue()
+    assert "No longer used: GPU 3." in screen.getvalue()
 
 
 def test_every_node_has_a_line_with_its_workers_rate_latency_and_sensors():

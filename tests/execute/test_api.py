@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import raybench
+from raybench.cli.main import main
 from raybench.cluster import session as sessions
 
 FOUR_GPUS = {"engine": "simulated", "cluster.gpus": 4, "model": "alexnet"}
@@ -47,6 +48,22 @@ def test_a_mapping_says_the_same_as_the_words_of_the_command_line(overrides):
     ]  # fmt: skip
     assert len(plan.trials) == 4
     assert len(usual.trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "start"),
+    [
+        ({"batch_size": 1, "trials": 1}, "1 point, 1 trial each, "),
+        ({"batch_size": [1, 2, 4], "workers": [1, 2], "trials": 2}, "6 points, 2 trials each, "),
+    ],
+)
+def test_a_plan_is_described_in_singular_and_plural(
+    overrides, start, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    words = [f"{key}={value}" for key, value in {"workers": 1, **FOUR_GPUS, **overrides}.items()]
+    assert main(["plan", "experiment=scaling", *words]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(start)
 
 
 def test_settings_can_be_nested():

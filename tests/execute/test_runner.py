@@ -155,7 +155,7 @@ def test_streams_that_end_before_there_is_a_number_are_refused():
     ("raised", "reason"),
     [
         (UsageError("The cache cannot be written."), "The cache cannot be written."),
-        (KeyError("bug"), "raybench itself broke off with KeyError"),
+        (KeyError("bug"), "raybench failed with an internal error: KeyError"),
     ],
 )
 def test_an_exception_of_any_kind_is_a_row_and_the_grid_goes_on(raised, reason, caplog):
@@ -192,7 +192,7 @@ def test_a_device_that_is_blamed_twice_is_set_aside_and_named():
     finished = run("workers=1", "batch_size=[1,2,4,8,16]", script=script)
     assert finished.tally == {"ok": 5}
     notes = [note.text for note in finished.announced(Note)]
-    assert f"From now on without: {bad} was set aside after 2 failures." in notes
+    assert f"No longer used: {bad} was set aside after 2 failures." in notes
     assert used(finished).count(bad) == 2
 
 

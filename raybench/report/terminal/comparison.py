@@ -135,8 +135,8 @@ def _heading(comparison: Comparison) -> list[str]:
     lines = [
         f"A {comparison.a_name}",
         f"B {comparison.b_name}",
-        f"{comparison.metric}, B / A with its 95 % interval; changes within "
-        f"{100 * comparison.threshold:g} % do not matter",
+        f"{comparison.metric}, B / A with its 95 % interval; changes "
+        f"below {100 * comparison.threshold:g} % are ignored",
     ]
     lines += [f"{name}: {a} against {b}" for name, a, b in comparison.differs]
     return lines
