@@ -28,7 +28,8 @@ class Blocks:
     @property
     def rates(self) -> NDArray[np.float64]:
         """Items per second of each block, shape (k,): items over the time between its edges."""
-        return self.items * 1e9 / np.diff(self.edge_ns)
+        rates: NDArray[np.float64] = self.items * 1e9 / np.diff(self.edge_ns)
+        return rates
 
     def __len__(self) -> int:
         return len(self.items)

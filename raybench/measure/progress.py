@@ -95,7 +95,10 @@ class BlockRates:
             return np.empty((len(self._edges), 0))
         edges = np.array([e[: k + 1] for e in self._edges], np.float64)
         stamps = np.array([ns[: k + 1] for ns in self._edge_ns], np.float64)
-        return np.diff(edges, axis=1) * self._batch_size * 1e9 / np.diff(stamps, axis=1)
+        rates: NDArray[np.float64] = (
+            np.diff(edges, axis=1) * self._batch_size * 1e9 / np.diff(stamps, axis=1)
+        )
+        return rates
 
     @property
     def temperatures_c(self) -> NDArray[np.float64] | None:

@@ -84,7 +84,9 @@ def _rows(values: Array, softmax: bool) -> Array:
         rows = np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
     else:
         rows = wide.reshape(len(wide), -1)
-    return rows - rows.mean(axis=1, keepdims=True) if rows.shape[1] > 1 else rows
+    if rows.shape[1] > 1:
+        rows -= rows.mean(axis=1, keepdims=True)
+    return rows
 
 
 def _compare(expected: Array, actual: Array) -> Fidelity:

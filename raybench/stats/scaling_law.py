@@ -79,7 +79,7 @@ def _fit_many(n: Floats, throughput: Floats) -> Floats:
     design = np.stack((np.ones_like(n), n - 1, n * (n - 1)), axis=1)
     scale = np.maximum(np.abs(design).max(axis=0), 1.0)
     weighted = (design / scale) / y[:, :, None]
-    best = np.full(len(y), np.inf)
+    best: Floats = np.full(len(y), np.inf)
     coefficients = np.zeros((len(y), 3))
     for columns in ([0], [0, 1], [0, 2], [0, 1, 2]):
         part = weighted[:, :, columns]

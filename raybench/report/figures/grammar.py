@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWNBASE
 from matplotlib.patches import Patch
 
 from raybench.report.captions import CUT
@@ -238,11 +239,15 @@ def _fill(marks: Sequence[str], tint: str) -> dict[str, Any]:
     return {"facecolor": tint, "edgecolor": tint, "linewidth": 1.2}
 
 
+_CARET: Any = CARETDOWNBASE
+"""Matplotlib's own types knew no marker by number before 3.11."""
+
+
 def _sample(mark: str, bars: bool) -> Any:
     """Return an example of a mark for the legend."""
     label = WORDS[mark]
     if mark == "capped":
-        return Line2D([], [], linestyle="none", marker=11, color=INK, markersize=4, label=label)
+        return Line2D([], [], linestyle="none", marker=_CARET, color=INK, markersize=4, label=label)
     if bars:
         return Patch(**_fill((mark,), MUTED), label=label)
     if mark == "unstable":
