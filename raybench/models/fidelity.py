@@ -80,6 +80,7 @@ def _rows(values: Array, softmax: bool) -> Array:
     wide = values.astype(np.float64)
     if not np.isfinite(wide).all():
         return np.full((1, 1), np.nan)
+    rows: Array
     if softmax:
         rows = np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
     else:
