@@ -103,7 +103,8 @@ class WorkerTable:
 
     def _find_slowest(self, row_of: Ints) -> tuple[list[int], list[float]]:
         """Return each trial's slowest row (-1 with one worker) and its rate over the mean."""
-        size = int(max(row_of.max(initial=-1), max(self._trial, default=-1))) + 1
+        last = int(row_of.max(initial=-1))
+        size = max(last, max(self._trial, default=-1)) + 1
         slowest = np.full(size, -1)
         share = np.full(size, np.nan)
         rows = np.flatnonzero(self._rates > 0)

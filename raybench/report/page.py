@@ -74,7 +74,7 @@ def text(value: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("raybench.report").joinpath("assets", name).read_text("utf-8")
+    return resources.files("raybench.report").joinpath("assets").joinpath(name).read_text("utf-8")
 
 
 def _navigation(document: Document) -> str:

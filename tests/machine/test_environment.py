@@ -81,6 +81,8 @@ def test_a_snapshot_never_raises(monkeypatch, facts, error):
     assert set(dark.values()) == {None}
 
 
+# importlib.metadata of Python 3.12 and newer, for packages whose metadata this test hides
+@pytest.mark.filterwarnings("ignore:Implicit None on return values:DeprecationWarning")
 def test_a_machine_without_proc_sys_and_git_is_no_error(monkeypatch, facts):
     def fail(self, *args, **keywords):
         raise FileNotFoundError(2, "No such file or directory", str(self))
