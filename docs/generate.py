@@ -259,8 +259,8 @@ def command_line_page() -> str:
         "# Command line\n",
         "`raybench` and `python -m raybench` are the same program. The exit code is 0 when every point has a "
         "final row and none failed, 1 when some failed or `compare` found a regression, 2 when the request "
-        "was refused and nothing was started, 3 when `compare --strict` is undecided, and 130 after an "
-        "interrupt, with the rows kept.\n",
+        "was refused and nothing was started or when rows cannot be written any more, 3 when "
+        "`compare --strict` is undecided, and 130 after an interrupt, with the rows kept.\n",
     ]
     overview = _help()
     parts.append(f"```text\n{overview}```\n")

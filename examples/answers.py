@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From rows to answers
-# The analyses behind `raybench report`, from Python: each returns a plain dataclass, and `as_table()`
-# makes an Arrow table of it that pandas, polars and DuckDB read directly. Run it as a script with
+# The analyses behind `raybench report`, from Python: each but `repeats` returns a plain dataclass, and
+# `as_table()` makes an Arrow table of it that pandas, polars and DuckDB read directly. Run it as a script with
 # one or more results folders, or cell by cell.
 #
 #     python examples/answers.py results
@@ -39,6 +39,19 @@ for gain in raybench.precision(trials).gains:
 # %% From which batch size on does throughput hardly grow, and at which does memory run out?
 for curve in raybench.batch(trials).ladders:
     print(f"{curve.series.model} {curve.series.precision}: {curve.finding}")
+
+# %% How do devices compare at the same points?
+for result in raybench.devices(trials).results:
+    if result.ratio.value is not None:
+        point = f"{result.series.model} {result.series.precision} x{result.workers}"
+        print(f"{point}: {result.name} {result.ratio.value:.2f} x {result.base}")
+
+# %% How well does the next trial repeat the last one? (a list, without `as_table()`)
+for repeat in raybench.repeats(trials):
+    print(
+        f"{repeat.series.model} x{repeat.workers}: trials spread by {100 * repeat.spread:.2f} %, "
+        f"one trial claims {100 * repeat.within:.2f} %"
+    )
 
 # %% What share of the peak was used, and what does a million items cost?
 for use in raybench.efficiency(trials, usd_per_device_hour=2.0).uses:

@@ -1,7 +1,8 @@
 """Exceptions that raybench raises on purpose, and the exit code or row status each leads to.
 
 RaybenchError
-├── UsageError              the user can fix it now; one line, exit code 2, nothing was started
+├── UsageError              the user can fix it; one line, exit code 2, and nothing was started, but
+│   │                       for rows that cannot be written, which end a run (ResultsError)
 │   ├── ConfigError         an invalid key, name, value or grid
 │   ├── ModelError          a file that is not a usable ONNX model, or is incomplete
 │   ├── EngineUnavailable   the engine's library is missing or unusable here

@@ -74,7 +74,8 @@ a table. Ctrl-C ends the run cleanly; the same command then measures what is mis
 {_SETTINGS}
 exit code
   0  every point has a final row and none failed    1  a point failed; the table says why
-  2  the command cannot be carried out              130  interrupted; rows are kept
+  2  the command cannot be carried out, or rows cannot be written
+  130  interrupted; rows are kept
 
 examples
   raybench experiment=scaling

@@ -1,8 +1,8 @@
 """The command line: a verb, then `key=value` words.
 
 Exit codes: 0 every point has a final row and none failed; 1 a point failed, or `compare` found a
-regression; 2 usage or configuration, nothing was started; 3 `compare --strict` is undecided; 130
-interrupted, rows kept.
+regression; 2 usage or configuration, nothing was started, or rows cannot be written and the run
+ended; 3 `compare --strict` is undecided; 130 interrupted, rows kept.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class StreamWatch:
         measurements, clocks = stream.finish()
         if warm_up.window_start is None or stop.last is None:
             raise Refused(
-                "The streams ended before the warm-up and one look were over: batches are too slow "
+                "The streams ended before the warm-up and one check were over: batches are too slow "
                 "for this preset. Use a smaller batch_size or a longer measure.max_s."
             )
         traces = [measurement.trace for measurement in measurements]

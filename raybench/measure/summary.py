@@ -25,7 +25,7 @@ CI_METHOD = "t*max(se_ar1,se_nbm10)"
 
 @dataclass(frozen=True)
 class Summary:
-    """Columns to store for a trial; names and units as in `results/schema.py`.
+    """Columns to store for a trial; names and units as in `results/columns.py`.
 
     Attributes:
         trial: columns of the one row of `trials`.
