@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
+from raybench.experiment import DECLARED
+
 
 @dataclass(frozen=True)
 class Series:
@@ -42,3 +44,9 @@ def sort_key(series: Series) -> tuple[Any, ...]:
     values = list(_factors(series))
     values[1] = _WIDEST_FIRST.get(series.precision or "", series.precision)
     return tuple((value is None, 0 if value is None else value) for value in values)
+
+
+def device_name(stored: str) -> str:
+    """Return the name of a device to print, from the name that rows hold."""
+    first, space, rest = stored.partition(" ")
+    return f"declared {rest}" if first == DECLARED and space else stored

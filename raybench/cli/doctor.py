@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from raybench.analysis.series import device_name
 from raybench.cli.arguments import parse
 from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
@@ -15,7 +16,6 @@ from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable
 from raybench.machine import devices, nvml
-from raybench.report.labels import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from raybench.experiment import DECLARED
+from raybench.analysis.series import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,12 +63,6 @@ def factor_value(factor: str, value: Any) -> str:
     if factor == "device":
         return device_name(str(value))
     return str(value)[:8] if factor == "environment_id" else str(value)
-
-
-def device_name(stored: str) -> str:
-    """Return the name of a device to print, from the name that rows hold."""
-    first, space, rest = stored.partition(" ")
-    return f"declared {rest}" if first == DECLARED and space else stored
 
 
 def workers_label(workers: int | None) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from raybench.analysis.series import device_name
 from raybench.machine import devices, environment
 from raybench.machine.environment import SAME, environment_id, snapshot
-from raybench.report.labels import device_name
 from raybench.results.schema import SCHEMAS
 from raybench.results.store import build
 
