@@ -27,12 +27,17 @@ def without_ray(monkeypatch):
 
 
 @pytest.fixture
-def variables(monkeypatch):
-    """Return a function that lists Ray's variables; it has none but those that the user set."""
-    for name in [name for name in os.environ if name.startswith("RAY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "0")
-    return lambda: {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+def variables():
+    """Return a function that lists Ray's variables; it has none but those that the user set.
+
+    Afterwards Ray is in the token mode of before, which the cluster of the other tests needs.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "0")
+        yield lambda: {n: value for n, value in os.environ.items() if n.startswith("RAY_")}
+    sessions.ray_internals.reload_auth_mode()
 
 
 def connect_here(dashboard=False):
