@@ -36,15 +36,12 @@ if TYPE_CHECKING:
 FIDELITY_ITEMS = 8
 """Items of the first batch that are compared with fp32: a thousand numbers each."""
 
-LAYER_BATCHES = 20
-"""Batches behind each layer's median time."""
-
-MEMORY_SHARE = 0.9
-"""Share of a node's memory that all workers together may map."""
+LAYER_BATCHES = 20  # behind each layer's median time
+MEMORY_SHARE = 0.9  # of a node's memory, that all workers together may map
 
 PROBE_S = 0.03
-"""Length of the probe that estimates the time of a batch. It only sizes blocks, so it matters for
-slow batches alone, and for those one batch is enough."""
+"""Length of the probe that estimates the time of a batch, which only sizes blocks: one batch of a
+slow model is enough."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,11 @@ class Prepared:
     variables: dict[str, str]
     software: dict[str, str | None]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes for the row."""
+        return (*self.engine.notes, *self.model.conversion.notes)
+
 
 @dataclass(frozen=True)
 class StreamSnapshot:
@@ -119,7 +121,7 @@ class StreamSnapshot:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw result of one worker: the times of its batches, and the telemetry taken meanwhile."""
+    """Raw result of one worker: the times of its batches, and telemetry."""
 
     trace: StreamTrace
     readings: Readings
@@ -194,7 +196,6 @@ class Worker:
 
     @property
     def _ready(self) -> _Loaded:
-        """The loaded engine and what belongs to it."""
         if self._loaded is None:
             raise RuntimeError(f"{self._label} has no engine: call prepare() first.")
         return self._loaded
@@ -389,8 +390,7 @@ def _compare_with_fp32(engine: EngineBase, model: Model, batches: BatchPool) -> 
 
 
 def _fp32_outputs(model: Model, batches: BatchPool) -> dict[str, NDArray[Any]]:
-    items = min(FIDELITY_ITEMS, batches.batch_size)
-    return reference_outputs(model, batches, items, cache_dir())
+    return reference_outputs(model, batches, min(FIDELITY_ITEMS, batches.batch_size), cache_dir())
 
 
 @lru_cache(maxsize=8)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raybench.models.conversion import Conversion
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -54,6 +56,7 @@ class Model:
         fp32_sha256: hash of that graph file and its external data.
         softmax_outputs: names of the outputs of Softmax nodes.
         ranges: lowest and highest value of each integer input, for `BatchPool`.
+        conversion: how the graph was made from the fp32 graph.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Model:
     fp32_sha256: str
     softmax_outputs: frozenset[str]
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    conversion: Conversion = field(default_factory=Conversion)
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from raybench.models import precision as passes
 from raybench.models.cache import Cache, key_of
+from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.model import Model, TensorSpec
 from raybench.models.ranges import integer_ranges
 from raybench.models.shape_inference import dims
@@ -63,7 +64,7 @@ def prepare(
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
     dialect = dialect if precision in ("int8", "bf16") else None
-    key, entry = base_key, base
+    key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_FP32:
         key = key_of(
             kind=precision,
@@ -73,14 +74,15 @@ def prepare(
             ranges=ranges if precision == "int8" else None,
             onnxruntime=metadata.version("onnxruntime"),
         )
-        convert = functools.partial(passes.convert, precision, dialect, base.folder / _GRAPH)
+        softmax_outputs = frozenset(base.facts["softmax_outputs"])
+        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, softmax_outputs)
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
-                convert(folder / _GRAPH, inputs, ranges)
-            return {}
+                return asdict(passes.convert(precision, dialect, source, folder / _GRAPH))
 
         entry = cache.entry(key, build)
+        conversion = Conversion.from_facts(entry.facts)
     if rewrite_lrn and base.facts["has_lrn"] and precision != "fp16":
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
@@ -91,6 +93,7 @@ def prepare(
         dialect=dialect,
         path=entry.folder / _GRAPH,
         sha256=entry.sha256,
+        conversion=conversion,
     )
 
 

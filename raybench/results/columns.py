@@ -68,6 +68,11 @@ advice                 string    -        how to get a better row
 notes                  strings   -        notes of the engine on this run
 fidelity_sqnr_db       float64   dB       signal to quantisation noise of the outputs against fp32
 fidelity_cosine        float64   1        cosine of the outputs against fp32
+quantised_macs_frac    float64   1        share of the multiply-accumulates computed in 8 bits
+reduced_ops            strings   -        ops computed below fp32, with their types
+kept_fp32_ops          strings   -        ops of an fp16 graph that stay in fp32 for their range
+calibration            string    -        how the ranges of int8 activations were chosen
+rounded_sqnr_db        float64   dB       fp16: fidelity on the CPU with every half tensor rounded
 """
 _THROUGHPUT = """
 items_per_s            float64   items/s  items in the window / length of the window

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from raybench.errors import ConfigError, Unsupported
 from raybench.experiment import ModelSettings
-from raybench.models import precision
+from raybench.models import conversion
 from raybench.models.batches import BatchPool
 from raybench.models.fidelity import fidelity
 from raybench.models.prepare import prepare
@@ -177,7 +177,7 @@ def test_the_programs_log_is_left_alone(saved: Callable[..., str], tmp_path: Pat
 def test_a_graph_too_large_for_one_file_keeps_its_weights_outside(
     saved: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "EXTERNAL_ABOVE_BYTES", 0)
+    monkeypatch.setattr(conversion, "EXTERNAL_ABOVE_BYTES", 0)
     path = saved(tiny_bert(table=500))
     for name, dialect in (("fp16", None), ("int8", "s8s8"), ("int8", "u8s8")):
         model = prepare(

@@ -1,0 +1,65 @@
+"""What a pass is given, the fp32 graph, and what it reports of the graph that it wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from raybench.models.model import TensorSpec
+
+EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf is limited to 2 GiB
+
+
+@dataclass(frozen=True)
+class Fp32Graph:
+    """The fp32 graph of a model, in its normal form, in a cache entry of its own.
+
+    Attributes:
+        path: the graph file; external data, if any, is in the same folder.
+        inputs: inputs; every dimension but the batch is a number.
+        ranges: lowest and highest value of each integer input.
+        softmax_outputs: names of the outputs of Softmax nodes.
+    """
+
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    ranges: Mapping[str, tuple[int, int]]
+    softmax_outputs: frozenset[str] = frozenset()
+
+    @property
+    def big(self) -> bool:
+        """Whether its weights exceed what one protobuf holds, so they stay in external files."""
+        size_bytes = sum(file.stat().st_size for file in self.path.parent.iterdir())
+        return size_bytes > EXTERNAL_ABOVE_BYTES
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a reduced graph was made; the defaults are those of a graph that no pass made.
+
+    Attributes:
+        calibration: method that chose the ranges of int8 activations, e.g. "minmax".
+        kept_fp32_ops: kinds of ops that stayed in fp32 because half precision ruins them.
+        rounded_sqnr_db: fidelity to fp32 of the fp16 graph, computed on the CPU with every half
+            tensor rounded to half; None where not computed.
+        notes: further facts for the row.
+    """
+
+    calibration: str | None = None
+    kept_fp32_ops: tuple[str, ...] = ()
+    rounded_sqnr_db: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Conversion:
+        """Return what a cache entry keeps of a conversion, as `asdict` has written it."""
+        return cls(
+            calibration=facts.get("calibration"),
+            kept_fp32_ops=tuple(facts.get("kept_fp32_ops", ())),
+            rounded_sqnr_db=facts.get("rounded_sqnr_db"),
+            notes=tuple(facts.get("notes", ())),
+        )
