@@ -5,10 +5,10 @@ from __future__ import annotations
 PROGRAM = """\
 raybench {version}: how fast a machine or a cluster runs deep-learning inference, and how that grows.
 
-usage: raybench [verb] [experiment=NAME] [key=value ...]
+usage: raybench [verb] experiment=NAME|model=FILE.onnx [key=value ...]
 
 verbs (raybench VERB --help explains one)
-  run       measure an experiment (this is the default verb)
+  run       measure an experiment, or a model alone (this is the default verb)
   plan      show its points and the least time they take; starts nothing
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
@@ -19,6 +19,7 @@ verbs (raybench VERB --help explains one)
             one offline page, the same figures as files, and Markdown
 
 examples
+  raybench model=mine.onnx batch_size=8
   raybench experiment=scaling
   raybench experiment=precision engine=onnxruntime trials=3
   raybench plan experiment=paper device=gpu cluster.gpus=4
@@ -44,7 +45,8 @@ axes: one value or a list such as batch_size=[1,8,32]
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
 
 settings
-  experiment=NAME|FILE.yaml      the question; see raybench list experiments
+  experiment=NAME|FILE.yaml      the question; see raybench list experiments; left out, one point of
+                                 the model is measured
   preset=quick|standard|publish  how long and how precisely; see raybench list presets
   trials=N                       repeats of each point in fresh workers
   rerun=failed|unstable|all      measure stored rows again
@@ -66,10 +68,11 @@ settings
 
 VERBS = {
     "run": f"""\
-usage: raybench [run] experiment=NAME [key=value ...]
+usage: raybench [run] experiment=NAME|model=FILE.onnx [key=value ...]
 
 Measures every point of an experiment that has no final row in the results folder yet, and prints
-a table. Ctrl-C ends the run cleanly; the same command then measures what is missing.
+a table. Without an experiment the model is measured in fp32 on one device with the best engine here,
+unless other words say more. Ctrl-C ends the run cleanly; the same command then measures what is missing.
 
 {_SETTINGS}
 exit code
@@ -78,11 +81,12 @@ exit code
   130  interrupted; rows are kept
 
 examples
+  raybench model=mine.onnx "precision=[fp32,int8]"
   raybench experiment=scaling
   raybench run experiment=precision engine=onnxruntime trials=3 results.dir=monday
 """,
     "plan": f"""\
-usage: raybench plan experiment=NAME [key=value ...]
+usage: raybench plan experiment=NAME|model=FILE.onnx [key=value ...]
 
 Shows the points of an experiment in the order in which they would run, and the time they take at
 least and at most. Starts nothing and writes nothing.

@@ -50,7 +50,7 @@ def _models() -> list[tuple[str, str]]:
             f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for spec in recipe.inputs
         )
         models.append((name, shapes))
-    own = "any ONNX model of yours; model.shapes.SYMBOL=N fixes its sizes"
+    own = "any ONNX model of yours: model=FILE.onnx; model.shapes.SYMBOL=N fixes its sizes"
     return [*models, ("FILE.onnx", own)]
 
 

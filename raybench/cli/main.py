@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     verb = words.pop(0) if "=" not in words[0] else "run"
     try:
         if verb not in VERBS:
-            raise ConfigError(f"Unknown verb {verb!r}. {nearest(verb, VERBS)}")
+            model = f"To measure it, write model={verb}. " if verb.endswith(".onnx") else ""
+            raise ConfigError(f"Unknown verb {verb!r}. {model}{nearest(verb, VERBS)}")
         return VERBS[verb](words)
     except UsageError as error:
         print(f"raybench: {error}", file=sys.stderr)

@@ -35,7 +35,8 @@ def read(overrides: Sequence[str]) -> Draft:
     """Read `key=value` words and the experiment file they name.
 
     Args:
-        overrides: one of them is experiment=NAME or experiment=FILE.yaml.
+        overrides: one of them is experiment=NAME or experiment=FILE.yaml, or model=FILE.onnx for one
+            point of that model.
 
     Raises:
         ConfigError: for anything unknown, mistyped or contradictory, naming key and remedy.

@@ -7,6 +7,9 @@ from pathlib import Path
 from raybench.errors import ConfigError, nearest
 from raybench.paths import DATA
 
+OF_ONE_MODEL = "model"
+"""The experiment of a command that names a model and no experiment: one point of that model."""
+
 
 def experiment_files() -> dict[str, Path]:
     """Return every experiment by name; ./experiments/ overrides those that are shipped."""

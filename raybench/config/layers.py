@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from raybench.config.files import experiment_files, group_path
+from raybench.config.files import OF_ONE_MODEL, experiment_files, group_path
 from raybench.config.settings import GridSettings, Settings
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import AXES
@@ -72,15 +72,18 @@ def read_file(path: Path) -> SettingsLayer:
 def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
     """Return the settings given as `key=value` words, and the name of the experiment.
 
+    Words that name a model and no experiment ask for that model alone.
+
     Raises:
-        ConfigError: for a word that is not key=value, or when no experiment is named.
+        ConfigError: for a word that is not key=value, or when neither is named.
     """
     content: dict[str, Any] = {"grid": {}}
     dotted: list[str] = []
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{word!r} is not key=value. Write for example trials=3.")
+            example = f"model={word}" if word.endswith(".onnx") else "for example trials=3"
+            raise ConfigError(f"{word!r} is not key=value. Write {example}.")
         key = _without_grid(key)
         if key in AXES:
             content["grid"][key] = _parse_value(word, value)
@@ -90,10 +93,11 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
             content[key] = value
         else:
             dotted.append(f"{key}={value}")
-    name = content.pop("experiment", None)
+    name = content.pop("experiment", OF_ONE_MODEL if "model" in content["grid"] else None)
     if name is None:
         raise ConfigError(
-            "No experiment was named. Add experiment=NAME. " + nearest("", experiment_files())
+            "No experiment was named. Add experiment=NAME, or model=FILE.onnx to measure that model "
+            "alone. " + nearest("", experiment_files())
         )
     layer = _layer("the command line", content)
     for word in dotted:

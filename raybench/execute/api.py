@@ -29,7 +29,10 @@ __all__ = ["Plan", "Run", "plan", "run"]
 
 
 def run(
-    experiment: str | os.PathLike[str], overrides: Overrides = None, *, progress: bool = False
+    experiment: str | os.PathLike[str] | None = None,
+    overrides: Overrides = None,
+    *,
+    progress: bool = False,
 ) -> Run:
     """Measure an experiment and return its rows.
 
@@ -37,11 +40,13 @@ def run(
     is a row with a status and a reason, not an exception. Ray is started and stopped, or a
     running cluster is joined, as on the command line.
 
+        raybench.run(overrides={"model": "mine.onnx", "batch_size": 8})
         raybench.run("scaling", {"preset": "quick", "grid.batch_size": [1, 8]})
         raybench.run("experiment=scaling", ["preset=quick", "batch_size=[1,8]"])
 
     Args:
         experiment: name of an experiment or path of its YAML file; "experiment=" may precede it.
+            None measures one point of the model in `overrides`.
         overrides: settings by key, or the words of the command line.
         progress: print a line when a trial starts and when it ends.
 
@@ -65,11 +70,11 @@ def run(
         return close_run(context, failed)
 
 
-def plan(experiment: str | os.PathLike[str], overrides: Overrides = None) -> Plan:
+def plan(experiment: str | os.PathLike[str] | None = None, overrides: Overrides = None) -> Plan:
     """Return the points of an experiment, their order and the time they take; start nothing.
 
     Args:
-        experiment: name of an experiment or path of its YAML file; "experiment=" may precede it.
+        experiment: as `run` takes it.
         overrides: settings by key, or the words of the command line.
 
     Raises:
@@ -85,10 +90,11 @@ def _ignore(line: str) -> None:
     """Write nothing."""
 
 
-def _words(experiment: str | os.PathLike[str], overrides: Overrides) -> list[str]:
+def _words(experiment: str | os.PathLike[str] | None, overrides: Overrides) -> list[str]:
     """Return the words of the command line that ask for the same."""
-    name = os.fspath(experiment).removeprefix("experiment=")
-    words = [f"experiment={name}"]
+    words = []
+    if experiment is not None:
+        words.append(f"experiment={os.fspath(experiment).removeprefix('experiment=')}")
     if isinstance(overrides, str):
         return [*words, overrides]
     if isinstance(overrides, Mapping):

@@ -37,6 +37,7 @@ def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
     ("words", "sentence"),
     [
         (["rnu", "experiment=scaling"], "Unknown verb 'rnu'. Did you mean 'run'"),
+        (["mine.onnx"], "To measure it, write model=mine.onnx."),
         (["experiment=scaling", "model=alexnt"], "'alexnt'"),
         (["experiment=scaling", "model=missing.onnx"], "missing.onnx"),
         (["experiment=scaling", "workers=64"], "needs 64 CPU cores"),
@@ -89,6 +90,13 @@ def test_plan_lists_the_points_and_starts_nothing(tmp_path, capsys):
     assert main(["plan", *words]) == 0
     assert "googlenet int8 batch 4096 on 1 GPU" in capsys.readouterr().out
     assert not folder.exists()
+
+
+def test_a_model_alone_is_planned_as_one_point(tiny, capsys):
+    assert main(["plan", f"model={tiny}", "batch_size=5", "engine=onnxruntime"]) == 0
+    question, points, *_ = capsys.readouterr().out.splitlines()
+    assert "How fast does this model run here?" in question
+    assert points.startswith("1 point, 1 trial each")
 
 
 def test_a_run_keeps_the_words_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):

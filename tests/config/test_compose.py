@@ -21,6 +21,25 @@ def test_every_shipped_experiment_loads_on_both_kinds_of_device(name, devices):
     assert request.experiment.question.endswith(("?", ")"))
 
 
+def test_a_model_without_an_experiment_is_one_point_of_it_on_the_best_engine():
+    request = read(["model=mine.onnx", "batch_size=3"]).resolve(CPU, lambda engine, kind: None)
+    experiment = request.experiment
+    assert experiment.question == "How fast does this model run here?"
+    assert experiment.engines["auto"].name == "openvino"
+    assert experiment.grids == (
+        {
+            "model": ("mine.onnx",), "precision": ("fp32",), "batch_size": (3,), "workers": (1,),
+            "engine": ("auto",), "inflight": (1,), "transfers": (True,), "accelerator": ("any",),
+        },
+    )  # fmt: skip
+    usual = resolved("grid={model: mine.onnx}", "engine=simulated", devices=GPU).experiment
+    assert (usual.grids[0]["batch_size"], usual.preset) == ((128,), "standard")
+
+
+def test_a_named_experiment_comes_before_the_model():
+    assert resolved("model=mine.onnx", "experiment=scaling").experiment.name == "scaling"
+
+
 def test_sizes_follow_the_kind_of_device():
     assert resolved("experiment=scaling").experiment.grids[0]["batch_size"] == (8,)
     gpu = resolved("experiment=batch_size", "engine=simulated", devices=GPU).experiment
@@ -114,7 +133,11 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
         (["experiment=scaling", "cluster.retries=-1"], "cluster.retries takes a whole number"),
         (["experiment=scaling", "cluster.stall_timeout_s=nan"], "stall_timeout_s must be above 0"),
         (["experiment=scaling", "nonsense"], "'nonsense' is not key=value"),
-        (["trials=3"], "No experiment was named"),
+        (["trials=3"], "No experiment was named. Add experiment=NAME, or model=FILE.onnx"),
+        (["model.seed=3"], "No experiment was named"),
+        (["model="], "model is empty"),
+        (["experiment=model"], "The grid has no model. Add model=..."),
+        (["run.onnx", "batch_size=3"], "'run.onnx' is not key=value. Write model=run.onnx"),
         (["experiment=missing/file.yaml"], "does not exist"),
     ],
 )

@@ -66,6 +66,13 @@ def test_a_plan_is_described_in_singular_and_plural(
     assert capsys.readouterr().out.splitlines()[1].startswith(start)
 
 
+def test_a_model_is_enough(tiny):
+    (point,) = raybench.plan(overrides={"model": tiny, "engine": "onnxruntime"}).points
+    assert (point.model, point.precision, point.workers) == (str(tiny), "fp32", 1)
+    with pytest.raises(raybench.ConfigError, match="No experiment was named"):
+        raybench.plan()
+
+
 def test_settings_can_be_nested():
     plan = raybench.plan("smoke", {"measure": {"min_s": 3.5, "max_s": 4}})
     assert plan.points[0].measure.min_s == 3.5

@@ -487,7 +487,8 @@ def presets():
 
 
 def experiments():
-    return sorted(files.experiment_files())
+    """Experiments that name their models; the one that is given a model has no points by itself."""
+    return sorted(files.experiment_files().keys() - {files.OF_ONE_MODEL})
 
 
 def groups():
