@@ -8,7 +8,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from typing_extensions import override
@@ -22,19 +22,15 @@ from raybench.measure.stream import Stream, StreamTrace, loop_cost_us
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
-from raybench.models.fidelity import Fidelity, fidelity
+from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
-from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from raybench.experiment import Point
     from raybench.machine.devices import Device
-
-FIDELITY_ITEMS = 8
-"""Items of the first batch that are compared with fp32: a thousand numbers each."""
 
 LAYER_BATCHES = 20  # behind each layer's median time
 MEMORY_SHARE = 0.9  # of a node's memory, that all workers together may map
@@ -69,7 +65,7 @@ class Prepared:
         model: that it runs.
         batch_s: median time of a batch in a short probe; seconds.
         first_infer_ms: time of the very first batch.
-        fidelity: of the first outputs to fp32; None where not computed.
+        comparison: of the first outputs with those of fp32.
         harness_us: time that the measuring loop itself takes for a batch.
         input_shape: shapes of all inputs, e.g. "data:8x3x227x227".
         affinity: CPUs that the process is pinned to, comma-separated.
@@ -82,7 +78,7 @@ class Prepared:
     model: Model
     batch_s: float
     first_infer_ms: float
-    fidelity: Fidelity | None
+    comparison: OutputComparison
     harness_us: float
     input_shape: str
     affinity: str
@@ -92,7 +88,7 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the row."""
-        return (*self.engine.notes, *self.model.conversion.notes)
+        return (*self.engine.notes, *self.model.conversion.notes, *self.comparison.notes)
 
 
 @dataclass(frozen=True)
@@ -234,7 +230,7 @@ class Worker:
             device=device,
             engine=engine.info,
             model=model,
-            fidelity=_compare_with_fp32(engine, model, load.batches) if compared else None,
+            comparison=_compare(engine, load) if compared else OutputComparison(),
             batch_s=_probe_batch_s(engine),
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
@@ -258,7 +254,7 @@ class Worker:
         engine_class = registry.get(point.engine)
         load = self._load(point, engine_class, 0, slot, seed)
         if engine_class.traits.reads_graph:
-            _fp32_outputs(load.model, load.batches)
+            prepare_reference(load.model, load.batches, load.cache_dir)
         return engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
 
     def _load(
@@ -379,18 +375,13 @@ def _probe_batch_s(engine: EngineBase) -> float:
     return statistics.median(times)
 
 
-def _compare_with_fp32(engine: EngineBase, model: Model, batches: BatchPool) -> Fidelity | None:
-    outputs = engine.outputs()
-    if not outputs:
-        return None
-    reference = _fp32_outputs(model, batches)
-    items = min(FIDELITY_ITEMS, batches.batch_size)
-    compared = {name: outputs[name][:items] for name in reference}
-    return fidelity(reference, compared, model.softmax_outputs)
-
-
-def _fp32_outputs(model: Model, batches: BatchPool) -> dict[str, NDArray[Any]]:
-    return reference_outputs(model, batches, min(FIDELITY_ITEMS, batches.batch_size), cache_dir())
+def _compare(engine: EngineBase, load: Load) -> OutputComparison:
+    """Compare the outputs of the batch that was just run with those of fp32."""
+    try:
+        outputs = engine.outputs()
+    except Exception as error:  # noqa: BLE001 - an output that cannot be read costs no row
+        return failed("because they could not be read", error)
+    return compare(outputs, load.model, load.batches, load.cache_dir)
 
 
 @lru_cache(maxsize=8)

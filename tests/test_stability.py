@@ -237,7 +237,7 @@ def test_models_and_references_keep_their_places_in_the_cache():
         "int8 s8s8 -": "models/f16e19819f68d4b5bbec127b76a20d6595dacb5e",
         "int8 u8s8 -": "models/a8586406c49f9d35cf75af9553218541ebab21ba",
         "int8 u8s8 lrn": "models/d97604928c1571a3a486c47da90abf45bb1d043c",
-        "reference": "references/b47dbbefd3fd84057303f56b2658c6149b4b1d15",
+        "reference": "references/c2455bab46f7fd8c2dec9e763cc6809301f2cc65",
         "received": "received/4f59174cbebc6784e22be60b6a34c4852a3a1726",
     }
 

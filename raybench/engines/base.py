@@ -89,7 +89,7 @@ class EngineInfo:
         device_clock: whether `collect` returns device spans.
         simulated: whether its times come from a model instead of hardware.
         threads: CPU threads that compute.
-        notes: flags for the row, e.g. "graph_capture_failed".
+        notes: what else is to be known of the row, a sentence each.
     """
 
     version: str

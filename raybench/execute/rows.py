@@ -132,6 +132,7 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
     What is the same for all workers is taken from the first.
     """
     first = workers.prepared[0]
+    fidelity = first.comparison.fidelity
     names = {prepared.device.name for prepared in workers.prepared}
     nodes = Counter(member.node_id for member in workers.members)
     return {
@@ -148,8 +149,8 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "simulated": first.engine.simulated,
         "nice": max(member.host.nice for member in workers.members),
         "notes": sorted({note for prepared in workers.prepared for note in prepared.notes}),
-        "fidelity_sqnr_db": first.fidelity.sqnr_db if first.fidelity else None,
-        "fidelity_cosine": first.fidelity.cosine if first.fidelity else None,
+        "fidelity_sqnr_db": fidelity.sqnr_db if fidelity else None,
+        "fidelity_cosine": fidelity.cosine if fidelity else None,
         "kept_fp32_ops": list(first.model.conversion.kept_fp32_ops),
         "calibration": first.model.conversion.calibration,
         "rounded_sqnr_db": first.model.conversion.rounded_sqnr_db,
@@ -186,7 +187,13 @@ def verdict_columns(
     columns = {**preparation_columns(workers, streamed.clocks), **streamed.summary.trial}
     kind = workers.prepared[0].device.kind
     evidence = TrialEvidence(
-        streamed.warm_up, streamed.stop.last, columns, kind, trials, workers.uneven
+        streamed.warm_up,
+        streamed.stop.last,
+        columns,
+        kind,
+        trials,
+        workers.uneven,
+        workers.prepared[0].comparison.reference_finite,
     )
     raised = flagging.raised_flags(evidence)
     return {

@@ -94,6 +94,14 @@ def wrong_outputs(evidence: TrialEvidence, _limits: Limits) -> str:
     )
 
 
+def reference_not_finite(_evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest inputs that the model takes."""
+    return (
+        "The fp32 outputs are not finite for these inputs, so nothing says whether this engine "
+        "computes the model: set model.ranges or model.inputs to values that the model takes."
+    )
+
+
 def wide_ci(evidence: TrialEvidence, limits: Limits) -> str:
     """Say how much longer to measure for the target; the half-width falls with sqrt(time)."""
     relative, target = evidence.window.interval.relative, limits.settings.target

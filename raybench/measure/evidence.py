@@ -23,6 +23,8 @@ class TrialEvidence:
         device_kind: "gpu" or "cpu". Only a core is disturbed by load on its own CPUs.
         trials: number of trials in the experiment; None if unknown.
         uneven: the workers' devices or software differ.
+        reference_finite: False if the outputs could not be compared with those of the fp32 graph
+            because its own are not finite.
     """
 
     warm_up: WarmUp
@@ -31,6 +33,7 @@ class TrialEvidence:
     device_kind: str = "cpu"
     trials: int | None = None
     uneven: bool = False
+    reference_finite: bool = True
 
     def of_compute(self, *names: str) -> float | None:
         """Return the longest of these times over the compute time; None without a device clock."""

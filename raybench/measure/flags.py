@@ -179,6 +179,13 @@ _RULES = (
         sentences.wrong_outputs,
     ),
     FlagRule(
+        "reference_not_finite",
+        "blocking",
+        "The fp32 graph's own outputs are not finite for these inputs.",
+        lambda evidence: not evidence.reference_finite,
+        sentences.reference_not_finite,
+    ),
+    FlagRule(
         "wide_ci",
         "target_missed",
         "The confidence interval is wider than the target.",

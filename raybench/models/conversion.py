@@ -46,7 +46,7 @@ class Conversion:
         kept_fp32_ops: kinds of ops that stayed in fp32 because half precision ruins them.
         rounded_sqnr_db: fidelity to fp32 of the fp16 graph, computed on the CPU with every half
             tensor rounded to half; None where not computed.
-        notes: further facts for the row.
+        notes: further facts for the row, a sentence each.
     """
 
     calibration: str | None = None

@@ -55,7 +55,7 @@ def fidelity(
     for name, expected in reference.items():
         if name not in outputs:
             raise ValueError(f"output {name!r} is missing; there are {sorted(outputs)}")
-        actual = outputs[name]
+        expected, actual = np.atleast_1d(expected), np.atleast_1d(outputs[name])
         items = min(len(expected), len(actual))
         if expected.shape[1:] != actual.shape[1:] or items == 0:
             raise ValueError(

@@ -12,43 +12,64 @@ import numpy as np
 from raybench.models.cache import Cache, key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from raybench.models.batches import BatchPool
     from raybench.models.model import Model
+
+    Array = np.ndarray[Any, Any]
+
+VERSION = 2
+"""Incremented when the same graph and items give other entries: 1 left out some outputs."""
 
 _OUTPUTS = "outputs.npz"
 
 
 def reference_outputs(
     model: Model, batches: BatchPool, n_items: int, cache_dir: Path
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the fp32 graph's outputs on the CPU for the first `n_items` items of the pool.
+) -> dict[str, Array]:
+    """Return all of the fp32 graph's outputs on the CPU for the first `n_items` items of the pool.
 
-    These are the first items of batch 0. Outputs without a batch are left out. The result is
-    cached, so that only the first worker of a node computes it.
+    These are the first items of batch 0. An output has whatever shape the graph gives it.
     """
-    inputs = batches.first(n_items)
+    return reference_runs(model, batches, (n_items,), cache_dir)[0]
+
+
+def reference_runs(
+    model: Model, batches: BatchPool, counts: Sequence[int], cache_dir: Path
+) -> list[dict[str, Array]]:
+    """Return the fp32 graph's outputs for the first items of the pool, for each number of items.
+
+    The result is cached, so that only the first worker of a node computes it.
+    """
+    inputs = [batches.first(count) for count in counts]
     key = key_of(
         kind="reference",
+        version=VERSION,
         graph=model.fp32_sha256,
         specs=[astuple(spec) for spec in batches.specs],
         pool=batches.key,
-        items=n_items,
+        items=list(counts),
         onnxruntime=metadata.version("onnxruntime"),
     )
 
     def build(folder: Path) -> dict[str, Any]:
-        outputs = _run(model.fp32_path, inputs)
-        np.savez(folder / _OUTPUTS, *outputs.values())
-        return {"names": list(outputs)}
+        names, runs = _run(model.fp32_path, inputs)
+        np.savez(folder / _OUTPUTS, *(values for run in runs for values in run))
+        return {"names": names}
 
     entry = Cache(cache_dir / "references").entry(key, build)
+    names = entry.facts["names"]
     with np.load(entry.folder / _OUTPUTS, allow_pickle=False) as arrays:
-        return {name: arrays[f"arr_{index}"] for index, name in enumerate(entry.facts["names"])}
+        return [
+            {name: arrays[f"arr_{run * len(names) + i}"] for i, name in enumerate(names)}
+            for run in range(len(counts))
+        ]
 
 
-def _run(path: Path, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+def _run(path: Path, inputs: list[dict[str, Array]]) -> tuple[list[str], list[list[Array]]]:
+    """Return the names of the outputs, and their values for each of the inputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,6 +77,4 @@ def _run(path: Path, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.nd
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    items = len(next(iter(inputs.values())))
-    outputs = zip(names, session.run(names, inputs), strict=True)
-    return {name: values for name, values in outputs if values.ndim > 0 and len(values) == items}
+    return names, [session.run(names, each) for each in inputs]

@@ -65,7 +65,7 @@ fresh_processes        bool      -        every worker's process was new for thi
 verdict                string    -        stable, unverified or unstable; null unless ok
 flags                  strings   -        what speaks against the measurement
 advice                 string    -        how to get a better row
-notes                  strings   -        notes of the engine on this run
+notes                  strings   -        what else is to be known, a sentence each
 fidelity_sqnr_db       float64   dB       signal to quantisation noise of the outputs against fp32
 fidelity_cosine        float64   1        cosine of the outputs against fp32
 quantised_macs_frac    float64   1        share of the multiply-accumulates computed in 8 bits
@@ -210,7 +210,7 @@ cpu_affinity           string    -        CPUs that the process may use
 threads                int16     -        CPU threads that compute
 nice                   int16     -        niceness of the process
 env_allowlist          map       -        its environment variables that affect the measurement
-notes                  strings   -        notes of the engine on this run
+notes                  strings   -        what else is to be known, a sentence each
 clock_offset_us        float64   us       worker's clock - driver's clock, before the stream
 clock_offset_end_us    float64   us       the same after the stream
 clock_rtt_us           float64   us       least round trip of the pings before the stream

@@ -19,6 +19,7 @@ from raybench.measure.blocks import cut
 from raybench.measure.clock import Clock, ClockDrift
 from raybench.measure.stream import StreamTrace
 from raybench.measure.telemetry_columns import Readings
+from raybench.models.comparison import OutputComparison
 from raybench.models.model import Model
 from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
 
@@ -283,7 +284,7 @@ def prepared(point: Point, slot: DeviceSlot, batch_s: float) -> Prepared:
         model=Model.named(point.model, point.precision, None),
         batch_s=batch_s,
         first_infer_ms=batch_s * 1e3,
-        fidelity=None,
+        comparison=OutputComparison(),
         harness_us=1.0,
         input_shape="",
         affinity="0",

@@ -19,6 +19,7 @@ def test_the_list_of_flags_is_closed():
         "blocking": [
             *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
             *("foreign_process", "foreign_load", "clock_skew", "wrong_outputs"),
+            "reference_not_finite",
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
@@ -155,6 +156,10 @@ def test_load_on_the_cores_is_no_flag_of_a_gpu():
 )
 def test_wrong_outputs_follow_from_the_fidelity_of_the_row(sqnr_db, raised):
     assert flags.raised_flags(evidence({"fidelity_sqnr_db": sqnr_db})) == raised
+
+
+def test_a_reference_that_is_not_finite_is_blamed_and_not_the_engine():
+    assert flags.raised_flags(evidence(reference_finite=False)) == ("reference_not_finite",)
 
 
 def test_the_cost_of_the_loop_is_compared_with_the_time_of_a_batch():

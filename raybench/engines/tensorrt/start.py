@@ -26,6 +26,9 @@ DTYPES = {
 }
 """Element types that may cross the bus; TensorRT's own table raises for those numpy lacks."""
 
+NOT_CAPTURED = "CUDA could not capture a batch as a graph, so each batch is enqueued call by call."
+"""Note of a row."""
+
 
 def check_inputs(load: Load) -> None:
     """Raise OutOfMemory, before building, if the inputs alone exceed the memory limit."""
@@ -47,7 +50,7 @@ def start(
         load: what to run.
 
     Returns:
-        The runner, and flags for the row.
+        The runner, and notes for the row.
     """
     options, limit = load.options, load.memory_limit_bytes
     slots, count = _slots_and_batches(load)
@@ -66,7 +69,7 @@ def start(
     try:
         runner.warm()
         if options.cuda_graphs and not runner.capture(options.copies_in_graph):
-            return runner, ("graph_capture_failed",)
+            return runner, (NOT_CAPTURED,)
     except BaseException:
         runner.close()
         raise

@@ -12,7 +12,7 @@ from helpers.fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, F
 
 from raybench.cluster import file_transfer
 from raybench.engines import conformance
-from raybench.engines.tensorrt import library
+from raybench.engines.tensorrt import library, start
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import MOST_GRAPHS, rotation, slot_count
@@ -118,7 +118,7 @@ def test_goes_on_without_graphs_when_capture_fails(
     gpu.fail[call] = Code.cudaErrorStreamCaptureUnsupported
     load = make_load()
     engine = TensorRTEngine.load(load)
-    assert engine.info.notes == ("graph_capture_failed",)
+    assert engine.info.notes == (start.NOT_CAPTURED,)
     engine.submit(0)
     engine.collect(0)
     assert np.allclose(engine.outputs()["y"], expected(load, 0))

@@ -1,0 +1,222 @@
+"""Comparison of an engine's outputs with those of the fp32 graph: every output, or why not.
+
+The graph's outputs for a few items are enough where an output holds the items of the batch one after
+another, on whatever axis. Whether it does is not believed but seen: the fp32 graph runs on two
+numbers of items, one axis must grow with them, and the values of the items that both runs share must
+agree. Any other output (a mean over the batch, detections of all items in one list) is compared as a
+whole, for which the fp32 graph runs on the engine's own batch.
+
+A comparison is a by-product: nothing that fails in it costs a row its measurement.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raybench.models.fidelity import fidelity
+from raybench.models.reference import reference_outputs, reference_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from raybench.models.batches import BatchPool
+    from raybench.models.fidelity import Fidelity
+    from raybench.models.model import Model
+
+    Array = np.ndarray[Any, Any]
+    Pair = tuple[Array, Array]
+
+ITEMS, FEWER = 8, 2
+"""Items of the first batch that the fp32 graph computes, a thousand numbers each for a classifier, and
+of the run beside it that shows which axis they are on."""
+
+WHOLE_BATCH = 64
+"""Largest batch that the fp32 graph computes as a whole, where an output needs it: seconds."""
+
+SAME_DB = 40.0
+"""Fidelity from which two runs of the fp32 graph agree; by different kernels it is above 100 dB."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """How the outputs compare with those of the fp32 graph.
+
+    Attributes:
+        fidelity: of the output that is furthest off; None if none could be compared.
+        notes: which outputs were not compared and why, a sentence each.
+        reference_finite: False if none could be compared because the fp32 graph's own outputs are
+            not finite.
+    """
+
+    fidelity: Fidelity | None = None
+    notes: tuple[str, ...] = ()
+    reference_finite: bool = True
+
+
+def compare(
+    outputs: Mapping[str, Array], model: Model, batches: BatchPool, cache_dir: Path
+) -> OutputComparison:
+    """Compare an engine's outputs for batch 0 of the pool with those of the fp32 graph.
+
+    Args:
+        outputs: whole outputs by name; empty for an engine that computes nothing.
+        model: that the engine runs.
+        batches: its inputs.
+        cache_dir: the node's cache, which keeps the fp32 outputs.
+    """
+    if not outputs:
+        return OutputComparison()
+    try:
+        pairs, notes = _pairs(outputs, model, batches, cache_dir)
+    except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises
+        return failed("whose run on ONNX Runtime failed", error)
+    return _worst(pairs, notes, model)
+
+
+def failed(what: str, error: Exception) -> OutputComparison:
+    """Return the comparison of outputs that could not be compared at all."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    logger.info("The outputs were not compared with fp32", exc_info=error)
+    return OutputComparison(
+        notes=(f"The outputs were not compared with fp32, {what}: {message[:300]}",)
+    )
+
+
+def prepare_reference(model: Model, batches: BatchPool, cache_dir: Path) -> None:
+    """Compute ahead the fp32 outputs that every comparison needs; what fails is named later."""
+    size = batches.batch_size
+    try:
+        reference_runs(model, batches, (ITEMS, FEWER) if size > ITEMS else (size,), cache_dir)
+    except Exception as error:
+        logger.info("The fp32 outputs of %s were not computed", model.name, exc_info=error)
+
+
+def _pairs(
+    outputs: Mapping[str, Array], model: Model, batches: BatchPool, cache_dir: Path
+) -> tuple[dict[str, Pair], list[str]]:
+    """Return what is compared, fp32 and engine by output, and a sentence for each that is not."""
+    size = batches.batch_size
+    runs = _runs_of_items(model, batches, cache_dir) if size > ITEMS else {}
+    pairs = {
+        name: pair
+        for name, (many, few) in runs.items()
+        if name in outputs and (pair := _first_items(many, few, outputs[name], size)) is not None
+    }
+    whole: dict[str, Array] = {}
+    if size <= WHOLE_BATCH and (not runs or len(pairs) < len(runs)):
+        whole = reference_outputs(model, batches, size, cache_dir)
+    notes = []
+    for name in runs or whole:
+        if name in pairs:
+            continue
+        reason = _why_not(name, outputs, whole, size)
+        if reason is None:
+            pairs[name] = whole[name], outputs[name]
+        else:
+            notes.append(f"Output {name!r} was not compared with fp32: {reason}.")
+    return pairs, notes
+
+
+def _runs_of_items(model: Model, batches: BatchPool, cache_dir: Path) -> dict[str, Pair]:
+    """Return the fp32 outputs of `ITEMS` items and of `FEWER`.
+
+    Empty for a graph that runs with no batch but the engine's, if that can be run as a whole.
+    """
+    try:
+        many, few = reference_runs(model, batches, (ITEMS, FEWER), cache_dir)
+    except Exception:
+        if batches.batch_size > WHOLE_BATCH:
+            raise
+        return {}
+    return {name: (values, few[name]) for name, values in many.items()}
+
+
+def _first_items(many: Array, few: Array, actual: Array, batch_size: int) -> Pair | None:
+    """Return the first items of fp32 and engine, shape (items, ...).
+
+    None for an output that does not hold the items of the batch one after another.
+
+    Args:
+        many: fp32 output of `ITEMS` items.
+        few: fp32 output of `FEWER` items.
+        actual: the engine's output.
+        batch_size: items in it.
+    """
+    if not many.ndim == few.ndim == actual.ndim:
+        return None
+    grown = [axis for axis in range(many.ndim) if many.shape[axis] != few.shape[axis]]
+    if len(grown) != 1:
+        return None
+    (axis,) = grown
+    per_item = many.shape[axis] // ITEMS
+    shapes = [_with(many.shape, axis, per_item * n) for n in (ITEMS, FEWER, batch_size)]
+    if [many.shape, few.shape, actual.shape] != shapes:
+        return None
+    items = [np.moveaxis(values, axis, 0) for values in (many, few, actual)]
+    if not _agree(items[0][: len(items[1])], items[1]):
+        return None
+    return items[0], items[2][: len(items[0])]
+
+
+def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def _agree(one: Array, other: Array) -> bool:
+    if not (_finite(one) and _finite(other)):
+        return True  # said by the caller, who compares no such output
+    near = fidelity({"": one}, {"": other}, ())
+    return near is not None and near.sqnr_db >= SAME_DB
+
+
+def _why_not(
+    name: str, outputs: Mapping[str, Array], whole: Mapping[str, Array], batch_size: int
+) -> str | None:
+    """Return why an output cannot be compared as a whole; None if it can."""
+    if name not in outputs:
+        return f"the engine returned no output of this name, only {sorted(outputs)}"
+    if not whole:
+        return (
+            "it is no list of the batch's items, and fp32 outputs of a whole batch are computed "
+            f"only up to batch_size={WHOLE_BATCH}"
+        )
+    expected, actual = list(whole[name].shape), list(outputs[name].shape)
+    if expected != actual:
+        return f"its shape is {actual} and in fp32 {expected}, so it depends on the values"
+    return None
+
+
+def _worst(pairs: Mapping[str, Pair], notes: list[str], model: Model) -> OutputComparison:
+    """Return the lowest fidelity of all pairs, and name the output that it is of."""
+    found: dict[str, Fidelity] = {}
+    infinite = []
+    for name, (expected, actual) in pairs.items():
+        if not _finite(expected):
+            infinite.append(name)
+        elif (
+            near := fidelity({name: expected}, {name: actual}, model.softmax_outputs)
+        ) is not None:
+            found[name] = near
+    notes += [
+        f"Output {name!r} was not compared with fp32: the fp32 graph's own is not finite for these "
+        "inputs. Set model.ranges or model.inputs to values that the model takes."
+        for name in infinite
+    ]
+    worst = min(found, key=lambda name: found[name].sqnr_db, default=None)
+    if worst is None:
+        return OutputComparison(None, tuple(notes), reference_finite=not infinite)
+    if len({near.sqnr_db for near in found.values()}) > 1:
+        notes.append(f"The fidelity is that of output {worst!r}, the lowest of {len(found)}.")
+    cosine = min(near.cosine for near in found.values())
+    return OutputComparison(type(found[worst])(found[worst].sqnr_db, cosine), tuple(notes))
+
+
+def _finite(values: Array) -> bool:
+    return values.dtype.kind not in "fc" or bool(np.isfinite(values).all())
