@@ -112,21 +112,24 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
 
-    def entry(self, key: str, build: Callable[[Path], dict[str, Any]]) -> CacheEntry:
-        """Return the entry of a key, built first if it is missing or damaged.
+    def entry(
+        self, key: str, build: Callable[[Path], dict[str, Any]], revision: str = ""
+    ) -> CacheEntry:
+        """Return the entry of a key, built first if it is missing, damaged or of another revision.
 
         Args:
             key: from `key_of`.
             build: fills the given folder and returns the facts to keep.
+            revision: of the code that builds it; an entry keeps its place when that changes.
 
         Raises:
             ConfigError: the folder cannot be written.
         """
-        entry = self._read(key)
+        entry = self._read(key, revision)
         if entry is not None:
             return entry
         with self.hold(key):
-            return self._read(key) or self._write(key, build)
+            return self._read(key, revision) or self._write(key, build, revision)
 
     @contextmanager
     def hold(self, key: str) -> Iterator[None]:
@@ -145,19 +148,24 @@ class Cache:
         finally:
             lock.release()
 
-    def _read(self, key: str) -> CacheEntry | None:
+    def _read(self, key: str, revision: str) -> CacheEntry | None:
         folder = self._root / key
         try:
             header = json.loads((folder / _HEADER).read_text())
             files = {name: Fingerprint(**fields) for name, fields in header["files"].items()}
             facts = dict(header["facts"])
+            current = header.get("revision", "") == revision
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        if not current:
             return None
         if not all(fingerprint.matches(folder / name) for name, fingerprint in files.items()):
             return None
         return CacheEntry(folder, files, facts)
 
-    def _write(self, key: str, build: Callable[[Path], dict[str, Any]]) -> CacheEntry:
+    def _write(
+        self, key: str, build: Callable[[Path], dict[str, Any]], revision: str
+    ) -> CacheEntry:
         for leftover in self._root.glob(f".{key}.*.part"):  # of a process that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         part = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".part", dir=self._root))
@@ -171,6 +179,7 @@ class Cache:
             header = {
                 "files": {name: asdict(fingerprint) for name, fingerprint in files.items()},
                 "facts": facts,
+                "revision": revision,
             }
             (part / _HEADER).write_text(json.dumps(header, indent=1, sort_keys=True))
             folder = self._root / key

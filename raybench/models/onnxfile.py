@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError
+from raybench.models.normal_form import normalise, tensors
 from raybench.models.shape_inference import KEEP_ELEMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx
 
 _QUANTISED = (
@@ -43,7 +42,7 @@ class OnnxFile:
 
     Attributes:
         path: the graph file.
-        proto: its content; weights in external files are not loaded.
+        proto: its content in normal form; weights in external files are not loaded.
         external: locations of the external files, relative to the graph file's folder.
     """
 
@@ -57,6 +56,7 @@ class OnnxFile:
         proto = _read(path)
         external = _external(path, proto)
         _load_constants(path, proto)
+        proto = normalise(proto)
         _refuse_reduced(path, proto)
         _refuse_inputs(path, proto)
         return cls(path, proto, external)
@@ -68,14 +68,12 @@ class OnnxFile:
 
     @property
     def inputs(self) -> tuple[onnx.ValueInfoProto, ...]:
-        """The inputs that must be fed; old files list weights as inputs, too."""
-        weights = {tensor.name for tensor in self.proto.graph.initializer}
-        return tuple(value for value in self.proto.graph.input if value.name not in weights)
+        """The inputs that must be fed."""
+        return tuple(self.proto.graph.input)
 
 
 def _read(path: Path) -> onnx.ModelProto:
     import onnx
-    import onnx.inliner
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if path.is_dir():
@@ -99,7 +97,7 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"Model file {str(path)!r} {_damage(head)}") from error
     if not proto.graph.node:
         raise ModelError(f"Model file {str(path)!r} {_damage(head)}")
-    return onnx.inliner.inline_local_functions(proto) if proto.functions else proto
+    return proto
 
 
 def _damage(head: bytes) -> str:
@@ -114,7 +112,7 @@ def _external(path: Path, proto: onnx.ModelProto) -> tuple[str, ...]:
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     ends: dict[str, int] = {}
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors(proto.graph):
         if uses_external_data(tensor):
             info = ExternalDataInfo(tensor)
             length = info.length or 0
@@ -143,22 +141,11 @@ def _load_constants(path: Path, proto: onnx.ModelProto) -> None:
     """Load small external tensors: shape inference, here and in engines, needs axes and shapes."""
     from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-    for tensor in _tensors(proto.graph):
+    for tensor in tensors(proto.graph):
         if uses_external_data(tensor) and math.prod(tensor.dims) <= KEEP_ELEMENTS:
             load_external_data_for_tensor(tensor, str(path.parent))
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
 
 
 def _refuse_reduced(path: Path, proto: onnx.ModelProto) -> None:
@@ -182,13 +169,11 @@ def _refuse_reduced(path: Path, proto: onnx.ModelProto) -> None:
 def _refuse_inputs(path: Path, proto: onnx.ModelProto) -> None:
     from onnx import TensorProto
 
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    values = [value for value in proto.graph.input if value.name not in weights]
-    if not values:
+    if not proto.graph.input:
         raise ModelError(
             f"Model file {str(path)!r} has no inputs, so nothing can be streamed through it. Export it with its inputs."
         )
-    for value in values:
+    for value in proto.graph.input:
         kind = value.type.WhichOneof("value")
         name = (
             TensorProto.DataType.Name(value.type.tensor_type.elem_type)

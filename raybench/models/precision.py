@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VERSION = 4
 """Incremented when a pass makes another graph from the same source."""
 
+REVISION = 1
+"""Incremented for the same reason where the entry is to keep its place in the cache."""
+
 OF_FP32 = ("fp32", "tf32", "bf16")
 """Precisions that have the fp32 graph; only the engine computes differently."""
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from raybench.models import normal_form
 from raybench.models import precision as passes
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
@@ -59,8 +60,11 @@ def prepare(
     """
     passes.refuse(precision, dialect)
     cache = Cache(cache_dir / "models")
-    base_key = key_of(kind="fp32", version=VERSION, identity=identity(name, settings))
-    base = cache.entry(base_key, functools.partial(_build_fp32, name, settings))
+    source_id = identity(name, settings)
+    base_key = key_of(kind="fp32", version=VERSION, identity=source_id)
+    # the zoo is written in normal form, so what that is changes the graphs of files only
+    revision = "" if source_id.startswith("zoo:") else f"form {normal_form.VERSION}"
+    base = cache.entry(base_key, functools.partial(_build_fp32, name, settings), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
     dialect = dialect if precision in ("int8", "bf16") else None
@@ -81,12 +85,13 @@ def prepare(
             with cache.hold(base_key):
                 return asdict(passes.convert(precision, dialect, source, folder / _GRAPH))
 
-        entry = cache.entry(key, build)
+        revision = f"{revision} passes {passes.REVISION}"
+        entry = cache.entry(key, build, revision)
         conversion = Conversion.from_facts(entry.facts)
     if rewrite_lrn and base.facts["has_lrn"] and precision != "fp16":
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
-        entry = cache.entry(key, functools.partial(_build_lrn, entry))
+        entry = cache.entry(key, functools.partial(_build_lrn, entry), revision)
     return replace(
         _fp32_model(name, base, inputs, ranges),
         precision=precision,

@@ -202,7 +202,7 @@ def model_cache_keys():
         "has_lrn": True,
     }
 
-    def entry(self, key, build):
+    def entry(self, key, build, revision=""):
         asked.append(f"{self._root.name}/{key}")
         if self._root.name != "models":
             raise _Asked

@@ -132,3 +132,12 @@ def test_the_sidecar_is_json(tmp_path: Path) -> None:
     entry = json.loads((model.path.parent / "entry.json").read_text())
     assert entry["facts"]["parameters"] == model.parameters
     assert entry["files"]["model.onnx"]["sha256"] == model.sha256
+
+
+def test_an_entry_of_another_revision_is_built_anew_in_its_place(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+
+    first = cache.entry("key", write("a"), "one")
+    assert cache.entry("key", never, "one").facts == {"fact": "a"}
+    second = cache.entry("key", write("b"), "two")
+    assert (second.folder, second.facts) == (first.folder, {"fact": "b"})

@@ -1,0 +1,215 @@
+"""The form in which every graph is read: what exporters write in many ways is written in one.
+
+Constants are initialisers, every node has a name of its own, local functions are inlined, and
+attributes that follow from the weights are filled in, in subgraphs (If, Loop, Scan) as well. The
+result depends on the graph alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+VERSION = 1
+"""Incremented when the same file gets another normal form or other facts."""
+
+_SCALARS = {"value_float": "FLOAT", "value_int": "INT64", "value_string": "STRING"}
+_LISTS = {"value_floats": "FLOAT", "value_ints": "INT64", "value_strings": "STRING"}
+_DENSE_ELEMENTS = 1 << 24
+"""A sparse constant of more elements stays as it is."""
+
+_INPUTS_WITHOUT_WEIGHTS = 4
+"""First IR version in which an initialiser need not be listed among the inputs."""
+
+
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Return a graph and every graph inside its nodes, the outer ones first."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from subgraphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from subgraphs(inner)
+
+
+def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Return every node of a graph and of every graph inside it, in order within each graph."""
+    for each in subgraphs(graph):
+        yield from each.node
+
+
+def initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Return the initialisers of a graph and of every graph inside it."""
+    for each in subgraphs(graph):
+        yield from each.initializer
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Return every tensor stored in a graph: initialisers and attributes, subgraphs included."""
+    for each in subgraphs(graph):
+        yield from each.initializer
+        for sparse in each.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in each.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+
+
+def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model in normal form; the given one may be changed.
+
+    Args:
+        model: a model whose large weights may be in external files, not loaded.
+    """
+    import onnx.inliner
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    _drop_weights_from_inputs(model)
+    values = {name for node in walk(model.graph) for name in node.output}
+    values |= {tensor.name for tensor in initializers(model.graph)}
+    for graph in subgraphs(model.graph):
+        _constants_to_initializers(graph, values)
+    _name_nodes(model.graph)
+    _fill_kernel_shapes(model.graph)
+    return model
+
+
+def _drop_weights_from_inputs(model: onnx.ModelProto) -> None:
+    """Keep as inputs only what must be fed; old files list every weight as an input, too."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    fed = [value for value in graph.input if value.name not in weights]
+    if len(fed) == len(graph.input):
+        return
+    del graph.input[:]
+    graph.input.extend(fed)
+    model.ir_version = max(model.ir_version, _INPUTS_WITHOUT_WEIGHTS)
+
+
+def _constants_to_initializers(graph: onnx.GraphProto, taken: set[str]) -> None:
+    """Turn each Constant node and each sparse initialiser of one graph into an initialiser.
+
+    A constant that is an output keeps its name through an Identity: engines compute outputs.
+    """
+    from onnx import helper
+
+    outputs = {value.name for value in graph.output}
+    nodes = []
+    for node in graph.node:
+        tensor = _value_of(node)
+        if tensor is None:
+            nodes.append(node)
+            continue
+        tensor.name = name = node.output[0]
+        if name in outputs:
+            tensor.name = _free_name(f"{name}.value", taken)
+            nodes.append(helper.make_node("Identity", [tensor.name], [name], name=node.name))
+        graph.initializer.append(tensor)
+    if any(node.op_type == "Constant" for node in graph.node):
+        kept = [_copy(node) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(kept)
+    sparse = [(each, _dense(each)) for each in graph.sparse_initializer]
+    for each, tensor in sparse:
+        if tensor is not None:
+            tensor.name = each.values.name
+            graph.initializer.append(tensor)
+            graph.sparse_initializer.remove(each)
+
+
+def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
+    import onnx
+
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Return the value of a Constant node as a tensor; None if it has none that can be one."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    standard = node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+    if not standard or len(node.output) != 1 or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value" and attribute.HasField("t"):
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        return tensor
+    if attribute.name == "sparse_value":
+        return _dense(attribute.sparse_tensor)
+    kind = _SCALARS.get(attribute.name) or _LISTS.get(attribute.name)
+    if kind is None:
+        return None
+    value = helper.get_attribute_value(attribute)
+    values = [value] if attribute.name in _SCALARS else list(value)
+    shape = [] if attribute.name in _SCALARS else [len(values)]
+    return helper.make_tensor("", getattr(TensorProto, kind), shape, values)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto | None:
+    """Return a sparse tensor with its zeros; None if it is too large or its parts do not fit."""
+    from onnx import numpy_helper
+
+    if math.prod(sparse.dims) > _DENSE_ELEMENTS:
+        return None
+    try:
+        values = numpy_helper.to_array(sparse.values)
+        indices = numpy_helper.to_array(sparse.indices)
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        flat = (
+            indices
+            if indices.ndim == 1
+            else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
+        )
+        dense.reshape(-1)[flat] = values
+    except (ValueError, IndexError, TypeError):
+        return None
+    return numpy_helper.from_array(dense)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Give every node a name of its own: its first output's where it has none or shares one."""
+    taken = {node.name for node in walk(graph)}
+    used: set[str] = set()
+    for node in walk(graph):
+        if not node.name or node.name in used:
+            output = next((name for name in node.output if name), node.op_type)
+            node.name = _free_name(output, taken)
+        used.add(node.name)
+
+
+def _free_name(wanted: str, taken: set[str]) -> str:
+    """Return the wanted name, numbered if it is taken, and take it."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}.{number}"
+    taken.add(name)
+    return name
+
+
+def _fill_kernel_shapes(graph: onnx.GraphProto) -> None:
+    """Write the kernel_shape of convolutions, which is optional and follows from the weights."""
+    from onnx import helper
+
+    shapes = {tensor.name: tensor.dims for tensor in initializers(graph)}
+    for node in walk(graph):
+        if node.op_type not in ("Conv", "ConvTranspose") or node.domain not in ("", "ai.onnx"):
+            continue
+        kernel = shapes.get(node.input[1] if len(node.input) > 1 else "", ())[2:]
+        if kernel and not any(attribute.name == "kernel_shape" for attribute in node.attribute):
+            node.attribute.append(helper.make_attribute("kernel_shape", kernel))
