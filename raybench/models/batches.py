@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.models.model import TensorSpec
+
+    Array = np.ndarray[Any, Any]
+    Batch = dict[str, Array]
 
 _MIN_BATCHES, _MAX_BATCHES = 4, 256
 _MEASURED, _CALIBRATION = 0, 1
@@ -27,12 +32,18 @@ class BatchPool:
     batch, and reading inputs that small costs nothing. It is never larger than twice `min_bytes`,
     or than one batch and three items if that is more.
 
+    An input whose batch is not its first dimension is stored batch by batch: at most four batches
+    if that is more than twice `min_bytes`. An input without a batch is one array in all batches.
+    Where no input has a batch, the graph takes one size only, and each batch is drawn as a whole.
+
     Args:
         specs: the inputs.
         batch_size: items in a batch.
         seed: the same seed gives the same items.
         ranges: lowest and highest value by name of integer input; 0 and 1 for those not in it.
         min_bytes: smallest size over all inputs; None for twice the last-level cache.
+        given: items of the inputs that are not drawn, shape (items, *item shape), of the type of
+            the input; repeated in turn if they are fewer than the pool has.
 
     Attributes:
         specs: the inputs.
@@ -49,31 +60,39 @@ class BatchPool:
         seed: int,
         ranges: Mapping[str, Sequence[int]],
         min_bytes: int | None = None,
+        given: Mapping[str, Array] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is below 1")
         self.specs = specs
         self.batch_size = batch_size
         floor = 2 * sysfs.last_level_cache_bytes() if min_bytes is None else min_bytes
-        item_bytes = sum(_item_bytes(spec) for spec in specs)
-        self.count, self._stride = _plan(batch_size, -(-floor // item_bytes) if item_bytes else 0)
-        items = (self.count - 1) * self._stride + batch_size
-        self._items = _draw(specs, items, (_MEASURED, seed), ranges)
-        self.nbytes = sum(values.nbytes for values in self._items.values())
-        self.key = f"{seed}/{sorted((name, tuple(bounds)) for name, bounds in ranges.items())}"
+        item_bytes = sum(_item_bytes(spec) for spec in _rotating(specs))
+        wanted = -(-floor // item_bytes) if item_bytes else 0
+        self.count, stride = _plan(batch_size if _batched(specs) else 1, wanted)
+        items = _Items((_MEASURED, seed), ranges, given or {})
+        self._batches = _Batches(specs, batch_size, self.count, stride, items)
+        self.nbytes = sum(stored.nbytes for stored in self._batches.stored.values())
+        bounds = sorted((name, tuple(bounds)) for name, bounds in ranges.items())
+        self.key = f"{seed}/{bounds}" + (f"/{digest(given)}" if given else "")
 
-    def first(self, items: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return views of the first items of the pool, beginning with batch 0; at most all items."""
-        return {name: values[:items] for name, values in self._items.items()}
+    def stored(self, name: str) -> Array:
+        """Return the array that all batches of an input are contiguous views of."""
+        return self._batches.stored[name]
 
-    def batch(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return batch `index` (0 <= index < count): contiguous views, shape (batch_size, ...)."""
+    def first(self, items: int) -> Batch:
+        """Return the first items of batch 0, at most all of it, contiguous.
+
+        Inputs without a batch are returned as they are.
+        """
+        batch = self.batch(0)
+        return {spec.name: _leading(batch[spec.name], spec, items) for spec in self.specs}
+
+    def batch(self, index: int) -> Batch:
+        """Return batch `index` (0 <= index < count): contiguous views in the shapes of the specs."""
         if not 0 <= index < self.count:
             raise IndexError(f"batch {index} of {self.count}")
-        start = index * self._stride
-        return {
-            name: values[start : start + self.batch_size] for name, values in self._items.items()
-        }
+        return self._batches.batch(index)
 
 
 def calibration_batches(
@@ -81,14 +100,99 @@ def calibration_batches(
     ranges: Mapping[str, Sequence[int]],
     batches: int,
     batch_size: int,
-) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """Return batches of the pools' distribution that are in no pool, whatever its seed."""
-    items = _draw(specs, batches * batch_size, (_CALIBRATION, 0), ranges)
-    starts = range(0, batches * batch_size, batch_size)
-    return [
-        {name: values[start : start + batch_size] for name, values in items.items()}
-        for start in starts
-    ]
+    given: Mapping[str, Array] | None = None,
+) -> list[Batch]:
+    """Return batches of the pools' distribution that are in no pool, whatever its seed.
+
+    The arguments are those of `BatchPool`; where no input has a batch, `batch_size` does not count.
+    """
+    items = _Items((_CALIBRATION, 0), ranges, given or {})
+    made = _Batches(specs, batch_size, batches, batch_size if _batched(specs) else 1, items)
+    return [made.batch(index) for index in range(batches)]
+
+
+def digest(arrays: Mapping[str, Array]) -> str:
+    """Return a hash over the names, types, shapes and values of arrays."""
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name}:{array.dtype.str}{array.shape};".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Source of items: given ones, else drawn.
+
+    Attributes:
+        seed: purpose and seed of the draw.
+        ranges: lowest and highest value by name of integer input.
+        given: items by name of input.
+    """
+
+    seed: tuple[int, int]
+    ranges: Mapping[str, Sequence[int]]
+    given: Mapping[str, Array]
+
+    def take(self, spec: TensorSpec, items: int) -> Array:
+        """Return items of an input, shape (items, *item shape)."""
+        if spec.name in self.given:
+            return self.given[spec.name].take(np.arange(items), axis=0, mode="wrap")
+        rng = np.random.Generator(np.random.SFC64([*self.seed, zlib.crc32(spec.name.encode())]))
+        shape, dtype = (items, *_item_shape(spec)), np.dtype(spec.dtype)
+        if dtype.kind == "f":
+            return _floats(rng, shape).astype(dtype, copy=False)
+        low, high = (0, 1) if dtype.kind == "b" else self.ranges.get(spec.name, (0, 1))
+        return rng.integers(low, high, shape, dtype, endpoint=True)
+
+
+class _Batches:
+    """Batches that begin every `stride` items.
+
+    Attributes:
+        stored: by name of input: its items, if the batch comes first; else its batches, which is
+            a single one for an input without a batch beside inputs that have one.
+    """
+
+    def __init__(
+        self,
+        specs: tuple[TensorSpec, ...],
+        batch_size: int,
+        count: int,
+        stride: int,
+        items: _Items,
+    ) -> None:
+        self._specs, self._batch_size, self._stride = specs, batch_size, stride
+        constant = {spec.name for spec in specs} - {spec.name for spec in _rotating(specs)}
+        total = (count - 1) * stride + (batch_size if _batched(specs) else 1)
+        self.stored: dict[str, Array] = {}
+        for spec in specs:
+            drawn = items.take(spec, 1 if spec.name in constant else total)
+            if spec.batch_axis:
+                starts = range(0, count * stride, stride)
+                parts = [drawn[start : start + batch_size] for start in starts]
+                moved = np.stack([np.moveaxis(part, 0, spec.batch_axis) for part in parts])
+                drawn = np.ascontiguousarray(moved)
+            self.stored[spec.name] = drawn
+
+    def batch(self, index: int) -> Batch:
+        """Return a batch: contiguous views."""
+        return {spec.name: self._of(spec, index) for spec in self._specs}
+
+    def _of(self, spec: TensorSpec, index: int) -> Array:
+        stored, start = self.stored[spec.name], index * self._stride
+        if spec.batch_axis == 0:
+            return stored[start : start + self._batch_size]
+        return stored[index % len(stored), ...]  # an array even of a single number
+
+
+def _batched(specs: Sequence[TensorSpec]) -> bool:
+    return any(spec.batch_axis is not None for spec in specs)
+
+
+def _rotating(specs: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """Return the inputs that differ from batch to batch: those with a batch, or all if none has."""
+    return [spec for spec in specs if spec.batch_axis is not None] or list(specs)
 
 
 def _plan(batch_size: int, wanted: int) -> tuple[int, int]:
@@ -100,26 +204,21 @@ def _plan(batch_size: int, wanted: int) -> tuple[int, int]:
     return _MIN_BATCHES, max(1, math.ceil((wanted - batch_size) / (_MIN_BATCHES - 1)))
 
 
+def _item_shape(spec: TensorSpec) -> tuple[int, ...]:
+    shape = spec.with_batch(1)
+    return tuple(size for axis, size in enumerate(shape) if axis != spec.batch_axis)
+
+
 def _item_bytes(spec: TensorSpec) -> int:
-    return math.prod(spec.with_batch(1)) * np.dtype(spec.dtype).itemsize
+    return math.prod(_item_shape(spec)) * np.dtype(spec.dtype).itemsize
 
 
-def _draw(
-    specs: Sequence[TensorSpec],
-    items: int,
-    seed: tuple[int, int],
-    ranges: Mapping[str, Sequence[int]],
-) -> dict[str, np.ndarray[Any, Any]]:
-    drawn: dict[str, np.ndarray[Any, Any]] = {}
-    for spec in specs:
-        rng = np.random.Generator(np.random.SFC64([*seed, zlib.crc32(spec.name.encode())]))
-        shape, dtype = spec.with_batch(items), np.dtype(spec.dtype)
-        if dtype.kind == "f":
-            drawn[spec.name] = _floats(rng, shape).astype(dtype, copy=False)
-        else:
-            low, high = (0, 1) if dtype.kind == "b" else ranges.get(spec.name, (0, 1))
-            drawn[spec.name] = rng.integers(low, high, shape, dtype, endpoint=True)
-    return drawn
+def _leading(array: Array, spec: TensorSpec, items: int) -> Array:
+    """Return the first items of a batch."""
+    if spec.batch_axis is None:
+        return array
+    items = min(items, array.shape[spec.batch_axis])
+    return np.ascontiguousarray(array.take(np.arange(items), axis=spec.batch_axis))
 
 
 def _floats(

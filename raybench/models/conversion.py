@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy as np
 
     from raybench.models.model import TensorSpec
 
@@ -23,12 +25,14 @@ class Fp32Graph:
         inputs: inputs; every dimension but the batch is a number.
         ranges: lowest and highest value of each integer input.
         softmax_outputs: names of the outputs of Softmax nodes.
+        given: items of the inputs that are not drawn, as `BatchPool` takes them.
     """
 
     path: Path
     inputs: tuple[TensorSpec, ...]
     ranges: Mapping[str, tuple[int, int]]
     softmax_outputs: frozenset[str] = frozenset()
+    given: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     @property
     def big(self) -> bool:

@@ -50,7 +50,11 @@ class _Reader:
     def __init__(self, source: Fp32Graph) -> None:
         self._batches = iter(
             calibration_batches(
-                source.inputs, source.ranges, CALIBRATION_BATCHES, CALIBRATION_BATCH_SIZE
+                source.inputs,
+                source.ranges,
+                CALIBRATION_BATCHES,
+                CALIBRATION_BATCH_SIZE,
+                source.given,
             )
         )
 

@@ -22,12 +22,19 @@ class TensorSpec:
     Attributes:
         name: the tensor's name in the graph.
         dtype: numpy's name of the element type, e.g. "float32".
-        shape: dimensions; the batch is `BATCH`, all other dimensions of an input are numbers.
+        shape: dimensions; the batch is `BATCH`, at any position and at most once; all other
+            dimensions of an input are numbers. An input without `BATCH` is the same whatever the
+            batch size.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def batch_axis(self) -> int | None:
+        """Position of the batch; None without one."""
+        return self.shape.index(BATCH) if BATCH in self.shape else None
 
     def with_batch(self, batch_size: int) -> tuple[int, ...]:
         """Return the shape with the batch filled in; raises ValueError for any other symbol."""

@@ -128,15 +128,17 @@ class Buffers:
 
     def pin(self, batches: BatchPool, count: int) -> list[dict[str, int]]:
         """Copy the pool into pinned memory; return each batch's host addresses by name of input."""
-        pool = batches.first(batches.batch_size * count)
-        pinned = {}
+        fed = [batches.batch(index) for index in range(count)]
+        pinned: list[dict[str, int]] = [{} for _ in fed]
         for port in self.inputs:
-            pinned[port.name] = self._pinned(port.dtype, pool[port.name].shape)
-            np.copyto(pinned[port.name], pool[port.name], casting="same_kind")
-        return [
-            {name: _address_in(pinned[name], pool[name], view) for name, view in batch.items()}
-            for batch in map(batches.batch, range(count))
-        ]
+            pool = batches.stored(port.name)
+            offsets = [_offset(pool, batch[port.name]) for batch in fed]
+            end = max(offsets) + math.prod(port.shape)
+            copy = self._pinned(port.dtype, (end,))
+            np.copyto(copy, pool.reshape(-1)[:end], casting="same_kind")
+            for addresses, offset in zip(pinned, offsets, strict=True):
+                addresses[port.name] = copy.ctypes.data + offset * copy.itemsize
+        return pinned
 
     def upload(self, batches: BatchPool, count: int, stream: Handle) -> list[dict[str, int]]:
         """Copy each batch to the device, aligned on its own; return the device addresses."""
@@ -170,7 +172,6 @@ def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
-def _address_in(pinned: Array, pool: Array, view: Array) -> int:
-    """Return the address of a pool's view in the pinned copy, whose elements may be narrower."""
-    elements = (view.ctypes.data - pool.ctypes.data) // pool.itemsize
-    return int(pinned.ctypes.data) + elements * pinned.itemsize
+def _offset(pool: Array, view: Array) -> int:
+    """Return the number of elements of the pool before its view."""
+    return int((view.ctypes.data - pool.ctypes.data) // pool.itemsize)
