@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from raybench.models.conversion import Conversion, Fp32Graph
 
 
-VERSION = 4
+VERSION = 5
 """Incremented when a pass makes another graph from the same source."""
 
 REVISION = 1

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+
+from raybench.experiment import ModelSettings
+from raybench.models.element_types import subgraphs
+from raybench.models.half_graph import half_graph, to_half
+from raybench.models.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from raybench.models.model import Model
+
+RMS = """
+g (float[batch,512] x) => (float[batch,512] y) {
+  h = MatMul(x, W1)
+  sq = Mul(h, h)
+  s = ReduceSum <keepdims = 1> (sq, last)
+  v = Mul(s, inv)
+  sd = Sqrt(v)
+  n = Div(h, sd)
+  y = MatMul(n, W2)
+}"""
+LAYER_NORM = """
+g (float[batch,16,8] x) => (float[batch,16,8] y) {
+  mu = ReduceMean <axes = [-1]> (x)
+  d = Sub(x, mu)
+  sq = Pow(d, two)
+  var = ReduceMean <axes = [-1]> (sq)
+  ve = Add(var, eps)
+  sd = Sqrt(ve)
+  n = Div(d, sd)
+  y = Mul(n, gamma)
+}"""
+MEAN_OF_SQUARES = """
+g (float[batch,16,8] x) => (float[batch,16,8] y) {
+  big = Mul(x, hundred)
+  far = Add(big, hundred)
+  mu = ReduceMean <axes = [-1]> (far)
+  sq = Mul(far, far)
+  e = ReduceMean <axes = [-1]> (sq)
+  mu2 = Mul(mu, mu)
+  var = Sub(e, mu2)
+  sd = Sqrt(var)
+  r = Reciprocal(sd)
+  d = Sub(far, mu)
+  y = Mul(d, r)
+}"""
+NORMS = {"rms": RMS, "layer": LAYER_NORM, "mean_of_squares": MEAN_OF_SQUARES}
+
+
+def graph(text: str, **weights: Any) -> onnx.ModelProto:
+    model = parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>' + text)
+    rng = np.random.default_rng(1)
+    weights = {
+        "W1": rng.standard_normal((512, 512)) * 1.2,
+        "W2": rng.standard_normal((512, 512)) / 20,
+        "last": np.array([-1]),
+        "inv": 1 / 512,
+        "two": 2.0,
+        "eps": 1e-6,
+        "gamma": np.ones(8),
+        "hundred": 100.0,
+        **weights,
+    }
+    used = {name for node in nodes(model.graph) for name in node.input}
+    for name, value in weights.items():
+        array = np.asarray(value)
+        array = array if array.dtype.kind == "i" else array.astype(np.float32)
+        if name in used:
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+    for index, node in enumerate(nodes(model.graph)):
+        node.name = f"node_{index}"
+    return model
+
+
+def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in subgraphs(node):
+            yield from nodes(inner)
+
+
+def kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in nodes(model.graph))
+
+
+@pytest.fixture
+def fp16(saved: Callable[..., str], tmp_path: Path) -> Callable[..., Model]:
+    def make(model: onnx.ModelProto) -> Model:
+        return prepare(saved(model), ModelSettings(), "fp16", None, tmp_path / "cache")
+
+    return make
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm_of_single_ops_stays_in_fp32(name: str, fp16: Callable[..., Model]) -> None:
+    model = fp16(graph(NORMS[name]))
+    made = model.conversion
+    assert made.rounded_sqnr_db is not None
+    assert made.rounded_sqnr_db >= 40
+    assert {"ReduceSum", "ReduceMean"} & set(made.kept_fp32_ops)
+    assert made.notes == ()
+
+
+def test_a_norm_exchanges_fp32_values_and_is_cast_once_at_each_border(
+    fp16: Callable[..., Model],
+) -> None:
+    model = fp16(graph(RMS))
+    assert model.conversion.kept_fp32_ops == ("Mul", "ReduceSum", "Sqrt", "Div")
+    made = onnx.load(model.path)
+    assert " ".join(node.op_type for node in made.graph.node) == (
+        "Cast MatMul Cast Mul ReduceSum Mul Sqrt Div Cast MatMul Cast"
+    )
+    kinds = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert kinds["inv"] == onnx.TensorProto.FLOAT
+    assert kinds["W1_half"] == kinds["W2_half"] == onnx.TensorProto.FLOAT16
+
+
+def test_without_its_norm_in_fp32_the_check_sees_that_nothing_is_left() -> None:
+    from raybench.models.cpu_run import run
+    from raybench.models.fidelity import fidelity
+    from raybench.models.half_check import rounded
+
+    inputs = {"x": np.random.default_rng(2).uniform(-1, 1, (2, 512)).astype(np.float32)}
+    half, kept = half_graph(graph(RMS), ())
+    assert kept == ()
+    reference = run(graph(RMS), inputs, ["y"], False)
+    onnxruntimes = run(half, inputs, ["y"], False)  # its CPU kernels round little
+    found = fidelity(reference, run(rounded(half), inputs, ["y"], False), ())
+    assert found is not None
+    assert found.sqnr_db < 1
+    assert np.isfinite(onnxruntimes["y"]).all()
+
+
+@pytest.mark.parametrize("scale", [3e4, 1e-6])
+def test_values_out_of_range_stay_in_fp32(scale: float, fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      far = Mul(x, scale)
+      e = Add(far, far)
+      y = Mul(e, back)
+    }"""
+    made = fp16(graph(text, scale=scale, back=1 / scale)).conversion
+    assert made.kept_fp32_ops == ("Mul", "Add")
+    assert made.rounded_sqnr_db is not None
+    assert made.rounded_sqnr_db > 60
+
+
+def test_a_mask_of_the_most_negative_number_costs_nothing(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,8,8] x) => (float[batch,8,8] y) {
+      masked = Add(x, mask)
+      p = Softmax <axis = -1> (masked)
+      y = MatMul(p, x)
+    }"""
+    mask = np.triu(np.full((8, 8), np.finfo(np.float32).min), 1)
+    made = fp16(graph(text, mask=mask)).conversion
+    assert made.kept_fp32_ops == ()
+    assert made.rounded_sqnr_db is not None
+    assert made.rounded_sqnr_db > 60
+
+
+def test_an_output_that_is_an_input_is_left_alone(fp16: Callable[..., Model]) -> None:
+    text = (
+        "g (float[batch,512] x) => (float[batch,512] h, float[batch,512] x) { h = MatMul(x, W1) }"
+    )
+    model = fp16(graph(text))
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    x = np.ones((2, 512), np.float32)
+    assert np.array_equal(session.run(["x"], {"x": x})[0], x)
+
+
+def test_subgraphs_are_converted_and_exchange_fp32(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      h = Mul(x, gamma)
+      m = ReduceMax <keepdims = 0> (h)
+      c = Greater(m, zero)
+      y = If (c) <
+        then_branch = a () => (float[batch,8] t) { q = Exp(h) t = Mul(q, gamma) },
+        else_branch = b () => (float[batch,8] e) { q = Abs(h) e = Neg(q) }>
+    }"""
+    model = fp16(graph(text, zero=0.0))
+    made = onnx.load(model.path)
+    assert kinds(made)["Cast"] == 3  # of x, and of each branch's result
+    onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    assert model.conversion.rounded_sqnr_db is not None
+    assert model.conversion.rounded_sqnr_db > 50
+
+
+def test_inputs_that_an_operator_takes_in_fp32_only_stay(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,2,8,8] x) => (float[batch,2,16,16] y) {
+      h = Mul(x, gamma)
+      y = Resize <mode = "nearest"> (h, , scales)
+    }"""
+    model = fp16(graph(text, scales=np.array([1, 1, 2, 2], np.float32)))
+    kinds = {tensor.name: tensor.data_type for tensor in onnx.load(model.path).graph.initializer}
+    assert kinds["scales"] == onnx.TensorProto.FLOAT
+    onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+
+
+def test_rounding_keeps_what_is_finite_finite_and_what_is_not_zero_not_zero() -> None:
+    values = np.array([1e9, -1e9, 1e-9, -1e-9, 0, np.inf, 1 + 2.0**-12], np.float32)
+    least = 2.0**-24
+    assert to_half(values).tolist() == [65504, -65504, least, -least, 0, np.inf, 1]
+
+
+def test_small_probabilities_survive_in_a_last_softmax(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,512] x) => (float[batch,512] y) {
+      h = MatMul(x, W1)
+      y = Softmax <axis = -1> (h)
+    }"""
+    model = fp16(graph(text, W1=np.random.default_rng(3).standard_normal((512, 512)) / 8))
+    assert model.conversion.kept_fp32_ops == ("Softmax",)
+    assert kinds(onnx.load(model.path))["Cast"] == 2
+    assert model.conversion.rounded_sqnr_db is not None
+    assert model.conversion.rounded_sqnr_db > 50
