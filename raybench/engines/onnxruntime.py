@@ -164,15 +164,33 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
 
 _KERNEL_TIME = "_kernel_time"
 _CUDA = "CUDAExecutionProvider"
+_UNKNOWN_OP = (
+    "ONNX Runtime does not know operator {op} of this graph. Use another engine, a newer "
+    "onnxruntime, or export the model with other operators."
+)
 _CALLS = refusals.LibraryCalls(
     "ONNX Runtime",
     (Exception,),  # its own exceptions derive from Exception alone
     re.compile(r"requested (?:buffer of size|bytes of) (\d+)"),
     {
-        "CUDNN_STATUS_NOT_SUPPORTED": (
+        re.compile("CUDNN_STATUS_NOT_SUPPORTED"): (
             "cuDNN has no kernel for a layer of this shape and precision (often a tensor of more "
             "than 2^31 elements). Use a smaller batch_size."
-        )
+        ),
+        re.compile(r"implementation for (?P<op>\S+) node with name '(?P<node>[^']*)'"): (
+            "ONNX Runtime has no kernel for operator {op} (node {node!r}) with these types on this "
+            "device. Use another engine or precision, or export the model with other types."
+        ),
+        re.compile(r"(?P<op>\S+)\(-?\d+\) is not a registered"): _UNKNOWN_OP,
+        re.compile(r"No Op registered for (?P<op>\S+)"): _UNKNOWN_OP,
+        re.compile("NOT_IMPLEMENTED"): (
+            "ONNX Runtime cannot run an operator of this graph as it stands. Use another engine, or "
+            "export the model with other operators."
+        ),
+        re.compile(r"Opset \d+ is under development"): (
+            "This onnxruntime does not know the graph's opset. Install a newer one, or export the "
+            "model with an older opset."
+        ),
     },
 )
 

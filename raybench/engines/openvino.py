@@ -30,6 +30,22 @@ _CALLS = refusals.LibraryCalls(
     "OpenVINO",
     (MemoryError, RuntimeError),
     re.compile(r"[Ff]ailed to allocate (\d+) bytes"),
+    {
+        re.compile(r"(?:operations|failed for): (?P<op>.+?)(?: -- |$)"): (
+            "OpenVINO cannot convert {op} of this graph. Use engine=onnxruntime, or export the model "
+            "with other operators."
+        ),
+        re.compile(
+            r"(?:with name|name:) '?(?P<node>[^\s']+).*?"
+            r"(?i:unsupported|not supported|not implemented|n't support|not support)"
+        ): (
+            "OpenVINO has no kernel for node {node!r} as it stands in this graph. Use "
+            "engine=onnxruntime, or another precision."
+        ),
+        re.compile(r"OpConversionFailure|(?i:unsupported op|is not implemented)"): (
+            "OpenVINO cannot run an operator of this graph. Use engine=onnxruntime."
+        ),
+    },
 )
 
 
@@ -102,8 +118,9 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         threads = load.options.threads
         self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
-        graph = ov.Core().read_model(load.model.path)
-        graph.reshape({s.name: list(s.with_batch(batch_size)) for s in load.model.inputs})
+        graph = _CALLS.run("build", lambda: ov.Core().read_model(load.model.path))
+        shapes = {spec.name: list(spec.with_batch(batch_size)) for spec in load.model.inputs}
+        _CALLS.run("build", lambda: graph.reshape(shapes))
         self._properties = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -111,6 +128,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
             "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
         }
         self._graph = graph
+        self._names = {spec.name for spec in load.model.outputs}
         self._compiled = _compile(graph, self._properties)
         built = time.perf_counter()
         self._refuse_other_precision(hint)
@@ -160,10 +178,14 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return copies of the last batch's outputs, by name."""
+        """Return copies of the last batch's outputs, by name.
+
+        A port has every name that the graph gives its value, on the way and as an output.
+        """
         return {
-            port.get_any_name(): self._last.get_tensor(port).data.copy()
+            name: self._last.get_tensor(port).data.copy()
             for port in self._compiled.outputs
+            for name in (port.names & self._names or {port.get_any_name()})
         }
 
     @override

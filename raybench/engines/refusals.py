@@ -36,20 +36,22 @@ class LibraryCalls:
         library: its name in messages.
         exceptions: classes of exceptions to convert; others pass.
         requested: pattern of a failed allocation's message; its group is the size in bytes.
-        unsupported: sentence for the user by a part of the message that it explains.
+        unsupported: sentence for the user by the pattern of a message that it explains; the first
+            pattern that fits counts, and its named groups are filled into the sentence.
     """
 
     library: str
     exceptions: tuple[type[Exception], ...]
     requested: re.Pattern[str]
-    unsupported: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[re.Pattern[str], str] = field(default_factory=dict)
 
     def run(self, stage: str, call: Callable[[], T]) -> T:
         """Return the result of a call.
 
         Raises:
             OutOfMemory: an allocation failed.
-            Unsupported: the message is one that `unsupported` explains.
+            Unsupported: the message is one that `unsupported` explains. Another attempt would end
+                alike, so there is none.
             EngineFailure: for everything else.
         """
         try:
@@ -61,9 +63,10 @@ class LibraryCalls:
                 requested = int(size[1]) if size else None
                 reason = message[-200:] or "the allocation failed"
                 raise OutOfMemory(stage, requested, reason) from error
-            for part, sentence in self.unsupported.items():
-                if part in message:
-                    raise Unsupported(f"{sentence} It said: {message[-200:]}") from error
+            for pattern, sentence in self.unsupported.items():
+                if match := pattern.search(message):
+                    reason = sentence.format_map(match.groupdict())
+                    raise Unsupported(f"{reason} It said: {message[-300:]}") from error
             raise EngineFailure(
                 f"{self.library} failed at stage {stage!r}: {message[-500:]}"
             ) from error

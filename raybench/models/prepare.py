@@ -14,6 +14,7 @@ from raybench.models import precision as passes
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.model import Model, TensorSpec
+from raybench.models.output_types import refuse_outputs
 from raybench.models.ranges import integer_ranges
 from raybench.models.shape_inference import dims
 from raybench.models.source import identity, open_source
@@ -56,7 +57,7 @@ def prepare(
 
     Raises:
         ModelError: the model cannot be used with these settings.
-        Unsupported: no pass makes this precision.
+        Unsupported: no pass makes this precision, or an output is no tensor of numbers.
     """
     passes.refuse(precision, dialect)
     cache = Cache(cache_dir / "models")
@@ -131,6 +132,7 @@ def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, A
     from raybench.models.macs import count
 
     source = open_source(name, settings)
+    refuse_outputs(name, source.proto)
     counts = count(source.proto)
     if counts.unknown:
         logger.info("MACs of %s are unknown because of: %s", name, ", ".join(counts.unknown))

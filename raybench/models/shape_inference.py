@@ -92,5 +92,8 @@ def _without_shape(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
 
     bare = onnx.ValueInfoProto(name=value.name)
     bare.type.CopyFrom(value.type)
-    bare.type.tensor_type.ClearField("shape")
+    if (
+        bare.type.WhichOneof("value") == "tensor_type"
+    ):  # a touch would declare any other as a tensor
+        bare.type.tensor_type.ClearField("shape")
     return bare

@@ -47,6 +47,7 @@ _TOO_LARGE = re.compile(
 _FOREIGN_CHIP = re.compile(
     r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM"
 )
+_NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node")
 _NODE = re.compile(
     r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)"
 )
@@ -97,6 +98,7 @@ def of_library(stage: str, lines: Iterable[str], doing: str) -> PointError:
     for pattern, reason in (
         (_TOO_LARGE, "a tensor has more elements than it can index. Use a smaller batch_size"),
         (_FOREIGN_CHIP, "this GPU is not known to it. Install a newer TensorRT"),
+        (_NO_KERNEL, "it has no kernel for a node. Use another precision, engine or version"),
     ):
         for line in reversed(log):
             if pattern.search(line):

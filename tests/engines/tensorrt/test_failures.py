@@ -77,3 +77,12 @@ def test_the_parsers_words_and_node() -> None:
     assert "'warp_7'" in str(error)
     assert "Warp" in str(error)
     assert "no reason" in str(failures.of_parser([], []))
+
+
+def test_a_node_without_a_kernel_is_unsupported_and_named() -> None:
+    line = (
+        "ERROR: Error Code 10: Internal Error (Could not find any implementation for node conv1.)"
+    )
+    error = failures.of_library("build", [line], "build a plan")
+    assert isinstance(error, Unsupported)
+    assert "conv1" in str(error)

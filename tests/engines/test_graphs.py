@@ -1,0 +1,128 @@
+"""Other people's graphs on both engines of a core: names of ports, and operators that are missing."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from helpers.tiny_graphs import graph_of
+from onnx import TensorProto
+from onnx.helper import make_node, make_opsetid
+
+from raybench.engines import registry
+from raybench.engines.base import Load
+from raybench.errors import Unsupported
+from raybench.experiment import ModelSettings
+from raybench.machine.devices import core
+from raybench.models.batches import BatchPool
+from raybench.models.comparison import compare
+from raybench.models.prepare import prepare
+
+FLOAT = TensorProto.FLOAT
+X = ("x", FLOAT, ["batch", 4])
+W = {"w": np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)}
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """Loads a graph on an engine with batches of three; returns the engine and its load."""
+
+    def load(name, graph, settings=None):
+        onnx.save(graph, tmp_path / "x.onnx")
+        settings = settings or ModelSettings()
+        model = prepare(str(tmp_path / "x.onnx"), settings, "fp32", None, tmp_path / "cache")
+        batches = BatchPool(model.inputs, 3, 0, model.ranges, min_bytes=1)
+        engine = registry.get(name)
+        options = engine.traits.settings()
+        given = Load(model, batches, core(0), 1, True, options, None, tmp_path / "cache")
+        return engine.load(given), given
+
+    return load
+
+
+def first_outputs(engine):
+    engine.submit(0)
+    engine.collect(0)
+    return engine.outputs()
+
+
+NAMES = {
+    "another_name_for_the_output": graph_of(
+        [make_node("MatMul", ["x", "w"], ["a"]), make_node("Identity", ["a"], ["y"])],
+        [X], [("y", FLOAT, None)], W,
+    ),
+    "one_value_as_two_outputs": graph_of(
+        [make_node("MatMul", ["x", "w"], ["a"]), make_node("Identity", ["a"], ["y"])],
+        [X], [("y", FLOAT, None), ("a", FLOAT, None)], W,
+    ),
+    "an_input_as_output": graph_of(
+        [make_node("MatMul", ["x", "w"], ["y"])], [X], [("y", FLOAT, None), X], W,
+    ),
+    "odd_names": graph_of(
+        [make_node("MatMul", ["in/x:0", "w"], ["out.y:0 "])],
+        [("in/x:0", FLOAT, ["batch", 4])], [("out.y:0 ", FLOAT, None)], W,
+    ),
+    "nodes_of_one_name": graph_of(
+        [
+            make_node("MatMul", ["x", "w"], ["a"], name="same"),
+            make_node("Relu", ["a"], ["y"], name="same"),
+        ],
+        [X], [("y", FLOAT, None)], W,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("graph", NAMES)
+def test_every_output_is_found_and_compared_whatever_it_is_called(graph, engine, loaded, tmp_path):
+    running, load = loaded(engine, NAMES[graph])
+    outputs = first_outputs(running)
+    running.close()
+    assert sorted(outputs) == sorted(value.name for value in NAMES[graph].graph.output)
+    compared = compare(outputs, load.model, load.batches, tmp_path / "cache")
+    assert compared.fidelity.sqnr_db > 100
+    assert not any("not compared" in note for note in compared.notes)
+
+
+def with_domain(graph, domain, version=1):
+    graph.opset_import.append(make_opsetid(domain, version))
+    return graph
+
+
+FOREIGN = with_domain(
+    graph_of(
+        [make_node("Warp", ["x"], ["y"], name="warp_1", domain="my.ops")],
+        [X], [("y", FLOAT, ["batch", 4])],
+    ),
+    "my.ops",
+)  # fmt: skip
+NO_KERNEL = graph_of(
+    [
+        make_node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE),
+        make_node("Erf", ["wide"], ["e"], name="erf_1"),
+        make_node("Cast", ["e"], ["y"], to=FLOAT),
+    ],
+    [X], [("y", FLOAT, None)],
+)  # fmt: skip
+UNCONVERTED = graph_of(
+    [make_node("Det", ["x"], ["y"], name="det_1")],
+    [("x", FLOAT, ["batch", 4, 4])], [("y", FLOAT, None)],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("engine", "graph", "operator"),
+    [
+        ("onnxruntime", FOREIGN, "my.ops:Warp"),
+        ("openvino", FOREIGN, "my.ops.Warp"),
+        ("onnxruntime", NO_KERNEL, "Erf(13) (node 'erf_1')"),
+        ("openvino", UNCONVERTED, "Det-17"),
+    ],
+)
+def test_an_operator_that_the_engine_lacks_is_unsupported_and_named(
+    engine, graph, operator, loaded
+):
+    with pytest.raises(Unsupported) as caught:
+        loaded(engine, graph)
+    assert operator in str(caught.value)
+    assert "Use " in str(caught.value)
