@@ -1,6 +1,7 @@
 """Parameters and multiply-accumulates of one item, counted on the fp32 graph.
 
-FLOPs are twice the MACs. Conv, ConvTranspose, Gemm and MatMul count, element-wise work does not.
+FLOPs are twice the MACs. Convolutions, matrix products and recurrent layers count, element-wise
+work does not.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.models.normal_form import initializers
 from raybench.models.shape_inference import infer, skeleton
 
 if TYPE_CHECKING:
@@ -18,9 +20,21 @@ if TYPE_CHECKING:
 
     from raybench.models.shape_inference import Shape
 
-_UNCOUNTED = frozenset(
-    {"Einsum", "LSTM", "GRU", "RNN", "Attention", "Loop", "If", "Scan", "DeformConv"}
-)
+_OPERANDS = {
+    "Conv": (0, 1),
+    "ConvTranspose": (0, 1),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "ConvInteger": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearConv": (0, 3),
+    "QLinearMatMul": (0, 3),
+}
+"""Positions of the two factors among the inputs of an op."""
+
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+_CONTROL = frozenset({"If", "Loop", "Scan"})
+_UNCOUNTED = frozenset({"Einsum", "Attention", "DeformConv", "LinearAttention", "SequenceMap"})
 """Ops that multiply, but are not counted here."""
 
 
@@ -44,12 +58,40 @@ def count(model: onnx.ModelProto) -> Counts:
     shapes = infer(skeleton(model), batch=1)
     total, unknown = 0, []
     for node in model.graph.node:
-        macs = _macs(node, shapes)
+        macs = macs_of(node, shapes)
         if macs is None:
             unknown.append(node.name or node.output[0])
         else:
             total += macs
     return Counts(_parameters(model), None if unknown else total, tuple(unknown))
+
+
+def macs_of(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    """Return the MACs of a node; 0 for an op without any, None if they cannot be determined.
+
+    Args:
+        node: of the graph or of a graph inside it.
+        shapes: from `infer`, at the batch to count for.
+    """
+    kind = node.op_type
+    if node.domain not in ("", "ai.onnx") or kind in _UNCOUNTED:
+        return None
+    if kind in _CONTROL:
+        return _of_subgraphs(node, shapes)
+    if kind in _RECURRENT:
+        return _of_recurrent(node, shapes)
+    if kind not in _OPERANDS:
+        return 0
+    x, w = (_static_shape(node, position, shapes) for position in _OPERANDS[kind])
+    out = _static(shapes.get(node.output[0]))
+    if x is None or w is None or out is None:
+        return None
+    if kind == "ConvTranspose":
+        return math.prod(x) * math.prod(w[1:])
+    if "Conv" in kind:
+        return math.prod(out) * math.prod(w[1:])
+    inner = x[0 if _flag(node, "transA") else 1] if kind == "Gemm" else x[-1]
+    return math.prod(out) * inner
 
 
 def _parameters(model: onnx.ModelProto) -> int:
@@ -58,36 +100,41 @@ def _parameters(model: onnx.ModelProto) -> int:
     whole = {TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL, TensorProto.STRING}
     return sum(
         math.prod(tensor.dims)
-        for tensor in model.graph.initializer
+        for tensor in initializers(model.graph)
         if tensor.data_type not in whole
     )
 
 
-def _macs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
-    """Return the MACs of a node; 0 for an op without any, None if they cannot be determined."""
-    if node.domain not in ("", "ai.onnx") or node.op_type in _UNCOUNTED:
-        return None
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        return 0
-    x, w, out = (
-        _static_shape(shapes.get(name)) for name in (node.input[0], node.input[1], node.output[0])
-    )
-    if x is None or w is None or out is None:
-        return None
-    if node.op_type == "Conv":
-        return math.prod(out) * math.prod(w[1:])
-    if node.op_type == "ConvTranspose":
-        return math.prod(x) * math.prod(w[1:])
-    if node.op_type == "Gemm":
-        return math.prod(out) * x[0 if _flag(node, "transA") else 1]
-    return math.prod(out) * x[-1]
+def _of_subgraphs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    """Return the MACs of an If with equally large branches, or of a loop that multiplies nothing."""
+    totals: set[int | None] = set()
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            shares = [macs_of(inner, shapes) for inner in attribute.g.node]
+            known = [share for share in shares if share is not None]
+            totals.add(sum(known) if len(known) == len(shares) else None)
+    total = totals.pop() if len(totals) == 1 else None
+    return total if node.op_type == "If" or total == 0 else None
 
 
-def _static_shape(shape: Shape | None) -> tuple[int, ...] | None:
-    if shape is None:
+def _of_recurrent(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
+    """Return the MACs of both products of every step: of the input and of the hidden state."""
+    x, w, r = (_static_shape(node, position, shapes) for position in range(3))
+    if x is None or w is None or r is None:
         return None
-    sizes = tuple(size for size in shape if isinstance(size, int))
-    return sizes if len(sizes) == len(shape) else None
+    return math.prod(x[:2]) * (math.prod(w) + math.prod(r))
+
+
+def _static_shape(
+    node: onnx.NodeProto, position: int, shapes: Mapping[str, Shape]
+) -> tuple[int, ...] | None:
+    """Return the shape of an input, in numbers; None if it is missing or not known."""
+    return _static(shapes.get(node.input[position])) if position < len(node.input) else None
+
+
+def _static(shape: Shape | None) -> tuple[int, ...] | None:
+    sizes = tuple(size for size in shape or () if isinstance(size, int))
+    return None if shape is None or len(sizes) < len(shape) else sizes
 
 
 def _flag(node: onnx.NodeProto, name: str) -> bool:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raybench.errors import ModelError
-from raybench.models.normal_form import normalise, tensors
+from raybench.errors import ModelError, UsageError
+from raybench.models.external_data import check_external, load_small
+from raybench.models.normal_form import normalise
 from raybench.models.shape_inference import KEEP_ELEMENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx
+
+_REASON_CHARACTERS = 200
 
 _QUANTISED = (
     "QuantizeLinear",
@@ -43,7 +49,8 @@ class OnnxFile:
     Attributes:
         path: the graph file.
         proto: its content in normal form; weights in external files are not loaded.
-        external: locations of the external files, relative to the graph file's folder.
+        external: paths of the external files, relative to the graph file's folder; any of them, as
+            the graph file itself, may be a symbolic link, as in the caches of model hubs.
     """
 
     path: Path
@@ -53,12 +60,13 @@ class OnnxFile:
     @classmethod
     def open(cls, path: Path) -> OnnxFile:
         """Read and check a file; raises ModelError, which says what to do."""
-        proto = _read(path)
-        external = _external(path, proto)
-        _load_constants(path, proto)
-        proto = normalise(proto)
-        _refuse_reduced(path, proto)
-        _refuse_inputs(path, proto)
+        with understood(path):
+            proto = _read(path)
+            external = check_external(path, proto)
+            load_small(path, proto, KEEP_ELEMENTS)
+            proto = normalise(proto)
+            _refuse_reduced(path, proto)
+            _refuse_inputs(path, proto)
         return cls(path, proto, external)
 
     @property
@@ -70,6 +78,21 @@ class OnnxFile:
     def inputs(self) -> tuple[onnx.ValueInfoProto, ...]:
         """The inputs that must be fed."""
         return tuple(self.proto.graph.input)
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises on a graph that is not valid ONNX into a ModelError."""
+    try:
+        yield
+    except (UsageError, OSError):
+        raise
+    except Exception as error:  # of protobuf, onnx or numpy, according to what is wrong
+        text = " ".join(str(error).split())[:_REASON_CHARACTERS]
+        raise ModelError(
+            f"Model file {str(path)!r} is not valid ONNX ({type(error).__name__}: {text}). "
+            "Check it by onnx.checker.check_model and export it again."
+        ) from error
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -95,6 +118,11 @@ def _read(path: Path) -> onnx.ModelProto:
         ) from error
     except DecodeError as error:
         raise ModelError(f"Model file {str(path)!r} {_damage(head)}") from error
+    if proto.graph.output and not proto.graph.node:
+        raise ModelError(
+            f"Model file {str(path)!r} holds a graph without nodes, so there is nothing to measure. "
+            "Give the file of a whole model."
+        )
     if not proto.graph.node:
         raise ModelError(f"Model file {str(path)!r} {_damage(head)}")
     return proto
@@ -106,46 +134,6 @@ def _damage(head: bytes) -> str:
     if head.startswith(b"\x08"):  # the field that an ONNX file begins with
         return "is cut off or damaged: it begins as ONNX but cannot be read to its end. Copy or export it again."
     return "is not an ONNX model. Give a file written by an ONNX exporter."
-
-
-def _external(path: Path, proto: onnx.ModelProto) -> tuple[str, ...]:
-    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-
-    ends: dict[str, int] = {}
-    for tensor in tensors(proto.graph):
-        if uses_external_data(tensor):
-            info = ExternalDataInfo(tensor)
-            length = info.length or 0
-            ends[info.location] = max(ends.get(info.location, 0), (info.offset or 0) + length)
-    for location, end in ends.items():
-        file = path.parent / location
-        if Path(location).is_absolute() or ".." in Path(location).parts:
-            raise ModelError(
-                f"Model file {str(path)!r} keeps weights at {location!r}, outside its own folder. "
-                "Save it again with its external data beside it."
-            )
-        if not file.is_file():
-            raise ModelError(
-                f"Model file {str(path)!r} keeps its weights in {location!r}, which is missing from "
-                f"{str(path.parent)!r}. Copy that file there."
-            )
-        if file.stat().st_size < end:
-            raise ModelError(
-                f"Weights file {str(file)!r} is cut off: it has {file.stat().st_size} bytes and its graph "
-                f"needs {end}. Copy it again."
-            )
-    return tuple(sorted(ends))
-
-
-def _load_constants(path: Path, proto: onnx.ModelProto) -> None:
-    """Load small external tensors: shape inference, here and in engines, needs axes and shapes."""
-    from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
-
-    for tensor in tensors(proto.graph):
-        if uses_external_data(tensor) and math.prod(tensor.dims) <= KEEP_ELEMENTS:
-            load_external_data_for_tensor(tensor, str(path.parent))
-            tensor.ClearField("data_location")
-            tensor.ClearField("external_data")
 
 
 def _refuse_reduced(path: Path, proto: onnx.ModelProto) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from raybench.models import normal_form
 from raybench.models import precision as passes
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
+from raybench.models.external_data import copy_external
 from raybench.models.model import Model, TensorSpec
 from raybench.models.output_types import refuse_outputs
 from raybench.models.ranges import integer_ranges
@@ -136,9 +136,9 @@ def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, A
     counts = count(source.proto)
     if counts.unknown:
         logger.info("MACs of %s are unknown because of: %s", name, ", ".join(counts.unknown))
-    _write(source.proto, folder)
     if source.file is not None:
-        _copy_external(source.file.path.parent, source.file.external, folder)
+        copy_external(source.file.path, source.proto, folder)
+    _write(source.proto, folder)
     return {
         "inputs": [[spec.name, spec.dtype, spec.shape] for spec in source.inputs],
         "outputs": [_output(value) for value in source.proto.graph.output],
@@ -157,20 +157,13 @@ def _build_lrn(source: CacheEntry, folder: Path) -> dict[str, Any]:
 
     model = onnx.load(source.folder / _GRAPH, load_external_data=False)
     rewritten = rewrite_lrn(model)
+    copy_external(source.folder / _GRAPH, model, folder)
     _write(model, folder)
-    _copy_external(source.folder, tuple(name for name in source.files if name != _GRAPH), folder)
     return {"rewritten": rewritten}
 
 
 def _write(model: onnx.ModelProto, folder: Path) -> None:
     (folder / _GRAPH).write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _copy_external(source: Path, locations: tuple[str, ...], folder: Path) -> None:
-    for location in locations:
-        target = folder / location
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / location, target)
 
 
 def _specs(facts: list[list[Any]]) -> tuple[TensorSpec, ...]:

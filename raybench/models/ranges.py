@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.errors import ModelError, nearest
+from raybench.models.normal_form import initializers, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +17,15 @@ if TYPE_CHECKING:
     from raybench.models.model import TensorSpec
 
 _THROUGH = frozenset(
-    {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Expand"}
-)
+    {
+        "Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Expand",
+        "Slice", "Split", "Tile", "Concat", "Gather",
+    }
+)  # fmt: skip
 """Ops that pass indices on unchanged."""
+
+_TABLES = frozenset({"Cast", "Identity", "DequantizeLinear"})
+"""Ops after which a table has as many rows as before."""
 
 
 def index_limits(model: onnx.ModelProto, inputs: Iterable[str]) -> dict[str, int]:
@@ -26,20 +33,62 @@ def index_limits(model: onnx.ModelProto, inputs: Iterable[str]) -> dict[str, int
 
     An input that feeds several tables gets the smallest; one that feeds none is left out.
     """
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in initializers(model.graph)}
+    for node in walk(model.graph):
+        if node.op_type in _TABLES and node.input and node.input[0] in sizes:
+            sizes[node.output[0]] = sizes[node.input[0]]
     limits: dict[str, int] = {}
     for name in inputs:
-        carriers = {name}
-        for node in model.graph.node:  # ONNX keeps nodes in topological order
-            if node.op_type in _THROUGH and node.input[0] in carriers:
-                carriers.update(node.output)
-            elif node.op_type == "Gather" and node.input[1] in carriers and node.input[0] in sizes:
-                axis = next(
-                    (attribute.i for attribute in node.attribute if attribute.name == "axis"), 0
-                )
-                rows = int(sizes[node.input[0]][axis])
-                limits[name] = min(rows, limits.get(name, rows))
+        rows = _rows(model.graph, {name}, sizes)
+        if rows:
+            limits[name] = min(rows)
     return limits
+
+
+def _rows(
+    graph: onnx.GraphProto, carriers: set[str], sizes: Mapping[str, tuple[int, ...]]
+) -> list[int]:
+    """Return the rows of each table that the carriers of one input's values index.
+
+    Args:
+        graph: the graph or one inside it; ONNX keeps nodes in topological order.
+        carriers: names of the values; those that the graph adds are added.
+        sizes: shapes of the tables by name.
+    """
+    rows = []
+    for node in graph.node:
+        gathers = node.op_type in ("Gather", "GatherElements") and len(node.input) > 1
+        if gathers and node.input[1] in carriers and node.input[0] in sizes:
+            rows.append(int(sizes[node.input[0]][_axis(node)]))
+        elif node.op_type in _THROUGH and carriers.intersection(
+            node.input if node.op_type == "Concat" else node.input[:1]
+        ):
+            carriers.update(node.output)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                rows += _rows_inside(node, attribute.g, carriers, sizes)
+    return rows
+
+
+def _rows_inside(
+    node: onnx.NodeProto,
+    inner: onnx.GraphProto,
+    carriers: set[str],
+    sizes: Mapping[str, tuple[int, ...]],
+) -> list[int]:
+    """Follow carriers into a branch or the body of a loop, and out of a branch again."""
+    if node.op_type in ("Loop", "Scan"):
+        pairs = zip(node.input, inner.input, strict=False)
+        carriers.update(own.name for given, own in pairs if given in carriers)
+    rows = _rows(inner, carriers, sizes)
+    if node.op_type == "If":
+        pairs_out = zip(inner.output, node.output, strict=False)
+        carriers.update(outer for own, outer in pairs_out if own.name in carriers)
+    return rows
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
 def integer_ranges(

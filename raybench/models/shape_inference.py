@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from raybench.models.model import BATCH
+from raybench.models.normal_form import subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -22,7 +23,6 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
     Noted shapes are left out: they may be those of another batch.
     """
     import onnx
-    from onnx import helper
 
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(model.graph.node)
@@ -32,15 +32,27 @@ def skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
         if _small(tensor):
             graph.initializer.append(tensor)
         else:
-            graph.input.append(
-                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+            graph.input.append(_typed(tensor))
     for value in model.graph.output:
         graph.output.append(_without_shape(value))
+    for inner in list(subgraphs(graph))[1:]:
+        _strip(inner, graph)
     bare = onnx.ModelProto(ir_version=max(model.ir_version, 4), graph=graph)
     bare.opset_import.extend(model.opset_import)
     bare.functions.extend(model.functions)
     return bare
+
+
+def _strip(inner: onnx.GraphProto, outer: onnx.GraphProto) -> None:
+    """Turn the weights of a graph inside another into inputs of the outer one, which it sees."""
+    names = {value.name for value in outer.input}
+    for tensor in list(inner.initializer):
+        if not _small(tensor) and tensor.name not in names:  # two branches may share a name
+            outer.input.append(_typed(tensor))
+            inner.initializer.remove(tensor)
+    del inner.value_info[:]
+    for value in inner.output:
+        value.CopyFrom(_without_shape(value))
 
 
 def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dict[str, Shape]:
@@ -49,7 +61,8 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
     Args:
         bare: a skeleton; it is not changed.
         batch: replaces the batch symbol; None keeps the symbol.
-        strict: raise onnx's InferenceError where the graph contradicts itself.
+        strict: raise onnx's InferenceError where the graph contradicts itself; else nothing is
+            raised, and what cannot be inferred is left out.
     """
     import onnx
 
@@ -60,14 +73,25 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_param == BATCH:
                     dim.dim_value = batch
-    inferred = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
-    shapes: dict[str, Shape] = {
-        tensor.name: tuple(tensor.dims) for tensor in inferred.graph.initializer
-    }
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        shape = dims(value)
-        if shape is not None:
-            shapes[value.name] = shape
+    try:
+        inferred = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
+    except Exception:  # whatever the library raises on a graph that it cannot follow
+        if strict:
+            raise
+        inferred = copy
+    return _shapes(inferred.graph)
+
+
+def _shapes(whole: onnx.GraphProto) -> dict[str, Shape]:
+    """Return the shapes noted in a graph and in every graph inside it."""
+    shapes: dict[str, Shape] = {}
+    for graph in subgraphs(whole):
+        for tensor in graph.initializer:
+            shapes[tensor.name] = tuple(tensor.dims)
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            shape = dims(value)
+            if shape is not None:
+                shapes[value.name] = shape
     return shapes
 
 
@@ -87,13 +111,17 @@ def _small(tensor: onnx.TensorProto) -> bool:
     return bool(tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
 
 
+def _typed(tensor: onnx.TensorProto) -> onnx.ValueInfoProto:
+    from onnx import helper
+
+    return helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+
+
 def _without_shape(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     import onnx
 
     bare = onnx.ValueInfoProto(name=value.name)
     bare.type.CopyFrom(value.type)
-    if (
-        bare.type.WhichOneof("value") == "tensor_type"
-    ):  # a touch would declare any other as a tensor
+    if bare.type.WhichOneof("value") == "tensor_type":  # a touch would make any other one
         bare.type.tensor_type.ClearField("shape")
     return bare

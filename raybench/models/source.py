@@ -14,7 +14,7 @@ from raybench.models import zoo
 from raybench.models.cache import sha256_of
 from raybench.models.input_shapes import OpenInput, close_shapes, fixed_batch
 from raybench.models.model import BATCH, TensorSpec
-from raybench.models.onnxfile import OnnxFile
+from raybench.models.onnxfile import OnnxFile, understood
 from raybench.models.ranges import index_limits, integer_ranges
 from raybench.models.shape_inference import dims, infer, skeleton
 
@@ -104,7 +104,11 @@ def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
 
 
 def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
-    file = OnnxFile.open(path)
+    with understood(path):
+        return _source_of(name, OnnxFile.open(path), settings)
+
+
+def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSource:
     open_inputs = tuple(_open_input(value) for value in file.inputs)
     inputs = close_shapes(name, open_inputs, settings.shapes)
     limits = index_limits(file.proto, (spec.name for spec in inputs))

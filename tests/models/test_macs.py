@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from helpers.tiny_graphs import graph_of
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from raybench.models import zoo
 from raybench.models.macs import count
+from raybench.models.normal_form import normalise
 
 TABLE = {  # parameters, MACs of one item, nodes
     "alexnet": (60_965_224, 724_406_816, 22),
@@ -57,3 +59,49 @@ def test_integer_constants_are_no_parameters() -> None:
         nodes, [("x", F, ["N", 4])], [("y", F, None)], {"shape": np.array([0, 2, 2], np.int64)}
     )
     assert count(model).parameters == 0
+
+
+def branch(name: str, shape: tuple[int, ...], x: str = "x") -> onnx.GraphProto:
+    """A branch that multiplies `x` by its own weights."""
+    weights = numpy_helper.from_array(np.ones(shape, np.float32), f"{name}.w")
+    nodes = [helper.make_node("MatMul", [x, f"{name}.w"], [name])]
+    return helper.make_graph(
+        nodes, name, [], [helper.make_tensor_value_info(name, F, None)], [weights]
+    )
+
+
+def if_of(then: onnx.GraphProto, otherwise: onnx.GraphProto) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        helper.make_node("Cast", ["top"], ["cond"], to=TensorProto.BOOL),
+        helper.make_node("If", ["cond"], ["y"], "either", then_branch=then, else_branch=otherwise),
+    ]
+    return graph_of(nodes, [("x", F, ["N", 100])], [("y", F, None)])
+
+
+def test_weights_and_products_in_subgraphs_count() -> None:
+    counts = count(if_of(branch("t", (100, 70)), branch("e", (100, 70))))
+    assert (counts.parameters, counts.macs_per_item) == (2 * 7000, 7000)
+
+
+def test_branches_of_different_cost_are_unknown_not_zero() -> None:
+    counts = count(if_of(branch("t", (100, 70)), branch("e", (100, 50))))
+    assert (counts.parameters, counts.macs_per_item, counts.unknown) == (12000, None, ("either",))
+
+
+def test_weights_in_constant_nodes_are_parameters() -> None:
+    value = numpy_helper.from_array(np.ones((4, 8), np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=value),
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Gemm", ["h", "w"], ["y"], transB=1),
+    ]
+    counts = count(normalise(graph_of(nodes, [("x", F, ["N", 4])], [("y", F, None)])))
+    assert (counts.parameters, counts.macs_per_item) == (32, 64)
+
+
+def test_a_recurrent_layer_multiplies_inputs_and_states_at_every_step() -> None:
+    nodes = [helper.make_node("LSTM", ["x", "W", "R"], ["y"], hidden_size=6)]
+    weights = {"W": np.ones((1, 24, 4), np.float32), "R": np.ones((1, 24, 6), np.float32)}
+    model = graph_of(nodes, [("x", F, [5, "N", 4])], [("y", F, None)], weights)
+    assert count(model).macs_per_item == 5 * 24 * (4 + 6)

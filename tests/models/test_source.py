@@ -137,6 +137,8 @@ def test_files_that_are_no_model(tmp_path: Path, saved: Saved) -> None:
     assert "git lfs pull" in refusal(str(text))
     text.write_bytes(b"")
     assert "is not an ONNX model" in refusal(str(text))
+    none = graph_of([], [("x", FLOAT, ["N"])], [("x", FLOAT, ["N"])])
+    assert "a graph without nodes" in refusal(saved(none))
     whole = Path(saved(tiny_conv()))
     whole.write_bytes(whole.read_bytes()[:-40])
     assert "cut off or damaged" in refusal(str(whole))
@@ -202,3 +204,14 @@ def test_weights_listed_among_the_inputs_are_not_fed(saved: Saved, cache: Path) 
     old.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 3, 3, 3]))
     model = prepare(saved(old), ModelSettings(), "fp32", None, cache)
     assert [spec.name for spec in model.inputs] == ["data"]
+
+
+def test_a_graph_that_is_not_valid_is_said_in_a_sentence(saved: Saved) -> None:
+    broken = tiny_conv()
+    broken.graph.initializer[0].dims[:] = [2]
+    broken.graph.node[1].attribute[0].ClearField("i")
+    check(saved(broken), ModelSettings())  # engines say what they think of it
+    broken = tiny_bert()
+    axis = helper.make_attribute("axis", 7)
+    broken.graph.node[0].attribute.append(axis)
+    assert "is not valid ONNX (IndexError" in refusal(saved(broken), shapes={"sequence": 16})
