@@ -41,6 +41,8 @@ AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
 )  # fmt: skip
 ANY = "any"
+_NEWER_MODEL_SETTINGS = ("values",)
+"""Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 
 
@@ -52,11 +54,13 @@ class ModelSettings:
         shapes: sizes of dynamic dimensions, by symbol ("sequence") or by input ("ids": [N, 128]).
         ranges: lowest and highest value of an integer input, by input name.
         seed: seed of the random weights of a zoo model.
+        values: value of an input, by input name: a number, or a nested list in the shape of an item.
     """
 
     shapes: dict[str, Any] = field(default_factory=dict)
     ranges: dict[str, list[int]] = field(default_factory=dict)
     seed: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,17 @@ class Point:
         facts = {**self._facts, "batch_size": batch_size}
         return canonical_hash(facts, 20)
 
+    def described(self) -> dict[str, Any]:
+        """Return every field by name, without the settings of models that are newer and not used."""
+        facts = asdict(self)
+        for name in _NEWER_MODEL_SETTINGS:
+            if not facts["model_settings"][name]:
+                del facts["model_settings"][name]
+        return facts
+
     @cached_property
     def _facts(self) -> dict[str, Any]:
-        facts = asdict(self)
+        facts = self.described()
         for name in ("model", "preset", "largest"):
             del facts[name]
         facts["engine_options"] = dict(self.engine_options)

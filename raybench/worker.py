@@ -23,6 +23,7 @@ from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
+from raybench.models.input_values import given_items
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 
@@ -268,10 +269,12 @@ class Worker:
         if reason is not None:
             raise Unsupported(reason)
         model = _prepare_model(point, engine_class)
-        ranges = {**model.ranges, **point.model_settings.ranges}
+        settings = point.model_settings
+        ranges = {**model.ranges, **settings.ranges}
+        given = given_items(model.name, model.inputs, settings.values)
         return Load(
             model=model,
-            batches=BatchPool(model.inputs, point.batch_size, seed + rank, ranges),
+            batches=BatchPool(model.inputs, point.batch_size, seed + rank, ranges, given=given),
             device=device,
             inflight=point.inflight,
             transfers=point.transfers,

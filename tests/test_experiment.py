@@ -82,6 +82,8 @@ def test_ids_follow_what_bears_on_the_measurement_and_nothing_else():
     assert replace(point, batch_size=7).id != point.id
     assert replace(point, model_identity="sha256:1").id != point.id
     assert replace(point, measure=replace(point.measure, min_s=3.0)).id != point.id
+    valued = replace(point.model_settings, values={"data": 1})
+    assert replace(point, model_settings=valued).id != point.id
     assert len(point.id) == 20
 
 

@@ -30,6 +30,10 @@ _NAMES = ("device", "cluster", "preset", "experiment", "rerun", "order")
 """Keys whose value on the command line is text, so that YAML does not read `yes` as true."""
 
 
+_OF_GRAPHS = ("model.shapes.", "model.ranges.", "model.values.")
+"""What follows these is one key: names in graphs hold dots."""
+
+
 @dataclass(frozen=True)
 class SettingsLayer:
     """One source of settings.
@@ -84,6 +88,11 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
         if not equals or not key:
             example = f"model={word}" if word.endswith(".onnx") else "for example trials=3"
             raise ConfigError(f"{word!r} is not key=value. Write {example}.")
+        if value.startswith("[") and value.count("[") > value.count("]"):
+            raise ConfigError(
+                f"{word!r} has a bracket that is not closed. Put the whole word in quotes, as in "
+                "'model.shapes.x=[N, 3]': without them the shell splits it at its spaces."
+            )
         key = _without_grid(key)
         if key in AXES:
             content["grid"][key] = _parse_value(word, value)
@@ -92,7 +101,7 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
         elif key in _NAMES:
             content[key] = value
         else:
-            dotted.append(f"{key}={value}")
+            dotted.append(word)
     name = content.pop("experiment", OF_ONE_MODEL if "model" in content["grid"] else None)
     if name is None:
         raise ConfigError(
@@ -147,8 +156,17 @@ def _parse_value(word: str, value: str) -> Any:
 
 
 def _merge_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
+    key, _, value = word.partition("=")
+    section = next((name for name in _OF_GRAPHS if key.startswith(name)), None)
     try:
-        merged = OmegaConf.merge(OmegaConf.create(rest), OmegaConf.from_dotlist([word]))
+        if section is None:
+            entry = OmegaConf.from_dotlist([word])
+        else:
+            node = {key.removeprefix(section): _parse_value(word, value)}
+            for name in reversed(section.rstrip(".").split(".")):
+                node = {name: node}
+            entry = OmegaConf.create(node)
+        merged = OmegaConf.merge(OmegaConf.create(rest), entry)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{word!r} cannot be read: {' '.join(str(error).split())}.") from error
     return dict(OmegaConf.to_container(merged, resolve=False))  # type: ignore[arg-type]

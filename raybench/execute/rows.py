@@ -63,7 +63,7 @@ def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_
         "environment_id": environment_id,
         "experiment": experiment.name,
         "point_index": planned.point_index,
-        "config_json": json.dumps(asdict(point), sort_keys=True),
+        "config_json": json.dumps(point.described(), sort_keys=True),
         "preset": point.preset,
         "seed": experiment.seed,
         **factor_columns(point),

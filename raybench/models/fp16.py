@@ -41,7 +41,7 @@ def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
     """Write the graph in half precision to `target` and return how it was made."""
     import onnx
 
-    inputs = calibration_batches(source.inputs, source.ranges, 1, CHECK_ITEMS)[0]
+    inputs = calibration_batches(source.inputs, source.ranges, 1, CHECK_ITEMS, source.given)[0]
     top = scopes(_load(source))
     values = values_in_norms(top) | _last_softmax(top.graph, source.softmax_outputs)
     nodes: set[str] = set()

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.models import normal_form
 from raybench.models import precision as passes
+from raybench.models.batches import digest
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.external_data import copy_external
+from raybench.models.input_values import given_items
 from raybench.models.model import Model, TensorSpec
 from raybench.models.output_types import refuse_outputs
 from raybench.models.ranges import integer_ranges
@@ -68,6 +70,7 @@ def prepare(
     base = cache.entry(base_key, functools.partial(_build_fp32, name, settings), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
+    given = given_items(name, inputs, settings.values)
     dialect = dialect if precision in ("int8", "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_FP32:
@@ -76,11 +79,12 @@ def prepare(
             version=passes.VERSION,
             source=base_key,
             dialect=dialect,
-            ranges=ranges if precision == "int8" else None,
+            ranges=ranges if precision == "int8" else settings.ranges or None,
             onnxruntime=metadata.version("onnxruntime"),
+            **({"given": digest(given)} if given else {}),
         )
         softmax_outputs = frozenset(base.facts["softmax_outputs"])
-        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, softmax_outputs)
+        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, softmax_outputs, given)
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):

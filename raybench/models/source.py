@@ -13,6 +13,7 @@ from raybench.errors import ModelError, nearest
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
 from raybench.models.input_shapes import OpenInput, close_shapes, fixed_batch
+from raybench.models.input_values import given_items, refuse_outside
 from raybench.models.model import BATCH, TensorSpec
 from raybench.models.onnxfile import OnnxFile, understood
 from raybench.models.ranges import index_limits, integer_ranges
@@ -99,8 +100,17 @@ def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
             f"model.shapes.{key} does not apply: all shapes of {recipe.name!r} are fixed. Leave it out."
         )
     limits = {name: high + 1 for name, (_, high) in recipe.ranges.items()}
-    integer_ranges(recipe.name, recipe.inputs, limits, settings.ranges)
+    _check_values(recipe.name, recipe.inputs, limits, settings)
     return limits
+
+
+def _check_values(
+    name: str, inputs: tuple[TensorSpec, ...], limits: dict[str, int], settings: ModelSettings
+) -> None:
+    """Refuse ranges and values that do not fit the inputs."""
+    integer_ranges(name, inputs, limits, settings.ranges)
+    given = given_items(name, inputs, settings.values)
+    refuse_outside(name, given, limits, settings.ranges)
 
 
 def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
@@ -112,7 +122,7 @@ def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSourc
     open_inputs = tuple(_open_input(value) for value in file.inputs)
     inputs = close_shapes(name, open_inputs, settings.shapes)
     limits = index_limits(file.proto, (spec.name for spec in inputs))
-    integer_ranges(name, inputs, limits, settings.ranges)
+    _check_values(name, inputs, limits, settings)
     _close(file, inputs)
     batch = fixed_batch(open_inputs)
     if batch is not None:

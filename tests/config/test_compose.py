@@ -193,3 +193,25 @@ def test_a_file_that_asks_for_code_to_run_is_refused_and_runs_none(tmp_path):
 def test_an_empty_name_of_a_cluster_file_is_refused():
     with pytest.raises(ConfigError, match="Unknown cluster ''"):
         resolved("experiment=smoke", "cluster=")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "x:0", "a/b.c[0]", "h // 2", "n", "past keys.0.key", "yes"]
+)
+def test_a_name_of_the_graph_is_one_key_whatever_it_holds(name):
+    words = [f"model.shapes.{name}=3", f"model.ranges.{name}=[0, 4]", f"model.values.{name}=[1, 2]"]
+    model = resolved("experiment=smoke", *words).experiment.model
+    assert (model.shapes, model.ranges) == ({name: 3}, {name: [0, 4]})
+    assert model.values == {name: [1, 2]}
+
+
+def test_names_of_the_graph_add_up_and_the_last_word_counts():
+    words = ["model.shapes.a.b=3", "model.shapes={x: [N, 4]}", "model.shapes.x=[2, N]"]
+    model = resolved("experiment=smoke", *words, "model.seed=4").experiment.model
+    assert model.shapes == {"a.b": 3, "x": [2, "N"]}
+    assert model.seed == 4
+
+
+def test_a_word_that_the_shell_has_split_is_explained():
+    with pytest.raises(ConfigError, match="Put the whole word in quotes"):
+        read(["experiment=smoke", "model.shapes.x=[N,", "3]"])

@@ -125,7 +125,7 @@ def zoo_models():
 def hashed_fields():
     """Names and order of the fields that point ids are made of."""
     point = _points(["experiment=smoke", "engine=simulated"], {"gpu": 1, "cpu": 1}, ())[0]
-    facts = dataclasses.asdict(point)
+    facts = point.described()
     return {
         "Point": list(facts),
         "MeasureSettings": list(facts["measure"]),
