@@ -8,12 +8,30 @@ GPUs compute them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from raybench.models.cpu_run import run
 from raybench.models.element_types import scopes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     import onnx
+
+    from raybench.models.half_graph import HalfGraph
+
+    Array = np.ndarray[Any, Any]
+
+_AT_ONCE = 1 << 26
+"""Elements of values that are held at a time."""
+
+_STEP_DB = 6.0
+"""A node that loses less is not worth its casts."""
+
+_NODES = 8
+"""Nodes that a round of the search adds at most."""
 
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -55,3 +73,66 @@ def _in_fp32(node: onnx.NodeProto) -> None:
         if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT16:
             values = numpy_helper.to_array(attribute.t).astype("float32")
             attribute.t.CopyFrom(numpy_helper.from_array(values, attribute.t.name))
+
+
+def losing_nodes(
+    fp32: Callable[[], onnx.ModelProto],
+    half: HalfGraph,
+    inputs: Mapping[str, Array],
+    elements: Mapping[str, int],
+    big: bool,
+) -> set[str]:
+    """Return the float inputs and outputs of the nodes that lose most by rounding.
+
+    A node's loss is the SQNR of its worst input less that of its output.
+
+    Args:
+        fp32: reads the fp32 graph.
+        half: the fp16 graph.
+        inputs: a few items.
+        elements: number of elements of each value to look at.
+        big: whether the fp32 graph exceeds what one protobuf holds.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(half.model)
+    check, nodes = rounded(copy), list(fp32().graph.node)
+    written = {name for node in check.graph.node for name in node.output}
+    names = [name for node in nodes for name in node.output if name in elements]
+    halves = {name: name + half.suffix if name + half.suffix in written else name for name in names}
+    sqnr = {}
+    for part in _parts(names, elements):
+        reference = run(fp32(), inputs, part, big)
+        actual = run(check, inputs, [halves[name] for name in part], big)
+        sqnr.update({name: _sqnr_db(reference[name], actual[halves[name]]) for name in part})
+    losses = {}
+    for index, node in enumerate(nodes):
+        before = [sqnr[name] for name in node.input if name in sqnr]
+        after = [sqnr[name] for name in node.output if name in sqnr]
+        if before and after:
+            losses[index] = min(before) - min(after)
+    worst = sorted(losses, key=lambda index: -losses[index])[:_NODES]
+    around = [nodes[i] for i in worst if losses[i] >= _STEP_DB]
+    return {name for node in around for name in (*node.input, *node.output) if name in sqnr}
+
+
+def _parts(names: list[str], elements: Mapping[str, int]) -> Iterator[list[str]]:
+    """Return the names in groups of bounded size."""
+    part: list[str] = []
+    for name in names:
+        if part and sum(elements[each] for each in part) + elements[name] > _AT_ONCE:
+            yield part
+            part = []
+        part.append(name)
+    if part:
+        yield part
+
+
+def _sqnr_db(expected: Array, actual: Array) -> float:
+    """Return the SQNR of a value about its mean, from -200 to 200 dB."""
+    wide = expected.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        noise = np.sum((wide - actual) ** 2)
+        ratio = np.sum((wide - wide.mean()) ** 2) / noise if noise else np.inf
+        return float(np.clip(np.nan_to_num(10 * np.log10(ratio), nan=-200.0), -200.0, 200.0))

@@ -8,6 +8,7 @@ it as it is. The schema of its operator says which inputs and outputs of a node 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,22 +33,36 @@ _NEVER_HALF = frozenset(
 """Ops that stay: sums of growing length, and random values, which would be others in half."""
 
 
+@dataclass(frozen=True)
+class HalfGraph:
+    """An fp16 graph.
+
+    Attributes:
+        model: the graph with its weights.
+        kept: kinds of the ops that compute in fp32 by order, each once.
+        suffix: ends the name of a value's half form; the fp32 form has the name alone.
+    """
+
+    model: onnx.ModelProto
+    kept: tuple[str, ...]
+    suffix: str
+
+
 def half_graph(
-    model: onnx.ModelProto, wide: Collection[str], nodes: Collection[str] = ()
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """Return the graph in half precision, and the kinds of ops that compute in fp32 for `wide`.
+    model: onnx.ModelProto, values: Collection[str], nodes: Collection[str] = ()
+) -> HalfGraph:
+    """Convert a graph to half precision, except where asked.
 
     Args:
         model: the fp32 graph with its weights; it becomes the result.
-        wide: names of the values that half precision cannot hold. A node that reads or writes one
-            computes in fp32.
+        values: names of values that stay fp32: a node that reads or writes one computes in fp32.
         nodes: first outputs of further nodes that compute in fp32.
     """
-    made = _Pass(model, frozenset(wide), frozenset(nodes))
+    made = _Pass(model, frozenset(values), frozenset(nodes))
     made.assign(made.top)
     for scope in reversed(list(made.top.walk())):  # inner ones first: placing copies nodes
         made.place(scope)
-    return model, tuple(dict.fromkeys(made.kept))
+    return HalfGraph(model, tuple(dict.fromkeys(made.kept)), made.suffix)
 
 
 def to_half(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -65,18 +80,21 @@ class _Pass:
     Attributes:
         top: the scope of the model's graph.
         kept: kinds of the nodes that compute in fp32 by order.
+        suffix: ends the name of a value's half form.
     """
 
-    def __init__(self, model: onnx.ModelProto, wide: frozenset[str], nodes: frozenset[str]) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, values: frozenset[str], nodes: frozenset[str]
+    ) -> None:
         self.top = scopes(model)
         self.kept: list[str] = []
-        self._wide = wide
+        self._values = values
         self._nodes = nodes
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
-        self._suffix = "_half"
+        self.suffix = "_half"
         names = {name for scope in self.top.walk() for name in scope.types}
-        while any(name.endswith(self._suffix) for name in names):
-            self._suffix += "_"
+        while any(name.endswith(self.suffix) for name in names):
+            self.suffix += "_"
         self._halves: set[tuple[int, str]] = set()  # values that their node writes in half
         self._reads: defaultdict[tuple[int, str], set[bool]] = defaultdict(set)  # in half or not
 
@@ -91,7 +109,7 @@ class _Pass:
             for port, name in enumerate(node.output):
                 if port in writes and self._is_float(scope, name):
                     self._halves.add((id(scope), name))
-                    node.output[port] = name + self._suffix
+                    node.output[port] = name + self.suffix
                     _convert_attributes(node)
         for value in scope.graph.output:
             self._read(scope, value.name, half=False)
@@ -104,7 +122,7 @@ class _Pass:
         for tensor in list(graph.initializer):
             wanted = self._reads[id(scope), tensor.name]
             if tensor.data_type == TensorProto.FLOAT and True in wanted:
-                graph.initializer.append(_half_weight(tensor, tensor.name + self._suffix))
+                graph.initializer.append(_half_weight(tensor, tensor.name + self.suffix))
                 unread |= set() if False in wanted else {tensor.name}
         weights = {tensor.name for tensor in graph.initializer}
         _keep(graph.initializer, [x for x in graph.initializer if x.name not in unread])
@@ -115,14 +133,14 @@ class _Pass:
         for node in graph.node:
             nodes.append(node)
             for output in node.output:
-                nodes += self._casts(scope, output.removesuffix(self._suffix))
+                nodes += self._casts(scope, output.removesuffix(self.suffix))
         _keep(graph.node, nodes)
         graph.ClearField("value_info")
 
     def _ports(self, scope: Scope, node: onnx.NodeProto) -> tuple[Ports, Ports]:
         """Return the numbers of the inputs and of the outputs that are half."""
-        wide = any(name in self._wide for name in (*node.input, *node.output))
-        if wide or (node.output and node.output[0] in self._nodes):
+        kept = any(name in self._values for name in (*node.input, *node.output))
+        if kept or (node.output and node.output[0] in self._nodes):
             self.kept.append(node.op_type)
             return (), ()
         if node.op_type in _NEVER_HALF:
@@ -153,7 +171,7 @@ class _Pass:
         if home is None or not self._is_float(home, name):
             return name
         self._reads[id(home), name].add(half)
-        return name + self._suffix if half else name
+        return name + self.suffix if half else name
 
     def _casts(self, scope: Scope, name: str) -> Iterator[onnx.NodeProto]:
         """Return the cast of a value to the type in which it is read but not written."""
@@ -161,7 +179,7 @@ class _Pass:
 
         half = (id(scope), name) in self._halves
         if (not half) in self._reads[id(scope), name]:
-            ends = (name + self._suffix, name) if half else (name, name + self._suffix)
+            ends = (name + self.suffix, name) if half else (name, name + self.suffix)
             kind = TensorProto.FLOAT if half else TensorProto.FLOAT16
             yield helper.make_node("Cast", [ends[0]], [ends[1]], name=f"{ends[1]}_cast", to=kind)
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _SUMS = ("ReduceMean", "ReduceSum", "GlobalAveragePool")
 _SUMS_OF_SQUARES = ("ReduceSumSquare", "ReduceL2")
-_INSIDE = frozenset(
-    {"Mul", "Div", "Add", "Sub", "Sqrt", "Pow", "Reciprocal", "Max", "Min", "Clip"}
-    | {"Identity", "Squeeze", "Unsqueeze", "Reshape", "Expand"}
-)
+_MOVING = frozenset({"Identity", "Squeeze", "Unsqueeze", "Reshape", "Expand"})
+_INSIDE = _MOVING | {
+    *("Mul", "Div", "Add", "Sub", "Sqrt", "Pow", "Reciprocal", "Max", "Min", "Clip")
+}
 
 
 def values_in_norms(top: Scope) -> set[str]:
@@ -72,10 +72,29 @@ class _Norms:
                 rooted = rooted or self._is_root(reader)
                 found.add(reader.output[0])
                 ends.append(reader.output[0])
-                for other in others:  # the square of a mean, which is subtracted
-                    maker = self._makers.get(other)
-                    found |= {other, maker.input[0]} if maker and self._is_square(maker) else set()
+                for other in others:
+                    found |= self._squared_mean(other)
         return found if rooted else set()
+
+    def _squared_mean(self, value: str) -> set[str]:
+        """Return the square of a mean, which is subtracted from the mean of squares, and the mean.
+
+        What is left of both is small, so the mean is fp32 from its sum on.
+        """
+        square = self._makers.get(value)
+        if square is None or not self._is_square(square):
+            return set()
+        found, end = {value}, square.input[0]
+        while True:
+            found.add(end)
+            maker = self._makers.get(end)
+            if maker is None or maker.op_type not in _INSIDE:
+                return found
+            varying = [name for name in maker.input if not self._fixed(name)]
+            varying = varying[:1] if maker.op_type in _MOVING else varying
+            if len(varying) != 1:
+                return found
+            (end,) = varying
 
     def _fixed(self, name: str) -> bool:
         maker = self._makers.get(name)

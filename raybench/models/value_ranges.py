@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from raybench.models.cpu_run import run
 from raybench.models.element_types import scopes
@@ -13,6 +12,7 @@ from raybench.models.half_graph import HALF_MAX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     import onnx
 
     Array = np.ndarray[Any, Any]
@@ -34,71 +34,85 @@ _SMALL_MATTERS = {"Log": 0, "Reciprocal": 0, "Div": 1}
 """Ops and the input whose smallest values make the largest results."""
 
 
-def out_of_range(
-    model: onnx.ModelProto, inputs: Mapping[str, Array], big: bool
-) -> tuple[set[str], set[str]]:
-    """Return the values that half precision cannot hold, and the nodes that would square theirs.
+@dataclass(frozen=True)
+class ValueRanges:
+    """What a run of the fp32 graph has shown.
 
-    The insides of subgraphs are not seen.
+    Attributes:
+        outputs: the graph's outputs.
+        largest: largest magnitude of each float value; insides of subgraphs are not seen.
+        smallest: smallest magnitude of each float value.
+        elements: number of elements of each float value.
+        unfit: values that half precision cannot hold, weights among them.
+        squaring: first outputs of the nodes whose squares, inside, exceed half precision.
+    """
+
+    outputs: dict[str, Array]
+    largest: dict[str, float]
+    smallest: dict[str, float]
+    elements: dict[str, int]
+    unfit: frozenset[str]
+    squaring: frozenset[str]
+
+
+def value_ranges(model: onnx.ModelProto, inputs: Mapping[str, Array], big: bool) -> ValueRanges:
+    """Run the fp32 graph and return the ranges of its values.
 
     Args:
         model: the fp32 graph with its weights; it is spoiled.
         inputs: a few items.
         big: whether the graph exceeds what one protobuf holds.
-
-    Returns:
-        Names of values, and the first outputs of nodes.
     """
     from onnx import TensorProto, numpy_helper
 
     top = scopes(model)
     floats = {name for name, kind in top.types.items() if kind == TensorProto.FLOAT}
     weights = {x.name: numpy_helper.to_array(x) for x in top.graph.initializer if x.name in floats}
+    unfit = {name for name, weight in weights.items() if _is_unfit(_largest(weight), HALF_MAX)}
     nodes = list(top.graph.node)
-    largest, smallest = _extremes(model, sorted(floats - weights.keys()), inputs, big)
-    values = {name for name, weight in weights.items() if _is_bad(_largest(weight), HALF_MAX)}
-    values |= {name for name, value in largest.items() if _is_bad(value, HALF_MAX / _MARGIN)}
+    values = sorted(floats - weights.keys())
+    names = [value.name for value in top.graph.output]
+    probes = _probe(model, values)
+    found = run(model, inputs, names + probes, big)
+    largest, smallest, elements = (
+        {name: found[f"{name}/{kind}"].item() for name in values}
+        for kind in ("ReduceMax", "ReduceMin", "Size")
+    )
+    unfit |= {name for name, size in largest.items() if _is_unfit(size, HALF_MAX / _MARGIN)}
     squaring = set()
     for node in nodes:
         port = _SMALL_MATTERS.get(node.op_type)
         if port is not None and smallest.get(node.input[port], 1.0) < _SMALLEST:
-            values.add(node.input[port])
+            unfit.add(node.input[port])
         if node.op_type in _SQUARES_INSIDE:
             square = largest.get(node.input[0], 0.0) ** 2
             if square > HALF_MAX / _MARGIN:
                 squaring.add(node.output[0])
-    return values, squaring
+    outputs = {name: found[name] for name in names}
+    return ValueRanges(outputs, largest, smallest, elements, frozenset(unfit), frozenset(squaring))
 
 
-def _is_bad(largest: float, limit: float) -> bool:
+def _is_unfit(largest: float, limit: float) -> bool:
     return limit < largest < _INFINITE or 0 < largest < _SMALLEST
 
 
 def _largest(weight: Array) -> float:
-    return float(np.abs(weight).max(initial=0.0))
+    return float(max(weight.max(initial=0.0), -weight.min(initial=0.0)))
 
 
-def _extremes(
-    model: onnx.ModelProto, names: list[str], inputs: Mapping[str, Array], big: bool
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the largest and the smallest magnitude of each value.
-
-    They are computed inside the graph, so that only one number a value is kept.
-    """
+def _probe(model: onnx.ModelProto, values: list[str]) -> list[str]:
+    """Let the graph compute extremes and size of values, so that one number of each is kept."""
     from onnx import helper
 
-    graph, probes = model.graph, []
-    for name in names:
-        size = f"{name}/size"
-        probes.append(helper.make_node("Abs", [name], [size]))
+    probes = []
+    for name in values:
         probes += [
-            helper.make_node(kind, [size], [f"{name}/{kind}"], keepdims=0)
-            for kind in ("ReduceMax", "ReduceMin")
+            helper.make_node("Abs", [name], [f"{name}/Abs"]),
+            helper.make_node("Size", [name], [f"{name}/Size"]),
+            *(
+                helper.make_node(kind, [f"{name}/Abs"], [f"{name}/{kind}"], keepdims=0)
+                for kind in ("ReduceMax", "ReduceMin")
+            ),
         ]
-    graph.node.extend(probes)
-    wanted = [probe.output[0] for probe in probes if probe.op_type != "Abs"]
-    found = run(model, inputs, wanted, big)
-    return (
-        {name: float(found[f"{name}/ReduceMax"]) for name in names},
-        {name: float(found[f"{name}/ReduceMin"]) for name in names},
-    )
+    model.graph.node.extend(probes)
+    return [probe.output[0] for probe in probes if probe.op_type != "Abs"]
