@@ -26,9 +26,8 @@ from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
-from raybench.models.fidelity import fidelity
+from raybench.models.comparison import compare
 from raybench.models.prepare import prepare
-from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +95,7 @@ def _on_cpu(network: str, name: str, dialect: str | None, items: int) -> list[An
     engine = engine_class.load(Load(model, batches, core, 1, True, settings, None, folder))
     engine.submit(0)
     engine.collect(0)
-    reference = reference_outputs(model, batches, items, folder)
-    near = fidelity(reference, engine.outputs(), model.softmax_outputs)
+    near = compare(engine.outputs(), model, batches, folder).fidelity
     engine.close()
     return [None if near is None else near.sqnr_db, model.dialect]
 

@@ -273,7 +273,7 @@ def _run(path: str, file: RealFile, engine: str, precision: str, seconds: float)
     trace = worker.stream(start, start + int(seconds * 1e9), 100_000_000).trace
     worker.close()
     rate = len(trace.done_ns) * file.batch_size * 1e9 / float(trace.done_ns[-1] - start)
-    near = prepared.fidelity
+    near = prepared.comparison.fidelity
     share = getattr(prepared.model, "quantised_macs_frac", None)
     return [
         "ok",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 from dataclasses import dataclass, field, fields
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 ROUNDED = "rounded"
 """Stands for an engine: the fp16 graph, judged by rounding every half tensor on the CPU."""
 
-ENOUGH_S = 120
+ENOUGH_S = 20
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _in_one_process(rows: Sequence[Row], cache: Path) -> list[Outcome]:
     sender.close()
     found: list[Outcome] = []
     with contextlib.suppress(EOFError):
-        while len(found) < len(rows) and receiver.poll(ENOUGH_S):
+        while len(found) < len(rows) and receiver.poll(2 * ENOUGH_S):
             found.append(receiver.recv())
     if len(found) < len(rows):
         process.kill()
@@ -94,6 +95,7 @@ def _in_one_process(rows: Sequence[Row], cache: Path) -> list[Outcome]:
 def _serve(rows: Sequence[Row], cache: str, sender: Connection) -> None:
     os.environ["RAYBENCH_CACHE"] = cache
     for row in rows:
+        faulthandler.dump_traceback_later(ENOUGH_S, exit=True)  # a hang says where
         sender.send(_outcome(row))
 
 
@@ -108,7 +110,7 @@ def _outcome(row: Row) -> Outcome:
         worker = Worker("graph")
         prepared = worker.prepare(_point(row, settings), 0, 0, 0)
         worker.close()
-        near = prepared.fidelity
+        near = prepared.comparison.fidelity
         return Outcome("ok", "; ".join(prepared.notes), near.sqnr_db if near else None)
     except UsageError as error:
         return Outcome("refused", str(error))
