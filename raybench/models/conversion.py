@@ -48,6 +48,7 @@ class Conversion:
     Attributes:
         calibration: method that chose the ranges of int8 activations, e.g. "minmax".
         kept_fp32_ops: kinds of ops that stayed in fp32 because half precision ruins them.
+        fp32_nodes: names of those nodes, for an engine that chooses types by itself.
         rounded_sqnr_db: fidelity to fp32 of the fp16 graph, computed on the CPU with every half
             tensor rounded to half; None where not computed.
         notes: further facts for the row, a sentence each.
@@ -55,6 +56,7 @@ class Conversion:
 
     calibration: str | None = None
     kept_fp32_ops: tuple[str, ...] = ()
+    fp32_nodes: tuple[str, ...] = ()
     rounded_sqnr_db: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -64,6 +66,7 @@ class Conversion:
         return cls(
             calibration=facts.get("calibration"),
             kept_fp32_ops=tuple(facts.get("kept_fp32_ops", ())),
+            fp32_nodes=tuple(facts.get("fp32_nodes", ())),
             rounded_sqnr_db=facts.get("rounded_sqnr_db"),
             notes=tuple(facts.get("notes", ())),
         )

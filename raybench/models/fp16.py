@@ -61,7 +61,7 @@ def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
         half = half_graph(_load(source), values)
         _save(half.model, source, target)
         note = f"The fp16 graph was not checked by rounding: {' '.join(str(error).split())[:200]}"
-        return Conversion(kept_fp32_ops=half.kept, notes=(note,))
+        return Conversion(kept_fp32_ops=half.kept, fp32_nodes=half.nodes, notes=(note,))
 
 
 def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
@@ -79,7 +79,12 @@ def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
         if found_db is not None and found_db >= best_db + _GAIN_DB:
             best, best_db = half, found_db
     _save(best.model, source, target)
-    return Conversion(kept_fp32_ops=best.kept, rounded_sqnr_db=best_db, notes=_notes(best_db))
+    return Conversion(
+        kept_fp32_ops=best.kept,
+        fp32_nodes=best.nodes,
+        rounded_sqnr_db=best_db,
+        notes=_notes(best_db),
+    )
 
 
 def _examine(source: Fp32Graph) -> tuple[dict[str, Array], ValueRanges]:

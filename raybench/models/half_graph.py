@@ -40,11 +40,13 @@ class HalfGraph:
     Attributes:
         model: the graph with its weights.
         kept: kinds of the ops that compute in fp32 by order, each once.
+        nodes: names of those nodes.
         suffix: ends the name of a value's half form; the fp32 form has the name alone.
     """
 
     model: onnx.ModelProto
     kept: tuple[str, ...]
+    nodes: tuple[str, ...]
     suffix: str
 
 
@@ -62,7 +64,8 @@ def half_graph(
     made.assign(made.top)
     for scope in reversed(list(made.top.walk())):  # inner ones first: placing copies nodes
         made.place(scope)
-    return HalfGraph(model, tuple(dict.fromkeys(made.kept)), made.suffix)
+    kept = tuple(dict.fromkeys(node.op_type for node in made.kept))
+    return HalfGraph(model, kept, tuple(node.name for node in made.kept), made.suffix)
 
 
 def to_half(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -79,7 +82,7 @@ class _Pass:
 
     Attributes:
         top: the scope of the model's graph.
-        kept: kinds of the nodes that compute in fp32 by order.
+        kept: the nodes that compute in fp32 by order.
         suffix: ends the name of a value's half form.
     """
 
@@ -87,7 +90,7 @@ class _Pass:
         self, model: onnx.ModelProto, values: frozenset[str], nodes: frozenset[str]
     ) -> None:
         self.top = scopes(model)
-        self.kept: list[str] = []
+        self.kept: list[onnx.NodeProto] = []
         self._values = values
         self._nodes = nodes
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
@@ -141,7 +144,7 @@ class _Pass:
         """Return the numbers of the inputs and of the outputs that are half."""
         kept = any(name in self._values for name in (*node.input, *node.output))
         if kept or (node.output and node.output[0] in self._nodes):
-            self.kept.append(node.op_type)
+            self.kept.append(node)
             return (), ()
         if node.op_type in _NEVER_HALF:
             return (), ()

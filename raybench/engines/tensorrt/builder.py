@@ -14,7 +14,7 @@ from raybench.engines.tensorrt import failures, library
 from raybench.errors import EngineUnavailable, Unsupported
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from raybench.engines.base import Load
@@ -42,6 +42,7 @@ class Order:
         int8_rest: what layers outside Q/DQ may use under weak typing, one of `INT8_REST`.
         version_compatible: whether the lean and the dispatch runtime can run the plan, too.
         detailed: whether the plan keeps the layers' names and tactics.
+        fp32_layers: layers that compute in fp32 in an fp16 graph; the graph's hash stands for them.
     """
 
     onnx_path: Path
@@ -55,11 +56,12 @@ class Order:
     int8_rest: str = "graph"
     version_compatible: bool = False
     detailed: bool = True
+    fp32_layers: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what belongs into the plan's key: every field but the path."""
+        """Return what belongs into the plan's key: every field but those that follow from the graph."""
         facts = asdict(self)
-        del facts["onnx_path"]
+        del facts["onnx_path"], facts["fp32_layers"]
         return facts
 
 
@@ -110,6 +112,7 @@ def order_of(load: Load) -> Order:
         int8_rest=options.int8_rest,
         jit_convolutions=options.jit_convolutions,
         version_compatible=options.version_compatible,
+        fp32_layers=load.model.conversion.fp32_nodes,
     )
 
 
@@ -175,6 +178,8 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     if not parser.parse_from_file(str(order.onnx_path)):
         errors = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
         raise failures.of_parser(errors, journal.lines())
+    if not strongly_typed(trt) and _hold_fp32(trt, network, order.fp32_layers):
+        on.add("OBEY_PRECISION_CONSTRAINTS")
     config = _configure(trt, builder, order, on, off)
     _set_shapes(builder, network, config, order)
     cache = None
@@ -240,6 +245,26 @@ def _tactics(trt: Any, order: Order) -> int:
     if order.jit_convolutions:
         mask |= 1 << int(sources.JIT_CONVOLUTIONS)
     return mask
+
+
+def _hold_fp32(trt: Any, network: Any, names: Collection[str]) -> bool:
+    """Let these layers compute in fp32 under weak typing; returns whether there are any.
+
+    The FP16 flag would else allow half in them, too: the casts around them are no order.
+    """
+    if not names:
+        return False
+    half_or_whole = (trt.DataType.HALF, trt.DataType.FLOAT)
+    held = False
+    for layer in map(network.get_layer, range(network.num_layers)):
+        outputs = range(layer.num_outputs)
+        floats = [i for i in outputs if layer.get_output(i).dtype in half_or_whole]
+        if layer.name in names and floats:
+            held = True
+            layer.precision = trt.DataType.FLOAT
+            for output in floats:
+                layer.set_output_type(output, trt.DataType.FLOAT)
+    return held
 
 
 def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:

@@ -44,6 +44,7 @@ NOT_IN_ALL = {
     "ParserError.node_name": {10, 11},
     "BuilderFlag.FP16": {86, 10},
     "BuilderFlag.INT8": {86, 10},
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": {86, 10},
     "DataType.INT64": {10, 11},
     "PreviewFeature.PROFILE_SHARING_0806": {86, 10},
 }
@@ -58,6 +59,10 @@ BEYOND_THE_FAKE = {
     "PreviewFeature.PROFILE_SHARING_0806",
     "TacticSource.EDGE_MASK_CONVOLUTIONS",
     "TacticSource.JIT_CONVOLUTIONS",
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
+    "INetworkDefinition.get_layer",
+    "INetworkDefinition.num_layers",
+    "ITensor.dtype",
     *(f"BuilderFlag.{name}" for name in ("FP16", "INT8", "TF32")),
     *(f"BuilderFlag.{name}" for name in ("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME")),
     *(f"DataType.{name}" for name in DTYPES),

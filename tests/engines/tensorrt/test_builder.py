@@ -84,3 +84,32 @@ def test_the_path_is_no_fact_of_the_plan() -> None:
     facts = ORDER.facts()
     assert facts == replace(ORDER, onnx_path=Path("elsewhere.onnx")).facts()
     assert facts != replace(ORDER, precision="tf32").facts()
+
+
+class Layer:
+    """A layer of a network, with one output."""
+
+    def __init__(self, name: str, dtype: str) -> None:
+        self.name = name
+        self.num_outputs = 1
+        self.precision = ""
+        self.output_type = ""
+        self._dtype = dtype
+
+    def get_output(self, index: int) -> Any:
+        return SimpleNamespace(dtype=self._dtype)
+
+    def set_output_type(self, index: int, dtype: str) -> None:
+        self.output_type = dtype
+
+
+def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
+    trt = SimpleNamespace(DataType=SimpleNamespace(HALF="half", FLOAT="float", INT32="int32"))
+    layers = [Layer("conv", "half"), Layer("sum", "float"), Layer("shape", "int32")]
+    network = SimpleNamespace(num_layers=3, get_layer=layers.__getitem__)
+    assert builder._hold_fp32(trt, network, ("sum", "shape"))
+    assert [layer.precision for layer in layers] == ["", "float", ""]
+    assert [layer.output_type for layer in layers] == ["", "float", ""]
+    assert not builder._hold_fp32(trt, network, ())
+    assert not builder._hold_fp32(trt, network, ("gone",))
+    assert "fp32_layers" not in replace(ORDER, fp32_layers=("sum",)).facts()
