@@ -268,7 +268,7 @@ class Worker:
         )
         if reason is not None:
             raise Unsupported(reason)
-        model = _prepare_model(point, engine_class)
+        model = _prepare_model(point, engine_class, device)
         settings = point.model_settings
         ranges = {**model.ranges, **settings.ranges}
         given = given_items(model.name, model.inputs, settings.values)
@@ -348,9 +348,12 @@ class Worker:
             self._loaded.engine.close()
 
 
-def _prepare_model(point: Point, engine_class: type[EngineBase]) -> Model:
+def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device) -> Model:
     traits = engine_class.traits
-    dialect = {"int8": traits.int8_dialect, "bf16": traits.bf16_dialect}.get(point.precision)
+    int8 = traits.int8_dialect
+    if int8 == "u8s8" and device.kind == "cpu" and devices.saturates_int8():
+        int8 = "u8s7"
+    dialect = {"int8": int8, "bf16": traits.bf16_dialect}.get(point.precision)
     if not traits.reads_graph:
         return Model.named(point.model, point.precision, dialect)
     return prepare(

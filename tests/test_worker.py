@@ -6,10 +6,13 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from helpers.fake_nvml import FakeNvml
+from helpers.tiny_graphs import tiny_conv
 
 from raybench.config.compose import read
 from raybench.experiment import MeasureSettings
@@ -165,3 +168,23 @@ def test_a_worker_without_an_engine_refuses_to_stream_and_is_safe_to_close():
     assert worker.snapshot(0).done == 0
     with pytest.raises(RuntimeError, match="call prepare"):
         worker.stream(0, 0, 100_000_000)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_core_without_vnni_gets_weights_of_seven_bits(
+    engine, monkeypatch, tmp_path, pinned, point
+):
+    path = tmp_path / "net.onnx"
+    onnx.save(tiny_conv(), path)
+    point = replace(
+        point, model=str(path), engine=engine, precision="int8", device="cpu", engine_options=()
+    )
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(devices, "limit_memory", lambda _: None)
+    dialects = []
+    for saturates in (True, False):
+        monkeypatch.setattr(devices, "saturates_int8", lambda answer=saturates: answer)
+        worker = Worker("core")
+        dialects.append(worker.prepare(point, 0, 0, 0).model.dialect)
+        worker.close()
+    assert dialects == ["u8s7", "u8s8"]

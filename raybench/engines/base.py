@@ -29,7 +29,8 @@ class EngineTraits:
         settings: frozen dataclass of the engine's options, with defaults.
         device_kinds: kinds of device it runs on, best first.
         extra: extra of raybench that installs the library; None if the core has it.
-        int8_dialect: kind of Q/DQ graph it wants: "s8s8" or "u8s8".
+        int8_dialect: kind of Q/DQ graph it wants: "s8s8", or "u8s8", which becomes "u8s7" on a CPU
+            whose int8 kernels saturate.
         bf16_dialect: "native" for an engine that runs the fp32 graph in bf16 by an option.
         rewrites_lrn: True for an engine whose own LRN is slow: its graph has pooling and
             arithmetic in place of it.

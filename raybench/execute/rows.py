@@ -40,8 +40,11 @@ class TrialWorkers:
 
     @property
     def uneven(self) -> bool:
-        """Whether the workers' devices or software differ."""
-        kinds = {(p.device.name, tuple(sorted(p.software.items()))) for p in self.prepared}
+        """Whether the workers' devices, graphs or software differ."""
+        kinds = {
+            (p.device.name, p.model.dialect, tuple(sorted(p.software.items())))
+            for p in self.prepared
+        }
         return len(kinds) > 1
 
 

@@ -82,6 +82,18 @@ def core(number: int) -> Device:
     )
 
 
+_INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def saturates_int8() -> bool:
+    """Return whether int8 kernels add products of 8-bit numbers in 16 bits here, and saturate.
+
+    Both CPU engines do so on x86 without VNNI (vpmaddubsw); on ARM the sums have 32 bits.
+    """
+    flags = sysfs.cpu_flags()
+    return bool(flags) and not flags & _INT8_DOT_PRODUCTS
+
+
 def pin(cpus: list[int]) -> None:
     """Move every thread of this process to these CPUs; threads started later inherit it."""
     for thread in os.listdir("/proc/self/task"):

@@ -85,6 +85,12 @@ def cpu_sockets() -> int | None:
     return len(set(re.findall(r"^physical id\s*:\s*(\d+)", cpuinfo, re.MULTILINE))) or None
 
 
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of the first CPU, as an x86 kernel names them."""
+    match = re.search(r"^flags\s*:(.*)$", text(ROOT / "proc/cpuinfo") or "", re.MULTILINE)
+    return frozenset(match.group(1).split()) if match else frozenset()
+
+
 def core_siblings(cpu: int, root: Path = ROOT) -> frozenset[int]:
     """Return the logical CPUs of the same core, this one included."""
     siblings = {cpu}

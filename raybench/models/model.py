@@ -51,7 +51,7 @@ class Model:
     Attributes:
         name: as the user wrote it (a zoo name or a path).
         precision: logical precision, e.g. "int8".
-        dialect: how int8 is written into the graph ("s8s8", "u8s8"); None otherwise.
+        dialect: how int8 is written into the graph ("s8s8", "u8s8", "u8s7"); None otherwise.
         path: the ONNX file on this node; external data, if any, is in the same folder.
         sha256: hash of the graph file and its external data.
         inputs: inputs; every dimension but the batch is a number.

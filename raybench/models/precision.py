@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 VERSION = 5
 """Incremented when a pass makes another graph from the same source."""
 
-REVISION = 1
+REVISION = 2
 """Incremented for the same reason where the entry is to keep its place in the cache."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
 """Precisions that have the fp32 graph; only the engine computes differently."""
 
-DIALECTS = ("s8s8", "u8s8")
+DIALECTS = ("s8s8", "u8s8", "u8s7")
 NATIVE = "native"
 """Dialect of an engine that computes the fp32 graph in bf16, as OpenVINO does by a hint."""
 

@@ -51,7 +51,7 @@ def prepare(
         name: a zoo name or the path of an ONNX file.
         settings: shapes, ranges and seed of the model.
         precision: one of `PRECISIONS`; tf32 has the fp32 graph.
-        dialect: "s8s8" or "u8s8" for int8; "native" for bf16 that the engine itself derives from
+        dialect: "s8s8", "u8s8" or "u8s7" for int8; "native" for bf16 that the engine itself derives from
             the fp32 graph; ignored for the others.
         cache_dir: the node's cache, from `cache_dir()`.
         rewrite_lrn: replace LRN by ops that ONNX Runtime runs faster; fp16, which ONNX Runtime

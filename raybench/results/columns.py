@@ -36,7 +36,7 @@ model                  string    -        name of the model
 model_identity         string    -        zoo recipe and seed, or hash of the file
 model_sha256           string    -        hash of the graph that ran, in its precision
 precision              string    -        precision of the graph
-dialect                string    -        how int8 is written: s8s8 or u8s8
+dialect                string    -        how int8 is written: s8s8, u8s8, or u8s7 without VNNI
 parameters             int64     -        weights of the model
 macs_per_item          int64     MAC/item multiply-accumulates of one item
 batch_size             int32     items    items in a batch of one worker

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from raybench.machine import sysfs
+from raybench.machine import devices, sysfs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,24 @@ def test_the_cpu_is_named_by_its_first_model_name(root: Path) -> None:
     assert sysfs.cpu_model() is None
     write(root / "proc/cpuinfo", "processor : 0\nmodel name\t: Xeon 1\n\nmodel name : Xeon 2\n")
     assert sysfs.cpu_model() == "Xeon 1"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "saturates"),
+    [
+        ("flags\t\t: fpu avx2 fma avx512f\n", True),
+        ("flags\t\t: fpu sse4_1\n", True),
+        ("flags\t\t: fpu avx2 avx_vnni\n", False),
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", False),
+        ("Features\t: fp asimd asimddp\n", False),  # ARM
+        ("", False),
+    ],
+)
+def test_int8_kernels_saturate_on_x86_without_vnni(
+    root: Path, cpuinfo: str, saturates: bool
+) -> None:
+    write(root / "proc/cpuinfo", cpuinfo)
+    assert devices.saturates_int8() is saturates
 
 
 def test_governors_are_unknown_when_one_cannot_be_read(root: Path) -> None:

@@ -48,7 +48,7 @@ def on_cpu(model: Model, cache: Path, items: int = 4) -> Fidelity | None:
     [
         pytest.param("alexnet", "s8s8", 9, 16, marks=pytest.mark.slow),
         ("googlenet", "s8s8", 43, 101),
-        ("googlenet", "u8s8", 84, 200),
+        ("googlenet", "u8s8", 83, 199),
     ],
 )
 def test_int8_has_the_expected_pairs_and_stays_near_fp32(
@@ -60,7 +60,7 @@ def test_int8_has_the_expected_pairs_and_stays_near_fp32(
     assert (model.precision, model.dialect) == ("int8", dialect)
     near = on_cpu(model, cache)
     assert near is not None
-    assert near.sqnr_db >= 24  # a CPU without VNNI saturates u8s8 sums: 24.9 dB
+    assert near.sqnr_db >= 24  # u8s8 on a CPU without VNNI: 24.9 dB
     assert near.cosine > 0.99
 
 
@@ -138,7 +138,7 @@ def test_the_lrn_rewrite_gives_the_same_numbers(prepared: Prepared) -> None:
         for path in (native.path, model.path)
     )
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
-    assert kinds(prepared("googlenet", "int8", "u8s8", rewrite_lrn=True))["QuantizeLinear"] == 84
+    assert kinds(prepared("googlenet", "int8", "u8s8", rewrite_lrn=True))["QuantizeLinear"] == 83
 
 
 @pytest.mark.parametrize("dialect", ["s8s8", "u8s8"])

@@ -1,0 +1,63 @@
+"""Which nodes of a graph int8 is for, by where their inputs come from and not by their names.
+
+Int8 starts at a convolution or a product of matrices. Of the ops around it only those are quantised
+that pass on what a convolution wrote: the sum of two branches, a pool, a concatenation. What
+exporters write of single ops (normalisations, GELU, the scale and the mask of attention) and the
+residual stream of a transformer have another origin and stay in float, as do biases that are added
+by a node of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import onnx
+
+WEIGHTED = ("Conv", "Gemm", "MatMul")
+
+_PASS_ON = frozenset(
+    {"Relu", "Add", "Concat", "MaxPool", "GlobalAveragePool", "Flatten", "LRN", "Dropout"}
+)
+
+
+def nodes_for_int8(graph: onnx.GraphProto, kinds: Collection[str]) -> list[str]:
+    """Return the names of the nodes whose inputs are to be int8.
+
+    Args:
+        graph: in normal form, so that every node has a name.
+        kinds: ops that the dialect quantises at all.
+    """
+    weights = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    constants, flow, found = set(weights), set[str](), []
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        if inputs and constants.issuperset(inputs):
+            constants.update(node.output)
+            continue
+        if node.op_type in WEIGHTED:
+            chosen = _is_weighted(node, weights, constants)
+            if chosen and node.op_type == "Conv":
+                flow.update(node.output)
+        else:
+            chosen = node.op_type in _PASS_ON and flow.issuperset(inputs)
+            if chosen:
+                flow.update(node.output)
+        if chosen and node.op_type in kinds:
+            found.append(node.name)
+    return found
+
+
+def _is_weighted(node: onnx.NodeProto, ranks: dict[str, int], constants: Collection[str]) -> bool:
+    """Return whether a weighted op has the form that int8 kernels have.
+
+    Its first input is computed. The second is a stored weight, of a MatMul a matrix so that it has
+    one scale a column, or, of a MatMul alone, computed as well (attention).
+    """
+    if node.input[0] in constants:
+        return False
+    if node.op_type == "MatMul":
+        return node.input[1] not in constants or ranks.get(node.input[1]) == 2
+    return node.input[1] in ranks

@@ -1,0 +1,177 @@
+"""Int8 of graphs as exporters write them: what is quantised, and how near to fp32 it stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from raybench.errors import Unsupported
+from raybench.experiment import ModelSettings
+from raybench.machine import devices
+from raybench.models.batches import BatchPool
+from raybench.models.fidelity import fidelity
+from raybench.models.int8_flow import nodes_for_int8
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from raybench.models.model import Model
+
+    Saved = Callable[..., str]
+
+DIALECTS = ("u8s8", "u8s7", "s8s8")
+SATURATES = devices.saturates_int8()
+RNG = np.random.default_rng(1)
+
+
+def weight(name: str, *shape: int, scale: float = 0.2) -> onnx.TensorProto:
+    return constant(name, RNG.standard_normal(shape) * scale)
+
+
+def constant(name: str, value: object) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(value, np.float32), name)
+
+
+def graph(
+    nodes: Sequence[tuple[str, str, str] | onnx.NodeProto],
+    weights: Sequence[onnx.TensorProto],
+    item: Sequence[int],
+) -> onnx.ModelProto:
+    """Return a graph from x to y; a node is (op, inputs, output), or ready where it has attributes."""
+    made = [
+        node
+        if isinstance(node, onnx.NodeProto)
+        else helper.make_node(node[0], node[1].split(), [node[2]])
+        for node in nodes
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", *item])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    proto = helper.make_graph(made, "g", [x], [y], list(weights))
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def mean(name: str, output: str) -> onnx.NodeProto:
+    return helper.make_node("ReduceMean", [name], [output], axes=[-1])
+
+
+def conv(inputs: str, output: str) -> onnx.NodeProto:
+    return helper.make_node("Conv", inputs.split(), [output], pads=[1, 1, 1, 1])
+
+
+def bias_added() -> onnx.ModelProto:
+    nodes = [conv("x w", "c"), ("Add", "c b", "s"), ("Relu", "s", "y")]
+    return graph(nodes, [weight("w", 6, 4, 3, 3), weight("b", 1, 6, 1, 1)], (4, 8, 8))
+
+
+def product_and_bias() -> onnx.ModelProto:
+    nodes = [("MatMul", "x w", "m"), ("Add", "m b", "s"), ("Relu", "s", "y")]
+    return graph(nodes, [weight("w", 8, 8), weight("b", 8)], (5, 8))
+
+
+def layer_norm() -> onnx.ModelProto:
+    nodes = [
+        ("MatMul", "x w1", "h0"),
+        ("Mul", "h0 s", "h"),
+        mean("h", "mu"),
+        ("Sub", "h mu", "d"),
+        ("Mul", "d d", "sq"),
+        mean("sq", "v"),
+        ("Add", "v eps", "ve"),
+        ("Sqrt", "ve", "sd"),
+        ("Div", "d sd", "n"),
+        ("MatMul", "n w2", "y"),
+    ]
+    scales = constant("s", np.logspace(-2, 1, 16)[None, :, None])
+    weights = [weight("w1", 64, 64), weight("w2", 64, 64), scales, constant("eps", 1e-6)]
+    return graph(nodes, weights, (16, 64))
+
+
+def gelu() -> onnx.ModelProto:
+    nodes = [
+        ("MatMul", "x w1", "h"),
+        ("Mul", "h h", "h2"),
+        ("Mul", "h2 h", "h3"),
+        ("Mul", "h3 k", "t1"),
+        ("Add", "h t1", "t2"),
+        ("Mul", "t2 r", "t3"),
+        ("Tanh", "t3", "t4"),
+        ("Add", "t4 one", "t5"),
+        ("Mul", "h t5", "t6"),
+        ("Mul", "t6 half", "g"),
+        ("MatMul", "g w2", "y"),
+    ]
+    numbers = {"k": 0.044715, "r": 0.7978845608, "one": 1.0, "half": 0.5}
+    weights = [weight("w1", 64, 256), weight("w2", 256, 64)]
+    weights += [constant(name, value) for name, value in numbers.items()]
+    return graph(nodes, weights, (16, 64))
+
+
+def on_cpu(model: Model, cache: Path) -> float:
+    pool = BatchPool(model.inputs, 8, 7, model.ranges, min_bytes=1)
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    outputs = {"y": session.run(["y"], pool.batch(0))[0]}
+    near = fidelity(reference_outputs(model, pool, 8, cache), outputs, model.softmax_outputs)
+    assert near is not None
+    return near.sqnr_db
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("make", [bias_added, product_and_bias, layer_norm, gelu])
+def test_graphs_of_single_ops_stay_near_fp32(
+    make: Callable[[], onnx.ModelProto], dialect: str, saved: Saved, cache: Path
+) -> None:
+    model = prepare(saved(make()), ModelSettings(), "int8", dialect, cache)
+    kinds = [node.op_type for node in onnx.load(model.path).graph.node]
+    assert "DequantizeLinear" in kinds
+    if not (dialect == "u8s8" and SATURATES):
+        assert on_cpu(model, cache) >= 30
+
+
+def test_only_what_comes_from_a_convolution_is_passed_on_in_int8() -> None:
+    kinds = ("Conv", "Gemm", "MatMul", "Add", "Relu", "Concat")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "conv"),
+        helper.make_node("Add", ["a", "b"], ["ab"], "bias"),
+        helper.make_node("Conv", ["ab", "w"], ["c"], "conv2"),
+        helper.make_node("Add", ["a", "c"], ["r"], "residual"),
+        helper.make_node("Relu", ["r"], ["rr"], "relu"),
+        helper.make_node("Sigmoid", ["rr"], ["g"], "gate"),
+        helper.make_node("Concat", ["rr", "g"], ["cc"], "mixed"),
+        helper.make_node("MatMul", ["cc", "stack"], ["m"], "three dimensions"),
+        helper.make_node("MatMul", ["matrix", "m"], ["m2"], "weights first"),
+        helper.make_node("MatMul", ["m2", "m"], ["m3"], "attention"),
+        helper.make_node("Add", ["m3", "m"], ["m4"], "stream"),
+        helper.make_node("Gemm", ["m4", "m"], ["m5"], "no weights"),
+        helper.make_node("MatMul", ["matrix", "matrix"], ["m6"], "constant"),
+    ]
+    weights = [weight("w", 4, 4, 1, 1), weight("b", 4, 1, 1), weight("stack", 2, 4, 4)]
+    proto = helper.make_graph(nodes, "g", [], [], [*weights, weight("matrix", 4, 4)])
+    wanted = ["conv", "conv2", "residual", "relu", "attention"]
+    assert nodes_for_int8(proto, kinds) == wanted
+
+
+def test_weights_of_seven_bits_cannot_saturate_a_sum_of_two(saved: Saved, cache: Path) -> None:
+    model = prepare(saved(product_and_bias()), ModelSettings(), "int8", "u8s7", cache)
+    assert model.dialect == "u8s7"
+    tensors = onnx.load(model.path).graph.initializer
+    quantised = [numpy_helper.to_array(x) for x in tensors if x.name.endswith("_quantized")]
+    largest = max(int(np.abs(x.astype(np.int64)).max()) for x in quantised)
+    assert 32 < largest <= 64
+    assert 2 * 255 * largest < 2**15
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_graph_without_weights_to_quantise_is_unsupported(
+    dialect: str, saved: Saved, cache: Path
+) -> None:
+    path = saved(graph([("Relu", "x", "y")], [], (4, 8, 8)))
+    with pytest.raises(Unsupported, match="Conv, Gemm, MatMul"):
+        prepare(path, ModelSettings(), "int8", dialect, cache)
