@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -38,6 +37,7 @@ class MeasuredTrial:
     limits: Limits
     layers: Sequence[Layer]
     fresh: bool
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,24 +115,32 @@ class TrialRunner:
         limits = Limits.of(self.attempt.planned.point.measure, batch_s)
         stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * batch_s)
         streamed = StreamWatch(group, self.attempt, limits, stall_s, self.on_event).run()
-        layers = self._layers(group)
+        layers, notes = self._layers(group)
         group.release()
-        return MeasuredTrial(workers, streamed, limits, layers, group.fresh)
+        return MeasuredTrial(workers, streamed, limits, layers, group.fresh, notes)
 
-    def _layers(self, group: WorkerGroup) -> Sequence[Layer]:
-        """Return the time of each layer if asked for; a profile that fails costs no row."""
-        if self.request.results.layers:
-            self._enter("layers")
-            with contextlib.suppress(PointError):
-                return group.layers(self.request.cluster.prepare_timeout_s)
-        return ()
+    def _layers(self, group: WorkerGroup) -> tuple[Sequence[Layer], tuple[str, ...]]:
+        """Return the time of each layer if asked for, and why there is none.
+
+        A profile that fails costs no row, but its workers are not used again.
+        """
+        if not self.request.results.layers:
+            return (), ()
+        self._enter("layers")
+        try:
+            return group.layers(self.request.cluster.prepare_timeout_s), ()
+        except PointError as error:
+            self.reservation.stop(self.attempt.slots)
+            return (), (f"The layers were not timed: {error}",)
 
     def _tables(self, measured: MeasuredTrial) -> rows.Tables:
         workers, streamed = measured.workers, measured.streamed
         raw = self.request.results.samples == "all"
+        prepared = rows.preparation_columns(workers, streamed.clocks)
         return rows.Tables(
             trial={
-                **rows.preparation_columns(workers, streamed.clocks),
+                **prepared,
+                "notes": [*prepared["notes"], *measured.notes],
                 **rows.measurement_columns(workers, streamed.summary),
                 **rows.verdict_columns(
                     workers, streamed, measured.limits, self.request.experiment.trials

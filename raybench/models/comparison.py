@@ -91,11 +91,17 @@ def failed(what: str, error: Exception) -> OutputComparison:
 
 def prepare_reference(model: Model, batches: BatchPool, cache_dir: Path) -> None:
     """Compute ahead the fp32 outputs that every comparison needs; what fails is named later."""
-    size = batches.batch_size
     try:
-        reference_runs(model, batches, (ITEMS, FEWER) if size > ITEMS else (size,), cache_dir)
+        reference_runs(model, batches, _counts(batches), cache_dir)
     except Exception as error:
         logger.info("The fp32 outputs of %s were not computed", model.name, exc_info=error)
+
+
+def _counts(batches: BatchPool) -> tuple[int, ...]:
+    """Return on how many items the fp32 graph runs first: on the whole batch if it is small."""
+    divisible = any(spec.batch_axis is not None for spec in batches.specs)
+    small = batches.batch_size <= ITEMS or not divisible
+    return (batches.batch_size,) if small else (ITEMS, FEWER)
 
 
 def _pairs(
@@ -103,14 +109,16 @@ def _pairs(
 ) -> tuple[dict[str, Pair], list[str]]:
     """Return what is compared, fp32 and engine by output, and a sentence for each that is not."""
     size = batches.batch_size
-    runs = _runs_of_items(model, batches, cache_dir) if size > ITEMS else {}
+    counts = _counts(batches)
+    runs = _runs_of_items(model, batches, cache_dir) if counts == (ITEMS, FEWER) else {}
     pairs = {
         name: pair
         for name, (many, few) in runs.items()
         if name in outputs and (pair := _first_items(many, few, outputs[name], size)) is not None
     }
     whole: dict[str, Array] = {}
-    if size <= WHOLE_BATCH and (not runs or len(pairs) < len(runs)):
+    missing = not runs or len(pairs) < len(runs)
+    if missing and (size <= WHOLE_BATCH or counts == (size,)):
         whole = reference_outputs(model, batches, size, cache_dir)
     notes = []
     for name in runs or whole:

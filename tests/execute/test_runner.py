@@ -87,6 +87,7 @@ def test_a_profile_that_fails_costs_no_row():
     finished = run("workers=1", "batch_size=8", "results.layers=true", script=script)
     assert statuses(finished) == [(8, "ok")]
     assert finished.store.tables[0]["layers"] == []
+    assert finished.rows[0]["notes"] == ["The layers were not timed: broken in layers"]
 
 
 def test_final_trials_are_skipped_and_counted_and_infeasible_points_get_a_row():
