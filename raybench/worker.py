@@ -17,8 +17,9 @@ from raybench.engines import registry
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
-from raybench.measure.blocks import cut
-from raybench.measure.stream import Stream, StreamTrace, loop_cost_us
+from raybench.machine.crash_log import CrashLog, crashed_before
+from raybench.measure.running_stream import RunningStream, StreamSnapshot
+from raybench.measure.stream import StreamTrace, loop_cost_us
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
@@ -28,10 +29,18 @@ from raybench.models.model import Model
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from raybench.experiment import Point
     from raybench.machine.devices import Device
+
+MAKING, LOADING, FIRST_BATCHES, REFERENCE, STREAMING, TIMING = (
+    "making the graph of",
+    "loading the graph of",
+    "running the first batches of",
+    "computing the fp32 outputs of",
+    "streaming batches of",
+    "timing the layers of",
+)
+"""What a worker notes that it begins with a graph, so that a library that crashes in it is named."""
 
 LAYER_BATCHES = 20  # behind each layer's median time
 MEMORY_SHARE = 0.9  # of a node's memory, that all workers together may map
@@ -93,30 +102,6 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class StreamSnapshot:
-    """What a worker has done so far, in whole blocks.
-
-    Attributes:
-        done: batches completed.
-        edges: int64, shape (k,): index of the batch at each edge since the last snapshot.
-        edge_ns: int64, shape (k,): time of these edges since the start, by this worker's clock.
-        temp_c: float64, shape (k,): of the GPU at each edge; NaN where unknown, and for a core,
-            whose sensors jump by more than it warms up.
-        latency_ms: median of the batches since the previous snapshot; None without one.
-        power_w: of the GPU, last reading; None where unknown.
-        now_c: temperature of the GPU, last reading; None where unknown.
-    """
-
-    done: int
-    edges: NDArray[np.int64]
-    edge_ns: NDArray[np.int64]
-    temp_c: NDArray[np.float64]
-    latency_ms: float | None = None
-    power_w: float | None = None
-    now_c: float | None = None
-
-
-@dataclass(frozen=True)
 class Measurement:
     """Raw result of one worker: the times of its batches, and telemetry."""
 
@@ -135,41 +120,6 @@ class _Loaded:
     gpu: gpu_telemetry.GpuTelemetry
 
 
-class _RunningStream:
-    """A stream and the blocks cut from it so far, so that a snapshot costs only what is new."""
-
-    def __init__(self, loaded: _Loaded, start_ns: int, block_ns: int) -> None:
-        point = loaded.point
-        self.stream = Stream(loaded.engine, point.batch_size, point.inflight)
-        self._loaded = loaded
-        self._start_ns = start_ns
-        self._block_ns = block_ns
-        self._edges: list[int] = []
-        self._edge_ns: list[int] = []
-
-    def snapshot(self, first_edge: int) -> StreamSnapshot:
-        """Cut the new batches into blocks and return the edges from number `first_edge` on."""
-        point, gpu = self._loaded.point, self._loaded.gpu
-        last_batch = self._edges[-1] if self._edges else 0
-        submit_ns, done_ns = self.stream.since(last_batch)
-        least = point.measure.block_min_batches
-        blocks = cut(done_ns, self._start_ns, self._block_ns, least, point.batch_size)
-        skip = 1 if self._edges else 0
-        self._edges += [last_batch + int(edge) for edge in blocks.edges[skip:]]
-        self._edge_ns += [int(ns) - self._start_ns for ns in blocks.edge_ns[skip:]]
-        edge_ns = np.array(self._edge_ns[first_edge:], np.int64)
-        samples = gpu.samples
-        return StreamSnapshot(
-            self.stream.done,
-            np.array(self._edges[first_edge:], np.int64),
-            edge_ns,
-            gpu_telemetry.temperatures_c(samples, edge_ns + self._start_ns),
-            float(np.median(done_ns - submit_ns)) / 1e6 if len(done_ns) else None,
-            samples[-1].power_w if samples else None,
-            samples[-1].temp_c if samples else None,
-        )
-
-
 class Worker:
     """Owns one device and one engine for one trial of one point.
 
@@ -178,14 +128,17 @@ class Worker:
 
     Args:
         label: shown for the process, e.g. in Ray's dashboard.
+        log: where the worker notes what it begins, for whoever reads in which step a library ended
+            it; None for nowhere.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, log: CrashLog | None = None) -> None:
         self._label = label
+        self._log = log or CrashLog()
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
-        self._running: _RunningStream | None = None
+        self._running: RunningStream | None = None
 
     @override
     def __repr__(self) -> str:
@@ -222,16 +175,21 @@ class Worker:
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
+        log = self._log if engine_class.traits.reads_graph else CrashLog()
+        log.note(f"{LOADING} {point.model!r}")
         engine = engine_class.load(load)
         self._running = None
         self._loaded = _Loaded(point, device, engine, load.batches, telemetry)
+        log.note(f"{FIRST_BATCHES} {point.model!r}")
         first_ms = _time_batch(engine, 0) * 1e3
         compared = rank == 0 and engine_class.traits.reads_graph
-        return Prepared(
+        comparison = _compare(engine, load, log) if compared else OutputComparison()
+        log.note(f"{FIRST_BATCHES} {point.model!r}")
+        prepared = Prepared(
             device=device,
             engine=engine.info,
             model=model,
-            comparison=_compare(engine, load) if compared else OutputComparison(),
+            comparison=comparison,
             batch_s=_probe_batch_s(engine),
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
@@ -240,6 +198,8 @@ class Worker:
             variables=environment.variables(),
             software=_software(device),
         )
+        log.note("")
+        return prepared
 
     def build(self, point: Point, slot: int, seed: int) -> tuple[str, ...]:
         """Build ahead what the point's workers need on this node: graph, fp32 outputs and plan.
@@ -254,9 +214,13 @@ class Worker:
         """
         engine_class = registry.get(point.engine)
         load = self._load(point, engine_class, 0, slot, seed)
-        if engine_class.traits.reads_graph:
+        if engine_class.traits.reads_graph and not crashed_before(_reference(load.model)):
+            self._log.note(_reference(load.model))
             prepare_reference(load.model, load.batches, load.cache_dir)
-        return engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
+        self._log.note(f"{LOADING} {point.model!r}")
+        built = engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
+        self._log.note("")
+        return built
 
     def _load(
         self, point: Point, engine_class: type[EngineBase], rank: int, slot: int, seed: int
@@ -268,7 +232,9 @@ class Worker:
         )
         if reason is not None:
             raise Unsupported(reason)
+        self._log.note(f"{MAKING} {point.model!r}" if engine_class.traits.reads_graph else "")
         model = _prepare_model(point, engine_class, device)
+        self._log.note("")
         settings = point.model_settings
         ranges = {**model.ranges, **settings.ranges}
         given = given_items(model.name, model.inputs, settings.values)
@@ -313,13 +279,17 @@ class Worker:
             block_ns: length of a block in snapshots.
         """
         loaded = self._ready
-        self._running = running = _RunningStream(loaded, start_ns, block_ns)
+        self._running = running = RunningStream(
+            loaded.point, loaded.engine, loaded.gpu, start_ns, block_ns
+        )
+        self._log.note(f"{STREAMING} {loaded.point.model!r}")
         loaded.gpu.start()
         self._host.start()
         try:
             trace = running.stream.run(start_ns, deadline_ns)
         finally:
             gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
+        self._log.note("")
         readings = Readings(
             loaded.device.kind, platform.node(), os.getpid(), gpu_samples, host_samples
         )
@@ -340,7 +310,12 @@ class Worker:
     def layers(self) -> tuple[Layer, ...]:
         """Time the layers of the built model in a separate run after the stream."""
         engine = self._ready.engine
-        return engine.layers(LAYER_BATCHES) if isinstance(engine, ReportsLayers) else ()
+        if not isinstance(engine, ReportsLayers):
+            return ()
+        self._log.note(f"{TIMING} {self._ready.point.model!r}")
+        layers = engine.layers(LAYER_BATCHES)
+        self._log.note("")
+        return layers
 
     def close(self) -> None:
         """Free the engine."""
@@ -381,8 +356,18 @@ def _probe_batch_s(engine: EngineBase) -> float:
     return statistics.median(times)
 
 
-def _compare(engine: EngineBase, load: Load) -> OutputComparison:
+def _reference(model: Model) -> str:
+    """Return what is noted while the fp32 outputs are computed: the graph that they are of."""
+    return f"{REFERENCE} {model.name!r} (graph {model.fp32_sha256[:12]})"
+
+
+def _compare(engine: EngineBase, load: Load, log: CrashLog) -> OutputComparison:
     """Compare the outputs of the batch that was just run with those of fp32."""
+    doing = _reference(load.model)
+    if crashed_before(doing):
+        crashed = RuntimeError("it ended another worker's process with a signal")
+        return failed("whose run on ONNX Runtime crashes", crashed)
+    log.note(doing)
     try:
         outputs = engine.outputs()
     except Exception as error:  # noqa: BLE001 - an output that cannot be read costs no row

@@ -97,6 +97,32 @@ def test_a_worker_that_is_killed_is_noticed_within_a_second(cluster):
         assert caught.value.ranks == (0,)
 
 
+@pytest.mark.parametrize(
+    ("doing", "retried"),
+    [("loading the graph of 'x.onnx'", False), ("computing the fp32 outputs of 'x.onnx'", True)],
+)
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_library_that_crashes_is_named_with_its_signal_and_what_it_was_doing(
+    cluster, number, doing, retried
+):
+    def crash(worker):
+        worker._log.note(doing)
+        os.kill(os.getpid(), number)
+
+    request = read(
+        ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
+    ).resolve(dict(cluster.devices))
+    point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
+    with reserve(cluster.nodes, {"gpu": 1}, 30) as reservation:
+        group = reservation.start_workers(reservation.slots, point, "test/crashed", "", 30)
+        group.members[0].actor.__ray_call__.remote(crash)
+        with pytest.raises(WorkerDied) as caught:
+            group.prepare(0, 60, {reservation.slots[0].node: 1})
+    assert f"crashed with {number.name} while {doing}" in str(caught.value)
+    assert "OOM" not in str(caught.value)
+    assert (caught.value.ranks, caught.value.retried) == ((0,), retried)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_point_whose_worker_is_killed_is_measured_again_by_fresh_workers(measure, quick, number):
     def kill_a_worker():

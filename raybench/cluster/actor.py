@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.cluster import file_transfer
-from raybench.worker import Prepared, StreamSnapshot, Worker
+from raybench.machine import crash_log
+from raybench.worker import Prepared, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.cluster.file_transfer import FileBundle
     from raybench.experiment import Point
+    from raybench.measure.running_stream import StreamSnapshot
 
 
 @lru_cache(maxsize=1)
@@ -30,6 +32,9 @@ def actor_class() -> Any:
     import ray
 
     class BenchWorker(Worker):
+        def __init__(self, label: str) -> None:
+            super().__init__(label, crash_log.open_log())
+
         @override
         def prepare(
             self,

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raybench.cluster import crashes
 from raybench.cluster.actor import model_files, store_built
 from raybench.cluster.ray_errors import get_all, translate, with_ranks
 from raybench.errors import PhaseTimeout, PointError
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.clock import Clock, ClockDrift
+    from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
+    from raybench.worker import Measurement, Prepared, WorkerHost
 
 PINGS = 20
 """Round trips to measure a clock's offset with; the shortest counts."""
@@ -84,7 +86,8 @@ class RayWorkerGroup:
             )
             for rank, member in enumerate(self.members)
         ]
-        return get_all(calls, timeout_s, "prepare")
+        with crashes.named(self.members, self._point):
+            return get_all(calls, timeout_s, "prepare")
 
     def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
         """Let the only worker build graph and plan, and copy the plan to other nodes.
@@ -103,7 +106,8 @@ class RayWorkerGroup:
         call = member.actor.build_plan.options(name=f"{self._label}/build").remote(
             self._point, member.slot.number, seed, model_files(self._point)
         )
-        (manifest,) = get_all([call], timeout_s, "prepare")
+        with crashes.named(self.members, self._point):
+            (manifest,) = get_all([call], timeout_s, "prepare")
         others = set(nodes) - {member.node_id} if manifest else set()
         if not others:
             return
@@ -136,12 +140,13 @@ class RayWorkerGroup:
                     own_start_ns, own_start_ns + int(longest_s * 1e9), block_ns
                 )
             )
-        return RayWorkerStream(self.members, calls, clocks, start_ns)
+        return RayWorkerStream(self.members, calls, clocks, start_ns, self._point)
 
     def layers(self, timeout_s: float) -> tuple[Layer, ...]:
         """Return the layers of the first worker's model, timed in a run of their own."""
         call = self.members[0].actor.layers.options(name=f"{self._label}/layers").remote()
-        timed: tuple[Layer, ...] = get_all([call], timeout_s, "layers")[0]
+        with crashes.named(self.members, self._point):
+            timed: tuple[Layer, ...] = get_all([call], timeout_s, "layers")[0]
         return timed
 
     def release(self) -> None:
@@ -160,6 +165,7 @@ class RayWorkerStream:
         calls: references to their streams' measurements, by rank.
         clocks: of the workers, from before the start.
         start_ns: the common start, on the driver's `perf_counter_ns`.
+        point: that is measured.
     """
 
     def __init__(
@@ -168,8 +174,10 @@ class RayWorkerStream:
         calls: list[Any],
         clocks: Sequence[Clock],
         start_ns: int,
+        point: Point,
     ) -> None:
         self.start_ns = start_ns
+        self._point = point
         self._members = members
         self._calls = calls
         self._clocks = clocks
@@ -189,7 +197,8 @@ class RayWorkerStream:
         ended, _ = ray.wait(self._calls, num_returns=1, timeout=seconds)
         if ended:
             rank = self._calls.index(ended[0])
-            translate(lambda: ray.get(ended), "measure", (rank,))
+            with crashes.named(self._members, self._point):
+                translate(lambda: ray.get(ended), "measure", (rank,))
         return bool(ended)
 
     def snapshot(self, stall_s: float) -> list[StreamSnapshot]:
@@ -202,7 +211,8 @@ class RayWorkerStream:
             member.actor.snapshot.remote(seen)
             for member, seen in zip(self._members, self._edges_seen, strict=True)
         ]
-        snapshots: list[StreamSnapshot] = get_all(calls, stall_s, "measure")
+        with crashes.named(self._members, self._point):
+            snapshots: list[StreamSnapshot] = get_all(calls, stall_s, "measure")
         self._edges_seen = [
             seen + len(new.edges) for seen, new in zip(self._edges_seen, snapshots, strict=True)
         ]
@@ -229,7 +239,8 @@ class RayWorkerStream:
         """Halt all streams; return each worker's records, and its clock before and after."""
         for member in self._members:
             member.actor.halt.remote()
-        measurements = get_all(self._calls, FINISH_S, "measure")
+        with crashes.named(self._members, self._point):
+            measurements = get_all(self._calls, FINISH_S, "measure")
         return measurements, clock.clock_drifts(self._clocks, measure_clocks(self._members))
 
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from raybench.execute.workers import WorkerGroup, WorkerStream
     from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
+    from raybench.measure.running_stream import StreamSnapshot
     from raybench.measure.stream import StreamTrace
     from raybench.planning.attempts import Attempt
-    from raybench.worker import StreamSnapshot
 
 RECENT_BLOCKS = 4
 """Blocks that the displayed rate is the mean of."""

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from raybench.engines.base import Layer
     from raybench.experiment import Point
     from raybench.measure.clock import ClockDrift
+    from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
+    from raybench.worker import Measurement, Prepared, WorkerHost
 
 
 class WorkerMember(Protocol):

@@ -9,10 +9,12 @@ from helpers.tiny_graphs import graph_of
 from onnx import TensorProto
 from onnx.helper import make_node, make_opsetid
 
+from raybench import worker
 from raybench.engines import registry
 from raybench.engines.base import Load
 from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
+from raybench.machine.crash_log import CrashLog
 from raybench.machine.devices import core
 from raybench.models.batches import BatchPool
 from raybench.models.comparison import compare
@@ -82,6 +84,16 @@ def test_every_output_is_found_and_compared_whatever_it_is_called(graph, engine,
     compared = compare(outputs, load.model, load.batches, tmp_path / "cache")
     assert compared.fidelity.sqnr_db > 100
     assert not any("not compared" in note for note in compared.notes)
+
+
+def test_fp32_outputs_that_crashed_a_worker_before_are_left_out(loaded, monkeypatch):
+    running, load = loaded("openvino", NAMES["odd_names"])
+    first_outputs(running)
+    monkeypatch.setattr(worker, "crashed_before", lambda doing: "x.onnx" in doing)
+    compared = worker._compare(running, load, CrashLog())
+    running.close()
+    assert compared.fidelity is None
+    assert "ONNX Runtime crashes" in compared.notes[0]
 
 
 def with_domain(graph, domain, version=1):

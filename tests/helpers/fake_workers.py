@@ -17,11 +17,12 @@ from raybench.errors import Interrupted, PhaseTimeout, PointError, WorkerDied
 from raybench.machine.devices import Device
 from raybench.measure.blocks import cut
 from raybench.measure.clock import Clock, ClockDrift
+from raybench.measure.running_stream import StreamSnapshot
 from raybench.measure.stream import StreamTrace
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.comparison import OutputComparison
 from raybench.models.model import Model
-from raybench.worker import Measurement, Prepared, StreamSnapshot, WorkerHost
+from raybench.worker import Measurement, Prepared, WorkerHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,0 +1,111 @@
+"""What a process was doing when a signal ended it, in a small file of its node.
+
+A library that crashes takes its process along, and whoever waits for that process learns only that it
+is gone. So a worker notes each thing it begins, Python's fault handler adds the signal, and another
+process of the node reads both afterwards. A process that is killed from outside (SIGKILL, by the
+kernel for memory too) leaves no signal here.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_SIGNALS = {
+    "Segmentation fault": "SIGSEGV",
+    "Aborted": "SIGABRT",
+    "Bus error": "SIGBUS",
+    "Illegal instruction": "SIGILL",
+    "Floating-point exception": "SIGFPE",
+    "Floating point exception": "SIGFPE",
+}
+"""Signals by the words of Python's fault handler."""
+_CRASH = re.compile(
+    r"(?P<before>.*?)^Fatal Python error: (?P<signal>[^\n]*)", re.DOTALL | re.MULTILINE
+)
+_KEPT_S = 24 * 3600.0
+"""Files are removed when they are older: nobody waits for their processes any more."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A signal that ended a process.
+
+    Attributes:
+        signal: its name, e.g. "SIGSEGV".
+        doing: what the process had begun last; empty if it had noted nothing.
+    """
+
+    signal: str
+    doing: str
+
+
+class CrashLog:
+    """The file of this process, written by `note` and by Python's fault handler.
+
+    Args:
+        path: of the file; None writes nothing.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._file = None if path is None else path.open("w")
+        if self._file is not None:
+            faulthandler.enable(self._file, all_threads=False)
+
+    def note(self, doing: str) -> None:
+        """Write down what this process begins now; "" once that has ended."""
+        if self._file is not None:
+            print(doing, file=self._file, flush=True)
+
+
+def open_log() -> CrashLog:
+    """Return the log of this process, which writes nothing where its file cannot be written."""
+    folder = _folder()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.getuid():
+            return CrashLog()  # another user's folder or link
+        _remove_old(folder)
+        return CrashLog(folder / str(os.getpid()))
+    except OSError:
+        return CrashLog()
+
+
+def read(pid: int) -> Crash | None:
+    """Return the signal that ended a process of this node; None if there was none that it saw."""
+    return _crash(_folder() / str(pid))
+
+
+def crashed_before(doing: str) -> bool:
+    """Return whether a signal ended a process of this node that had begun just this."""
+    folder = _folder()
+    logs = list(folder.iterdir()) if folder.is_dir() else []
+    return any(crash is not None and crash.doing == doing for crash in map(_crash, logs))
+
+
+def _crash(path: Path) -> Crash | None:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return None
+    crash = _CRASH.search(text)
+    if crash is None:
+        return None
+    doing = crash["before"].splitlines()
+    return Crash(_SIGNALS.get(crash["signal"], crash["signal"]), doing[-1] if doing else "")
+
+
+def _folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"raybench-{os.getuid()}"
+
+
+def _remove_old(folder: Path) -> None:
+    oldest = time.time() - _KEPT_S
+    for path in folder.iterdir():
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
