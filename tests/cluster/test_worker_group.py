@@ -37,7 +37,9 @@ def direct_calls(monkeypatch):
 
 def stream(members):
     clocks = [Clock(0, 1000, 0)] * len(members)
-    return RayWorkerStream(members, ["records"] * len(members), clocks, time.perf_counter_ns())
+    return RayWorkerStream(
+        members, ["records"] * len(members), clocks, time.perf_counter_ns(), None
+    )
 
 
 def test_a_snapshot_asks_only_for_edges_that_are_new():
