@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from raybench.errors import ConfigError
 
@@ -41,8 +43,10 @@ AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
 )  # fmt: skip
 ANY = "any"
-_NEWER_MODEL_SETTINGS = ("values",)
+_NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
+SYNTHETIC = "synthetic"
+"""Where the inputs of a point come from when no files were given."""
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 
 
@@ -55,12 +59,37 @@ class ModelSettings:
         ranges: lowest and highest value of an integer input, by input name.
         seed: seed of the random weights of a zoo model.
         values: value of an input, by input name: a number, or a nested list in the shape of an item.
+        inputs: file or folder with real inputs: FILE.npz, or a folder of .npy files or images; empty
+            for synthetic ones.
     """
 
     shapes: dict[str, Any] = field(default_factory=dict)
     ranges: dict[str, list[int]] = field(default_factory=dict)
     seed: int = 0
     values: dict[str, Any] = field(default_factory=dict)
+    inputs: str = ""
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """The real inputs of a point, as they were found.
+
+    Attributes:
+        name: of the file or folder, without its path.
+        items: number of items.
+        sha256: hash of their content.
+        casts: types that are converted for the model, e.g. "ids: int64 to int32".
+    """
+
+    name: str
+    items: int
+    sha256: str
+    casts: tuple[str, ...] = ()
+
+    @override
+    def __str__(self) -> str:
+        items = "item" if self.items == 1 else "items"
+        return f"file: {self.name}, {self.items} {items}, sha256 {self.sha256[:12]}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +144,7 @@ class Point:
         memory_limit_bytes: memory that the point may use on each device; None for all of it.
         largest: whether `batch_size` is to become the largest batch that fits.
         accelerator: type of GPU, by Ray's name; "any" accepts every type.
+        inputs: the real inputs; None for synthetic ones.
     """
 
     model: str
@@ -133,6 +163,7 @@ class Point:
     preset: str
     largest: bool = False
     accelerator: str = ANY
+    inputs: InputFiles | None = None
 
     @property
     def wants(self) -> str:
@@ -144,7 +175,7 @@ class Point:
         """Hash of everything that affects the measurement, as 20 hex digits.
 
         It is the same across processes, key orders and Python versions. Names and paths do not
-        count: `model_identity` stands for the model.
+        count: `model_identity` stands for the model, and a hash for real inputs.
         """
         return self._hashed("max" if self.largest else self.batch_size)
 
@@ -159,16 +190,21 @@ class Point:
         return canonical_hash(facts, 20)
 
     def described(self) -> dict[str, Any]:
-        """Return every field by name, without the settings of models that are newer and not used."""
+        """Return every field by name, without those that are newer and not used."""
         facts = asdict(self)
         for name in _NEWER_MODEL_SETTINGS:
             if not facts["model_settings"][name]:
                 del facts["model_settings"][name]
+        if self.inputs is None:
+            del facts["inputs"]
         return facts
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
         facts = self.described()
+        if self.inputs is not None:
+            facts["inputs"] = self.inputs.sha256
+        facts["model_settings"].pop("inputs", None)
         for name in ("model", "preset", "largest"):
             del facts[name]
         facts["engine_options"] = dict(self.engine_options)
@@ -228,7 +264,10 @@ def worker_counts(devices: int) -> tuple[int, ...]:
 
 
 def expand(
-    experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
+    experiment: Experiment,
+    devices: Mapping[str, int],
+    identities: Mapping[str, str],
+    inputs: Mapping[str, InputFiles] | None = None,
 ) -> tuple[Point, ...]:
     """Return all points of the experiment without repeats, in the order of its file.
 
@@ -236,6 +275,7 @@ def expand(
         experiment: with every engine resolved.
         devices: number of devices of each kind, for `workers: auto`.
         identities: `model_identity` of each model on the axis.
+        inputs: real inputs of each model; None for synthetic ones.
 
     Raises:
         ConfigError: when nothing is left after `exclude`, or a value is repeated in an axis.
@@ -246,6 +286,8 @@ def expand(
         for cell in _cells(experiment, grid, devices):
             if not any(_matches(cell, rule) for rule in experiment.exclude):
                 point = _point(experiment, cell, identities)
+                if inputs is not None:
+                    point = replace(point, inputs=inputs[point.model])
                 points.setdefault(point.id, point)
     if not points:
         raise ConfigError(

@@ -24,7 +24,7 @@ from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
-from raybench.models.input_values import given_items
+from raybench.models.input_files import given_inputs, input_notes
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 
@@ -78,6 +78,7 @@ class Prepared:
         comparison: of the first outputs with those of fp32.
         harness_us: time that the measuring loop itself takes for a batch.
         input_shape: shapes of all inputs, e.g. "data:8x3x227x227".
+        input_notes: notes on real inputs.
         affinity: CPUs that the process is pinned to, comma-separated.
         variables: environment variables of the process that influence the measurement.
         software: versions of libraries and driver on this node, by column of `environment`.
@@ -94,11 +95,13 @@ class Prepared:
     affinity: str
     variables: dict[str, str]
     software: dict[str, str | None]
+    input_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the row."""
-        return (*self.engine.notes, *self.model.conversion.notes, *self.comparison.notes)
+        made = (*self.engine.notes, *self.model.conversion.notes)
+        return (*made, *self.comparison.notes, *self.input_notes)
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ class Worker:
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
+            input_notes=input_notes(point.inputs, load.batches),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=_software(device),
@@ -237,10 +241,11 @@ class Worker:
         self._log.note("")
         settings = point.model_settings
         ranges = {**model.ranges, **settings.ranges}
-        given = given_items(model.name, model.inputs, settings.values)
+        given = given_inputs(point.model, settings, model.inputs, point.inputs)
+        pool = BatchPool(model.inputs, point.batch_size, seed + rank, ranges, given=given)
         return Load(
             model=model,
-            batches=BatchPool(model.inputs, point.batch_size, seed + rank, ranges, given=given),
+            batches=pool,
             device=device,
             inflight=point.inflight,
             transfers=point.transfers,

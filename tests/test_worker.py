@@ -15,6 +15,7 @@ from helpers.fake_nvml import FakeNvml
 from helpers.tiny_graphs import tiny_conv
 
 from raybench.config.compose import read
+from raybench.errors import ModelError
 from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
 from raybench.measure import flags as flagging
@@ -159,6 +160,43 @@ def test_a_gpu_that_only_the_cluster_declares_has_no_readings(monkeypatch, point
     assert measurement.readings.gpu == ()
     summary, _ = flags(measurement)
     assert summary.trial["telemetry_gap_s"] is None
+
+
+@pytest.fixture
+def on_items(tiny, tmp_path, pinned, monkeypatch):
+    """Return a function that plans a point of a small convolution with three real items."""
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    items = np.random.default_rng(0).uniform(size=(3, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "items.npz", data=items)
+
+    def plan(*words):
+        named = [f"model={tiny}", f"model.inputs={tmp_path / 'items.npz'}", "engine=onnxruntime"]
+        request = read([*named, "batch_size=2", *words]).resolve({"gpu": 0, "cpu": 1})
+        return make_plan(request.experiment, request.devices, "node", "").points[0]
+
+    return plan
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_worker_streams_the_items_that_it_was_given(on_items, precision):
+    worker, point = Worker("w"), on_items(f"precision={precision}")
+    prepared = worker.prepare(point, 0, 0, 0)
+    assert prepared.input_shape == "data:2x3x8x8"
+    assert prepared.comparison.fidelity.sqnr_db > 20
+    assert "3 real items are repeated to fill the" in prepared.notes[-1]
+    measured = worker.stream(time.perf_counter_ns(), time.perf_counter_ns() + 10**8, 10**7)
+    assert len(measured.trace.done_ns) > 0
+    worker.close()
+
+
+def test_a_worker_refuses_items_that_changed_after_the_plan(on_items, tmp_path):
+    point = on_items()
+    np.savez(tmp_path / "items.npz", data=np.zeros((3, 3, 8, 8), np.float32))
+    with pytest.raises(ModelError, match="holds other data than when the run was planned"):
+        Worker("w").prepare(point, 0, 0, 0)
+    (tmp_path / "items.npz").unlink()
+    with pytest.raises(ModelError, match="is missing on"):
+        Worker("w").prepare(point, 0, 0, 0)
 
 
 def test_a_worker_without_an_engine_refuses_to_stream_and_is_safe_to_close():

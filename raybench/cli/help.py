@@ -54,6 +54,7 @@ settings
   device.memory_limit=24GiB      treat devices as no larger
   engine.OPTION=VALUE            option of an engine; see raybench list engines
   model.shapes.SYMBOL=N          size of a dynamic dimension
+  model.inputs=FILE.npz|DIR      real inputs: arrays by name of input, or a folder of .npy or images
   measure.KEY=VALUE              change what the preset sets
   seed=N  order=interleaved|grid scaling.baseline=one|solo
   results.dir=DIR                where rows go (results); s3://bucket/prefix works too
@@ -71,8 +72,9 @@ VERBS = {
 usage: raybench [run] experiment=NAME|model=FILE.onnx [key=value ...]
 
 Measures every point of an experiment that has no final row in the results folder yet, and prints
-a table. Without an experiment the model is measured in fp32 on one device with the best engine here,
-unless other words say more. Ctrl-C ends the run cleanly; the same command then measures what is missing.
+a table. Without an experiment the model is measured in fp32 on one device with the best engine
+here, unless other words say more. Ctrl-C ends the run cleanly; the same command then measures what
+is missing.
 
 {_SETTINGS}
 exit code

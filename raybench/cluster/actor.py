@@ -43,14 +43,14 @@ def actor_class() -> Any:
             slot: int,
             seed: int,
             sharers: int = 1,
-            model_files: Sequence[Any] = (),
+            files: Mapping[str, Any] | None = None,
         ) -> Prepared:
-            return super().prepare(_with_local_model(point, model_files), rank, slot, seed, sharers)
+            return super().prepare(_with_local_files(point, files or {}), rank, slot, seed, sharers)
 
         def build_plan(
-            self, point: Point, slot: int, seed: int, model_files: Sequence[Any]
+            self, point: Point, slot: int, seed: int, files: Mapping[str, Any]
         ) -> dict[str, str]:
-            names = self.build(_with_local_model(point, model_files), slot, seed)
+            names = self.build(_with_local_files(point, files), slot, seed)
             return file_transfer.manifest(names)
 
         def pack(self, names: Sequence[str]) -> FileBundle:
@@ -76,18 +76,25 @@ def actor_class() -> Any:
     return ray.remote(**options)(BenchWorker)
 
 
-def model_files(point: Point) -> list[Any]:
-    """Return an object-store reference to the model's files, in a list.
+def point_files(point: Point) -> dict[str, Any]:
+    """Return object-store references to the files of the point's "model" and "inputs".
 
-    Ray would fetch a bare argument for every worker; inside a list it is fetched only where asked
-    for. The list is empty for models that need no files, and where Ray runs on this machine only.
+    Ray would fetch a bare argument for every worker; inside a mapping it is fetched only where
+    asked for. What needs no files is left out, and all where Ray runs on this machine only.
     """
     import ray
 
     context = ray.get_runtime_context()
-    if not file_transfer.needs_transfer(point.model) or not context.runtime_env.get("py_modules"):
-        return []
-    return [_put_model(context.get_job_id(), point.model, point.model_identity)]
+    files: dict[str, Any] = {}
+    if not context.runtime_env.get("py_modules"):
+        return files
+    if file_transfer.needs_transfer(point.model):
+        files["model"] = _put_model(context.get_job_id(), point.model, point.model_identity)
+    if point.inputs is not None:
+        path = point.model_settings.inputs
+        inputs = _put_inputs(context.get_job_id(), path, point.inputs.sha256)
+        files |= {} if inputs is None else {"inputs": inputs}
+    return files
 
 
 @lru_cache(maxsize=16)
@@ -98,21 +105,36 @@ def _put_model(_job: str, name: str, _identity: str) -> Any:
     return ray.put(file_transfer.bundle_model(name))
 
 
-def forget_model_files() -> None:
-    """Drop the references to model files, which are valid only in the cluster that is left now."""
-    _put_model.cache_clear()
-
-
-def _with_local_model(point: Point, files: Sequence[Any]) -> Point:
-    """Return the point with its model's path on this node, fetching the files when needed."""
+@lru_cache(maxsize=4)
+def _put_inputs(_job: str, path: str, _sha256: str) -> Any:
+    """Put real inputs into the object store, once per job and content; None if too large."""
     import ray
 
-    for reference in files:
-        fetch = partial(ray.get, reference)
+    bundle = file_transfer.bundle_inputs(path)
+    return None if bundle is None else ray.put(bundle)
+
+
+def forget_point_files() -> None:
+    """Drop the references to files, which are valid only in the cluster that is left now."""
+    _put_model.cache_clear()
+    _put_inputs.cache_clear()
+
+
+def _with_local_files(point: Point, files: Mapping[str, Any]) -> Point:
+    """Return the point with the paths on this node, fetching the files when needed."""
+    import ray
+
+    if "model" in files:
+        fetch = partial(ray.get, files["model"])
         path = file_transfer.local_model_path(
             point.model, point.model_settings, point.model_identity, fetch
         )
         point = replace(point, model=path)
+    if "inputs" in files and point.inputs is not None:
+        fetch = partial(ray.get, files["inputs"])
+        given = point.model_settings.inputs
+        path = file_transfer.local_inputs_path(given, point.inputs.sha256, fetch)
+        point = replace(point, model_settings=replace(point.model_settings, inputs=path))
     return point
 
 

@@ -1,4 +1,4 @@
-"""Copies files between nodes: a model to where it runs, a built plan to similar nodes."""
+"""Copies files between nodes: a model and its inputs to where it runs, a built plan to similar nodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from raybench.errors import ModelError
 from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
+from raybench.models.input_files import files_digest, files_of
 from raybench.models.onnxfile import OnnxFile
 from raybench.models.source import identity, resolve
 from raybench.paths import write_atomically
@@ -22,18 +23,30 @@ if TYPE_CHECKING:
     from raybench.experiment import ModelSettings
 
 
+LARGEST_INPUTS_BYTES = 1 << 30
+"""Real inputs larger than this are not sent to other nodes."""
+
+
 @dataclass(frozen=True)
 class FileBundle:
     """Files in memory, on their way to another node.
 
     Attributes:
-        files: content of each file as uint8, by name: relative to the graph for a model, relative
-            to the node's cache for what was built.
-        graph: name of a model's graph file; empty for what was built.
+        files: content of each file as uint8, by name: relative to the graph for a model, to the
+            setting's folder for real inputs, to the node's cache for what was built.
+        root: name of a model's graph file, or of the only file of real inputs; else empty.
     """
 
     files: Mapping[str, NDArray[np.uint8]]
-    graph: str = ""
+    root: str = ""
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write the files into a folder; return the facts that its cache entry keeps."""
+        for name, data in self.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            data.tofile(file)
+        return {"graph": self.root}
 
 
 def needs_transfer(model: str) -> bool:
@@ -72,15 +85,43 @@ def local_model_path(
     except ModelError:
         pass  # the node has no such file, so it gets the driver's
 
-    def build(folder: Path) -> dict[str, Any]:
-        bundle = fetch()
-        for name, data in bundle.files.items():
-            file = folder / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            data.tofile(file)
-        return {"graph": bundle.graph}
+    return _received(key_of(identity=wanted), fetch)
 
-    entry = Cache(cache_dir() / "received").entry(key_of(identity=wanted), build)
+
+def bundle_inputs(path: str) -> FileBundle | None:
+    """Read the files of `model.inputs` into memory; None if they are too large to be sent.
+
+    Raises:
+        ModelError: when there are none.
+    """
+    root = Path(path).expanduser()
+    files = files_of(path)
+    if sum(file.stat().st_size for file in files) > LARGEST_INPUTS_BYTES:
+        return None
+    folder = root.parent if root.is_file() else root
+    content = {str(file.relative_to(folder)): np.fromfile(file, np.uint8) for file in files}
+    return FileBundle(content, root.name if root.is_file() else "")
+
+
+def local_inputs_path(path: str, wanted: str, fetch: Callable[[], FileBundle]) -> str:
+    """Return a path of real inputs on this node, and write them there if need be.
+
+    Args:
+        path: `model.inputs`, as the user gave it; used if this node has the same files there.
+        wanted: hash of the files on the driver.
+        fetch: returns the files; called only when the node does not have them.
+    """
+    try:
+        if files_digest(path) == wanted:
+            return path
+    except ModelError:
+        pass  # the node has no such files, so it gets the driver's
+    return _received(key_of(inputs=wanted), fetch)
+
+
+def _received(key: str, fetch: Callable[[], FileBundle]) -> str:
+    """Return the path of files that came from the driver, fetched first if they are not here."""
+    entry = Cache(cache_dir() / "received").entry(key, lambda folder: fetch().write(folder))
     return str(entry.folder / entry.facts["graph"])
 
 

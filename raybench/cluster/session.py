@@ -210,7 +210,7 @@ def _connected(
     finally:
         if address is None:
             local.end_autoscaler()
-        actor.forget_model_files()  # the next cluster may give its job the same id
+        actor.forget_point_files()  # the next cluster may give its job the same id
         ray.shutdown()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import crashes
-from raybench.cluster.actor import model_files, store_built
+from raybench.cluster.actor import point_files, store_built
 from raybench.cluster.ray_errors import get_all, translate, with_ranks
 from raybench.errors import PhaseTimeout, PointError
 from raybench.measure import clock
@@ -79,7 +79,7 @@ class RayWorkerGroup:
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
         """
-        files = model_files(self._point)
+        files = point_files(self._point)
         calls = [
             member.actor.prepare.options(name=f"{self._label}/prepare").remote(
                 self._point, rank, member.slot.number, seed, sharers[member.node_id], files
@@ -104,7 +104,7 @@ class RayWorkerGroup:
 
         (member,) = self.members
         call = member.actor.build_plan.options(name=f"{self._label}/build").remote(
-            self._point, member.slot.number, seed, model_files(self._point)
+            self._point, member.slot.number, seed, point_files(self._point)
         )
         with crashes.named(self.members, self._point):
             (manifest,) = get_all([call], timeout_s, "prepare")

@@ -28,6 +28,8 @@ _ONLY_AXES = set(AXES) - {entry.name for entry in fields(Settings)}
 """Axes that share their name with no section of the settings."""
 _NAMES = ("device", "cluster", "preset", "experiment", "rerun", "order")
 """Keys whose value on the command line is text, so that YAML does not read `yes` as true."""
+_PATHS = ("results.dir", "model.inputs")
+"""Keys below a section whose value is text: to YAML a path would end at ` #`."""
 
 
 _OF_GRAPHS = ("model.shapes.", "model.ranges.", "model.values.")
@@ -95,7 +97,8 @@ def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
             )
         key = _without_grid(key)
         if key in AXES:
-            content["grid"][key] = _parse_value(word, value)
+            path = key == "model" and value and not value.startswith(("[", "{", "!"))
+            content["grid"][key] = value if path else _parse_value(word, value)
         elif key == "grid":
             content["grid"] |= _to_axes("the command line", _parse_value(word, value))
         elif key in _NAMES:
@@ -159,7 +162,10 @@ def _merge_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
     key, _, value = word.partition("=")
     section = next((name for name in _OF_GRAPHS if key.startswith(name)), None)
     try:
-        if section is None:
+        if key in _PATHS:
+            parent, _, name = key.partition(".")
+            entry = OmegaConf.create({parent: {name: value}})
+        elif section is None:
             entry = OmegaConf.from_dotlist([word])
         else:
             node = {key.removeprefix(section): _parse_value(word, value)}

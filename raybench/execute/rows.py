@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
+from raybench.experiment import SYNTHETIC
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
 
@@ -90,6 +91,7 @@ def factor_columns(point: Point) -> Columns:
         "engine_options": json.dumps(_changed_options(point), sort_keys=True),
         "inflight": point.inflight,
         "transfers": point.transfers,
+        "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
     }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 _MIN_BATCHES, _MAX_BATCHES = 4, 256
 _MEASURED, _CALIBRATION = 0, 1
+
+
+class ItemSource(Protocol):
+    """Items of one input that are not drawn, such as those of files."""
+
+    @property
+    def key(self) -> str:
+        """Return a text that identifies the items."""
+
+    def take(self, count: int, seed: tuple[int, int]) -> Array:
+        """Return items in an order that depends on the seed, shape (count, *item shape).
+
+        All inputs of a model have the same order. Items are repeated where there are fewer.
+        """
 
 
 class BatchPool:
@@ -42,13 +56,14 @@ class BatchPool:
         seed: the same seed gives the same items.
         ranges: lowest and highest value by name of integer input; 0 and 1 for those not in it.
         min_bytes: smallest size over all inputs; None for twice the last-level cache.
-        given: items of the inputs that are not drawn, shape (items, *item shape), of the type of
-            the input; repeated in turn if they are fewer than the pool has.
+        given: items of the inputs that are not drawn, of the type of the input: a source of them,
+            or an array of shape (items, *item shape), whose items are repeated in turn.
 
     Attributes:
         specs: the inputs.
         batch_size: items in a batch.
-        count: number of distinct batches, 4 to 256.
+        count: number of batches, 4 to 256; distinct ones, if items are not repeated.
+        items: number of items that the batches are made of.
         nbytes: memory of the pool.
         key: text that identifies the items, together with the specs.
     """
@@ -60,7 +75,7 @@ class BatchPool:
         seed: int,
         ranges: Mapping[str, Sequence[int]],
         min_bytes: int | None = None,
-        given: Mapping[str, Array] | None = None,
+        given: Mapping[str, Array | ItemSource] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is below 1")
@@ -72,6 +87,7 @@ class BatchPool:
         self.count, stride = _plan(batch_size if _batched(specs) else 1, wanted)
         items = _Items((_MEASURED, seed), ranges, given or {})
         self._batches = _Batches(specs, batch_size, self.count, stride, items)
+        self.items = self._batches.items
         self.nbytes = sum(stored.nbytes for stored in self._batches.stored.values())
         bounds = sorted((name, tuple(bounds)) for name, bounds in ranges.items())
         self.key = f"{seed}/{bounds}" + (f"/{digest(given)}" if given else "")
@@ -100,21 +116,24 @@ def calibration_batches(
     ranges: Mapping[str, Sequence[int]],
     batches: int,
     batch_size: int,
-    given: Mapping[str, Array] | None = None,
+    given: Mapping[str, Array | ItemSource] | None = None,
 ) -> list[Batch]:
     """Return batches of the pools' distribution that are in no pool, whatever its seed.
 
-    The arguments are those of `BatchPool`; where no input has a batch, `batch_size` does not count.
+    Given items are those of the pools, in an order of their own. The arguments are those of `BatchPool`; where no input has a batch, `batch_size` does not count.
     """
     items = _Items((_CALIBRATION, 0), ranges, given or {})
     made = _Batches(specs, batch_size, batches, batch_size if _batched(specs) else 1, items)
     return [made.batch(index) for index in range(batches)]
 
 
-def digest(arrays: Mapping[str, Array]) -> str:
-    """Return a hash over the names, types, shapes and values of arrays."""
+def digest(given: Mapping[str, Array | ItemSource]) -> str:
+    """Return a hash over the names of inputs and the items that are given for them."""
     total = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
+    for name, array in sorted(given.items(), key=lambda entry: entry[0]):
+        if not isinstance(array, np.ndarray):
+            total.update(f"{name}={array.key};".encode())
+            continue
         total.update(f"{name}:{array.dtype.str}{array.shape};".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
@@ -132,12 +151,15 @@ class _Items:
 
     seed: tuple[int, int]
     ranges: Mapping[str, Sequence[int]]
-    given: Mapping[str, Array]
+    given: Mapping[str, Array | ItemSource]
 
     def take(self, spec: TensorSpec, items: int) -> Array:
         """Return items of an input, shape (items, *item shape)."""
-        if spec.name in self.given:
-            return self.given[spec.name].take(np.arange(items), axis=0, mode="wrap")
+        given = self.given.get(spec.name)
+        if isinstance(given, np.ndarray):
+            return given.take(np.arange(items), axis=0, mode="wrap")
+        if given is not None:
+            return given.take(items, self.seed)
         rng = np.random.Generator(np.random.SFC64([*self.seed, zlib.crc32(spec.name.encode())]))
         shape, dtype = (items, *_item_shape(spec)), np.dtype(spec.dtype)
         if dtype.kind == "f":
@@ -150,6 +172,7 @@ class _Batches:
     """Batches that begin every `stride` items.
 
     Attributes:
+        items: number of items that they are made of.
         stored: by name of input: its items, if the batch comes first; else its batches, which is
             a single one for an input without a batch beside inputs that have one.
     """
@@ -164,7 +187,7 @@ class _Batches:
     ) -> None:
         self._specs, self._batch_size, self._stride = specs, batch_size, stride
         constant = {spec.name for spec in specs} - {spec.name for spec in _rotating(specs)}
-        total = (count - 1) * stride + (batch_size if _batched(specs) else 1)
+        self.items = total = (count - 1) * stride + (batch_size if _batched(specs) else 1)
         self.stored: dict[str, Array] = {}
         for spec in specs:
             drawn = items.take(spec, 1 if spec.name in constant else total)

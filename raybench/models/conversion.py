@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from raybench.models.batches import ItemSource
     from raybench.models.model import TensorSpec
 
 EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf is limited to 2 GiB
@@ -32,7 +33,7 @@ class Fp32Graph:
     inputs: tuple[TensorSpec, ...]
     ranges: Mapping[str, tuple[int, int]]
     softmax_outputs: frozenset[str] = frozenset()
-    given: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    given: Mapping[str, np.ndarray[Any, Any] | ItemSource] = field(default_factory=dict)
 
     @property
     def big(self) -> bool:

@@ -14,7 +14,7 @@ from raybench.models.batches import digest
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.external_data import copy_external
-from raybench.models.input_values import given_items
+from raybench.models.input_files import given_inputs
 from raybench.models.model import Model, TensorSpec
 from raybench.models.output_types import refuse_outputs
 from raybench.models.ranges import integer_ranges
@@ -70,10 +70,10 @@ def prepare(
     base = cache.entry(base_key, functools.partial(_build_fp32, name, settings), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
-    given = given_items(name, inputs, settings.values)
     dialect = dialect if precision in ("int8", "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_FP32:
+        given = given_inputs(name, settings, inputs)
         key = key_of(
             kind=precision,
             version=passes.VERSION,

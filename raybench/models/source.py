@@ -72,13 +72,20 @@ def identity(name: str, settings: ModelSettings) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check(name: str, settings: ModelSettings) -> None:
-    """Raise ModelError if the model cannot be used with these settings; builds nothing."""
+def check(name: str, settings: ModelSettings) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
+    """Check that the model can be used with these settings; build nothing.
+
+    Returns:
+        The inputs, and the number of valid indices of each input that indexes a table.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
     source = resolve(name)
-    if isinstance(source, Path):
-        _open_file(name, source, settings)
-    else:
-        _check_recipe(source, settings)
+    if not isinstance(source, Path):
+        return source.inputs, _check_recipe(source, settings)
+    opened = _open_file(name, source, settings)
+    return opened.inputs, opened.limits
 
 
 def open_source(name: str, settings: ModelSettings) -> ModelSource:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from raybench.errors import ClusterError
 from raybench.experiment import expand
 from raybench.models import source
+from raybench.models.input_files import inspect
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Plan:
 def make_plan(
     experiment: Experiment, devices: Mapping[str, int], isolation: str, available: str
 ) -> Plan:
-    """Check the models of an experiment and plan its trials.
+    """Check the models of an experiment and their inputs, and plan its trials.
 
     Args:
         experiment: with every engine resolved.
@@ -107,13 +108,15 @@ def make_plan(
         available: description of the devices, for the error message.
 
     Raises:
-        UsageError: a model is unknown or broken, or no point can run on these devices.
+        UsageError: a model or its inputs are unknown or broken, or no point can run on these devices.
     """
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
     for name in names:
         source.check(name, experiment.model)
     identities = {name: source.identity(name, experiment.model) for name in names}
-    plan = order_trials(experiment, expand(experiment, devices, identities), devices, isolation)
+    inputs = {name: inspect(name, experiment.model) for name in names if experiment.model.inputs}
+    points = expand(experiment, devices, identities, inputs or None)
+    plan = order_trials(experiment, points, devices, isolation)
     if not plan.trials:
         raise ClusterError(
             f"No point of {experiment.name!r} can run: {next(iter(plan.infeasible.values()))} "

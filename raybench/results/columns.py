@@ -73,6 +73,7 @@ reduced_ops            strings   -        ops computed below fp32, with their ty
 kept_fp32_ops          strings   -        ops of an fp16 graph that stay in fp32 for their range
 calibration            string    -        how the ranges of int8 activations were chosen
 rounded_sqnr_db        float64   dB       fp16: fidelity on the CPU with every half tensor rounded
+inputs                 string    -        synthetic, or file, number of items and hash of real inputs
 """
 _THROUGHPUT = """
 items_per_s            float64   items/s  items in the window / length of the window

@@ -40,6 +40,10 @@ def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
         (["mine.onnx"], "To measure it, write model=mine.onnx."),
         (["experiment=scaling", "model=alexnt"], "'alexnt'"),
         (["experiment=scaling", "model=missing.onnx"], "missing.onnx"),
+        (
+            ["model=alexnet", "model.inputs=missing.npz"],
+            "model.inputs='missing.npz' does not exist",
+        ),
         (["experiment=scaling", "workers=64"], "needs 64 CPU cores"),
         (
             ["experiment=scaling", "device=gpu", "engine=simulated", "cluster.gpus=0", "workers=1"],

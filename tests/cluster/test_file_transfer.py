@@ -5,6 +5,7 @@ from helpers.tiny_graphs import tiny_conv
 
 from raybench.cluster import file_transfer
 from raybench.experiment import ModelSettings
+from raybench.models.input_files import files_digest
 from raybench.models.source import identity
 
 
@@ -49,6 +50,28 @@ def test_a_node_with_the_files_fetches_nothing_and_other_files_do_not_pass_for_t
     path = local_path(model, wanted, lambda: bundle)
     assert path != str(model)
     assert identity(path, ModelSettings()) == wanted
+
+
+@pytest.mark.parametrize("name", ["items.npz", "folder"])
+def test_a_node_without_the_inputs_gets_the_same_ones(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "mine" / name
+    path.parent.mkdir()
+    if name == "folder":
+        path.mkdir()
+        np.save(path / "data.npy", np.arange(6.0))
+    else:
+        np.savez(path, data=np.arange(6.0))
+    wanted, bundle = files_digest(str(path)), file_transfer.bundle_inputs(str(path))
+    assert file_transfer.local_inputs_path(str(path), wanted, pytest.fail) == str(path)
+    path.rename(tmp_path / "gone")
+    fetched = []
+    for _ in range(2):
+        here = file_transfer.local_inputs_path(
+            str(path), wanted, lambda: fetched.append(1) or bundle
+        )
+        assert files_digest(here) == wanted
+    assert len(fetched) == 1
 
 
 def test_models_of_the_zoo_are_not_transferred():

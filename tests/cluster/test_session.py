@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 
@@ -12,7 +13,12 @@ from raybench.cluster import actor
 from raybench.cluster import session as sessions
 from raybench.errors import ClusterError
 
-POINT = SimpleNamespace(model="net.onnx", model_identity="a")
+POINT = SimpleNamespace(
+    model="net.onnx",
+    model_identity="a",
+    model_settings=SimpleNamespace(inputs="items.npz"),
+    inputs=SimpleNamespace(sha256="b"),
+)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def connect_here(dashboard=False):
     return sessions.connect(None, {"cpu": 1, "gpu": 0}, dashboard)
 
 
-def test_a_model_is_put_once_into_each_cluster_even_if_their_jobs_have_the_same_id(
+def test_files_are_put_once_into_each_cluster_even_if_their_jobs_have_the_same_id(
     without_ray, monkeypatch
 ):
     puts = []
@@ -52,10 +58,27 @@ def test_a_model_is_put_once_into_each_cluster_even_if_their_jobs_have_the_same_
     monkeypatch.setattr(ray, "get_runtime_context", lambda: runtime)
     monkeypatch.setattr(ray, "put", lambda bundle: puts.append(bundle) or len(puts))
     monkeypatch.setattr(actor.file_transfer, "bundle_model", lambda name: f"files of {name}")
-    for reference in (1, 2):
+    monkeypatch.setattr(actor.file_transfer, "bundle_inputs", lambda path: f"files of {path}")
+    for first in (1, 3):
         with connect_here():
-            assert actor.model_files(POINT) == actor.model_files(POINT) == [reference]
-    assert puts == ["files of net.onnx"] * 2
+            for _ in range(2):
+                assert actor.point_files(POINT) == {"model": first, "inputs": first + 1}
+    assert puts == ["files of net.onnx", "files of items.npz"] * 2
+
+
+def test_inputs_that_are_too_large_to_send_must_be_on_every_node(
+    without_ray, monkeypatch, tmp_path
+):
+    runtime = SimpleNamespace(get_job_id=lambda: "01", runtime_env={"py_modules": ["raybench"]})
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: runtime)
+    monkeypatch.setattr(ray, "put", lambda bundle: "reference")
+    monkeypatch.setattr(actor.file_transfer, "bundle_model", lambda name: "files")
+    monkeypatch.setattr(actor.file_transfer, "LARGEST_INPUTS_BYTES", 10)
+    np.save(tmp_path / "items.npy", np.zeros(4))
+    settings = SimpleNamespace(inputs=str(tmp_path / "items.npy"))
+    with connect_here():
+        point = SimpleNamespace(**{**vars(POINT), "model_settings": settings})
+        assert actor.point_files(point) == {"model": "reference"}
 
 
 def test_a_started_cluster_leaves_no_variables_to_the_next_one(without_ray, variables):

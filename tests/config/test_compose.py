@@ -36,6 +36,13 @@ def test_a_model_without_an_experiment_is_one_point_of_it_on_the_best_engine():
     assert (usual.grids[0]["batch_size"], usual.preset) == ((128,), "standard")
 
 
+@pytest.mark.parametrize("path", ["out #2", "yes", "2026_11", "a: b", ""])
+def test_a_path_is_taken_as_it_is_written(path):
+    request = resolved("model=x #1.onnx", f"results.dir={path}", f"model.inputs={path}")
+    assert request.experiment.grids[0]["model"] == ("x #1.onnx",)
+    assert (request.results.dir, request.experiment.model.inputs) == (path, path)
+
+
 def test_a_named_experiment_comes_before_the_model():
     assert resolved("model=mine.onnx", "experiment=scaling").experiment.name == "scaling"
 

@@ -108,10 +108,11 @@ def _plan(request):
 
 
 def first_row(words, devices, engines):
-    """Columns of the first point that are known before anything runs."""
+    """Columns of the first point that are known before anything runs, without those added since."""
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
-    return rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
+    row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
+    return {name: value for name, value in row.items() if name != "inputs"}
 
 
 def model_identity(name, **settings):

@@ -1,11 +1,14 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers.plans import DEVICES, expanded, planned
 
 from raybench.cluster.node_facts import NodeFacts
+from raybench.config.compose import read
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.execute.discovery import check_engines
+from raybench.execute.rows import factor_columns
 from raybench.planning.plan import make_plan, order_trials, still_final
 
 
@@ -24,6 +27,25 @@ def test_the_same_seed_gives_the_same_order_and_grid_order_keeps_the_files():
     assert plan.trials != order_trials(replace(experiment, seed=5), points, DEVICES).trials
     in_grid_order = order_trials(replace(experiment, order="grid"), points, DEVICES)
     assert [t.point_index for t in in_grid_order.trials] == list(range(6)) * 2
+
+
+def test_the_content_of_real_inputs_is_part_of_the_id_and_their_place_is_not(tiny, tmp_path):
+    def point(inputs):
+        words = [f"model={tiny}", f"model.inputs={inputs}", "engine=onnxruntime"]
+        request = read(words).resolve(DEVICES)
+        return make_plan(request.experiment, DEVICES, "node", "").points[0]
+
+    items = np.zeros((5, 3, 8, 8), np.float32)
+    for name, data in (("a", items), ("b", items), ("c", items + 1)):
+        np.savez(tmp_path / f"{name}.npz", data=data)
+    a, b, c, synthetic = (
+        point(tmp_path / f"{n}.npz") if n else point("") for n in ["a", "b", "c", ""]
+    )
+    assert a.id == b.id
+    assert len({a.id, c.id, synthetic.id}) == 3
+    assert (a.inputs.name, a.inputs.items, synthetic.inputs) == ("a.npz", 5, None)
+    rows = [factor_columns(point)["inputs"] for point in (a, synthetic)]
+    assert rows == [f"file: a.npz, 5 items, sha256 {a.inputs.sha256[:12]}", "synthetic"]
 
 
 def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_trial():

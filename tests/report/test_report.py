@@ -356,6 +356,14 @@ def test_figures_of_an_earlier_report_are_gone_and_those_of_others_stay(tmp_path
     assert [file.name for file in figures.iterdir()] == ["mine.svg"]
 
 
+def test_the_methods_say_where_inputs_came_from(tmp_path):
+    source = "file: cats.npz, 24 items, sha256 0123456789ab"
+    rows = [{"inputs": source, "precision": "int8"}]
+    methods = written(folder(tmp_path / "a", rows), tmp_path / "out")[1].split("## Methods")[1]
+    assert f"batches of real inputs ({source}) from a seeded pool" in methods
+    assert "calibrated with items of the same source" in methods
+
+
 def test_rows_of_different_methods_and_schemas_are_kept_apart(tmp_path):
     one = folder(tmp_path / "a", [{"method_version": 1}])
     other = folder(tmp_path / "b", [{"method_version": 2, "workers": 2}])

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
+from raybench.experiment import SYNTHETIC
 from raybench.report.document import Paragraph, Section
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
     "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
-    "config_json", "simulated", "memory_limit_bytes", "environment_id",
+    "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
 )  # fmt: skip
 
 
@@ -86,8 +87,8 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
         f", with {_all(sorted(depths))} batch{'' if one else 'es'} submitted and not yet collected"
     )
     yield (
-        "Each worker owned one device and one engine and was fed a closed-loop stream of synthetic "
-        f"batches from a seeded pool{fed if depths else ''}."
+        "Each worker owned one device and one engine and was fed a closed-loop stream of "
+        f"{_batches(rows)} from a seeded pool{fed if depths else ''}."
     )
     copies = {row.get("transfers") for row in rows} - {None}
     if copies == {True}:
@@ -96,6 +97,19 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
         yield "Inputs and outputs stayed on the device."
     elif copies:
         yield "Whether inputs and outputs crossed the bus inside the timed stream is a factor."
+
+
+def _sources(rows: Sequence[Row]) -> list[str]:
+    """Return where inputs came from; rows of older versions do not say, and had synthetic ones."""
+    return list(dict.fromkeys(row.get("inputs") or SYNTHETIC for row in rows))
+
+
+def _batches(rows: Sequence[Row]) -> str:
+    files = [source for source in _sources(rows) if source != SYNTHETIC]
+    real = f"batches of real inputs ({'; '.join(files)})"
+    if not files:
+        return "synthetic batches"
+    return real if len(files) == len(_sources(rows)) else f"synthetic batches, or {real},"
 
 
 def _window(rows: Sequence[Row]) -> Iterator[str]:
@@ -159,7 +173,9 @@ def _graphs(rows: Sequence[Row]) -> Iterator[str]:
     if "int8" in precisions:
         dialects = _all(row.get("dialect") for row in rows if row.get("precision") == "int8")
         named = f" ({dialects})" if dialects else ""
-        yield f"int8 graphs carry explicit quantisation{named} calibrated with seeded synthetic data."
+        reduced = _sources([row for row in rows if row.get("precision") == "int8"])
+        data = "seeded synthetic data" if reduced == [SYNTHETIC] else "items of the same source"
+        yield f"int8 graphs carry explicit quantisation{named} calibrated with {data}."
     if precisions - {"fp32"}:
         yield (
             "All precisions are made from the same fp32 graph; fidelity is the signal to "
