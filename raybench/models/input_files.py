@@ -151,7 +151,7 @@ def inspect(model: str, settings: ModelSettings) -> InputFiles:
     Raises:
         ModelError: they cannot be used, with what to do.
     """
-    specs, limits = source.check(model, settings)
+    specs, limits = source.check(model, settings, precisions=())
     tables = {name: (0, limit - 1) for name, limit in limits.items()}
     given = {name: (low, high) for name, (low, high) in settings.ranges.items()}
     inputs = open_inputs(settings.inputs, model, specs, settings.values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from raybench.errors import ClusterError
-from raybench.experiment import expand
+from raybench.experiment import expand, precisions_of
 from raybench.models import source
 from raybench.models.input_files import inspect
 from raybench.planning.slots import describe
@@ -112,7 +112,7 @@ def make_plan(
     """
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
     for name in names:
-        source.check(name, experiment.model)
+        source.check(name, experiment.model, precisions_of(experiment, name))
     identities = {name: source.identity(name, experiment.model) for name in names}
     inputs = {name: inspect(name, experiment.model) for name in names if experiment.model.inputs}
     points = expand(experiment, devices, identities, inputs or None)
