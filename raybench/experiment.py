@@ -47,9 +47,7 @@ _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8", "as_is")
-AS_IS = "as_is"
-"""Precision of a file that comes reduced: it runs unchanged and is compared with no fp32 graph."""
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 
 
 @dataclass(frozen=True)

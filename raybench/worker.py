@@ -78,7 +78,7 @@ class Prepared:
         comparison: of the first outputs with those of fp32.
         harness_us: time that the measuring loop itself takes for a batch.
         input_shape: shapes of all inputs, e.g. "data:8x3x227x227".
-        input_notes: notes on real inputs.
+        input_notes: notes on real inputs, and on a file that is fixed to another batch.
         affinity: CPUs that the process is pinned to, comma-separated.
         variables: environment variables of the process that influence the measurement.
         software: versions of libraries and driver on this node, by column of `environment`.
@@ -197,7 +197,10 @@ class Worker:
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
-            input_notes=input_notes(point.inputs, load.batches),
+            input_notes=(
+                *model.batch_notes(point.batch_size),
+                *input_notes(point.inputs, load.batches),
+            ),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=_software(device),
@@ -336,14 +339,12 @@ def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device)
     dialect = {"int8": int8, "bf16": traits.bf16_dialect}.get(point.precision)
     if not traits.reads_graph:
         return Model.named(point.model, point.precision, dialect)
-    return prepare(
-        point.model,
-        point.model_settings,
-        point.precision,
-        dialect,
-        cache_dir(),
-        rewrite_lrn=traits.rewrites_lrn,
+    settings, folder = point.model_settings, cache_dir()
+    model = prepare(
+        point.model, settings, point.precision, dialect, folder, rewrite_lrn=traits.rewrites_lrn
     )
+    model.refuse_batch(point.batch_size)
+    return model
 
 
 def _time_batch(engine: EngineBase, sequence: int) -> float:

@@ -17,7 +17,6 @@ from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
-from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,8 +117,7 @@ def _compare_series(
     series = members[0].series
     own = numbers[series]
     base = own[min(own)] if own else None
-    alone = series.precision in ("fp32", AS_IS)
-    fp32 = {} if alone else numbers.get(replace(series, precision="fp32"), {})
+    fp32 = {} if series.precision == "fp32" else numbers.get(replace(series, precision="fp32"), {})
     return [_compare(cell, base, fp32.get(cell.workers or 0), table) for cell in members]
 
 

@@ -45,6 +45,7 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
         share = missing / len(plan.trials)
         shortest, longest = plan.shortest_s * share, plan.longest_s * share
         lines.append(f"{duration(shortest)} to {duration(longest)} to go.")
+    lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
 
 

@@ -151,10 +151,10 @@ def inspect(model: str, settings: ModelSettings) -> InputFiles:
     Raises:
         ModelError: they cannot be used, with what to do.
     """
-    specs, limits = source.check(model, settings, precisions=())
-    tables = {name: (0, limit - 1) for name, limit in limits.items()}
+    checked = source.check(model, settings)
+    tables = {name: (0, limit - 1) for name, limit in checked.limits.items()}
     given = {name: (low, high) for name, (low, high) in settings.ranges.items()}
-    inputs = open_inputs(settings.inputs, model, specs, settings.values)
+    inputs = open_inputs(settings.inputs, model, checked.inputs, settings.values)
     for name, each in inputs.items():
         each.check({**tables, **given}.get(name))
     items = max(len(each.column) for each in inputs.values())

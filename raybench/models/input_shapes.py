@@ -1,39 +1,45 @@
-"""Input shapes: every dimension but the batch must become a number, from the file or the user."""
+"""Input shapes: where the batch is, and a number for every other dimension.
+
+A file without an open batch is fixed to the number that all its inputs begin with.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from raybench.errors import ModelError, nearest
+from raybench.errors import ModelError
+from raybench.models.batch_axis import batch_axes
 from raybench.models.model import BATCH, TensorSpec
+from raybench.models.shape_request import ShapeRequest, setting, shape_setting, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from raybench.models.shape_inference import Shape
+    from raybench.models.shape_request import OpenInput
+
+VERSION = 2
+"""Incremented when the same file gives other inputs."""
 
 
 @dataclass(frozen=True)
-class OpenInput:
-    """An input as its file declares it.
+class ClosedShapes:
+    """The inputs with the batch and numbers.
 
     Attributes:
-        name: name in the graph.
-        dtype: numpy's name of the element type.
-        dims: numbers, symbols, or None for a dimension without a name; None if the rank is open.
+        inputs: inputs; the batch is `BATCH`, every other dimension is a number. If the file is
+            fixed to a batch, the nodes may not take another, even where an input has `BATCH`.
+        fixed: batch that the file is fixed to; None if it is open.
+        by_user: whether the user has written N where the file has that number.
     """
 
-    name: str
-    dtype: str
-    dims: Shape | None
+    inputs: tuple[TensorSpec, ...]
+    fixed: int | None = None
+    by_user: bool = False
 
 
-def close_shapes(
-    model: str, inputs: Sequence[OpenInput], given: Mapping[str, Any]
-) -> tuple[TensorSpec, ...]:
-    """Return the inputs with the batch as `BATCH` first and numbers elsewhere.
+def close_shapes(model: str, inputs: Sequence[OpenInput], given: Mapping[str, Any]) -> ClosedShapes:
+    """Return the inputs with the batch as `BATCH` and numbers elsewhere.
 
     Args:
         model: the model's name, for messages.
@@ -41,126 +47,116 @@ def close_shapes(
         given: sizes by symbol ("sequence": 128) or shapes by input ("ids": ["N", 128]).
 
     Raises:
-        ModelError: an unknown key, a shape that contradicts the file, or a size that is missing;
-            the message names what to set.
+        ModelError: an unknown key, a shape that contradicts the file, a size that is missing, or a
+            batch that is not clear; the message names what to set.
     """
-    _refuse_unknown(model, inputs, given)
-    filled = [replace(entry, dims=_filled(model, entry, given)) for entry in inputs]
-    _refuse_missing(model, filled)
-    _refuse_batches(model, inputs, filled)
-    return tuple(TensorSpec(entry.name, entry.dtype, _closed(entry)) for entry in filled)
+    request = ShapeRequest.read(model, inputs, given)
+    axes = batch_axes(request)
+    filled = tuple(_filled(request, entry, axes[entry.name]) for entry in request.inputs)
+    _refuse_missing(request, filled, axes)
+    if all(axis is None for axis in axes.values()):
+        return _fixed(request, filled)
+    fixed = _opened_by_user(request, axes)
+    return ClosedShapes(_specs(filled), fixed, by_user=fixed is not None)
 
 
-def fixed_batch(inputs: Sequence[OpenInput]) -> int | None:
-    """Return the batch that a file is exported for; None if its batch is open."""
-    sizes = [entry.dims[0] for entry in inputs if entry.dims]
-    return next((size for size in sizes if isinstance(size, int)), None)
-
-
-def _refuse_unknown(model: str, inputs: Sequence[OpenInput], given: Mapping[str, Any]) -> None:
-    batches = {entry.dims[0] for entry in inputs if entry.dims}
-    symbols = {
-        dim for entry in inputs for dim in (entry.dims or ()) if isinstance(dim, str)
-    } - batches
-    names = {entry.name for entry in inputs}
-    for key, value in given.items():
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            if key not in names:
-                raise ModelError(
-                    f"model.shapes.{key} names no input of {model!r}. {nearest(key, names)}"
-                )
-        elif key in batches:
-            raise ModelError(
-                f"model.shapes.{key} is the batch of {model!r}, which the grid sets. Use batch_size={value} instead."
-            )
-        elif key not in symbols:
-            raise ModelError(
-                f"model.shapes.{key} names no dynamic dimension of {model!r}. {nearest(key, symbols)}"
-            )
-        elif not _is_size(value):
-            raise ModelError(
-                f"model.shapes.{key}={value!r} is not a size. Give a whole number above 0."
-            )
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _filled(model: str, entry: OpenInput, given: Mapping[str, Any]) -> Shape | None:
-    """Return the dimensions of an input with the given sizes filled in."""
-    shape = given.get(entry.name)
-    if isinstance(shape, Sequence) and not isinstance(shape, str):
-        return _given_shape(model, entry, shape)
+def _filled(request: ShapeRequest, entry: OpenInput, axis: int | None) -> OpenInput:
+    """Return an input with the batch and the given sizes filled in."""
+    if entry.name in request.written:
+        return replace(entry, dims=request.written[entry.name])
     if entry.dims is None:
-        return None
-    rest = (given.get(dim, dim) if isinstance(dim, str) else dim for dim in entry.dims[1:])
-    return (*entry.dims[:1], *rest)
+        return entry
+    dims = [request.sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in entry.dims]
+    if axis is not None:
+        batch = entry.dims[axis]
+        # a second dimension with the symbol of the batch needs a number of its own
+        dims = [None if isinstance(dim, str) and dim == batch else dim for dim in dims]
+        dims[axis] = BATCH
+    return replace(entry, dims=tuple(dims))
 
 
-def _given_shape(model: str, entry: OpenInput, shape: Sequence[Any]) -> Shape:
-    key = f"model.shapes.{entry.name}={list(shape)!r}"
-    if not shape or shape[0] not in (BATCH, -1) or not all(_is_size(size) for size in shape[1:]):
-        raise ModelError(
-            f"{key} is not a shape. Begin with {BATCH} for the batch and give whole numbers after it."
-        )
-    if entry.dims is None:
-        return (BATCH, *shape[1:])
-    agrees = all(
-        not isinstance(dim, int) or dim == size
-        for dim, size in zip(entry.dims[1:], shape[1:], strict=False)
-    )
-    if len(shape) != len(entry.dims) or not agrees:
-        raise ModelError(
-            f"{key} contradicts {model!r}, whose file says {_text(entry.dims)}. Give a shape that fits it."
-        )
-    return (BATCH, *shape[1:])
-
-
-def _refuse_missing(model: str, filled: Sequence[OpenInput]) -> None:
+def _refuse_missing(
+    request: ShapeRequest, filled: Sequence[OpenInput], axes: Mapping[str, int | None]
+) -> None:
     """Raise ModelError that asks for all missing sizes at once."""
     wanted = []
-    batches = {entry.dims[0] for entry in filled if entry.dims}
     for entry in filled:
-        if entry.dims is None:
-            wanted.append(f"model.shapes.{entry.name}=[{BATCH}, ...]")
-        elif not entry.dims:
-            raise ModelError(
-                f"Input {entry.name!r} of {model!r} is a single number and has no batch. Export it as a constant."
-            )
-        elif any(
-            dim is None or (isinstance(dim, str) and dim in batches) for dim in entry.dims[1:]
-        ):
-            sizes = ", ".join(str(dim) if isinstance(dim, int) else "..." for dim in entry.dims[1:])
-            wanted.append(f"model.shapes.{entry.name}=[{BATCH}, {sizes}]")
+        rest = [dim for axis, dim in enumerate(entry.dims or ()) if axis != axes[entry.name]]
+        if entry.dims is None or None in rest:
+            wanted.append(shape_setting(entry.name, entry.dims, axes[entry.name]))
         else:
-            wanted.extend(
-                f"model.shapes.{dim}=..." for dim in entry.dims[1:] if isinstance(dim, str)
-            )
+            symbols = (dim for dim in rest if isinstance(dim, str))
+            wanted.extend(setting(f"shapes.{dim}", "...") for dim in symbols)
     if wanted:
         raise ModelError(
-            f"Model {model!r} has dynamic dimensions whose sizes cannot be guessed. Set {' and '.join(dict.fromkeys(wanted))}."
+            f"Model {request.model!r} has dynamic dimensions whose sizes cannot be guessed. "
+            f"Set {' and '.join(dict.fromkeys(wanted))}."
         )
 
 
-def _refuse_batches(model: str, inputs: Sequence[OpenInput], filled: Sequence[OpenInput]) -> None:
-    """Refuse inputs that do not share one batch: all open, or all fixed to the same number."""
-    firsts = {entry.name: entry.dims[0] for entry in filled if entry.dims}
-    if len({size for size in firsts.values() if isinstance(size, int)}) == 0:
-        return
-    if len(set(firsts.values())) > 1:
-        odd = next(name for name, size in firsts.items() if isinstance(size, int))
-        dims = next(entry.dims for entry in inputs if entry.name == odd)
+def _opened_by_user(request: ShapeRequest, axes: Mapping[str, int | None]) -> int | None:
+    """Return the batch of the file where the user has written N over it; None without one."""
+    batches = {
+        entry.name: entry.at(axis)
+        for entry in request.inputs
+        if (axis := axes[entry.name]) is not None
+    }
+    numbers = {name: size for name, size in batches.items() if isinstance(size, int)}
+    if not numbers:
+        return None
+    first, fixed = next(iter(numbers.items()))
+    for entry in request.inputs:
+        if numbers.get(entry.name, fixed) != fixed:
+            raise ModelError(
+                f"{BATCH} stands for {fixed} in input {first!r} of {request.model!r} and for "
+                f"{numbers[entry.name]} in {entry.name!r}. Write it where both have the batch."
+            )
+        in_doubt = entry.name not in request.written and len(numbers) == len(batches)
+        if in_doubt and entry.dims and entry.dims[0] == fixed:
+            raise ModelError(
+                f"Input {entry.name!r} of {request.model!r} begins with {fixed}, as {first!r} does. "
+                f"Set {shape_setting(entry.name, entry.dims, 0)} if that is the batch, or "
+                f"{shape_setting(entry.name, entry.dims, None)} if it is not."
+            )
+    return fixed
+
+
+def _fixed(request: ShapeRequest, filled: Sequence[OpenInput]) -> ClosedShapes:
+    """Return the inputs of a file without an open batch, with N first where they agree on one."""
+    plain = [entry for entry in filled if entry.dims and entry.name not in request.written]
+    firsts = {entry.at(0) for entry in plain}
+    if len(firsts) > 1 and 1 not in firsts:
         raise ModelError(
-            f"Input {odd!r} of {model!r} has shape {_text(dims)}, whose first dimension is not the batch of the "
-            f"other inputs. Set model.shapes.{odd}=[{BATCH}, ...] if it is, or export that input as a constant."
+            f"The inputs of {request.model!r} begin with different numbers, so it is not clear which is the batch: "
+            f"{', '.join(f'{entry.name} {text(entry.dims)}' for entry in plain)}. "
+            f"Set {' and '.join(_proposal(plain))}, with {BATCH} where the batch stands."
         )
+    if len(firsts) != 1:
+        return ClosedShapes(_specs(filled), fixed=1)
+    (fixed,) = firsts
+    assert isinstance(fixed, int)
+    opened = {entry.name for entry in plain}
+    inputs = [
+        replace(entry, dims=(BATCH, *(entry.dims or ())[1:])) if entry.name in opened else entry
+        for entry in filled
+    ]
+    return ClosedShapes(_specs(inputs), fixed)
 
 
-def _closed(entry: OpenInput) -> tuple[int | str, ...]:
-    sizes = [dim for dim in (entry.dims or ())[1:] if isinstance(dim, int)]
-    return (BATCH, *sizes)
+def _proposal(plain: Sequence[OpenInput]) -> list[str]:
+    """Return shapes with N at a size that all inputs share; if they share none, in the first."""
+    sizes = [entry.dims or () for entry in plain]
+    common = next((size for size in sizes[0] if all(size in other for other in sizes)), None)
+    words = [shape_setting(plain[0].name, sizes[0], 0)]
+    words += [shape_setting(entry.name, entry.dims, None) for entry in plain[1:]]
+    if common is not None:
+        words = [shape_setting(e.name, e.dims, (e.dims or ()).index(common)) for e in plain]
+    return words
 
 
-def _text(dims: Shape | None) -> str:
-    return f"[{', '.join('?' if dim is None else str(dim) for dim in dims or ())}]"
+def _specs(entries: Sequence[OpenInput]) -> tuple[TensorSpec, ...]:
+    specs = []
+    for entry in entries:
+        shape = tuple(dim for dim in entry.dims or () if dim is not None)
+        specs.append(TensorSpec(entry.name, entry.dtype, shape))
+    return tuple(specs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.errors import ModelError, nearest
+from raybench.models.shape_request import setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +75,31 @@ def refuse_outside(
             )
 
 
+def refuse_senseless(model: str, inputs: Sequence[TensorSpec], known: set[str]) -> None:
+    """Refuse to draw what a graph reads as a setting: whole numbers and switches for all items.
+
+    A sample rate, a size or a switch that is 0 or 1 by chance decides what the graph does; a float
+    (a threshold, a scale) is drawn as any other, and so is a whole table of numbers.
+
+    Args:
+        model: the model's name, for messages.
+        inputs: the model's inputs.
+        known: names of the inputs that have a value, a range or a table.
+
+    Raises:
+        ModelError: naming the input and what to set.
+    """
+    for spec in inputs:
+        alone = spec.batch_axis is None and len(spec.shape) <= 1
+        if alone and np.dtype(spec.dtype).kind in "iub" and spec.name not in known:
+            blank = _blank(spec)
+            value = f"[{', '.join([blank] * int(spec.shape[0]))}]" if spec.shape else blank
+            raise ModelError(
+                f"Input {spec.name!r} of {model!r} is {_TAKES[np.dtype(spec.dtype).kind]} for all items, and a random "
+                f"value would decide what the graph does. Set {setting(f'values.{spec.name}', value)}."
+            )
+
+
 def _item(spec: TensorSpec, value: Any) -> Array:
     """Return the one item that a value stands for, shape (1, *item shape)."""
     dtype = np.dtype(spec.dtype)
@@ -81,13 +107,13 @@ def _item(spec: TensorSpec, value: Any) -> Array:
     written = _array(value)
     if written is None or written.dtype.kind not in _KINDS[dtype.kind]:
         raise ModelError(
-            f"{_key(spec, value)} is no value for an input of type {dtype.name}. Give {_TAKES[dtype.kind]}: "
-            f"{_form(spec, shape)}."
+            f"{_key(spec, value)} is no value for an input of type {dtype.name}. It takes {_TAKES[dtype.kind]}. "
+            f"Set {_form(spec, shape)}."
         )
     if written.shape not in ((), shape):
         raise ModelError(
             f"{_key(spec, value)} has shape {list(written.shape)}, and {_whole(spec)} has {list(shape)}. "
-            f"Give {_form(spec, shape)}."
+            f"Set {_form(spec, shape)}."
         )
     if not _fits(written, dtype):
         raise ModelError(
@@ -123,6 +149,11 @@ def _whole(spec: TensorSpec) -> str:
     return "the input" if spec.batch_axis is None else "one item of the input"
 
 
+def _blank(spec: TensorSpec) -> str:
+    """Return what stands for a value in an advice."""
+    return "false" if spec.dtype == "bool" else "..."
+
+
 def _form(spec: TensorSpec, shape: tuple[int, ...]) -> str:
-    one = f"model.values.{spec.name}=..."
-    return f"one for all elements, {one}, or a list of shape {list(shape)}" if shape else one
+    one = setting(f"values.{spec.name}", _blank(spec))
+    return f"{one} for all elements, or a list of shape {list(shape)}" if shape else one

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raybench.errors import Unsupported
 from raybench.models.conversion import Conversion
 
 if TYPE_CHECKING:
@@ -45,6 +46,39 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class FileBatch:
+    """The batch that a file is fixed to.
+
+    Attributes:
+        size: items in it.
+        why: why the graph takes no other batch; None if it takes any.
+    """
+
+    size: int
+    why: str | None = None
+
+    def refusal(self, model: str, batch_size: int | None) -> str | None:
+        """Return why a model cannot run with a batch, in a sentence; None if it can.
+
+        Args:
+            model: its name.
+            batch_size: items in the batch; None for the largest that fits.
+        """
+        if self.why is None or batch_size == self.size:
+            return None
+        return (
+            f"Model {model!r} is fixed to batch {self.size} and cannot take another: {self.why}. "
+            f"Use batch_size={self.size}. Export it with a dynamic batch ({BATCH}) for others."
+        )
+
+    def note(self, batch_size: int | None) -> str | None:
+        """Return the note of a row that ran with another batch than the file has; None without."""
+        if batch_size == self.size:
+            return None
+        return f"batch_opened: the file is fixed to batch {self.size}"
+
+
+@dataclass(frozen=True)
 class Model:
     """An ONNX file in one precision.
 
@@ -59,16 +93,12 @@ class Model:
         parameters: number of weight elements of the fp32 graph.
         macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
             graph; None if a shape is unknown.
-        fp32_path: the fp32 graph that this one was converted from (itself for fp32, and for as_is,
-            which has none).
+        fp32_path: the fp32 graph that this one was converted from (itself for fp32).
         fp32_sha256: hash of that graph file and its external data.
         softmax_outputs: names of the outputs of Softmax nodes.
         ranges: lowest and highest value of each integer input, for `BatchPool`.
         conversion: how the graph was made from the fp32 graph.
-        reduced_ops: operators that compute below fp32 with their types, e.g. "Conv:int8"; None
-            where the graph does not tell.
-        quantised_macs_frac: share of the multiply-accumulates with operands of 8 or fewer bits on
-            both sides; None where unknown.
+        file_batch: the batch that the user's file is fixed to; None if it is open.
     """
 
     name: str
@@ -85,8 +115,7 @@ class Model:
     softmax_outputs: frozenset[str]
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     conversion: Conversion = field(default_factory=Conversion)
-    reduced_ops: tuple[str, ...] | None = None
-    quantised_macs_frac: float | None = None
+    file_batch: FileBatch | None = None
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:
@@ -94,6 +123,17 @@ class Model:
         nowhere = Path("none")
         nothing = frozenset[str]()
         return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, "", nothing)
+
+    def refuse_batch(self, batch_size: int) -> None:
+        """Raise Unsupported if the graph takes another batch only."""
+        reason = self.file_batch.refusal(self.name, batch_size) if self.file_batch else None
+        if reason is not None:
+            raise Unsupported(reason)
+
+    def batch_notes(self, batch_size: int) -> tuple[str, ...]:
+        """Return the notes of a row with this batch: that the file has another one, if it has."""
+        note = self.file_batch.note(batch_size) if self.file_batch else None
+        return () if note is None else (note,)
 
     def input_shapes(self, batch_size: int) -> str:
         """Return the shapes of all inputs, e.g. "data:8x3x227x227"."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from raybench.errors import ModelError, nearest
 from raybench.models.normal_form import initializers, walk
+from raybench.models.shape_request import setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -135,7 +136,8 @@ def _checked(
         or not all(type(value) is int for value in given)
     ):
         raise ModelError(
-            f"{key} is not a range. Give the lowest and the highest value: model.ranges.{name}=[0, 1]."
+            f"{key} is not a range. It takes the lowest and the highest value. "
+            f"Set {setting(f'ranges.{name}', '[0, 1]')}."
         )
     low, high = given
     info = np.iinfo(dtype)

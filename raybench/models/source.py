@@ -5,50 +5,61 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError, nearest
-from raybench.experiment import AS_IS
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
-from raybench.models.input_shapes import OpenInput, close_shapes, fixed_batch
-from raybench.models.input_values import given_items, refuse_outside
-from raybench.models.model import BATCH, TensorSpec
+from raybench.models.input_shapes import close_shapes
+from raybench.models.input_values import given_items, refuse_outside, refuse_senseless
+from raybench.models.model import BATCH, FileBatch, TensorSpec
 from raybench.models.onnxfile import OnnxFile, understood
 from raybench.models.ranges import index_limits, integer_ranges
 from raybench.models.shape_inference import dims, infer, skeleton
+from raybench.models.shape_request import OpenInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import onnx
 
     from raybench.experiment import ModelSettings
     from raybench.models.recipe import Recipe
-
-_NOTHING_REDUCED = (
-    f"computes in fp32, and precision={AS_IS} is for files that come in a reduced precision. "
-    "Use precision=fp32."
-)
+    from raybench.models.shape_inference import Shape
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's graph and its valid inputs.
+    """A model's fp32 graph and its valid inputs.
 
     Attributes:
         proto: the graph with symbolic batch; external weights are not loaded.
         inputs: inputs; every dimension but the batch is a number.
         limits: number of valid indices of each input that indexes a table.
         file: the user's file; None for the zoo.
+        file_batch: the batch that the file is fixed to; None if it is open.
     """
 
     proto: onnx.ModelProto
     inputs: tuple[TensorSpec, ...]
     limits: dict[str, int]
     file: OnnxFile | None
+    file_batch: FileBatch | None = None
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """What is known of a model before its graph is built.
+
+    Attributes:
+        inputs: inputs; every dimension but the batch is a number.
+        limits: number of valid indices of each input that indexes a table.
+        file_batch: the batch that the file is fixed to; None if it is open.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    limits: dict[str, int]
+    file_batch: FileBatch | None = None
 
 
 def resolve(name: str) -> Recipe | Path:
@@ -80,34 +91,24 @@ def identity(name: str, settings: ModelSettings) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check(
-    name: str, settings: ModelSettings, precisions: Iterable[str] = ("fp32",)
-) -> tuple[tuple[TensorSpec, ...], dict[str, int]]:
-    """Check that the model can be used with these settings and precisions; build nothing.
-
-    Returns:
-        The inputs, and the number of valid indices of each input that indexes a table.
+def check(name: str, settings: ModelSettings) -> CheckedModel:
+    """Check that the model can be used with these settings; build nothing.
 
     Raises:
         ModelError: it cannot be used.
     """
     source = resolve(name)
-    if isinstance(source, Path):
-        opened = _open_file(name, source, settings, precisions)
-        return opened.inputs, opened.limits
-    if AS_IS in precisions:
-        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
-    return source.inputs, _check_recipe(source, settings)
+    if not isinstance(source, Path):
+        return CheckedModel(source.inputs, _check_recipe(source, settings))
+    opened = _open_file(name, source, settings)
+    return CheckedModel(opened.inputs, opened.limits, opened.file_batch)
 
 
-def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> ModelSource:
-    """Return the graph of a name that a precision is made of: a recipe's, or read from a file.
-
-    It computes in fp32, but for the precision `as_is`.
-    """
+def open_source(name: str, settings: ModelSettings) -> ModelSource:
+    """Return the fp32 graph of a name: written by a recipe, or read from a file."""
     source = resolve(name)
     if isinstance(source, Path):
-        return _open_file(name, source, settings, (precision,))
+        return _open_file(name, source, settings)
     limits = _check_recipe(source, settings)
     return ModelSource(source.model(settings.seed), source.inputs, limits, None)
 
@@ -133,41 +134,31 @@ def _check_values(
     integer_ranges(name, inputs, limits, settings.ranges)
     given = given_items(name, inputs, settings.values)
     refuse_outside(name, given, limits, settings.ranges)
+    if not settings.inputs:  # files hold all inputs that have no value
+        refuse_senseless(name, inputs, {*limits, *settings.ranges, *given})
 
 
-def _open_file(
-    name: str, path: Path, settings: ModelSettings, precisions: Iterable[str]
-) -> ModelSource:
+def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
     with understood(path):
-        file = OnnxFile.open(path)
-        for precision in precisions:
-            _refuse_precision(name, file, precision)
-        return _source_of(name, file, settings)
-
-
-def _refuse_precision(name: str, file: OnnxFile, precision: str) -> None:
-    """Refuse to convert a graph that comes reduced, and to run an fp32 graph under another name."""
-    reduced = file.types.first
-    if reduced is None and precision == AS_IS:
-        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
-    if reduced is not None and precision != AS_IS:
-        raise ModelError(
-            f"Model file {str(file.path)!r} is not an fp32 graph: {reduced.in_words}. Give the fp32 "
-            "export, from which raybench makes the other precisions, or run the file as it is by "
-            f"precision={AS_IS}."
-        )
+        return _source_of(name, OnnxFile.open(path), settings)
 
 
 def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSource:
     open_inputs = tuple(_open_input(value) for value in file.inputs)
-    inputs = close_shapes(name, open_inputs, settings.shapes)
+    closed = close_shapes(name, open_inputs, settings.shapes)
+    inputs = closed.inputs
     limits = index_limits(file.proto, (spec.name for spec in inputs))
     _check_values(name, inputs, limits, settings)
     _close(file, inputs)
-    batch = fixed_batch(open_inputs)
-    if batch is not None:
-        _refuse_fixed_batch(name, file.proto, batch)
-    return ModelSource(file.proto, inputs, limits, file)
+    if closed.fixed is None:
+        return ModelSource(file.proto, inputs, limits, file)
+    batch = FileBatch(closed.fixed, _why_fixed(file.proto, inputs, closed.fixed))
+    if batch.why is not None and closed.by_user:
+        raise ModelError(f"{batch.refusal(name, None)} Leave {BATCH} out of model.shapes for that.")
+    if batch.why is not None:
+        inputs = tuple(replace(spec, shape=spec.with_batch(batch.size)) for spec in inputs)
+        _close(file, inputs)
+    return ModelSource(file.proto, inputs, limits, file, batch)
 
 
 def _open_input(value: onnx.ValueInfoProto) -> OpenInput:
@@ -195,24 +186,42 @@ def _close(file: OnnxFile, inputs: tuple[TensorSpec, ...]) -> None:
         value.CopyFrom(helper.make_tensor_value_info(value.name, kind, shape))
 
 
-def _refuse_fixed_batch(name: str, proto: onnx.ModelProto, batch: int) -> None:
-    """Refuse a file whose nodes contain its fixed batch, by inferring shapes at twice the batch."""
+def _why_fixed(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...], batch: int) -> str | None:
+    """Return why a graph takes no batch but one; None if shapes agree at twice the batch, too."""
     from onnx.shape_inference import InferenceError
 
-    advice = f"Export it with a dynamic batch ({BATCH})."
+    if all(spec.batch_axis is None for spec in inputs):
+        return "its inputs have no batch in common"
+    bare = skeleton(proto)
     try:
-        shapes = infer(skeleton(proto), batch=2 * batch, strict=True)
+        once, twice = (infer(bare, batch=n * batch, strict=n == 2) for n in (1, 2))
     except InferenceError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(
-            f"Model {name!r} is fixed to batch {batch} and cannot take another ({reason}). {advice}"
-        ) from error
+        return str(error).strip().splitlines()[-1].rstrip(".")
+    batched = _reached(proto.graph, {spec.name for spec in inputs if spec.batch_axis is not None})
     for value in proto.graph.output:
-        shape = shapes.get(value.name)
-        if shape and isinstance(shape[0], int) and shape[0] != 2 * batch:
-            raise ModelError(
-                f"Model {name!r} is fixed to batch {batch}: output {value.name!r} keeps it whatever the input. {advice}"
-            )
+        if value.name not in batched:
+            continue
+        before, after = once.get(value.name), twice.get(value.name)
+        if before and after and not _grows(before, after, batch):
+            return f"output {value.name!r} keeps it whatever the input"
+    return None
+
+
+def _reached(graph: onnx.GraphProto, names: set[str]) -> set[str]:
+    """Return the values that are computed from some values, or may be."""
+    for node in graph.node:  # ONNX keeps nodes in topological order
+        inner = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        if inner or not names.isdisjoint(node.input):
+            names = names.union(node.output)
+    return names
+
+
+def _grows(before: Shape, after: Shape, batch: int) -> bool:
+    """Return whether a dimension follows the batch, or may do so because its size is unknown."""
+    return len(before) == len(after) and any(
+        not isinstance(new, int) or (old == batch and new == 2 * batch)
+        for old, new in zip(before, after, strict=True)
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from raybench.errors import ClusterError
+from raybench.engines import registry
+from raybench.errors import ClusterError, ModelError
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.models.input_files import inspect
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
+    from raybench.models.model import FileBatch
     from raybench.planning.slots import DeviceSlot
 
 PREPARE_S = 4.0
@@ -67,12 +69,14 @@ class Plan:
         trials: of the points that can run here.
         infeasible: why a point cannot run here, by its id.
         concurrent_devices: devices that may be used by different points at the same time.
+        remarks: what to say before the start of files that are fixed to a batch.
     """
 
     points: tuple[Point, ...]
     trials: tuple[PlannedTrial, ...]
     infeasible: Mapping[str, str]
     concurrent_devices: int = 1
+    remarks: tuple[str, ...] = ()
 
     @property
     def shortest_s(self) -> float:
@@ -111,8 +115,7 @@ def make_plan(
         UsageError: a model or its inputs are unknown or broken, or no point can run on these devices.
     """
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
-    for name in names:
-        source.check(name, experiment.model, precisions_of(experiment, name))
+    fixed = {name: source.check(name, experiment.model).file_batch for name in names}
     identities = {name: source.identity(name, experiment.model) for name in names}
     inputs = {name: inspect(name, experiment.model) for name in names if experiment.model.inputs}
     points = expand(experiment, devices, identities, inputs or None)
@@ -122,24 +125,32 @@ def make_plan(
             f"No point of {experiment.name!r} can run: {next(iter(plan.infeasible.values()))} "
             f"{available}."
         )
-    return plan
+    return replace(plan, remarks=_remarks(plan.points, fixed))
 
 
-def precisions_of(experiment: Experiment, model: str) -> tuple[str, ...]:
-    """Return the precisions that a model is asked for, without those that `exclude` drops for it."""
-    asked = (
-        precision
-        for grid in experiment.grids
-        if model in grid["model"]
-        for precision in grid["precision"]
-    )
-    rules = [rule for rule in experiment.exclude if rule.keys() <= {"model", "precision"}]
+def _remarks(points: Sequence[Point], fixed: Mapping[str, FileBatch | None]) -> tuple[str, ...]:
+    """Return what to say of the points whose batch is not that of their file.
 
-    def dropped(precision: str) -> bool:
-        cell = {"model": model, "precision": precision}
-        return any(all(cell[axis] in values for axis, values in rule.items()) for rule in rules)
-
-    return tuple(dict.fromkeys(precision for precision in asked if not dropped(precision)))
+    Raises:
+        ModelError: no point can run with its batch.
+    """
+    refused, remarks = [], []
+    for point in points:
+        batch = fixed[point.model]
+        if batch is None or not registry.get(point.engine).traits.reads_graph:
+            continue
+        size = None if point.largest else point.batch_size
+        reason = batch.refusal(point.model, size)
+        if reason is not None:
+            refused.append(reason)
+        elif batch.note(size) is not None:
+            remarks.append(
+                f"Model {point.model!r} is fixed to batch {batch.size} in its file; other batches run it "
+                f"reshaped, batch_size={batch.size} runs it unchanged."
+            )
+    if len(refused) == len(points):
+        raise ModelError(refused[0])
+    return tuple(dict.fromkeys([*remarks, *(f"Unsupported here: {why}" for why in refused)]))
 
 
 def order_trials(

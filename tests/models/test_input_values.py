@@ -46,18 +46,18 @@ def test_a_number_fills_the_input_and_a_list_is_one_item() -> None:
     ("name", "value", "message"),
     [
         ("rat", 3, "Did you mean 'rate'?"),
-        ("rate", 1.5, "is no value for an input of type int64. Give whole numbers"),
+        ("rate", 1.5, "is no value for an input of type int64. It takes whole numbers"),
         ("rate", "16k", "is no value for an input of type int64"),
         ("rate", None, "is no value"),
-        ("rate", [1, 2], "has shape [2], and the input has []. Give model.values.rate=..."),
+        ("rate", [1, 2], "has shape [2], and the input has []. Set model.values.rate=..."),
         ("small", 256, "does not fit into uint8"),
         ("small", [-1, 0], "does not fit into uint8"),
         ("image", [[1, 2, 3]], "has shape [1, 3], and one item of the input has [2, 3]"),
         ("image", [[1, 2], [3]], "is no value"),
         ("image", float("nan"), "does not fit into float32"),
         ("image", 1e39, "does not fit into float32"),
-        ("image", True, "Give numbers"),
-        ("flag", 3, "Give true or false"),
+        ("image", True, "It takes numbers"),
+        ("flag", 3, "It takes true or false"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(name: str, value: object, message: str) -> None:
