@@ -237,7 +237,7 @@ def test_models_and_references_keep_their_places_in_the_cache():
         "int8 s8s8 -": "models/53ea73adff40c1a5dc0dcf2c03f2deb885d4c9a0",
         "int8 u8s8 -": "models/15a18fbb93961891b4ec0f3d6795184544811c48",
         "int8 u8s8 lrn": "models/4ca64bd290f3ced8709ae2d586f19053d5d2d747",
-        "reference": "references/c2455bab46f7fd8c2dec9e763cc6809301f2cc65",
+        "reference": "references/b47dbbefd3fd84057303f56b2658c6149b4b1d15",
         "received": "received/4f59174cbebc6784e22be60b6a34c4852a3a1726",
     }
 

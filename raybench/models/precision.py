@@ -6,7 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from raybench.errors import ConfigError, Unsupported, nearest
+from raybench.errors import ConfigError, RaybenchError, Refused, Unsupported, nearest
 from raybench.experiment import PRECISIONS
 from raybench.models.fp16 import to_fp16
 from raybench.models.int8 import to_int8
@@ -30,6 +30,8 @@ OF_FP32 = ("fp32", "tf32", "bf16")
 DIALECTS = ("s8s8", "u8s8", "u8s7")
 NATIVE = "native"
 """Dialect of an engine that computes the fp32 graph in bf16, as OpenVINO does by a hint."""
+
+_REASON_CHARACTERS = 300  # of a library's message
 
 _MISSING = {
     "bf16": "no pass writes bf16 into a graph yet; ONNX has bf16 convolutions only from opset 22",
@@ -60,12 +62,25 @@ def convert(precision: str, dialect: str | None, source: Fp32Graph, target: Path
     """Convert the fp32 graph to fp16 or int8, write it to `target`, and return how it was made.
 
     A pass may write temporary files beside the source: no other process may do so meanwhile.
+
+    Raises:
+        Unsupported: the pass has no use for this graph.
+        Refused: a library failed on it, and would again.
     """
-    with _quiet():
-        if precision == "fp16":
-            return to_fp16(source, target)
-        assert dialect is not None  # `refuse` has checked it
-        return to_int8(dialect, source, target)
+    try:
+        with _quiet():
+            if precision == "fp16":
+                return to_fp16(source, target)
+            assert dialect is not None  # `refuse` has checked it
+            return to_int8(dialect, source, target)
+    except (RaybenchError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:_REASON_CHARACTERS]
+        raise Refused(
+            f"This graph could not be converted to {precision} ({type(error).__name__}: {text}). "
+            "Use precision=fp32, or export the model in another way."
+        ) from error
 
 
 @contextmanager

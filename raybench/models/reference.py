@@ -46,11 +46,10 @@ def reference_runs(
     inputs = [batches.first(count) for count in counts]
     key = key_of(
         kind="reference",
-        version=VERSION,
         graph=model.fp32_sha256,
         specs=[astuple(spec) for spec in batches.specs],
         pool=batches.key,
-        items=list(counts),
+        items=counts[0] if len(counts) == 1 else list(counts),
         onnxruntime=metadata.version("onnxruntime"),
     )
 
@@ -59,7 +58,7 @@ def reference_runs(
         np.savez(folder / _OUTPUTS, *(values for run in runs for values in run))
         return {"names": names}
 
-    entry = Cache(cache_dir / "references").entry(key, build)
+    entry = Cache(cache_dir / "references").entry(key, build, f"form {VERSION}")
     names = entry.facts["names"]
     with np.load(entry.folder / _OUTPUTS, allow_pickle=False) as arrays:
         return [

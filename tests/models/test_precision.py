@@ -11,9 +11,9 @@ import pytest
 from helpers.tiny_graphs import tiny_bert, tiny_conv
 from onnx import numpy_helper
 
-from raybench.errors import ConfigError, Unsupported
+from raybench.errors import ConfigError, Refused, Unsupported
 from raybench.experiment import ModelSettings
-from raybench.models import conversion
+from raybench.models import conversion, precision
 from raybench.models.batches import BatchPool
 from raybench.models.fidelity import fidelity
 from raybench.models.prepare import prepare
@@ -196,3 +196,14 @@ def test_s8s8_leaves_a_grouped_convolution_of_odd_width_in_float(prepared: Prepa
     }
     assert inputs.pop("conv_2") == "MaxPool"  # 48 channels a group
     assert set(inputs.values()) == {"DequantizeLinear"}  # conv_4 and conv_5 have 192
+
+
+def test_a_graph_on_which_a_library_fails_is_refused_and_not_tried_again(
+    saved: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("Graph is not a DAG")
+
+    monkeypatch.setattr(precision, "to_fp16", fail)
+    with pytest.raises(Refused, match=r"converted to fp16 .*not a DAG.* Use precision=fp32"):
+        prepare(saved(tiny_conv()), ModelSettings(), "fp16", None, tmp_path)
