@@ -17,6 +17,8 @@ from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, R
 from raybench.errors import Unsupported
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from typing_extensions import Self
 
@@ -28,7 +30,7 @@ HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 where the CPU has it, and an "fp32" row would be twice too fast."""
 _CALLS = refusals.LibraryCalls(
     "OpenVINO",
-    (MemoryError, RuntimeError),
+    (Exception,),  # that of a conversion derives from it alone
     re.compile(r"[Ff]ailed to allocate (\d+) bytes"),
     {
         re.compile(r"(?:operations|failed for): (?P<op>.+?)(?: -- |$)"): (
@@ -118,9 +120,8 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         threads = load.options.threads
         self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
-        graph = _CALLS.run("build", lambda: ov.Core().read_model(load.model.path))
         shapes = {spec.name: list(spec.with_batch(batch_size)) for spec in load.model.inputs}
-        _CALLS.run("build", lambda: graph.reshape(shapes))
+        graph = _CALLS.run("build", lambda: _read(load.model.path, shapes))
         self._properties = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
@@ -208,6 +209,34 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         self._requests = []
         self._compiled = None
         self._last = None
+
+
+def _read(path: Path, shapes: dict[str, list[int]]) -> Any:
+    """Return the graph at these shapes of its inputs."""
+    import openvino as ov
+
+    try:
+        graph = ov.Core().read_model(path)
+    except RuntimeError as error:
+        if "Conversion is failed for" not in str(error):
+            raise
+        # some operators, STFT among them, are converted only where the batch is a number
+        return _convert(path, shapes)
+    graph.reshape(shapes)
+    return graph
+
+
+def _convert(path: Path, shapes: dict[str, list[int]]) -> Any:
+    import openvino as ov
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("onnx")
+    model = frontend.load(str(path))
+    for place in model.get_inputs():
+        for name in place.get_names():
+            if name in shapes:
+                model.set_partial_shape(place, ov.PartialShape(shapes[name]))
+    return frontend.convert(model)
 
 
 def _compile(graph: Any, properties: dict[str, Any]) -> Any:

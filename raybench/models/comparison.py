@@ -157,7 +157,7 @@ def _first_items(many: Array, few: Array, actual: Array, batch_size: int) -> Pai
         actual: the engine's output.
         batch_size: items in it.
     """
-    if not many.ndim == few.ndim == actual.ndim:
+    if not many.ndim == few.ndim == actual.ndim or not few.size:
         return None
     grown = [axis for axis in range(many.ndim) if many.shape[axis] != few.shape[axis]]
     if len(grown) != 1:
@@ -198,7 +198,7 @@ def _why_not(
     expected, actual = list(whole[name].shape), list(outputs[name].shape)
     if expected != actual:
         return f"its shape is {actual} and in fp32 {expected}, so it depends on the values"
-    return None
+    return None if whole[name].size else "it is empty for these inputs"
 
 
 def _worst(pairs: Mapping[str, Pair], notes: list[str], model: Model) -> OutputComparison:

@@ -1,6 +1,6 @@
 """Fidelity: how close the outputs of a reduced precision are to those of the fp32 graph.
 
-Values are centred per row before they are compared. For a softmax output, log-probabilities are
+Values are centred per row before they are compared, unless every row is constant. For a softmax output, log-probabilities are
 compared, because networks whose logits differ by a common shift are equivalent. A probability below
 the smallest number of half precision counts as that number on both sides: it is the type of the
 output that makes it 0, not the network (6 % of AlexNet's in fp16 on a GPU). Agreement of the top
@@ -23,6 +23,7 @@ CAP_DB = 200.0
 """Value for no difference at all; its negative is for outputs that are not finite."""
 
 _LEAST = 2.0**-24  # smallest number of half precision
+_CONSTANT = 1e-10  # share of a constant row's power that is rounding in fp32
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,29 @@ def fidelity(
 
 
 def _rows(values: Array, softmax: bool) -> Array:
-    """Return float64 values, shape (rows, columns), with rows of several values centred.
-
-    Returns a single NaN if a value is not finite.
-    """
+    """Return float64 values, shape (rows, columns); a single NaN if a value is not finite."""
     wide = values.astype(np.float64)
     if not np.isfinite(wide).all():
         return np.full((1, 1), np.nan)
-    rows: Array
     if softmax:
-        rows = np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
-    else:
-        rows = wide.reshape(len(wide), -1)
-    if rows.shape[1] > 1:
-        rows -= rows.mean(axis=1, keepdims=True)
-    return rows
+        return np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
+    return wide.reshape(len(wide), -1)
+
+
+def _centred(expected: Array, actual: Array) -> tuple[Array, Array]:
+    """Centre the rows of both, unless those expected are constant: their values are all they say."""
+    if expected.shape[1] == 1:
+        return expected, actual
+    rows = expected - expected.mean(axis=1, keepdims=True)
+    if float(np.sum(rows**2)) <= _CONSTANT * float(np.sum(expected**2)):
+        return expected, actual
+    return rows, actual - actual.mean(axis=1, keepdims=True)
 
 
 def _compare(expected: Array, actual: Array) -> Fidelity:
     if not (np.isfinite(actual).all() and np.isfinite(expected).all()):
         return Fidelity(-CAP_DB, 0.0)
+    expected, actual = _centred(expected, actual)
     signal, noise = float(np.sum(expected**2)), float(np.sum((expected - actual) ** 2))
     if noise == 0:
         return Fidelity(CAP_DB, 1.0)

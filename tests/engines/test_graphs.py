@@ -120,6 +120,28 @@ UNCONVERTED = graph_of(
     [make_node("Det", ["x"], ["y"], name="det_1")],
     [("x", FLOAT, ["batch", 4, 4])], [("y", FLOAT, None)],
 )  # fmt: skip
+BOTH = graph_of(
+    [
+        make_node("SplitToSequence", ["x"], ["parts"], axis=0),
+        make_node("ConcatFromSequence", ["parts"], ["whole"], axis=0),
+        make_node("Det", ["whole"], ["y"], name="det_1"),
+    ],
+    [("x", FLOAT, ["batch", 4, 4])], [("y", FLOAT, None)],
+)  # fmt: skip
+"""One that OpenVINO converts at fixed shapes only, and one that it never does."""
+
+
+def test_openvino_runs_an_operator_that_it_converts_at_fixed_shapes_only(loaded, tmp_path):
+    graph = graph_of(
+        [make_node("STFT", ["x", "step", "", "frame"], ["y"])],
+        [("x", FLOAT, ["batch", 64, 1])], [("y", FLOAT, None)],
+        {"step": np.array(8, np.int64), "frame": np.array(16, np.int64)},
+    )  # fmt: skip
+    running, load = loaded("openvino", graph)
+    outputs = first_outputs(running)
+    running.close()
+    compared = compare(outputs, load.model, load.batches, tmp_path / "cache")
+    assert compared.fidelity.sqnr_db > 80
 
 
 @pytest.mark.parametrize(
@@ -129,6 +151,7 @@ UNCONVERTED = graph_of(
         ("openvino", FOREIGN, "my.ops.Warp"),
         ("onnxruntime", NO_KERNEL, "Erf(13) (node 'erf_1')"),
         ("openvino", UNCONVERTED, "Det-17"),
+        ("openvino", BOTH, "Det-17"),
     ],
 )
 def test_an_operator_that_the_engine_lacks_is_unsupported_and_named(

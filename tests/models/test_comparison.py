@@ -59,7 +59,7 @@ def outputs_of(saved: Callable[..., str], tmp_path: Path) -> Callable[..., Outpu
         nodes, batch_size, spoil=lambda outputs: outputs, names=("y",), last=()
     ) -> OutputComparison:
         nodes = [make_node("MatMul", ["x", "w"], ["h"]), *nodes, *last]
-        kinds = {"ArgMax": TensorProto.INT64}
+        kinds = dict.fromkeys(["ArgMax", "NonZero"], TensorProto.INT64)
         made_by = {name: node.op_type for node in nodes for name in node.output}
         results = [(name, kinds.get(made_by[name], FLOAT), None) for name in names]
         weights = {"w": WEIGHT, "rows": np.array([-1, 8], np.int64)}
@@ -144,6 +144,14 @@ def test_an_output_that_the_engine_lacks_or_sizes_otherwise_is_named(outputs_of)
     shorter = outputs_of(PER_ITEM["batch_first"], 4, lambda outputs: {"y": outputs["y"][:, :3]})
     assert shorter.fidelity is None
     assert "[4, 3, 8]" in shorter.notes[0]
+
+
+@pytest.mark.parametrize("batch_size", [4, 32])
+def test_an_output_that_is_empty_for_these_inputs_is_named(batch_size, outputs_of):
+    none = [make_node("Sub", ["h", "h"], ["zero"]), make_node("NonZero", ["zero"], ["y"])]
+    found = outputs_of(none, batch_size, names=("h", "y"))
+    assert found.fidelity.sqnr_db > 100
+    assert found.notes == ("Output 'y' was not compared with fp32: it is empty for these inputs.",)
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])

@@ -77,6 +77,15 @@ def test_a_single_number_per_item_is_not_centred_away() -> None:
     assert near.sqnr_db == pytest.approx(20, abs=0.1)
 
 
+def test_rows_of_one_value_each_are_not_centred_away() -> None:
+    same = np.repeat(LOGITS[:, :1], 8, axis=1).astype(np.float32)
+    near = fidelity({"y": same}, {"y": same * 1.1}, set())
+    assert near.sqnr_db == pytest.approx(20, abs=0.1)
+    uniform = np.full((4, 8), 1 / 8, np.float32)
+    nearly = uniform + RNG.normal(0, 1e-4, uniform.shape)
+    assert fidelity({"p": uniform}, {"p": nearly}, {"p"}).sqnr_db > 40
+
+
 def test_more_items_than_the_reference_are_cut_and_other_shapes_refused() -> None:
     assert fidelity({"y": LOGITS[:4]}, {"y": LOGITS}, set()).sqnr_db == CAP_DB
     with pytest.raises(ValueError, match="shape"):
