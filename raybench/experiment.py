@@ -89,7 +89,7 @@ class InputFiles:
     @override
     def __str__(self) -> str:
         items = "item" if self.items == 1 else "items"
-        return f"file: {self.name}, {self.items} {items}, sha256 {self.sha256[:12]}"
+        return f"file {self.name}; {self.items} {items}; sha256 {self.sha256[:12]}"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from raybench.analysis.columns import codes, fold, mask
 from raybench.analysis.series import SERIES, Series
+from raybench.experiment import SYNTHETIC
 from raybench.results.schema import FINAL, SCHEMAS
 
 if TYPE_CHECKING:
@@ -53,14 +54,15 @@ def newest_rows(trials: pa.Table, columns: Iterable[str]) -> tuple[pa.Table, Int
 def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
     present = set(trials.column_names)
     schema = SCHEMAS["trials"]
-    return pa.table(
-        {
-            name: trials[name]
-            if name in present
-            else pa.nulls(trials.num_rows, schema.field(name).type)
-            for name in dict.fromkeys(columns)
-        }
-    )
+    found = {
+        name: trials[name]
+        if name in present
+        else pa.nulls(trials.num_rows, schema.field(name).type)
+        for name in dict.fromkeys(columns)
+    }
+    if "inputs" in found:  # older rows do not say: there were no others
+        found["inputs"] = pc.fill_null(found["inputs"], SYNTHETIC)
+    return pa.table(found)
 
 
 def in_newest_point(rows: pa.Table, cell_of: Ints, good: Bools) -> Bools:

@@ -27,6 +27,7 @@ class Series:
     simulated: bool | None
     environment_id: str | None
     method_version: int | None
+    inputs: str | None
 
 
 SERIES = tuple(field.name for field in fields(Series))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from raybench.analysis.series import device_name
+from raybench.experiment import SYNTHETIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,9 @@ PRIMARY = (
     "memory_limit_bytes",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
-SECONDARY = ("engine_version", "preset", "engine_options", "method_version", "environment_id")
+SECONDARY = (
+    "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
+)  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
 MOST = 6
 """Number of series that a reader can tell apart in a panel."""
@@ -49,6 +52,8 @@ def factor_label(factor: str, value: Any) -> str:
         return f"method {value}"
     if factor == "device":
         return device_name(value)
+    if factor == "inputs":
+        return f"{value} inputs" if value == SYNTHETIC else f"inputs from {value}"
     return str(value)[:8] if factor == "environment_id" else str(value)
 
 

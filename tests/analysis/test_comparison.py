@@ -166,6 +166,17 @@ def test_networks_of_one_name_must_be_one_network():
     assert "model_identity differs" in words
 
 
+CATS = "file cats.npz; 24 items; sha256 0123456789ab"
+
+
+def test_real_inputs_are_another_point_and_rows_that_do_not_say_had_synthetic_ones():
+    words = refusal(rates(1), rates(1, inputs=CATS))
+    assert f"inputs (synthetic against {CATS})" in words
+    assert words.endswith("add by=inputs")
+    assert change(rates(1), rates(2, inputs=CATS), by=("inputs",)).outcome == IMPROVED
+    assert change(rates(1), rates(2, inputs="synthetic")).outcome == IMPROVED
+
+
 def test_several_values_on_one_side_must_be_chosen_from():
     both = [*rates(1), *rates(1, precision="fp32")]
     words = refusal(both, rates(1, precision="fp16"), by=("precision",))

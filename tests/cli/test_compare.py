@@ -52,6 +52,17 @@ def test_a_regression_is_exit_code_1_and_named(write, capsys):
     assert main(["compare", a, a]) == 0
 
 
+def test_a_side_can_be_the_rows_of_some_inputs(write, capsys):
+    inputs = "file cats.npz; 24 items; sha256 0123456789ab"
+    folder, _ = write("both", 100.0, inputs="synthetic")
+    write("both", 100.0, inputs=inputs, precision="fp32")
+    assert (
+        main(["compare", f"{folder}:inputs=synthetic", f"{folder}:inputs={inputs}", "by=inputs"])
+        == 0
+    )
+    assert "1 points: 1 same" in capsys.readouterr().out.replace("1 point:", "1 points:")
+
+
 def test_strict_distinguishes_undecided_from_unchanged(write, capsys):
     a, b = write("old", 100.0, 200.0)[0], write("new", 100.0)[0]
     assert main(["compare", a, b]) == 0

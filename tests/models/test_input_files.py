@@ -236,7 +236,7 @@ def bert(tmp_path, ids, mask=None, **settings):
 def test_the_facts_of_the_files_are_found_once(tmp_path):
     found = bert(tmp_path, np.full((6, 4), 49, np.int32))
     assert (found.name, found.items) == ("ids.npz", 6)
-    assert str(found) == f"file: ids.npz, 6 items, sha256 {found.sha256[:12]}"
+    assert str(found) == f"file ids.npz; 6 items; sha256 {found.sha256[:12]}"
     assert found.casts == ("ids: int32 to int64", "mask: int32 to int64")
     pool = pool_of(str(tmp_path / "ids.npz"), TOKENS, batch_size=16)
     notes = input_notes(found, pool)

@@ -45,7 +45,7 @@ def test_the_content_of_real_inputs_is_part_of_the_id_and_their_place_is_not(tin
     assert len({a.id, c.id, synthetic.id}) == 3
     assert (a.inputs.name, a.inputs.items, synthetic.inputs) == ("a.npz", 5, None)
     rows = [factor_columns(point)["inputs"] for point in (a, synthetic)]
-    assert rows == [f"file: a.npz, 5 items, sha256 {a.inputs.sha256[:12]}", "synthetic"]
+    assert rows == [f"file a.npz; 5 items; sha256 {a.inputs.sha256[:12]}", "synthetic"]
 
 
 def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_trial():

@@ -357,7 +357,7 @@ def test_figures_of_an_earlier_report_are_gone_and_those_of_others_stay(tmp_path
 
 
 def test_the_methods_say_where_inputs_came_from(tmp_path):
-    source = "file: cats.npz, 24 items, sha256 0123456789ab"
+    source = "file cats.npz; 24 items; sha256 0123456789ab"
     rows = [{"inputs": source, "precision": "int8"}]
     methods = written(folder(tmp_path / "a", rows), tmp_path / "out")[1].split("## Methods")[1]
     assert f"batches of real inputs ({source}) from a seeded pool" in methods

@@ -142,6 +142,16 @@ def test_what_a_lost_row_never_learnt_makes_no_column():
     assert "engine_version" not in text.split("model", 1)[1]
 
 
+def test_real_inputs_are_named_and_synthetic_ones_only_beside_them():
+    cats = "file cats.npz; 24 items; sha256 0123456789ab"
+    synthetic, real = {"inputs": "synthetic"}, {"inputs": cats}
+    assert "inputs" not in printed(synthetic)
+    assert f"inputs {cats}" in printed(real)
+    both = printed(synthetic, real)
+    assert "synthetic" in both
+    assert "cats.npz" in both
+
+
 def test_a_memory_limit_is_distinguished_from_none():
     text = printed({"items_per_s": 1.0}, {"items_per_s": 2.0, "memory_limit_bytes": 24 << 30})
     assert "memory_limit_bytes" in text

@@ -106,7 +106,7 @@ def _sources(rows: Sequence[Row]) -> list[str]:
 
 def _batches(rows: Sequence[Row]) -> str:
     files = [source for source in _sources(rows) if source != SYNTHETIC]
-    real = f"batches of real inputs ({'; '.join(files)})"
+    real = f"batches of real inputs ({', '.join(files)})"
     if not files:
         return "synthetic batches"
     return real if len(files) == len(_sources(rows)) else f"synthetic batches, or {real},"

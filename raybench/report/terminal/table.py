@@ -13,6 +13,7 @@ from rich.text import Text
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.analysis.series import SERIES
+from raybench.experiment import SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
 from raybench.report.labels import factor_value
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
@@ -186,7 +187,7 @@ def _caption(entries: Sequence[ScalingEntry], names: Sequence[str]) -> list[Text
         f"{name} {factor_value(name, value)}"
         for name in names
         for value in _values(entries, name)
-        if value not in (None, "{}")
+        if value not in (None, "{}", SYNTHETIC)
         and name not in ("environment_id", "simulated", "method_version")
     ]
     return [Text(" · ".join(same)), Text("")] if same else []
