@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError
-from raybench.models.normal_form import tensors
+from raybench.models.graph_walk import tensors
 
 if TYPE_CHECKING:
     import onnx

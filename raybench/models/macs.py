@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.models.normal_form import initializers
+from raybench.models.graph_walk import initializers
 from raybench.models.shape_inference import infer, skeleton
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """The form in which every graph is read: what exporters write in many ways is written in one.
 
-Constants are initialisers, every node has a name of its own, local functions are inlined, and
-attributes that follow from the weights are filled in, in subgraphs (If, Loop, Scan) as well. The
-result depends on the graph alone.
+Constants and what is computed from constants alone are initialisers, every node has a name of its
+own, local functions are inlined, and attributes that follow from the weights are filled in, in
+subgraphs (If, Loop, Scan) as well. Nothing is fused: what computes on inputs is as it was. The result
+depends on the graph alone.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from raybench.models.constant_folding import fold_constants
+from raybench.models.graph_walk import initializers, subgraphs
+from raybench.models.graph_walk import walk as walk
 
+if TYPE_CHECKING:
     import onnx
 
-VERSION = 1
+VERSION = 2
 """Incremented when the same file gets another normal form or other facts."""
 
 _SCALARS = {"value_float": "FLOAT", "value_int": "INT64", "value_string": "STRING"}
@@ -27,42 +30,6 @@ _DENSE_ELEMENTS = 1 << 24
 
 _INPUTS_WITHOUT_WEIGHTS = 4
 """First IR version in which an initialiser need not be listed among the inputs."""
-
-
-def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Return a graph and every graph inside its nodes, the outer ones first."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from subgraphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from subgraphs(inner)
-
-
-def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Return every node of a graph and of every graph inside it, in order within each graph."""
-    for each in subgraphs(graph):
-        yield from each.node
-
-
-def initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Return the initialisers of a graph and of every graph inside it."""
-    for each in subgraphs(graph):
-        yield from each.initializer
-
-
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Return every tensor stored in a graph: initialisers and attributes, subgraphs included."""
-    for each in subgraphs(graph):
-        yield from each.initializer
-        for sparse in each.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        for node in each.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
 
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -81,6 +48,7 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     for graph in subgraphs(model.graph):
         _constants_to_initializers(graph, values)
     _name_nodes(model.graph)
+    fold_constants(model)
     _fill_kernel_shapes(model.graph)
     return model
 

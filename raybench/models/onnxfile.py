@@ -120,7 +120,7 @@ def _read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"Model file {str(path)!r} {_damage(head)}") from error
     if proto.graph.output and not proto.graph.node:
         raise ModelError(
-            f"Model file {str(path)!r} holds a graph without nodes, so there is nothing to measure. "
+            f"Model file {str(path)!r} has no nodes in its graph, so there is nothing to measure. "
             "Give the file of a whole model."
         )
     if not proto.graph.node:

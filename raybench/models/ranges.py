@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.errors import ModelError, nearest
-from raybench.models.normal_form import initializers, walk
+from raybench.models.graph_walk import initializers, walk
 from raybench.models.shape_request import setting
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from raybench.models.graph_walk import subgraphs
 from raybench.models.model import BATCH
-from raybench.models.normal_form import subgraphs
 
 if TYPE_CHECKING:
     import onnx

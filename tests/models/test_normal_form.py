@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from raybench.experiment import ModelSettings
 from raybench.models import zoo
-from raybench.models.normal_form import initializers, normalise, tensors, walk
+from raybench.models.graph_walk import initializers, tensors, walk
+from raybench.models.normal_form import normalise
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:
@@ -162,3 +163,146 @@ def test_a_prepared_file_is_in_normal_form(saved: Callable[..., str], cache: Pat
     model = prepare(saved(if_model()), ModelSettings(), "fp32", None, cache)
     graph = onnx.load(model.path).graph
     assert "Constant" not in {node.op_type for node in walk(graph)}
+
+
+# --- folding --------------------------------------------------------------------------------------
+
+W = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+
+
+def product(*nodes: onnx.NodeProto, **weights: np.ndarray) -> onnx.ModelProto:
+    """A product of x and `w`, which nodes make from constants."""
+    return graph_of([*nodes, helper.make_node("MatMul", ["x", "w"], ["y"])], X, Y, weights)
+
+
+FOLDED = {
+    "transpose": product(helper.make_node("Transpose", ["v"], ["w"]), v=W),
+    "identity": product(helper.make_node("Identity", ["v"], ["w"]), v=W),
+    "half weights": product(
+        helper.make_node("Cast", ["v"], ["w"], to=F), v=W.astype(np.float16)
+    ),
+    "computed shape": product(
+        helper.make_node("Concat", ["a", "a"], ["b"], axis=0),
+        helper.make_node("Mul", ["b", "two"], ["shape"]),
+        helper.make_node("Reshape", ["v", "shape"], ["w"]),
+        v=W.ravel(), a=np.array([2]), two=np.array(2),
+    ),
+    "arithmetic": product(
+        helper.make_node("Sqrt", ["v"], ["root"]),
+        helper.make_node("Div", ["root", "v"], ["part"]),
+        helper.make_node("Sub", ["part", "v"], ["w"]),
+        v=np.abs(W),
+    ),
+    "range": product(
+        helper.make_node("Range", ["zero", "end", "one"], ["r"]),
+        helper.make_node("Cast", ["r"], ["f"], to=F),
+        helper.make_node("Reshape", ["f", "shape"], ["w"]),
+        zero=np.array(0), end=np.array(16), one=np.array(1), shape=np.array([4, 4]),
+    ),
+    "two outputs": product(
+        helper.make_node("Split", ["v"], ["w", "rest"], axis=1), v=np.hstack([W, W])
+    ),
+}  # fmt: skip
+KEPT = {
+    "a product": product(helper.make_node("MatMul", ["v", "v"], ["w"]), v=W),
+    "a power": product(helper.make_node("Pow", ["v", "v"], ["w"]), v=np.abs(W)),
+    "random": product(helper.make_node("RandomUniform", [], ["w"], shape=[4, 4], seed=1.0)),
+    "quantised": product(
+        helper.make_node("DequantizeLinear", ["v", "s"], ["w"]),
+        v=(10 * W).astype(np.int8), s=np.array(0.1, np.float32),
+    ),
+    "growth": graph_of(
+        [
+            helper.make_node("Expand", ["one", "shape"], ["big"]),
+            helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["x", "sum"], ["y"]),
+        ],
+        X, Y, {"one": np.ones(1, np.float32), "shape": np.array([1 << 40])},
+    ),
+    "division by zero": product(
+        helper.make_node("Div", ["v", "zero"], ["w"]), v=W, zero=np.zeros(1, np.float32)
+    ),
+    "nonsense": product(
+        helper.make_node("Reshape", ["v", "shape"], ["w"]), v=W, shape=np.array([3, 5])
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLDED)
+def test_what_is_computed_from_constants_alone_is_a_constant(case: str) -> None:
+    x = np.ones((2, 4), np.float32)
+    expected = run(FOLDED[case], x=x)[0]
+    model = normalise(copy_of(FOLDED[case]))
+    assert [node.op_type for node in model.graph.node] == ["MatMul"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["w"]
+    np.testing.assert_array_equal(run(model, x=x)[0], expected)
+    assert normalise(copy_of(model)) == model
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_node_stays_that_is_not_the_same_everywhere_or_would_grow(case: str) -> None:
+    model = normalise(copy_of(KEPT[case]))
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == [node.op_type for node in KEPT[case].graph.node]
+
+
+def test_constants_are_folded_inside_branches() -> None:
+    model = if_model()
+    branches = [attribute.g for attribute in model.graph.node[-1].attribute]
+    for number, inner in enumerate(branches):
+        inner.node[1].input[1] = f"wide{number}"
+        name = inner.node[0].output[0]
+        shape = helper.make_node("Reshape", [name, "outer"], [f"wide{number}"])
+        inner.node.insert(1, shape)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 4]), "outer"))
+    expected = run(model, x=np.ones((2, 4), np.float32))[0]
+    model = normalise(model)
+    assert "Reshape" not in {node.op_type for node in walk(model.graph)}
+    assert [tensor.name for tensor in model.graph.initializer] == ["limit"]
+    np.testing.assert_array_equal(run(model, x=np.ones((2, 4), np.float32))[0], expected)
+
+
+def test_nothing_is_fused() -> None:
+    norm = [np.ones(2, np.float32) for _ in range(4)]
+    model = tiny_conv()
+    weights = dict(zip(("scale", "bias", "mean", "variance"), norm, strict=True))
+    model.graph.node.insert(1, helper.make_node("BatchNormalization", ["y", *weights], ["normal"]))
+    model.graph.node[2].input[0] = "normal"
+    model.graph.initializer.extend(
+        numpy_helper.from_array(values, name) for name, values in weights.items()
+    )
+    kinds = [node.op_type for node in normalise(model).graph.node]
+    assert kinds == ["Conv", "BatchNormalization", "Flatten"]
+
+
+def test_weights_that_nothing_reads_are_dropped() -> None:
+    model = tiny_conv()
+    model.graph.initializer.append(numpy_helper.from_array(W, "unread"))
+    assert [tensor.name for tensor in normalise(model).graph.initializer] == ["w"]
+
+
+def test_weights_in_files_are_not_read_to_fold_them() -> None:
+    model = copy_of(FOLDED["transpose"])
+    tensor = next(each for each in model.graph.initializer if each.name == "v")
+    onnx.external_data_helper.set_external_data(tensor, "w.bin")
+    tensor.ClearField("raw_data")
+    assert [node.op_type for node in normalise(model).graph.node] == ["Transpose", "MatMul"]
+
+
+@pytest.mark.parametrize("kind", ["Div", "Mod", "ReduceSum", "ReduceProd", "Max", "Clip", "Round"])
+def test_folded_values_are_those_of_onnx_runtime(kind: str) -> None:
+    whole = kind != "Round"
+    values = np.array([[-7, -2, 3, 7], [5, -5, 4, -4]], np.int64 if whole else np.float32)
+    values = values if whole else values / 2
+    names = {"Div": 2, "Mod": 2, "Max": 2, "Clip": 2}.get(kind, 1)
+    constants = {"a": values, "b": np.array(2, values.dtype)}
+    nodes = [
+        helper.make_node(kind, list(constants)[:names], ["k"]),
+        helper.make_node("Cast", ["k"], ["f"], to=F),
+        helper.make_node("Add", ["x", "f"], ["y"]),
+    ]
+    model = graph_of(nodes, [("x", F, [])], [("y", F, None)], constants)
+    expected = run(model, x=np.zeros((), np.float32))[0]
+    model = normalise(model)
+    assert [node.op_type for node in model.graph.node] == ["Add"]
+    np.testing.assert_array_equal(run(model, x=np.zeros((), np.float32))[0], expected)

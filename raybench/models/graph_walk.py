@@ -1,0 +1,46 @@
+"""Everything in a graph, the graphs inside its nodes (If, Loop, Scan) included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+
+def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Return a graph and every graph inside its nodes, the outer ones first."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from subgraphs(attribute.g)
+            for inner in attribute.graphs:
+                yield from subgraphs(inner)
+
+
+def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Return every node of a graph and of every graph inside it, in order within each graph."""
+    for each in subgraphs(graph):
+        yield from each.node
+
+
+def initializers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Return the initialisers of a graph and of every graph inside it."""
+    for each in subgraphs(graph):
+        yield from each.initializer
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Return every tensor stored in a graph: initialisers and attributes, subgraphs included."""
+    for each in subgraphs(graph):
+        yield from each.initializer
+        for sparse in each.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+        for node in each.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
