@@ -32,6 +32,12 @@ _NEVER_HALF = frozenset(
 )
 """Ops that stay: sums of growing length, and random values, which would be others in half."""
 
+_CONTENT = {
+    "ConstantOfShape": 0,
+    **dict.fromkeys(("Expand", "Gather", "Pad", "Reshape", "Resize", "Slice", "Tile"), 1),
+}
+"""How many of the inputs make the values of an output, where the others say its shape."""
+
 
 @dataclass(frozen=True)
 class HalfGraph:
@@ -95,10 +101,15 @@ class _Pass:
         self._nodes = nodes
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.suffix = "_half"
+        self._weights = {
+            id(scope): {tensor.name for tensor in scope.graph.initializer}
+            for scope in self.top.walk()
+        }
         names = {name for scope in self.top.walk() for name in scope.types}
         while any(name.endswith(self.suffix) for name in names):
             self.suffix += "_"
         self._halves: set[tuple[int, str]] = set()  # values that their node writes in half
+        self._of_shapes: set[tuple[int, str]] = set()  # values that follow from shapes alone
         self._reads: defaultdict[tuple[int, str], set[bool]] = defaultdict(set)  # in half or not
 
     def assign(self, scope: Scope) -> None:
@@ -146,7 +157,7 @@ class _Pass:
         if kept or (node.output and node.output[0] in self._nodes):
             self.kept.append(node)
             return (), ()
-        if node.op_type in _NEVER_HALF:
+        if node.op_type in _NEVER_HALF or self._is_of_shapes(scope, node):
             return (), ()
         reads, writes = _half_ports(node, self._opsets)
         floats = [port for port, name in enumerate(node.output) if self._is_float(scope, name)]
@@ -154,6 +165,25 @@ class _Pass:
             return (reads, writes) if any(port in writes for port in floats) else ((), ())
         # shapes and comparisons read the type that is there
         return ((), ()) if any(self._in_fp32(scope, name) for name in node.input) else (reads, ())
+
+    def _is_of_shapes(self, scope: Scope, node: onnx.NodeProto) -> bool:
+        """Return whether a node computes with sizes and nothing else: positions must stay exact."""
+        content = node.input[: _CONTENT.get(node.op_type)]
+        homes = [(scope.home(name), name) for name in content if name]
+        sized = [home is not None and (id(home), name) in self._of_shapes for home, name in homes]
+        found = node.op_type in ("Shape", "Size") or (
+            any(sized)
+            and all(
+                size or self._is_weight(scope, n) for size, (_, n) in zip(sized, homes, strict=True)
+            )
+        )
+        if found:
+            self._of_shapes.update((id(scope), name) for name in node.output)
+        return found
+
+    def _is_weight(self, scope: Scope, name: str) -> bool:
+        home = scope.home(name)
+        return home is not None and name in self._weights[id(home)]
 
     def _is_float(self, scope: Scope, name: str) -> bool:
         from onnx import TensorProto
@@ -166,7 +196,7 @@ class _Pass:
         home = scope.home(name)
         if home is None or not self._is_float(home, name) or (id(home), name) in self._halves:
             return False
-        return all(tensor.name != name for tensor in home.graph.initializer)
+        return not self._is_weight(home, name)
 
     def _read(self, scope: Scope, name: str, half: bool) -> str:
         """Note that a float value is read in a type, and return its name in that type."""

@@ -30,6 +30,13 @@ _SQUARES_INSIDE = frozenset(
     {"LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization"}
     | {"MeanVarianceNormalization", "LpNormalization", "LpPool", "LRN", "ReduceL2"}
 )
+_HARMLESS = {
+    **dict.fromkeys(("Add", "Sub", "Sum", "Max", "Min", "Clip"), (0, 1, 2)),
+    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "LayerNormalization"), (2,)),
+    "BatchNormalization": (2, 3),
+}
+"""Ops and the inputs at which a weight may be small, as it is only added or compared."""
+
 _SMALL_MATTERS = {"Log": 0, "Reciprocal": 0, "Div": 1}
 """Ops and the input whose smallest values make the largest results."""
 
@@ -68,8 +75,19 @@ def value_ranges(model: onnx.ModelProto, inputs: Mapping[str, Array], big: bool)
     top = scopes(model)
     floats = {name for name, kind in top.types.items() if kind == TensorProto.FLOAT}
     weights = {x.name: numpy_helper.to_array(x) for x in top.graph.initializer if x.name in floats}
-    unfit = {name for name, weight in weights.items() if _is_unfit(_largest(weight), HALF_MAX)}
     nodes = list(top.graph.node)
+    factors = {
+        name
+        for node in nodes
+        for port, name in enumerate(node.input)
+        if port not in _HARMLESS.get(node.op_type, ())
+    }
+    sizes = {name: _largest(weight) for name, weight in weights.items()}
+    unfit = {
+        name
+        for name, size in sizes.items()
+        if _is_unfit(size, HALF_MAX) and (name in factors or size > 1)
+    }
     values = sorted(floats - weights.keys())
     names = [value.name for value in top.graph.output]
     probes = _probe(model, values)

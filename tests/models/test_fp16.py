@@ -277,3 +277,30 @@ def test_a_graph_that_runs_with_one_item_only_is_checked_with_one(
     made = fp16(graph(text, shape=np.array([8]), back=np.array([1, 8]))).conversion
     assert made.rounded_sqnr_db is not None
     assert made.rounded_sqnr_db > 60
+
+
+def test_positions_that_follow_from_shapes_stay_exact(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,1,2,8] x) => (float[batch,1,2,8] y) {
+      s = Shape(x)
+      n = Gather(s, last)
+      f = Cast <to = 1> (n)
+      r = Range(zero, f, one)
+      h = Mul(x, hundred)
+      y = Add(h, r)
+    }"""
+    model = fp16(graph(text, last=np.array(3), zero=np.float32(0), one=np.float32(1)))
+    made = onnx.load(model.path)
+    assert kinds(made)["Cast"] == 4  # of x, of the sizes as before, of the positions, of y
+    assert model.conversion.kept_fp32_ops == ()
+
+
+def test_a_small_weight_that_is_only_added_keeps_nothing_in_fp32(
+    fp16: Callable[..., Model],
+) -> None:
+    text = """
+    g (float[batch,512] x) => (float[batch,512] y) {
+      h = MatMul(x, W1)
+      y = Add(h, small)
+    }"""
+    assert fp16(graph(text, small=np.full(512, 1e-7))).conversion.kept_fp32_ops == ()
