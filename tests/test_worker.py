@@ -15,8 +15,8 @@ from helpers.fake_nvml import FakeNvml
 from helpers.tiny_graphs import tiny_conv
 
 from raybench.config.compose import read
-from raybench.errors import ModelError
-from raybench.experiment import MeasureSettings
+from raybench.errors import ModelError, Unsupported
+from raybench.experiment import MeasureSettings, expand
 from raybench.machine import devices, nvml
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
@@ -24,6 +24,7 @@ from raybench.measure.stopping import check_window
 from raybench.measure.summary import summarise
 from raybench.measure.telemetry_columns import with_hardware
 from raybench.measure.warmup import WarmUp
+from raybench.models.source import identity
 from raybench.planning.plan import make_plan
 from raybench.worker import Worker
 
@@ -197,6 +198,30 @@ def test_a_worker_refuses_items_that_changed_after_the_plan(on_items, tmp_path):
     (tmp_path / "items.npz").unlink()
     with pytest.raises(ModelError, match="is missing on"):
         Worker("w").prepare(point, 0, 0, 0)
+
+
+def on_file(path, batch_size, engine):
+    """A point of one file, without the checks of a plan."""
+    words = [f"model={path}", f"engine={engine}", f"batch_size={batch_size}"]
+    experiment = read(words).resolve({"cpu": 1}).experiment
+    return expand(experiment, {"cpu": 1}, {str(path): identity(str(path), experiment.model)})[0]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_file_with_a_fixed_batch_runs_with_it_or_says_so(engine, tmp_path, pinned):
+    opened, closed = tmp_path / "opened.onnx", tmp_path / "closed.onnx"
+    onnx.save(tiny_conv(4), opened)
+    onnx.save(tiny_conv(4, (4, 72)), closed)
+    worker = Worker("w")
+    assert worker.prepare(on_file(opened, 4, engine), 0, 0, 0).notes == ()
+    notes = worker.prepare(on_file(opened, 2, engine), 0, 0, 0).notes
+    assert "batch_opened: the file is fixed to batch 4" in notes
+    prepared = worker.prepare(on_file(closed, 4, engine), 0, 0, 0)
+    assert prepared.input_shape == "data:4x3x8x8"
+    assert prepared.comparison.fidelity.sqnr_db > 100
+    with pytest.raises(Unsupported, match="Use batch_size=4"):
+        worker.prepare(on_file(closed, 2, engine), 0, 0, 0)
+    worker.close()
 
 
 def test_a_worker_without_an_engine_refuses_to_stream_and_is_safe_to_close():

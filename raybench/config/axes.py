@@ -7,6 +7,9 @@ from typing import Any
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import PRECISIONS
 
+MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1}
+"""Largest numbers that the columns of the table hold."""
+
 
 def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
     """Return the values of an axis, from one value or a list of values.
@@ -36,8 +39,8 @@ def _whole_number(axis: str, value: Any) -> int | str:
     keyword = {"workers": "auto", "batch_size": "max"}.get(axis)
     if keyword is not None and value == keyword:
         return keyword
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        takes = "whole numbers from 1" + (f" or {keyword}" if keyword else "")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST[axis]:
+        takes = f"whole numbers from 1 to {MOST[axis]}" + (f" or {keyword}" if keyword else "")
         raise ConfigError(f"grid.{axis} takes {takes}, not {value!r}. Correct the value.")
     return value
 

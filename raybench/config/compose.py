@@ -170,17 +170,20 @@ def _experiment(
         model=settings.model,
         measure=_checked(settings.measure),
         preset=settings.preset,
-        trials=_positive("trials", settings.trials),
-        seed=settings.seed,
+        trials=_whole("trials", settings.trials, 1, 2**15 - 1),
+        seed=_whole("seed", settings.seed, 0, 2**62),
         order=settings.order,
         solo=settings.scaling.baseline == "solo",
         memory_limit_bytes=parse_bytes("device.memory_limit", settings.device.memory_limit),
     )
 
 
-def _positive(key: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{key} takes a whole number from 1, not {value}. Correct the value.")
+def _whole(key: str, value: int, least: int, most: int) -> int:
+    """Return a number within what its use and its column hold, the ends included."""
+    if not least <= value <= most:
+        raise ConfigError(
+            f"{key} takes a whole number from {least} to {most}, not {value}. Correct the value."
+        )
     return value
 
 

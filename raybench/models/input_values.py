@@ -95,8 +95,8 @@ def refuse_senseless(model: str, inputs: Sequence[TensorSpec], known: set[str]) 
             blank = _blank(spec)
             value = f"[{', '.join([blank] * int(spec.shape[0]))}]" if spec.shape else blank
             raise ModelError(
-                f"Input {spec.name!r} of {model!r} is {_TAKES[np.dtype(spec.dtype).kind]} for all items, and a random "
-                f"value would decide what the graph does. Set {setting(f'values.{spec.name}', value)}."
+                f"Input {spec.name!r} of {model!r} takes {_TAKES[np.dtype(spec.dtype).kind]}, the same for all items, "
+                f"and a random value would decide what the graph does. Set {setting(f'values.{spec.name}', value)}."
             )
 
 

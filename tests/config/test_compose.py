@@ -109,10 +109,17 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
         (["experiment=scaling", "batch_size=eight"], "batch_size takes whole numbers.*'eight'"),
         (
             ["experiment=scaling", "batch_size=0"],
-            "batch_size takes whole numbers from 1 or max, not 0",
+            "batch_size takes whole numbers from 1 to 2147483647 or max, not 0",
         ),
         (["experiment=scaling", "batch_size=[]"], "batch_size is empty"),
         (["experiment=scaling", "transfers=maybe"], "transfers takes on or off, not 'maybe'"),
+        (["experiment=scaling", "batch_size=999999999999"], "batch_size takes .* not 999999999999"),
+        (["experiment=scaling", "inflight=40000"], "inflight takes whole numbers from 1 to 32767"),
+        (
+            ["experiment=scaling", "trials=99999999999"],
+            "trials takes a whole number from 1 to 32767",
+        ),
+        (["experiment=scaling", "seed=-1"], "seed takes a whole number from 0"),
         (["experiment=scaling", "trials=0"], "trials takes a whole number from 1"),
         (["experiment=scaling", "measure.max_s=1"], "max_s=1.0 is below measure.min_s=5.0"),
         (["experiment=scaling", "measure.min_s=abc"], "measure.min_s.*abc"),

@@ -1,8 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from helpers.tiny_graphs import graph_of
+from onnx import TensorProto, helper
 
 from raybench.engines import conformance, registry
 from raybench.engines.base import Load
@@ -10,6 +13,7 @@ from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.machine.devices import Device, core, gpu
 from raybench.models.batches import BatchPool
+from raybench.models.input_values import given_items
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
@@ -34,6 +38,33 @@ def loaded(engine, tiny, tmp_path, inflight):
 def test_every_engine_keeps_the_contract(name, inflight, tiny, tmp_path):
     engine = registry.get(name)
     load, reference = loaded(engine, tiny, tmp_path, inflight)
+    conformance.check(engine, load, reference)
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_every_engine_takes_a_batch_at_any_place_and_inputs_without_one(name, tmp_path):
+    nodes = [
+        helper.make_node("ReduceMean", ["state"], ["mean"], axes=[0], keepdims=0),
+        helper.make_node("Add", ["x", "mean"], ["moved"]),
+        helper.make_node("Mul", ["moved", "scale"], ["scaled"]),
+        helper.make_node("Cast", ["rate"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["scaled", "float"], ["y"]),
+    ]
+    floats = {"x": ["batch", 8], "state": [2, "batch", 8], "scale": [1, 8]}
+    inputs = [(name, TensorProto.FLOAT, shape) for name, shape in floats.items()]
+    inputs.append(("rate", TensorProto.INT64, []))
+    path = tmp_path / "odd.onnx"
+    onnx.save(graph_of(nodes, inputs, [("y", TensorProto.FLOAT, None)]), path)
+    settings = ModelSettings(values={"rate": 3})
+    model = prepare(str(path), settings, "fp32", None, tmp_path)
+    given = given_items("odd", model.inputs, settings.values)
+    batches = BatchPool(model.inputs, 4, 0, model.ranges, min_bytes=1 << 12, given=given)
+    engine = registry.get(name)
+    load = Load(model, batches, core(0), 1, True, engine.traits.settings(), None, tmp_path)
+    reference = reference_outputs(model, batches, 4, tmp_path)
+    batch = batches.batch(0)
+    expected = 3 * batch["scale"] * (batch["x"] + batch["state"].mean(axis=0))
+    assert np.allclose(reference["y"], expected, atol=1e-5)
     conformance.check(engine, load, reference)
 
 

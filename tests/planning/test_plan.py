@@ -1,12 +1,14 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 from helpers.plans import DEVICES, expanded, planned
+from helpers.tiny_graphs import tiny_conv
 
 from raybench.cluster.node_facts import NodeFacts
 from raybench.config.compose import read
-from raybench.errors import ClusterError, EngineUnavailable
+from raybench.errors import ClusterError, EngineUnavailable, ModelError
 from raybench.execute.discovery import check_engines
 from raybench.execute.rows import factor_columns
 from raybench.planning.plan import make_plan, order_trials, still_final
@@ -46,6 +48,27 @@ def test_the_content_of_real_inputs_is_part_of_the_id_and_their_place_is_not(tin
     assert (a.inputs.name, a.inputs.items, synthetic.inputs) == ("a.npz", 5, None)
     rows = [factor_columns(point)["inputs"] for point in (a, synthetic)]
     assert rows == [f"file a.npz; 5 items; sha256 {a.inputs.sha256[:12]}", "synthetic"]
+
+
+def test_a_file_with_a_fixed_batch_is_never_reshaped_without_a_word(tmp_path):
+    def remarks(graph, batch_size, engine="onnxruntime"):
+        path = tmp_path / "fixed.onnx"
+        onnx.save(graph, path)
+        request = read([f"model={path}", f"engine={engine}", f"batch_size={batch_size}"])
+        return make_plan(request.resolve(DEVICES).experiment, DEVICES, "node", "").remarks
+
+    assert remarks(tiny_conv("N"), 8) == remarks(tiny_conv(4), 4) == ()
+    (remark,) = remarks(tiny_conv(4), "[4,8]")
+    assert "is fixed to batch 4 in its file" in remark
+    assert "batch_size=4 runs it unchanged" in remark
+    closed = tiny_conv(4, (4, 72))
+    assert remarks(closed, 4) == ()
+    (remark,) = remarks(closed, "[4,8]")
+    assert remark.startswith("Unsupported here: ")
+    for batch_size in (8, "max"):
+        with pytest.raises(ModelError, match="Use batch_size=4"):
+            remarks(closed, batch_size)
+    assert remarks(closed, 8, engine="simulated") == ()
 
 
 def test_points_that_need_more_devices_than_there_are_have_a_reason_and_no_trial():
