@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LARGEST_INPUTS_BYTES = 1 << 30
 """Real inputs larger than this are not sent to other nodes."""
 
+_FILES = "files"
+"""Folder of received files within their entry of the cache."""
+
 
 @dataclass(frozen=True)
 class FileBundle:
@@ -121,8 +124,13 @@ def local_inputs_path(path: str, wanted: str, fetch: Callable[[], FileBundle]) -
 
 def _received(key: str, fetch: Callable[[], FileBundle]) -> str:
     """Return the path of files that came from the driver, fetched first if they are not here."""
-    entry = Cache(cache_dir() / "received").entry(key, lambda folder: fetch().write(folder))
-    return str(entry.folder / entry.facts["graph"])
+
+    def build(folder: Path) -> dict[str, Any]:
+        # a folder of their own, for a file of weights may have the name of the entry's header
+        return fetch().write(folder / _FILES)
+
+    entry = Cache(cache_dir() / "received").entry(key, build, _FILES)
+    return str(entry.folder / _FILES / entry.facts["graph"])
 
 
 def manifest(names: Sequence[str]) -> dict[str, str]:

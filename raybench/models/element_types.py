@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.models.shape_inference import skeleton
+from raybench.models.shape_inference import skeleton, typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +45,7 @@ class Scope:
 
 def scopes(model: onnx.ModelProto) -> Scope:
     """Return the scope of the model's graph; values whose type cannot be inferred are missing."""
-    import onnx
-
-    typed = onnx.shape_inference.infer_shapes(skeleton(model), data_prop=True)
-    return _scope(model.graph, typed.graph, None)
+    return _scope(model.graph, typed(skeleton(model)).graph, None)
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:

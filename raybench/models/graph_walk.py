@@ -44,3 +44,14 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 if attribute.HasField("t"):
                     yield attribute.t
                 yield from attribute.tensors
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Return the values that a node reads, also from within the graphs inside it."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
+            for inner in walk(graph):
+                names.update(inner.input)
+            names.update(value.name for each in subgraphs(graph) for value in each.output)
+    return names

@@ -1,26 +1,27 @@
 """The form in which every graph is read: what exporters write in many ways is written in one.
 
-Constants and what is computed from constants alone are initialisers, every node has a name of its
-own, local functions are inlined, and attributes that follow from the weights are filled in, in
+Constants and what is computed from constants alone are initialisers, nodes are in the order of the
+data and have names of their own, local functions are inlined, and attributes that follow from the weights are filled in, in
 subgraphs (If, Loop, Scan) as well. Nothing is fused: what computes on inputs is as it was. The result
 depends on the graph alone.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from raybench.models.constant_folding import fold_constants
-from raybench.models.graph_walk import initializers, subgraphs
+from raybench.models.graph_walk import initializers, names_read, subgraphs
 from raybench.models.graph_walk import walk as walk
 
 if TYPE_CHECKING:
     import onnx
 
-VERSION = 2
+VERSION = 3
 """Incremented when the same file gets another normal form or other facts."""
 
 _SCALARS = {"value_float": "FLOAT", "value_int": "INT64", "value_string": "STRING"}
@@ -47,6 +48,7 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     values |= {tensor.name for tensor in initializers(model.graph)}
     for graph in subgraphs(model.graph):
         _constants_to_initializers(graph, values)
+        _sort(graph)
     _name_nodes(model.graph)
     fold_constants(model)
     _fill_kernel_shapes(model.graph)
@@ -85,9 +87,7 @@ def _constants_to_initializers(graph: onnx.GraphProto, taken: set[str]) -> None:
             nodes.append(helper.make_node("Identity", [tensor.name], [name], name=node.name))
         graph.initializer.append(tensor)
     if any(node.op_type == "Constant" for node in graph.node):
-        kept = [_copy(node) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(kept)
+        _replace_nodes(graph, nodes)
     sparse = [(each, _dense(each)) for each in graph.sparse_initializer]
     for each, tensor in sparse:
         if tensor is not None:
@@ -96,12 +96,35 @@ def _constants_to_initializers(graph: onnx.GraphProto, taken: set[str]) -> None:
             graph.sparse_initializer.remove(each)
 
 
-def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Give a graph other nodes, which may be some of its own."""
     import onnx
 
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    return copy
+    kept = onnx.GraphProto(node=nodes)
+    del graph.node[:]
+    graph.node.extend(kept.node)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put each node behind those that it reads, as ONNX asks and engines do not; cycles stay."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{makers[name] for name in names_read(node) if name in makers} for node in graph.node]
+    if all(max(each, default=-1) < i for i, each in enumerate(needs)):
+        return
+    readers: dict[int, list[int]] = {}
+    for i, each in enumerate(needs):
+        for maker in each:
+            readers.setdefault(maker, []).append(i)
+    ready = [i for i, each in enumerate(needs) if not each]
+    order = []
+    while ready:
+        order.append(heapq.heappop(ready))
+        for reader in readers.get(order[-1], ()):
+            needs[reader].discard(order[-1])
+            if not needs[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) == len(graph.node):
+        _replace_nodes(graph, [graph.node[i] for i in order])
 
 
 def _value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raybench.errors import Unsupported
-from raybench.models.shape_inference import skeleton
+from raybench.models.shape_inference import skeleton, typed
 
 if TYPE_CHECKING:
     import onnx
@@ -50,7 +50,5 @@ def _kind(value: onnx.ValueInfoProto) -> str | None:
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, str | None]:
-    import onnx
-
-    graph = onnx.shape_inference.infer_shapes(skeleton(model)).graph
+    graph = typed(skeleton(model)).graph
     return {value.name: _kind(value) for value in graph.output}

@@ -73,13 +73,19 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_param == BATCH:
                     dim.dim_value = batch
+    if strict:
+        copy = onnx.shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
+    return _shapes((copy if strict else typed(copy)).graph)
+
+
+def typed(bare: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a skeleton with the types and shapes that can be inferred; none if that fails."""
+    import onnx
+
     try:
-        inferred = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
-    except Exception:  # whatever the library raises on a graph that it cannot follow
-        if strict:
-            raise
-        inferred = copy
-    return _shapes(inferred.graph)
+        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:  # noqa: BLE001 - whatever the library raises on what it cannot follow
+        return bare
 
 
 def _shapes(whole: onnx.GraphProto) -> dict[str, Shape]:

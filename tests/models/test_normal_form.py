@@ -119,6 +119,24 @@ def test_every_node_has_a_name_of_its_own() -> None:
     assert "" not in names
 
 
+def test_nodes_are_put_in_the_order_of_the_data() -> None:
+    model = if_model()
+    expected = run(model, x=np.ones((2, 4), np.float32))[0]
+    kinds = [node.op_type for node in normalise(copy_of(model)).graph.node]
+    graph = copy_of(model).graph
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(graph.node))
+    model = normalise(model)
+    assert [node.op_type for node in model.graph.node] == kinds
+    np.testing.assert_array_equal(run(model, x=np.ones((2, 4), np.float32))[0], expected)
+
+
+def test_a_graph_that_reads_its_own_result_stays_as_it_is() -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
+    graph = normalise(graph_of(nodes, X, [("b", F, None)])).graph
+    assert [node.op_type for node in graph.node] == ["Add", "Relu"]
+
+
 def test_normal_form_is_a_function_of_the_graph_and_final() -> None:
     once, again = normalise(if_model()), normalise(if_model())
     assert once.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
