@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from raybench.cluster.ray_errors import with_ranks
+from raybench.cluster.ray_errors import get_all, with_ranks
 from raybench.errors import WorkerDied
 from raybench.machine import crash_log
 from raybench.worker import FIRST_BATCHES, LOADING, MAKING
@@ -61,6 +61,7 @@ def _read(member: RayMember) -> Crash | None:
         scheduling_strategy=NodeAffinitySchedulingStrategy(member.node_id, False),
     )
     with contextlib.suppress(Exception):  # the node may be gone as well
-        crash: Crash | None = ray.get(read.remote(member.host.pid), timeout=READ_S)
+        call = read.remote(member.host.pid)
+        crash: Crash | None = get_all([call], READ_S, "read", nodes=[member.node_id])[0]
         return crash
     return None

@@ -8,6 +8,7 @@ kernel for memory too) leaves no signal here.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import re
@@ -29,7 +30,7 @@ _CRASH = re.compile(
     r"(?P<before>.*?)^Fatal Python error: (?P<signal>[^\n]*)", re.DOTALL | re.MULTILINE
 )
 _KEPT_S = 24 * 3600.0
-"""Files are removed when they are older: nobody waits for their processes any more."""
+"""So long a crash counts as one that would come again."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def _folder() -> Path:
 
 
 def _remove_old(folder: Path) -> None:
+    """Remove the logs of processes that have ended otherwise, and those of old crashes."""
     oldest = time.time() - _KEPT_S
     for path in folder.iterdir():
-        if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            ended = not Path("/proc", path.name).exists()
+            if path.stat().st_mtime < oldest or (ended and _crash(path) is None):
+                path.unlink()

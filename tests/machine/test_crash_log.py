@@ -57,6 +57,17 @@ def test_nothing_is_known_of_a_process_without_a_log():
     assert not crash_log.crashed_before("anything")
 
 
+def test_a_log_is_removed_once_its_process_has_ended_and_a_crash_after_a_day(tmp_path):
+    gone, crashed = pid_of_process("pass"), pid_of_process("os.abort()")
+    folder = tmp_path / f"raybench-{os.getuid()}"
+    pid_of_process("pass")
+    assert not (folder / str(gone)).exists()
+    assert crash_log.read(crashed)
+    os.utime(folder / str(crashed), (0, 0))
+    pid_of_process("pass")
+    assert crash_log.read(crashed) is None
+
+
 def test_a_folder_that_cannot_be_used_costs_only_the_log(tmp_path):
     (tmp_path / f"raybench-{os.getuid()}").write_text("a file")
     crash_log.open_log().note("loading")
