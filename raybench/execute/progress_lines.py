@@ -130,7 +130,7 @@ def _node_state(workers: Sequence[WorkerStatus]) -> str:
 
 
 class ProgressLines:
-    """Writes a line when a trial starts, is skipped or ends, and for each note.
+    """Writes a line when a trial starts, is skipped or ends, and for each note of run and rows.
 
     Args:
         trials: number of trials in the plan.
@@ -140,6 +140,7 @@ class ProgressLines:
     def __init__(self, trials: int, write_line: Callable[[str], object]) -> None:
         self._write_line = write_line
         self._trials = trials
+        self._shown_notes: set[tuple[str, str]] = set()
 
     def on_event(self, event: Event) -> None:
         """Write a line for the event, unless only a live display would show it."""
@@ -159,3 +160,7 @@ class ProgressLines:
         place = f"[{number + 1}/{self._trials}]" if row["status"] != "infeasible" else "[-]"
         name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
         self._write_line(f"{place} {name}: {outcome(row)}")
+        for note in row.get("notes") or ():
+            if (name, note) not in self._shown_notes:  # further trials have the same
+                self._shown_notes.add((name, note))
+                self._write_line(f"      {note}")

@@ -11,7 +11,7 @@ from raybench.execute.events import (
     RowWritten,
     TrialStarted,
 )
-from raybench.execute.progress_lines import duration, node_lines, outcome
+from raybench.execute.progress_lines import ProgressLines, duration, node_lines, outcome
 from raybench.experiment import MeasureSettings, ModelSettings, Point
 from raybench.measure.progress import TrialProgress, WorkerStatus
 from raybench.planning.plan import PlannedTrial
@@ -32,6 +32,16 @@ def test_an_unstable_row_says_what_to_do_and_a_simulated_one_what_it_is():
 def test_a_row_without_a_number_says_why():
     row = {"status": "worker_died", "reason": "It ended.", "verdict": None}
     assert outcome(row) == "✗ worker_died: It ended."
+
+
+def test_what_else_is_to_be_known_of_a_row_is_below_it_and_not_again_in_each_trial():
+    lines = []
+    row = {**OK, "verdict": "stable", "model": "lenet5", "precision": "int8", "batch_size": 1,
+           "workers": 1, "notes": ["Output 'y' was not compared."]}  # fmt: skip
+    view = ProgressLines(2, lines.append)
+    for number in range(2):
+        view.on_event(RowWritten(number, row))
+    assert [line for line in lines if "compared" in line] == ["      Output 'y' was not compared."]
 
 
 @pytest.mark.parametrize(
