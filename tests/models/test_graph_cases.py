@@ -121,12 +121,6 @@ PENDING: dict[str, str] = {
     "dotted_dims-fp16": "fp16 is to be judged",
     "question_marks-int8": "int8 is to be judged",
     "question_marks-fp16": "fp16 is to be judged",
-    "batch_second-fp32": "shapes are to be read",
-    "batch_second-int8": "shapes are to be read",
-    "batch_second-fp16": "shapes are to be read",
-    "state_second-fp32": "shapes are to be read",
-    "state_second-int8": "shapes are to be read",
-    "state_second-fp16": "shapes are to be read",
     "output_is_input-int8": "int8 is to be judged",
     "output_is_input-fp16": "fp16 is to be judged",
     "gather_in_constant-int8": "int8 is to be judged",
@@ -134,12 +128,6 @@ PENDING: dict[str, str] = {
     "time_first_output-fp32": "outputs are to be judged",
     "time_first_output-int8": "int8 is to be judged",
     "time_first_output-fp16": "fp16 is to be judged",
-    "two_static_inputs-fp32": "shapes are to be read",
-    "two_static_inputs-int8": "shapes are to be read",
-    "two_static_inputs-fp16": "shapes are to be read",
-    "scalar_input-fp32": "shapes are to be read",
-    "scalar_input-int8": "shapes are to be read",
-    "scalar_input-fp16": "shapes are to be read",
 }
 """Rows that do not hold yet, as case-precision-engine or case-precision, with what they wait for."""
 
