@@ -324,3 +324,13 @@ def test_folded_values_are_those_of_onnx_runtime(kind: str) -> None:
     model = normalise(model)
     assert [node.op_type for node in model.graph.node] == ["Add"]
     np.testing.assert_array_equal(run(model, x=np.zeros((), np.float32))[0], expected)
+
+
+def test_an_output_that_is_an_input_is_computed_under_a_name_of_its_own() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    shape, identity = ["N", 4], np.eye(4, dtype=np.float32)
+    model = graph_of(nodes, [("x", F, shape)], [("y", F, shape), ("x", F, shape)], {"w": identity})
+    model = normalise(model)
+    assert [value.name for value in model.graph.output] == ["y", "x.output"]
+    x = np.ones((2, 4), np.float32)
+    assert [value.tolist() for value in run(model, x=x)] == [x.tolist()] * 2
