@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -53,6 +54,17 @@ def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, 
     assert len(workers) == 4
     assert len(pids) == len({pid for _, pid in pids}) == 2  # one process a trial
     assert sorted(row["fresh_processes"] for row in rows) == [False, False, True, True]
+
+
+def test_workers_stream_real_inputs_and_their_row_says_so(measure, quick, tiny, tmp_path):
+    np.save(tmp_path / "items.npy", np.ones((5, 3, 8, 8), np.float32))
+    words = (f"model={tiny}", f"model.inputs={tmp_path / 'items.npy'}", "engine=onnxruntime")
+    code, folder = measure(*words, "precision=int8", *quick)
+    (row,) = raybench.load(folder).to_pylist()
+    assert code == 0
+    assert row["inputs"].startswith("file items.npy; 5 items; sha256 ")
+    assert "5 real items are repeated" in row["notes"][-1]
+    assert row["fidelity_sqnr_db"] > 20
 
 
 def test_a_second_run_measures_nothing_and_rerun_measures_again(measure, quick):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.errors import ModelError, nearest
+from raybench.errors import ModelError
 from raybench.experiment import InputFiles
 from raybench.models import source
 from raybench.models.cache import sha256_of
@@ -44,6 +44,7 @@ VERSION = 1
 """Incremented when the same files give other items."""
 
 _ARRAYS = (".npz", ".npy")
+_NAMELESS = "arr_0"  # as numpy.savez calls an array that it is given without a name
 _TAKES = "Give an .npz file, or a folder of .npy files or images (.png, .jpg)."
 
 
@@ -123,7 +124,9 @@ class FileInput:
         rng = np.random.Generator(np.random.SFC64(list(seed)))
         order = rng.permutation(len(self.column))
         items = self.column.take(order[:count]).astype(self.spec.dtype, copy=False)
-        return np.ascontiguousarray(items.take(np.arange(count), axis=0, mode="wrap"))
+        if len(items) < count:
+            items = items.take(np.arange(count), axis=0, mode="wrap")
+        return np.ascontiguousarray(items)
 
     @property
     def cast(self) -> str | None:
@@ -205,6 +208,8 @@ def input_notes(files: InputFiles | None, pool: BatchPool) -> tuple[str, ...]:
     """Return what the row of a worker has to say of its real inputs."""
     if files is None:
         return ()
+    if not pool.specs:
+        return ("This engine reads no inputs, and used none of the real ones.",)
     notes = [f"Real inputs are converted, without loss: {cast}." for cast in files.casts]
     if pool.items > files.items:
         notes.append(f"{files.items} real items are repeated to fill the {pool.items} of the pool.")
@@ -233,17 +238,12 @@ def open_inputs(
     files = files_of(path)
     needed = [spec for spec in specs if spec.name not in settled]
     rotating = [spec for spec in specs if spec.batch_axis is not None] or list(specs)
-    arrays = _named_arrays(path, files, {spec.name for spec in specs}, needed)
-    if arrays is None:
+    if _are_items(files, needed):
         columns = item_columns(path, model, files, needed)
     else:
+        arrays, stored = _named_arrays(files, [spec.name for spec in specs], needed)
+        _refuse_missing(path, model, [s.name for s in needed if s.name not in arrays], stored)
         columns = array_columns(path, model, arrays, specs)
-        for spec in needed:
-            if spec.name not in columns:
-                raise ModelError(
-                    f"model.inputs={path!r} has no array for input {spec.name!r} of {model!r}, only {', '.join(arrays)}. "
-                    f"Add one, or set model.values.{spec.name}=..."
-                )
     _refuse_counts(path, {s.name: len(columns[s.name]) for s in rotating if s.name in columns})
     twice = next((name for name in settled if name in columns), None)
     if twice is not None:
@@ -270,25 +270,30 @@ def _refuse_counts(path: str, counts: Mapping[str, int]) -> None:
         )
 
 
+def _are_items(files: Sequence[Path], needed: Sequence[TensorSpec]) -> bool:
+    """Tell whether files hold items of one input, and not an array for each input."""
+    kind = files[0].suffix.lower()
+    named = {file.stem for file in files}
+    return kind in IMAGES or (kind == ".npy" and [s.name in named for s in needed] == [False])
+
+
 def _named_arrays(
-    path: str, files: Sequence[Path], names: Collection[str], needed: Sequence[TensorSpec]
-) -> dict[str, Array] | None:
-    """Return arrays by name of input; None if the files are items of one input."""
-    first = files[0]
-    if first.suffix.lower() == ".npz":
-        arrays = load_arrays(first)
-        if len(needed) == 1 and list(arrays) == ["arr_0"]:  # numpy.savez without a name
-            return {needed[0].name: arrays["arr_0"]}
-        return arrays
-    if first.suffix.lower() != ".npy":
-        return None
-    if len(needed) == 1 and needed[0].name not in {file.stem for file in files}:
-        return None
-    named = {file.stem: file for file in files if file.stem in names}
-    if not named:
-        stems = ", ".join(file.stem for file in files[:8])
+    files: Sequence[Path], names: Sequence[str], needed: Sequence[TensorSpec]
+) -> tuple[dict[str, Array], list[str]]:
+    """Return the arrays of inputs by name, and the names of all arrays there are."""
+    if files[0].suffix.lower() == ".npy":
+        arrays = {file.stem: load_array(file) for file in files if file.stem in names}
+        return arrays, [file.stem for file in files]
+    arrays, stored = load_arrays(files[0], names)
+    if len(needed) == 1 and stored == [_NAMELESS]:
+        arrays = {needed[0].name: load_arrays(files[0], stored)[0][_NAMELESS]}
+    return arrays, stored
+
+
+def _refuse_missing(path: str, model: str, missing: Sequence[str], stored: Sequence[str]) -> None:
+    if missing:
+        held = ", ".join(stored[:8]) or "none"
         raise ModelError(
-            f"model.inputs={path!r} has no .npy file named after an input: it has {stems}. "
-            f"{nearest(first.stem, names)}"
+            f"model.inputs={path!r} has no array for input {missing[0]!r} of {model!r}. It has: {held}. "
+            f"Add one of that name, or set model.values.{missing[0]}=..."
         )
-    return {name: load_array(file) for name, file in named.items()}

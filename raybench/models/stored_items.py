@@ -16,7 +16,7 @@ from raybench.errors import ModelError
 from raybench.models.images import IMAGES, ImageLayout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from raybench.models.model import TensorSpec
@@ -91,14 +91,22 @@ class FileColumn(ItemColumn):
             yield str(file), self.read(file)
 
 
-def load_arrays(file: Path) -> dict[str, Array]:
-    """Return the arrays of an .npz file by name; raises ModelError if it cannot be read."""
+def load_arrays(file: Path, names: Collection[str]) -> tuple[dict[str, Array], list[str]]:
+    """Return arrays of an .npz file, and the names of all that it holds.
+
+    Args:
+        file: the file.
+        names: which arrays to load, where it has them.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     try:
         with file.open("rb") as opened:
             stored = np.load(opened, allow_pickle=False)
             if isinstance(stored, np.ndarray):
                 raise ValueError("it is one array, whose file would end in .npy")
-            return {name: stored[name] for name in stored.files}
+            return {name: stored[name] for name in names if name in stored.files}, stored.files
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _unreadable(file, error) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +14,13 @@ from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
 from raybench.models.batches import BatchPool, calibration_batches
 from raybench.models.images import ImageLayout
-from raybench.models.input_files import files_digest, input_notes, inspect, open_inputs
+from raybench.models.input_files import (
+    files_digest,
+    given_inputs,
+    input_notes,
+    inspect,
+    open_inputs,
+)
 from raybench.models.model import TensorSpec
 
 DATA = TensorSpec("data", "float32", ("N", 3, 2, 2))
@@ -149,6 +157,22 @@ def test_an_image_gets_the_layout_and_the_type_of_the_input(tmp_path, dtype, sha
     assert np.allclose(item, np.array(expected, dtype), atol=1e-3)
 
 
+def test_images_are_for_the_input_that_has_no_value(tmp_path):
+    picture(tmp_path / "a.png", [(255, 255, 255)] * 4)
+    specs = (DATA, TensorSpec("threshold", "float32", ()))
+    settings = ModelSettings(inputs=str(tmp_path), values={"threshold": 0.5})
+    batch = BatchPool(specs, 2, 0, {}, 1, given_inputs("m.onnx", settings, specs)).batch(0)
+    assert (batch["data"].min(), batch["threshold"]) == (1, 0.5)
+    np.savez(tmp_path / "both.npz", data=numbered(2), threshold=np.float32(0.1))
+    with pytest.raises(ModelError, match=r"'threshold' has a value .* Give one of them"):
+        given_inputs("m.onnx", replace(settings, inputs=str(tmp_path / "both.npz")), specs)
+
+
+def test_an_array_without_a_name_is_for_the_only_input(tmp_path):
+    np.savez(tmp_path / "x.npz", numbered(2))
+    assert list(open_inputs(str(tmp_path / "x.npz"), "m.onnx", (DATA,))) == ["data"]
+
+
 def test_images_of_any_size_are_scaled_and_found_in_subfolders(tmp_path):
     for index, size in enumerate([(5, 9), (40, 3)]):
         grey = [(51, 51, 51)] * (size[0] * size[1])
@@ -169,7 +193,7 @@ def test_three_channels_come_before_one_when_both_could_be_meant():
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"ids": np.zeros((2, 4), np.int64)}, r"no array for input 'mask' .*model\.values\.mask="),
+        ({"ids": np.zeros((2, 4), np.int64)}, r"no array for input 'mask' .*It has: ids\..*model\.values\.mask="),
         ({"ids": np.zeros((2, 5), int), "mask": np.zeros((2, 4), int)}, r"'ids' .*\[N, 4\].*\[2, 5\]"),
         ({"ids": np.zeros(4, int), "mask": np.zeros((1, 4), int)}, r"'ids' .*\[4\]"),
         ({"ids": np.zeros((2, 4)), "mask": np.zeros((2, 4), int)}, r"'ids' .*float64.*takes int64.*astype"),
