@@ -24,7 +24,7 @@ from raybench.measure.telemetry_columns import Readings
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
-from raybench.models.input_files import given_inputs, input_notes
+from raybench.models.input_files import given_inputs, input_notes, refuse_others
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 
@@ -239,12 +239,13 @@ class Worker:
         )
         if reason is not None:
             raise Unsupported(reason)
+        settings = point.model_settings
+        refuse_others(settings.inputs, point.inputs)
         self._log.note(f"{MAKING} {point.model!r}" if engine_class.traits.reads_graph else "")
         model = _prepare_model(point, engine_class, device)
         self._log.note("")
-        settings = point.model_settings
         ranges = {**model.ranges, **settings.ranges}
-        given = given_inputs(point.model, settings, model.inputs, point.inputs)
+        given = given_inputs(point.model, settings, model.inputs)
         pool = BatchPool(model.inputs, point.batch_size, seed + rank, ranges, given=given)
         return Load(
             model=model,

@@ -191,7 +191,7 @@ def test_a_worker_streams_the_items_that_it_was_given(on_items, precision):
 
 
 def test_a_worker_refuses_items_that_changed_after_the_plan(on_items, tmp_path):
-    point = on_items()
+    point = on_items("precision=int8")
     np.savez(tmp_path / "items.npz", data=np.zeros((3, 3, 8, 8), np.float32))
     with pytest.raises(ModelError, match="holds other data than when the run was planned"):
         Worker("w").prepare(point, 0, 0, 0)

@@ -166,10 +166,7 @@ def inspect(model: str, settings: ModelSettings) -> InputFiles:
 
 
 def given_inputs(
-    model: str,
-    settings: ModelSettings,
-    specs: Sequence[TensorSpec],
-    planned: InputFiles | None = None,
+    model: str, settings: ModelSettings, specs: Sequence[TensorSpec]
 ) -> dict[str, Array | ItemSource]:
     """Return the items of the inputs that are not drawn, by name, as `BatchPool` takes them.
 
@@ -179,29 +176,29 @@ def given_inputs(
         model: its name, for messages.
         settings: of the model.
         specs: its inputs; none for an engine that reads no graph, which gets no items.
-        planned: the files as the run was planned with; None leaves that open.
 
     Raises:
-        ModelError: the files cannot be used, or hold something else than was planned.
+        ModelError: the files cannot be used.
     """
     if not specs:
         return {}
     values = given_items(model, specs, settings.values)
     if not settings.inputs:
         return dict(values)
-    if planned is not None and not _holds(settings.inputs, planned.sha256):
-        raise ModelError(
-            f"model.inputs={settings.inputs!r} is missing on {platform.node()}, or holds other data than when the run was "
-            "planned. Copy the same files to this path on every node, and leave them alone until the run ends."
-        )
     return {**values, **open_inputs(settings.inputs, model, specs, values)}
 
 
-def _holds(path: str, sha256: str) -> bool:
+def refuse_others(path: str, planned: InputFiles | None) -> None:
+    """Raise ModelError where the files at a path are not those that the run was planned with."""
     try:
-        return files_digest(path) == sha256
+        same = planned is None or files_digest(path) == planned.sha256
     except ModelError:
-        return False
+        same = False
+    if not same:
+        raise ModelError(
+            f"model.inputs={path!r} is missing on {platform.node()}, or holds other data than when the run was "
+            "planned. Copy the same files to this path on every node, and leave them alone until the run ends."
+        )
 
 
 def input_notes(files: InputFiles | None, pool: BatchPool) -> tuple[str, ...]:
