@@ -243,7 +243,7 @@ def _line(name: str, path: str, engine: str, precision: str, seconds: float) -> 
     """Print status, rate, fidelity, quantised share and sentence of one line as JSON."""
     file = next(file for file in FILES if file.name == name)
     try:
-        source.check(path, settings_of(file))
+        source.check(path, settings_of(file), [precision])
         row = (
             _rounded(path, file)
             if engine == "rounded"

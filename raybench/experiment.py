@@ -47,7 +47,9 @@ _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8", "as_is")
+AS_IS = "as_is"
+"""Precision of a file that comes reduced: it runs unchanged and is compared with no fp32 graph."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,24 @@ def expand(
             "every combination. Give each axis a value or loosen exclude."
         )
     return tuple(points.values())
+
+
+def precisions_of(experiment: Experiment, model: str) -> tuple[str, ...]:
+    """Return the precisions that a model is asked for, without those that `exclude` drops for it."""
+    asked = (
+        precision
+        for grid in experiment.grids
+        if model in grid["model"]
+        for precision in grid["precision"]
+    )
+    rules = [rule for rule in experiment.exclude if rule.keys() <= {"model", "precision"}]
+    return tuple(
+        dict.fromkeys(
+            precision
+            for precision in asked
+            if not any(_matches({"model": model, "precision": precision}, rule) for rule in rules)
+        )
+    )
 
 
 def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:

@@ -14,6 +14,7 @@ from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,10 +74,12 @@ _Point = tuple[Series, "int | None"]
 
 
 def precision(trials: pa.Table) -> Precision:
-    """Return the ratio to fp32 of every reduced precision in a `trials` table."""
+    """Return the ratio to fp32 of every precision in a `trials` table that was made from fp32."""
     every = cells(trials)
     points: dict[_Point, list[Cell]] = defaultdict(list)
     for cell in every:
+        if cell.series.precision == AS_IS:
+            continue  # of a file that comes reduced there is no fp32 graph
         points[without(cell.series, "precision"), cell.workers].append(cell)
     compared = {
         point: members

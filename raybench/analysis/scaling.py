@@ -17,6 +17,7 @@ from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,7 +118,8 @@ def _compare_series(
     series = members[0].series
     own = numbers[series]
     base = own[min(own)] if own else None
-    fp32 = {} if series.precision == "fp32" else numbers.get(replace(series, precision="fp32"), {})
+    alone = series.precision in ("fp32", AS_IS)
+    fp32 = {} if alone else numbers.get(replace(series, precision="fp32"), {})
     return [_compare(cell, base, fp32.get(cell.workers or 0), table) for cell in members]
 
 

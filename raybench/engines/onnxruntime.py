@@ -21,6 +21,7 @@ from typing_extensions import override
 from raybench.engines import refusals
 from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
 from raybench.errors import Unsupported
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
             return _unsupported_on_gpu(precision, device)
         if not transfers:
             return refusals.NO_BUS
-        if precision not in ("fp32", "int8"):
+        if precision not in ("fp32", "int8", AS_IS):
             return (
                 f"ONNX Runtime on {device.name} would run {precision} as fp32. "
                 "Use precision=fp32 or int8."
@@ -106,6 +107,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
             build_s=built - began,
             load_s=time.perf_counter() - built,
             threads=load.options.threads,
+            notes=refusals.half_on_cpu(load.model) if load.device.kind == "cpu" else (),
         )
 
     def _bind(self, session: Any, index: int) -> Any:
@@ -255,7 +257,7 @@ def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
             "ONNX Runtime is installed without its CUDA provider. Run pip uninstall onnxruntime "
             "and pip install 'onnxruntime-gpu[cuda,cudnn]', or use device=cpu."
         )
-    if precision not in ("fp32", "tf32", "fp16"):
+    if precision not in ("fp32", "tf32", "fp16", AS_IS):
         return f"ONNX Runtime on a GPU would run {precision} as fp32. Use precision=fp32, tf32 or fp16."
     return None
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 from raybench.engines import refusals
 from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
 from raybench.errors import Unsupported
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import Load
     from raybench.machine.devices import Device
 
-HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", AS_IS: "f32"}
 """Arithmetic of everything the graph leaves in float. Always set: the library's own default is bf16
 where the CPU has it, and an "fp32" row would be twice too fast."""
 _CALLS = refusals.LibraryCalls(
@@ -102,7 +103,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         if precision not in HINTS:
             return (
                 f"OpenVINO on a CPU would run {precision} as another precision. "
-                f"Use precision={', '.join(HINTS)}."
+                f"Use precision={', '.join(hint for hint in HINTS if hint != AS_IS)}."
             )
         return None
 
@@ -144,6 +145,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
             build_s=built - began,
             load_s=time.perf_counter() - built,
             threads=threads,
+            notes=refusals.half_on_cpu(load.model),
         )
 
     def _refuse_other_precision(self, hint: str) -> None:

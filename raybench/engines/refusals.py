@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
     from raybench.machine.devices import Device
+    from raybench.models.model import Model
 
 T = TypeVar("T")
 
@@ -26,6 +28,14 @@ def declared_gpu(device: Device) -> str | None:
         "The cluster declares this GPU, but no NVIDIA driver confirms it. "
         "Start the worker where nvidia-smi lists it, or use engine=simulated."
     )
+
+
+def half_on_cpu(model: Model) -> tuple[str, ...]:
+    """Return a note for the row if a file that runs as it is has half operators on a CPU."""
+    half = any(name.endswith("float16") for name in model.reduced_ops or ())
+    if model.precision != AS_IS or not half:
+        return ()
+    return ("The CPU computes the half-precision operators of this file in fp32.",)
 
 
 @dataclass(frozen=True)

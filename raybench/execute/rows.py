@@ -156,6 +156,8 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "notes": sorted({note for prepared in workers.prepared for note in prepared.notes}),
         "fidelity_sqnr_db": fidelity.sqnr_db if fidelity else None,
         "fidelity_cosine": fidelity.cosine if fidelity else None,
+        "quantised_macs_frac": first.model.quantised_macs_frac,
+        "reduced_ops": _listed(first.model.reduced_ops),
         "kept_fp32_ops": list(first.model.conversion.kept_fp32_ops),
         "calibration": first.model.conversion.calibration,
         "rounded_sqnr_db": first.model.conversion.rounded_sqnr_db,
@@ -163,6 +165,10 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "clock_skew": max(clock.skew for clock in clocks),
         "harness_us_per_batch": max(prepared.harness_us for prepared in workers.prepared),
     }
+
+
+def _listed(names: Sequence[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
 
 
 def measurement_columns(workers: TrialWorkers, summary: Summary) -> Columns:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raybench.experiment import AS_IS
 from raybench.models.fidelity import fidelity
 from raybench.models.reference import reference_outputs, reference_runs
 
@@ -40,6 +41,9 @@ WHOLE_BATCH = 64
 
 SAME_DB = 40.0
 """Fidelity from which two runs of the fp32 graph agree; by different kernels it is above 100 dB."""
+
+NO_FP32 = "The file runs as it is: there is no fp32 graph to compare its outputs with."
+"""Note of a row."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +77,8 @@ def compare(
     """
     if not outputs:
         return OutputComparison()
+    if model.precision == AS_IS:
+        return OutputComparison(notes=(NO_FP32,))
     try:
         pairs, notes = _pairs(outputs, model, batches, cache_dir)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises
@@ -91,6 +97,8 @@ def failed(what: str, error: Exception) -> OutputComparison:
 
 def prepare_reference(model: Model, batches: BatchPool, cache_dir: Path) -> None:
     """Compute ahead the fp32 outputs that every comparison needs; what fails is named later."""
+    if model.precision == AS_IS:
+        return
     try:
         reference_runs(model, batches, _counts(batches), cache_dir)
     except Exception as error:

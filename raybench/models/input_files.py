@@ -154,7 +154,7 @@ def inspect(model: str, settings: ModelSettings) -> InputFiles:
     Raises:
         ModelError: they cannot be used, with what to do.
     """
-    checked = source.check(model, settings)
+    checked = source.check(model, settings, precisions=())
     tables = {name: (0, limit - 1) for name, limit in checked.limits.items()}
     given = {name: (low, high) for name, (low, high) in settings.ranges.items()}
     inputs = open_inputs(settings.inputs, model, checked.inputs, settings.values)

@@ -93,12 +93,17 @@ class Model:
         parameters: number of weight elements of the fp32 graph.
         macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
             graph; None if a shape is unknown.
-        fp32_path: the fp32 graph that this one was converted from (itself for fp32).
+        fp32_path: the fp32 graph that this one was converted from (itself for fp32, and for as_is,
+            which has none).
         fp32_sha256: hash of that graph file and its external data.
         softmax_outputs: names of the outputs of Softmax nodes.
         ranges: lowest and highest value of each integer input, for `BatchPool`.
         conversion: how the graph was made from the fp32 graph.
         file_batch: the batch that the user's file is fixed to; None if it is open.
+        reduced_ops: operators that compute below fp32 with their types, e.g. "Conv:int8"; None
+            where the graph does not tell.
+        quantised_macs_frac: share of the multiply-accumulates with operands of 8 or fewer bits on
+            both sides; None where unknown.
     """
 
     name: str
@@ -116,6 +121,8 @@ class Model:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     conversion: Conversion = field(default_factory=Conversion)
     file_batch: FileBatch | None = None
+    reduced_ops: tuple[str, ...] | None = None
+    quantised_macs_frac: float | None = None
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:

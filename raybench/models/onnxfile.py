@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError, UsageError
 from raybench.models.external_data import check_external, load_small
+from raybench.models.graph_types import GraphTypes, graph_types
 from raybench.models.normal_form import normalise
 from raybench.models.shape_inference import KEEP_ELEMENTS
 
@@ -20,16 +20,9 @@ if TYPE_CHECKING:
 
 _REASON_CHARACTERS = 200
 
-_QUANTISED = (
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "QLinearConv",
-    "QLinearMatMul",
-    "ConvInteger",
-    "MatMulInteger",
-)
 _INPUT_TYPES = (
     "FLOAT",
+    "FLOAT16",
     "INT8",
     "INT16",
     "INT32",
@@ -51,11 +44,13 @@ class OnnxFile:
         proto: its content in normal form; weights in external files are not loaded.
         external: paths of the external files, relative to the graph file's folder; any of them, as
             the graph file itself, may be a symbolic link, as in the caches of model hubs.
+        types: what it computes in.
     """
 
     path: Path
     proto: onnx.ModelProto
     external: tuple[str, ...]
+    types: GraphTypes
 
     @classmethod
     def open(cls, path: Path) -> OnnxFile:
@@ -65,9 +60,8 @@ class OnnxFile:
             external = check_external(path, proto)
             load_small(path, proto, KEEP_ELEMENTS)
             proto = normalise(proto)
-            _refuse_reduced(path, proto)
             _refuse_inputs(path, proto)
-        return cls(path, proto, external)
+            return cls(path, proto, external, graph_types(proto))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -134,24 +128,6 @@ def _damage(head: bytes) -> str:
     if head.startswith(b"\x08"):  # the field that an ONNX file begins with
         return "is cut off or damaged: it begins as ONNX but cannot be read to its end. Copy or export it again."
     return "is not an ONNX model. Give a file written by an ONNX exporter."
-
-
-def _refuse_reduced(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse a graph that is not fp32: precisions made from it would be mislabelled."""
-    from onnx import TensorProto
-
-    whole = {TensorProto.FLOAT, TensorProto.BOOL, TensorProto.STRING}
-    whole |= {TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
-    whole |= {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
-    reduced = next((node.op_type for node in proto.graph.node if node.op_type in _QUANTISED), None)
-    for tensor in proto.graph.initializer:
-        if reduced is None and tensor.data_type not in whole and math.prod(tensor.dims) > 1:
-            reduced = f"{TensorProto.DataType.Name(tensor.data_type).lower()} weights"
-    if reduced is not None:
-        raise ModelError(
-            f"Model file {str(path)!r} is not an fp32 graph (it has {reduced}). Give the fp32 export; "
-            "raybench makes the other precisions from it."
-        )
 
 
 def _refuse_inputs(path: Path, proto: onnx.ModelProto) -> None:

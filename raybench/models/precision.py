@@ -7,25 +7,29 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from raybench.errors import ConfigError, RaybenchError, Refused, Unsupported, nearest
-from raybench.experiment import PRECISIONS
+from raybench.experiment import AS_IS, PRECISIONS
 from raybench.models.fp16 import to_fp16
 from raybench.models.int8 import to_int8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from raybench.models.conversion import Conversion, Fp32Graph
+    from raybench.models.graph_types import GraphTypes
 
 
 VERSION = 5
 """Incremented when a pass makes another graph from the same source."""
 
-REVISION = 2
+REVISION = 3
 """Incremented for the same reason where the entry is to keep its place in the cache."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
 """Precisions that have the fp32 graph; only the engine computes differently."""
+
+OF_SOURCE = (*OF_FP32, AS_IS)
+"""Precisions that no pass makes: the graph of the source runs."""
 
 DIALECTS = ("s8s8", "u8s8", "u8s7")
 NATIVE = "native"
@@ -81,6 +85,37 @@ def convert(precision: str, dialect: str | None, source: Fp32Graph, target: Path
             f"This graph could not be converted to {precision} ({type(error).__name__}: {text}). "
             "Use precision=fp32, or export the model in another way."
         ) from error
+
+
+def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ()) -> None:
+    """Raise Unsupported if a graph that was made for a precision does not compute in it.
+
+    Args:
+        precision: asked for.
+        types: found in the graph.
+        kept: kinds of operators that the pass left in fp32 for their range.
+    """
+    found = types.precision
+    if found == precision:
+        return
+    if types.nodes:
+        raise Unsupported(
+            f"The {precision} graph of this model would compute in "
+            f"{', '.join(types.reduced_ops) or 'fp32'}. Use precision=fp32."
+        )
+    if kept:
+        raise Unsupported(
+            f"Nothing in this graph would compute in {precision}: its operators ({', '.join(kept)}) "
+            "stay in fp32, since their values leave the range of the type. Use precision=fp32."
+        )
+    has = (
+        f"its operators with weights ({', '.join(types.weighted)}) have no {precision} form here"
+        if types.weighted
+        else "it has no convolution, matrix product or other operator with weights"
+    )
+    raise Unsupported(
+        f"Nothing in this graph would compute in {precision}: {has}. Use precision=fp32."
+    )
 
 
 @contextmanager

@@ -8,12 +8,14 @@ from dataclasses import asdict, astuple, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from raybench.experiment import AS_IS
 from raybench.models import input_shapes, normal_form
 from raybench.models import precision as passes
 from raybench.models.batches import digest
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.external_data import copy_external
+from raybench.models.graph_types import graph_types
 from raybench.models.input_files import given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.output_types import refuse_outputs
@@ -22,6 +24,7 @@ from raybench.models.shape_inference import dims
 from raybench.models.source import identity, open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
@@ -65,19 +68,20 @@ def prepare(
     passes.refuse(precision, dialect)
     cache = Cache(cache_dir / "models")
     source_id = identity(name, settings)
-    base_key = key_of(kind="fp32", version=VERSION, identity=source_id)
+    kind = AS_IS if precision == AS_IS else "fp32"
+    base_key = key_of(kind=kind, version=VERSION, identity=source_id)
     # the zoo is written in normal form, so what that is changes the graphs of files only
     revision = (
         ""
         if source_id.startswith("zoo:")
         else f"form {normal_form.VERSION} shapes {input_shapes.VERSION}"
     )
-    base = cache.entry(base_key, functools.partial(_build_fp32, name, settings), revision)
+    base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
     dialect = dialect if precision in ("int8", "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
-    if precision not in passes.OF_FP32:
+    if precision not in passes.OF_SOURCE:
         given = given_inputs(name, settings, inputs)
         key = key_of(
             kind=precision,
@@ -93,15 +97,18 @@ def prepare(
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
-                return asdict(passes.convert(precision, dialect, source, folder / _GRAPH))
+                made = passes.convert(precision, dialect, source, folder / _GRAPH)
+            macs, kept = base.facts["macs_per_item"], made.kept_fp32_ops
+            return {**asdict(made), **_proven(precision, folder, macs, kept)}
 
         revision = f"{revision} passes {passes.REVISION}"
         entry = cache.entry(key, build, revision)
         conversion = Conversion.from_facts(entry.facts)
-    if rewrite_lrn and base.facts["has_lrn"] and precision != "fp16":
+    if rewrite_lrn and base.facts["has_lrn"] and precision not in ("fp16", AS_IS):
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
-        entry = cache.entry(key, functools.partial(_build_lrn, entry), revision)
+        build_lrn = functools.partial(_build_lrn, entry, precision, base.facts["macs_per_item"])
+        entry = cache.entry(key, build_lrn, revision)
     return replace(
         _fp32_model(name, base, inputs, ranges),
         precision=precision,
@@ -109,7 +116,27 @@ def prepare(
         path=entry.folder / _GRAPH,
         sha256=entry.sha256,
         conversion=conversion,
+        **_types(precision, entry),
     )
+
+
+def _types(precision: str, entry: CacheEntry) -> dict[str, Any]:
+    """Return what a model's graph computes in, as fields of `Model`."""
+    if precision in passes.OF_FP32:  # what an engine reduces by itself stands in no graph
+        return {"reduced_ops": () if precision == "fp32" else None, "quantised_macs_frac": 0.0}
+    ops, frac = entry.facts.get("reduced_ops"), entry.facts.get("quantised_macs_frac")
+    return {"reduced_ops": None if ops is None else tuple(ops), "quantised_macs_frac": frac}
+
+
+def _proven(
+    precision: str, folder: Path, macs_per_item: int | None, kept: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what the graph in a folder computes in, as facts; raise Unsupported if in another type."""
+    import onnx
+
+    types = graph_types(onnx.load(folder / _GRAPH, load_external_data=False))
+    passes.refuse_unproven(precision, types, kept)
+    return types.facts(macs_per_item)
 
 
 def _fp32_model(
@@ -118,7 +145,7 @@ def _fp32_model(
     inputs: tuple[TensorSpec, ...],
     ranges: dict[str, tuple[int, int]],
 ) -> Model:
-    """Return the fp32 model of a cache entry."""
+    """Return the model of a cache entry that was built from the source."""
     path = base.folder / _GRAPH
     return Model(
         name=name,
@@ -138,10 +165,11 @@ def _fp32_model(
     )
 
 
-def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, Any]:
+def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -> dict[str, Any]:
+    """Write the graph of a source, in fp32 or as it is, and return its facts."""
     from raybench.models.macs import count
 
-    source = open_source(name, settings)
+    source = open_source(name, settings, kind)
     refuse_outputs(name, source.proto)
     counts = count(source.proto)
     if counts.unknown:
@@ -158,6 +186,7 @@ def _build_fp32(name: str, settings: ModelSettings, folder: Path) -> dict[str, A
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
+        **(graph_types(source.proto).facts(counts.macs_per_item) if kind == AS_IS else {}),
     }
 
 
@@ -168,7 +197,9 @@ def _per_item(macs: int | None, source: ModelSource) -> int | None:
     return macs // source.file_batch.size
 
 
-def _build_lrn(source: CacheEntry, folder: Path) -> dict[str, Any]:
+def _build_lrn(
+    source: CacheEntry, precision: str, macs_per_item: int | None, folder: Path
+) -> dict[str, Any]:
     import onnx
 
     from raybench.models.lrn import rewrite_lrn
@@ -177,7 +208,8 @@ def _build_lrn(source: CacheEntry, folder: Path) -> dict[str, Any]:
     rewritten = rewrite_lrn(model)
     copy_external(source.folder / _GRAPH, model, folder)
     _write(model, folder)
-    return {"rewritten": rewritten}
+    kind = "fp32" if precision in passes.OF_FP32 else precision
+    return {"rewritten": rewritten, **_proven(kind, folder, macs_per_item)}
 
 
 def _write(model: onnx.ModelProto, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError, nearest
+from raybench.experiment import AS_IS
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
 from raybench.models.input_shapes import close_shapes
@@ -21,16 +22,23 @@ from raybench.models.shape_inference import dims, infer, skeleton
 from raybench.models.shape_request import OpenInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import onnx
 
     from raybench.experiment import ModelSettings
     from raybench.models.recipe import Recipe
     from raybench.models.shape_inference import Shape
 
+_NOTHING_REDUCED = (
+    f"computes in fp32, and precision={AS_IS} is for files that come in a reduced precision. "
+    "Use precision=fp32."
+)
+
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model's fp32 graph and its valid inputs.
+    """A model's graph and its valid inputs.
 
     Attributes:
         proto: the graph with symbolic batch; external weights are not loaded.
@@ -91,24 +99,31 @@ def identity(name: str, settings: ModelSettings) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def check(name: str, settings: ModelSettings) -> CheckedModel:
-    """Check that the model can be used with these settings; build nothing.
+def check(
+    name: str, settings: ModelSettings, precisions: Iterable[str] = ("fp32",)
+) -> CheckedModel:
+    """Check that the model can be used with these settings and precisions; build nothing.
 
     Raises:
         ModelError: it cannot be used.
     """
     source = resolve(name)
-    if not isinstance(source, Path):
-        return CheckedModel(source.inputs, _check_recipe(source, settings))
-    opened = _open_file(name, source, settings)
-    return CheckedModel(opened.inputs, opened.limits, opened.file_batch)
+    if isinstance(source, Path):
+        opened = _open_file(name, source, settings, precisions)
+        return CheckedModel(opened.inputs, opened.limits, opened.file_batch)
+    if AS_IS in precisions:
+        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
+    return CheckedModel(source.inputs, _check_recipe(source, settings))
 
 
-def open_source(name: str, settings: ModelSettings) -> ModelSource:
-    """Return the fp32 graph of a name: written by a recipe, or read from a file."""
+def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> ModelSource:
+    """Return the graph of a name that a precision is made of: a recipe's, or read from a file.
+
+    It computes in fp32, but for the precision `as_is`.
+    """
     source = resolve(name)
     if isinstance(source, Path):
-        return _open_file(name, source, settings)
+        return _open_file(name, source, settings, (precision,))
     limits = _check_recipe(source, settings)
     return ModelSource(source.model(settings.seed), source.inputs, limits, None)
 
@@ -138,9 +153,27 @@ def _check_values(
         refuse_senseless(name, inputs, {*limits, *settings.ranges, *given})
 
 
-def _open_file(name: str, path: Path, settings: ModelSettings) -> ModelSource:
+def _open_file(
+    name: str, path: Path, settings: ModelSettings, precisions: Iterable[str]
+) -> ModelSource:
     with understood(path):
-        return _source_of(name, OnnxFile.open(path), settings)
+        file = OnnxFile.open(path)
+        for precision in precisions:
+            _refuse_precision(name, file, precision)
+        return _source_of(name, file, settings)
+
+
+def _refuse_precision(name: str, file: OnnxFile, precision: str) -> None:
+    """Refuse to convert a graph that comes reduced, and to run an fp32 graph under another name."""
+    reduced = file.types.first
+    if reduced is None and precision == AS_IS:
+        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
+    if reduced is not None and precision != AS_IS:
+        raise ModelError(
+            f"Model file {str(file.path)!r} is not an fp32 graph: {reduced.in_words}. Give the fp32 "
+            "export, from which raybench makes the other precisions, or run the file as it is by "
+            f"precision={AS_IS}."
+        )
 
 
 def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSource:

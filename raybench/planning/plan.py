@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
-from raybench.experiment import expand
+from raybench.experiment import expand, precisions_of
 from raybench.models import source
 from raybench.models.input_files import inspect
 from raybench.planning.slots import describe
@@ -115,7 +115,10 @@ def make_plan(
         UsageError: a model or its inputs are unknown or broken, or no point can run on these devices.
     """
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
-    fixed = {name: source.check(name, experiment.model).file_batch for name in names}
+    fixed = {
+        name: source.check(name, experiment.model, precisions_of(experiment, name)).file_batch
+        for name in names
+    }
     identities = {name: source.identity(name, experiment.model) for name in names}
     inputs = {name: inspect(name, experiment.model) for name in names if experiment.model.inputs}
     points = expand(experiment, devices, identities, inputs or None)

@@ -7,6 +7,7 @@ import pytest
 from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.precision import precision
+from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.data import study_trials
 from raybench.stats.ratios import ratio_ci
 
@@ -65,3 +66,12 @@ def test_as_a_table_a_gain_is_a_row():
     rows = precision(study_trials()).as_table()
     assert rows.num_rows == 4
     assert {"model", "precision", "workers", "ratio", "fidelity_sqnr_db"} <= set(rows.column_names)
+
+
+def test_a_file_that_ran_as_it_is_has_no_gain_over_the_fp32_of_its_name():
+    rows = table(*trials([100.0], precision="fp32"), *trials([300.0], precision="as_is"))
+    found = precision(rows)
+    assert found.gains == ()
+    assert "no point has more than one precision" in found.missing[0]
+    of_precision = {entry.series.precision: entry for entry in scaling(rows).entries}
+    assert of_precision["as_is"].over_fp32.value is None

@@ -29,10 +29,10 @@ W = {"w": np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)}
 def loaded(tmp_path):
     """Loads a graph on an engine with batches of three; returns the engine and its load."""
 
-    def load(name, graph, settings=None):
+    def load(name, graph, settings=None, precision="fp32"):
         onnx.save(graph, tmp_path / "x.onnx")
         settings = settings or ModelSettings()
-        model = prepare(str(tmp_path / "x.onnx"), settings, "fp32", None, tmp_path / "cache")
+        model = prepare(str(tmp_path / "x.onnx"), settings, precision, None, tmp_path / "cache")
         batches = BatchPool(model.inputs, 3, 0, model.ranges, min_bytes=1)
         engine = registry.get(name)
         options = engine.traits.settings()
@@ -161,3 +161,27 @@ def test_an_operator_that_the_engine_lacks_is_unsupported_and_named(
         loaded(engine, graph)
     assert operator in str(caught.value)
     assert "Use " in str(caught.value)
+
+
+HALF = graph_of(
+    [
+        make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        make_node("Relu", ["h"], ["r"]),
+        make_node("Cast", ["r"], ["y"], to=FLOAT),
+    ],
+    [X],
+    [("y", FLOAT, None)],
+)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_file_that_comes_reduced_runs_as_it_is_and_the_row_says_so(engine, loaded, tmp_path):
+    running, load = loaded(engine, HALF, precision="as_is")
+    outputs = first_outputs(running)
+    running.close()
+    np.testing.assert_allclose(outputs["y"], np.maximum(load.batches.batch(0)["x"], 0), rtol=1e-3)
+    assert "in fp32" in running.info.notes[0]
+    comparison = compare(outputs, load.model, load.batches, load.cache_dir)
+    assert comparison.fidelity is None
+    assert "no fp32 graph to compare" in comparison.notes[0]
+    assert not (load.cache_dir / "references").exists()

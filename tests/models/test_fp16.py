@@ -145,7 +145,8 @@ def test_values_out_of_range_stay_in_fp32(scale: float, fp16: Callable[..., Mode
     g (float[batch,8] x) => (float[batch,8] y) {
       far = Mul(x, scale)
       e = Add(far, far)
-      y = Mul(e, back)
+      near = Mul(e, back)
+      y = Relu(near)
     }"""
     made = fp16(graph(text, scale=scale, back=1 / scale)).conversion
     assert made.kept_fp32_ops == ("Mul", "Add")

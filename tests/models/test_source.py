@@ -209,10 +209,12 @@ def test_types_that_cannot_be_fed_or_would_be_mislabelled(saved: Saved) -> None:
     half.graph.initializer[0].CopyFrom(
         onnx.numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float16), "w")
     )
-    assert "is not an fp32 graph (it has float16 weights)" in refusal(saved(half))
+    assert "is not an fp32 graph: node 'y' (Conv) computes in float16" in refusal(saved(half))
     quantised = tiny_conv()
     quantised.graph.node.append(helper.make_node("DequantizeLinear", ["a", "b"], ["c"]))
-    assert "is not an fp32 graph" in refusal(saved(quantised))
+    assert "is not an fp32 graph: node 'c' (DequantizeLinear) rounds to int8" in refusal(
+        saved(quantised)
+    )
 
 
 def test_weights_listed_among_the_inputs_are_not_fed(saved: Saved, cache: Path) -> None:

@@ -11,6 +11,7 @@ from raybench.config.compose import read
 from raybench.errors import ClusterError, EngineUnavailable, ModelError
 from raybench.execute.discovery import check_engines
 from raybench.execute.rows import factor_columns
+from raybench.experiment import precisions_of
 from raybench.planning.plan import make_plan, order_trials, still_final
 
 
@@ -119,3 +120,11 @@ def test_with_the_solo_baseline_every_device_measures_a_point_of_one_worker_in_e
     assert sorted(solo) == [(k, k % 4) for k in range(8)]
     assert [(t.trial, t.device) for t in trials if t.point.workers == 2] == [(0, None), (1, None)]
     assert len({t.number for t in trials}) == len(trials)
+
+
+def test_precisions_that_exclude_drops_for_a_model_are_not_asked_of_it():
+    experiment, _ = expanded("precision=[fp32,int8]")
+    drops = replace(experiment, exclude=({"model": ("alexnet",), "precision": ("int8",)},))
+    assert precisions_of(drops, "alexnet") == ("fp32",)
+    only_one_batch = replace(experiment, exclude=({"precision": ("int8",), "batch_size": (1,)},))
+    assert precisions_of(only_one_batch, "alexnet") == ("fp32", "int8")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.engines.tensorrt import failures, library
 from raybench.errors import EngineUnavailable, Unsupported
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -33,7 +34,7 @@ class Order:
     Attributes:
         onnx_path: the graph; its external data is in the same folder.
         onnx_sha256: hash of graph and external data.
-        precision: fp32, tf32, fp16, bf16, int8 or fp8.
+        precision: fp32, tf32, fp16, bf16, int8, fp8 or as_is.
         shapes: lowest, best and highest shape of each input; all the same for a static plan.
         workspace_bytes: most scratch memory of a layer; None for all of the device.
         optimization_level: 0 to 5.
@@ -136,6 +137,11 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     if strongly_typed(trt):
         return on, off
     weak = {"fp32": set(), "tf32": set(), "fp16": {"FP16"}, "int8": {"INT8"}}
+    if order.precision == AS_IS:
+        raise Unsupported(
+            f"TensorRT {trt.__version__} does not take the types of a graph as they are. "
+            "Use TensorRT 10 or newer."
+        )
     if order.precision not in weak:
         raise Unsupported(
             f"TensorRT {trt.__version__} has no {order.precision} convolutions. "

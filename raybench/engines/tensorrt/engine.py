@@ -21,6 +21,7 @@ from raybench.engines.tensorrt.device import Context, capability, plan_facts, pr
 from raybench.engines.tensorrt.plans import EnginePlan, PlanCache
 from raybench.engines.tensorrt.settings import TensorRTSettings
 from raybench.errors import EngineUnavailable, Unsupported
+from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 FOLDER = "tensorrt"
 """Folder of plans and timing caches below the node's cache."""
 
-MIN_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1)}
+MIN_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1), AS_IS: (5, 0)}
 """Oldest compute capability whose hardware has the precision."""
 
 
@@ -86,7 +87,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         if precision not in MIN_CAPABILITY:
             return (
                 f"No graph of this project makes TensorRT compute in {precision}. "
-                f"Use precision={', '.join(MIN_CAPABILITY)}."
+                f"Use precision={', '.join(name for name in MIN_CAPABILITY if name != AS_IS)}."
             )
         actual, needed = capability(device), MIN_CAPABILITY[precision]
         if actual is not None and actual < needed:

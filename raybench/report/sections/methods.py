@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
-from raybench.experiment import SYNTHETIC
+from raybench.experiment import AS_IS, SYNTHETIC
 from raybench.report.document import Paragraph, Section
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _COLUMNS = (
     "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
     "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
     "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
+    "reduced_ops",
 )  # fmt: skip
 
 
@@ -176,11 +177,24 @@ def _graphs(rows: Sequence[Row]) -> Iterator[str]:
         reduced = _sources([row for row in rows if row.get("precision") == "int8"])
         data = "seeded synthetic data" if reduced == [SYNTHETIC] else "items of the same source"
         yield f"int8 graphs carry explicit quantisation{named} calibrated with {data}."
-    if precisions - {"fp32"}:
+    if precisions - {"fp32", AS_IS}:
         yield (
             "All precisions are made from the same fp32 graph; fidelity is the signal to "
             "quantisation noise ratio of the outputs against it."
         )
+    if AS_IS in precisions:
+        yield (
+            f"Rows of precision {AS_IS} are of files that come in a reduced precision: they ran "
+            f"unchanged ({_as_is_ops(rows)}), there is no fp32 graph to compare them with, and what "
+            "precision an engine computes them in is its own choice."
+        )
+
+
+def _as_is_ops(rows: Sequence[Row]) -> str:
+    ops = (
+        op for row in rows if row.get("precision") == AS_IS for op in row.get("reduced_ops") or ()
+    )
+    return ", ".join(dict.fromkeys(ops)) or "operators unknown"
 
 
 def _care(rows: Sequence[Row]) -> Iterator[str]:

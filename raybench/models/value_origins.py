@@ -1,0 +1,119 @@
+"""Where the values of a graph come from: their types, the constants and Q/DQ behind them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+    from raybench.models.element_types import Scope
+
+_PASSED = frozenset(
+    ["Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice"]
+)
+"""Operators between DequantizeLinear and its reader that engines look through."""
+_SCALED = frozenset(["Cast", "Sub", "Mul", "Div", "Reshape", "Transpose", "Identity", "Add"])
+"""Operators by which exporters without DequantizeLinear restore weights from integers."""
+
+_NAMES = {"FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "double"}
+
+
+def type_name(kind: int | None) -> str | None:
+    """Return the family of an element type, e.g. "int8" for UINT8; None for all that is no concern."""
+    from onnx import TensorProto
+
+    name = TensorProto.DataType.Name(kind) if kind else ""
+    if name in _NAMES:
+        return _NAMES[name]
+    match = re.fullmatch(r"U?INT(\d+)|FLOAT(4|8)E.*", name)
+    if match is None:
+        return None
+    return f"int{match[1]}" if match[1] else f"float{match[2]}"
+
+
+class ValueOrigins:
+    """Questions about the values that the nodes of one scope read and write."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._makers: dict[str, onnx.NodeProto] = {}
+        self._constants: set[str] = set()
+        self._readers: dict[str, list[str]] = {}
+        self._known: dict[str, str | None] = {}
+        around: Scope | None = scope
+        while around is not None:
+            for node in around.graph.node:
+                for output in node.output:
+                    self._makers.setdefault(output, node)
+            self._constants |= {tensor.name for tensor in around.graph.initializer}
+            around = around.parent
+        for node in scope.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node.op_type)
+
+    def type(self, name: str) -> str | None:
+        """Return the family of a value's type; that of its maker's first float where not inferred."""
+        if name not in self._known:
+            self._known[name] = None  # a graph that feeds itself is broken and ends here
+            home = self._scope.home(name)
+            self._known[name] = type_name(home.types[name]) if home else self._guess(name)
+        return self._known[name]
+
+    def _guess(self, name: str) -> str | None:
+        maker = self._makers.get(name)
+        if maker is None:
+            return None
+        if maker.op_type in ("QuantizeLinear", "DynamicQuantizeLinear"):  # of another domain
+            return self.type(maker.input[2]) if len(maker.input) > 2 else "int8"
+        kinds = (self.type(each) for each in maker.input)
+        return next((kind for kind in kinds if kind and "float" in kind), None)
+
+    def dequantised(self, name: str) -> str | None:
+        """Return the type before DequantizeLinear; None for a value that does not come from it."""
+        maker = self._makers.get(name)
+        while maker is not None and maker.op_type in _PASSED:
+            name = maker.input[0]
+            maker = self._makers.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return None
+        return self.type(maker.input[0]) or "int8"
+
+    def stored(self, name: str) -> str | None:
+        """Return the narrow type of a constant from which a value is restored by arithmetic."""
+        pending, seen = [name], set()
+        while pending:
+            name = pending.pop()
+            kind = self.type(name)
+            if name in self._constants and kind is not None and self._narrow_constant(kind):
+                return kind
+            maker = self._makers.get(name)
+            if maker is None or name in seen or not self.constant(name):
+                continue
+            seen.add(name)
+            if maker.op_type in _SCALED:
+                pending += list(maker.input[:1] if maker.op_type in _PASSED else maker.input)
+        return None
+
+    @staticmethod
+    def _narrow_constant(kind: str) -> bool:
+        return kind not in ("int16", "int32", "int64", "double")
+
+    def constant(self, name: str) -> bool:
+        """Return whether a value follows from constants alone."""
+        pending, seen = [name], set()
+        while pending:
+            name = pending.pop()
+            if not name or name in self._constants or name in seen:
+                continue
+            seen.add(name)
+            maker = self._makers.get(name)
+            if maker is None:
+                return False
+            pending += list(maker.input)
+        return True
+
+    def quantised_after(self, name: str) -> bool:
+        """Return whether every reader of a value quantises it."""
+        return set(self._readers.get(name, [])) == {"QuantizeLinear"}
