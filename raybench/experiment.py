@@ -299,24 +299,6 @@ def expand(
     return tuple(points.values())
 
 
-def precisions_of(experiment: Experiment, model: str) -> tuple[str, ...]:
-    """Return the precisions that a model is asked for, without those that `exclude` drops for it."""
-    asked = (
-        precision
-        for grid in experiment.grids
-        if model in grid["model"]
-        for precision in grid["precision"]
-    )
-    rules = [rule for rule in experiment.exclude if rule.keys() <= {"model", "precision"}]
-    return tuple(
-        dict.fromkeys(
-            precision
-            for precision in asked
-            if not any(_matches({"model": model, "precision": precision}, rule) for rule in rules)
-        )
-    )
-
-
 def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:
     for axis, values in grid.items():
         seen: set[Any] = set()

@@ -196,19 +196,23 @@ class GraphTypes:
         return min(1.0, sum(share or 0 for share in macs) / macs_per_item)
 
 
+def weighted_kinds(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Return the kinds of operators of a graph and its subgraphs that have weights, sorted."""
+    kinds = {node.op_type for node in walk(graph)}
+    return tuple(sorted(kind for kind in kinds if kind in _WEIGHTED or "Tree" in kind))
+
+
 def graph_types(model: onnx.ModelProto) -> GraphTypes:
     """Return what a graph computes in; weights need no values."""
     outermost = scopes(model)
     places = list(_places(outermost, ""))
     nodes = tuple(node for scope, place in places for node in _computing(scope, place))
     rounding = tuple(node for scope, place in places for node in _rounding(scope, place))
-    kinds = {node.op_type for scope, _ in places for node in scope.graph.node}
-    weighted = tuple(sorted(kind for kind in kinds if kind in _WEIGHTED or "Tree" in kind))
     macs: dict[str, int | None] = {}
     if any(node.type in _NARROW for node in nodes):
         shapes = infer(skeleton(model), batch=1)
         macs = {_output(node): macs_of(node, shapes) for node in walk(model.graph)}
-    return GraphTypes(nodes, () if nodes else rounding, weighted, macs)
+    return GraphTypes(nodes, () if nodes else rounding, weighted_kinds(model.graph), macs)
 
 
 def _places(scope: Scope, place: str) -> Iterator[tuple[Scope, str]]:

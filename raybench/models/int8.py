@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.errors import Unsupported
 from raybench.models.batches import calibration_batches
 from raybench.models.conversion import Conversion
+from raybench.models.graph_types import weighted_kinds
 from raybench.models.int8_flow import WEIGHTED, nodes_for_int8
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def to_int8(dialect: str, graph: Fp32Graph, target: Path) -> Conversion:
     chosen = nodes_for_int8(model.graph, kinds)
     if not chosen:
         raise Unsupported(
-            f"int8 quantises {', '.join(WEIGHTED)} with stored weights, and the graph has none."
+            f"int8 quantises {', '.join(WEIGHTED)} with stored weights, and the graph has none. Its "
+            f"operators with weights: {', '.join(weighted_kinds(model.graph)) or 'none'}. "
+            "Use precision=fp32."
         )
     skips: list[str] = []
     if symmetric:

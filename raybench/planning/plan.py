@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
-from raybench.experiment import expand, precisions_of
+from raybench.experiment import expand
 from raybench.models import source
 from raybench.models.input_files import inspect
 from raybench.planning.slots import describe
@@ -154,6 +154,23 @@ def _remarks(points: Sequence[Point], fixed: Mapping[str, FileBatch | None]) -> 
     if len(refused) == len(points):
         raise ModelError(refused[0])
     return tuple(dict.fromkeys([*remarks, *(f"Unsupported here: {why}" for why in refused)]))
+
+
+def precisions_of(experiment: Experiment, model: str) -> tuple[str, ...]:
+    """Return the precisions that a model is asked for, without those that `exclude` drops for it."""
+    asked = (
+        precision
+        for grid in experiment.grids
+        if model in grid["model"]
+        for precision in grid["precision"]
+    )
+    rules = [rule for rule in experiment.exclude if rule.keys() <= {"model", "precision"}]
+
+    def dropped(precision: str) -> bool:
+        cell = {"model": model, "precision": precision}
+        return any(all(cell[axis] in values for axis, values in rule.items()) for rule in rules)
+
+    return tuple(dict.fromkeys(precision for precision in asked if not dropped(precision)))
 
 
 def order_trials(

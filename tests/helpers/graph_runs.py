@@ -103,7 +103,7 @@ def _outcome(row: Row) -> Outcome:
     known = {entry.name for entry in fields(ModelSettings)}
     settings = ModelSettings(**{key: row.settings[key] for key in row.settings if key in known})
     try:
-        source.check(str(row.path), settings)
+        source.check(str(row.path), settings, [row.precision])
         if row.engine == ROUNDED:
             conversion = prepare(str(row.path), settings, "fp16", None, cache_dir()).conversion
             return Outcome("ok", "; ".join(conversion.notes), conversion.rounded_sqnr_db)

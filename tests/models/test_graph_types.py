@@ -15,6 +15,7 @@ from raybench.errors import ModelError, Unsupported
 from raybench.experiment import ModelSettings
 from raybench.models.graph_types import graph_types
 from raybench.models.normal_form import normalise
+from raybench.models.precision import refuse_unproven
 from raybench.models.prepare import prepare
 from raybench.models.source import check
 
@@ -183,19 +184,18 @@ def test_half_inputs_are_taken_as_they_are(saved: Callable[..., str], cache: Pat
 
 
 UNCHANGED = {
-    "only_relu": ([make_node("Relu", ["x"], ["y"])], "no convolution, matrix product"),
-    "lstm": (
-        [make_node("Unsqueeze", ["x", "one"], ["x3"]),
-         make_node("LSTM", ["x3", "LW", "LR"], ["h"], hidden_size=2),
-         make_node("ReduceSum", ["h", "one"], ["y"])],
-        r"its operators with weights \(LSTM\) have no int8 form",
-    ),
-    "transposed": (
-        [make_node("Reshape", ["x", "to"], ["x4"]),
-         make_node("ConvTranspose", ["x4", "TW"], ["c"]), make_node("Flatten", ["c"], ["y"])],
-        r"its operators with weights \(ConvTranspose\)",
-    ),
-}  # fmt: skip
+    "none": [make_node("Relu", ["x"], ["y"])],
+    "LSTM": [
+        make_node("Unsqueeze", ["x", "one"], ["x3"]),
+        make_node("LSTM", ["x3", "LW", "LR"], ["h"], hidden_size=2),
+        make_node("ReduceSum", ["h", "one"], ["y"]),
+    ],
+    "ConvTranspose": [
+        make_node("Reshape", ["x", "to"], ["x4"]),
+        make_node("ConvTranspose", ["x4", "TW"], ["c"]),
+        make_node("Flatten", ["c"], ["y"]),
+    ],
+}
 THEIRS = {
     "one": np.array([1]), "to": np.array([-1, 8, 1, 1]), "TW": np.ones((8, 2, 1, 1), np.float32),
     "LW": np.ones((1, 8, 8), np.float32), "LR": np.ones((1, 8, 2), np.float32),
@@ -203,24 +203,27 @@ THEIRS = {
 
 
 @pytest.mark.parametrize("dialect", ["s8s8", "u8s8"])
-@pytest.mark.parametrize("case", UNCHANGED)
+@pytest.mark.parametrize("kind", UNCHANGED)
 def test_a_pass_that_changes_nothing_is_unsupported(
-    case: str, dialect: str, saved: Callable[..., str], cache: Path
+    kind: str, dialect: str, saved: Callable[..., str], cache: Path
 ) -> None:
-    nodes, reason = UNCHANGED[case]
-    with pytest.raises(Unsupported, match=f"would compute in int8: .*{reason}"):
-        prepare(saved(graph(nodes, THEIRS)), ModelSettings(), "int8", dialect, cache)
+    path = saved(graph(UNCHANGED[kind], THEIRS))
+    with pytest.raises(Unsupported, match=f"operators with weights: {kind}.*Use precision=fp32"):
+        prepare(path, ModelSettings(), "int8", dialect, cache)
 
 
-def test_what_only_a_subgraph_multiplies_is_not_quantised_and_said(
-    saved: Callable[..., str], cache: Path
-) -> None:
-    model = in_branch(
-        make_node("Cast", ["b"], ["bf"], to=F), make_node("Mul", ["x", "bf"], ["m"]),
-        make_node("Relu", ["m"], ["t"]),
-    )  # fmt: skip
-    with pytest.raises(Unsupported, match="would compute in int8"):
-        prepare(saved(model), ModelSettings(), "int8", "u8s8", cache)
+def test_a_graph_that_does_not_compute_in_what_it_was_made_for_is_unsupported() -> None:
+    lstm = types(UNCHANGED["LSTM"], THEIRS)
+    with pytest.raises(Unsupported, match=r"compute in int8: .*\(LSTM\) have no int8 form"):
+        refuse_unproven("int8", lstm)
+    rounded = types([*DQ_X, make_node("Relu", ["xd"], ["y"])], SCALES)
+    with pytest.raises(Unsupported, match=r"compute in int8: it has no .* with weights"):
+        refuse_unproven("int8", rounded)
+    with pytest.raises(Unsupported, match=r"compute in fp16: .*\(Mul\) stay in fp32"):
+        refuse_unproven("fp16", types([make_node("Relu", ["x"], ["y"])], {}), ["Mul"])
+    weights_alone = types([DQ_W, make_node("MatMul", ["x", "wd"], ["y"])], {"W8": W8, **SCALES})
+    with pytest.raises(Unsupported, match=r"int8 graph .* would compute in MatMul:int8 weights"):
+        refuse_unproven("int8", weights_alone)
 
 
 def test_a_prepared_model_says_what_it_computes_in(

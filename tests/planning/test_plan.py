@@ -11,8 +11,7 @@ from raybench.config.compose import read
 from raybench.errors import ClusterError, EngineUnavailable, ModelError
 from raybench.execute.discovery import check_engines
 from raybench.execute.rows import factor_columns
-from raybench.experiment import precisions_of
-from raybench.planning.plan import make_plan, order_trials, still_final
+from raybench.planning.plan import make_plan, order_trials, precisions_of, still_final
 
 
 def test_every_round_visits_every_point_once_in_its_own_order():
