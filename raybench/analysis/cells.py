@@ -40,6 +40,7 @@ MEDIAN_COLUMNS = (
     "imbalance",
     "fidelity_sqnr_db",
     "fidelity_cosine",
+    "quantised_macs_frac",
     "enqueue_ms_median",
     "h2d_ms_median",
     "compute_ms_median",

@@ -50,6 +50,7 @@ class ScalingEntry:
         solo_speedup: items_per_s over the mean of the same devices each alone.
         interference_loss: 1 - items_per_s / solo_items_per_s.
         bound_by: what holds it back, of `bottlenecks.BOUNDS`; empty without a sign of anything.
+        quantised_macs_frac: share of the multiply-accumulates computed in 8 bits.
     """
 
     series: Series
@@ -80,6 +81,7 @@ class ScalingEntry:
     solo_speedup: Estimate = UNKNOWN
     interference_loss: Estimate = UNKNOWN
     bound_by: tuple[str, ...] = ()
+    quantised_macs_frac: float | None = None
 
 
 @dataclass(frozen=True)

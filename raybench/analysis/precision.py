@@ -34,6 +34,7 @@ class Gain:
         fidelity_sqnr_db: outputs against fp32, median over trials.
         fidelity_cosine: outputs against fp32, median over trials.
         marks: of this point or of the fp32 it is compared with, see `marks.MARKS`.
+        quantised_macs_frac: share of the multiply-accumulates computed in 8 bits.
     """
 
     series: Series
@@ -51,6 +52,7 @@ class Gain:
     verdict: str | None = None
     flags: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    quantised_macs_frac: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _gain(cell: Cell, fp32: Cell | None) -> Gain:
         verdict=cell.verdict,
         flags=cell.flags,
         marks=marks_of((cell, fp32)) if compared else cell.marks,
+        quantised_macs_frac=cell.get("quantised_macs_frac"),
     )
 
 

@@ -190,6 +190,7 @@ def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
         solo_speedup=to_solo.over(1 / cell.workers),
         interference_loss=to_solo.complement(),
         bound_by=tuple(bound.what for bound in held_back),
+        quantised_macs_frac=get("quantised_macs_frac"),
     )
 
 

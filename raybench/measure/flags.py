@@ -42,6 +42,8 @@ COMPUTE_VARIED = 0.025
 """Standard deviation of the compute time over its mean; also trtexec's threshold."""
 IMBALANCE = 0.05
 """Chosen here: workers of one point that differ by more are not the same kind of device or load."""
+QUANTISED_LEAST = 0.5
+"""Chosen here: below it most of the work is still that of fp32."""
 FIDELITY_LEAST_DB = 10.0
 """Chosen here: an error of a tenth of the signal's power. No working precision is as far off."""
 
@@ -106,6 +108,12 @@ def _few_batches(evidence: TrialEvidence) -> bool:
 def _copy_bound(evidence: TrialEvidence) -> bool:
     copies = evidence.of_compute("h2d_ms_median", "d2h_ms_median")
     return copies is not None and copies >= 1
+
+
+def _partly_quantised(evidence: TrialEvidence) -> bool:
+    frac = evidence.columns.get("quantised_macs_frac")
+    in_int8 = any(op.endswith(":int8") for op in evidence.columns.get("reduced_ops") or ())
+    return in_int8 and frac is not None and frac < QUANTISED_LEAST
 
 
 def _host_bound(evidence: TrialEvidence) -> bool:
@@ -306,6 +314,12 @@ _RULES = (
         "information",
         "The measuring loop takes over 1 % of a batch's time.",
         lambda evidence: _exceeds(evidence.harness_frac, HARNESS_COST),
+    ),
+    FlagRule(
+        "partly_quantised",
+        "information",
+        "Under half of the multiply-accumulates of an int8 graph are computed in 8 bits.",
+        _partly_quantised,
     ),
     FlagRule(
         "outliers",

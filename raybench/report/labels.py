@@ -32,6 +32,9 @@ MOST = 6
 ABREAST = 2
 """Panels side by side in a figure."""
 
+NEARLY_WHOLE = 0.9
+"""Share of its MACs from which an int8 graph counts as quantised without a word about it."""
+
 T = TypeVar("T")
 P = TypeVar("P")
 
@@ -55,6 +58,20 @@ def factor_label(factor: str, value: Any) -> str:
     if factor == "inputs":
         return f"{value} inputs" if value == SYNTHETIC else f"inputs from {value}"
     return str(value)[:8] if factor == "environment_id" else str(value)
+
+
+def precision_label(precision: str | None, quantised_macs_frac: float | None) -> str:
+    """Return the name of a precision, with the share of an int8 graph that is not nearly whole."""
+    share = part_in_int8(precision, quantised_macs_frac)
+    return f"{precision} ({share} of MACs)" if share else str(precision)
+
+
+def part_in_int8(precision: str | None, quantised_macs_frac: float | None) -> str:
+    """Return the share of the MACs computed in 8 bits, e.g. "62 %"; empty from 90 % on."""
+    frac = quantised_macs_frac
+    if precision != "int8" or frac is None or frac >= NEARLY_WHOLE:
+        return ""
+    return f"{100 * frac:.0f} %"
 
 
 def factor_value(factor: str, value: Any) -> str:

@@ -24,10 +24,10 @@ COLUMNS = {
     "efficiency_hi latency_p50_ms latency_p90_ms latency_p99_ms over_fp32 over_fp32_lo "
     "over_fp32_hi fidelity_sqnr_db verdict flags marks mode imbalance slowest_worker "
     "slowest_share solo_devices solo_items_per_s solo_speedup solo_speedup_lo solo_speedup_hi "
-    "interference_loss interference_loss_lo interference_loss_hi bound_by",
+    "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac",
     precision: f"{SERIES} workers dialect status reason trials items_per_s items_per_s_lo "
     "items_per_s_hi interval ratio ratio_lo ratio_hi peak_ratio fidelity_sqnr_db "
-    "fidelity_cosine verdict flags marks",
+    "fidelity_cosine verdict flags marks quantised_macs_frac",
     batch: f"{SERIES} workers batch_size status reason trials items_per_s items_per_s_lo "
     "items_per_s_hi interval share_of_best latency_p50_ms latency_p99_ms gpu_mem_peak_mib "
     "items_per_j knee verdict flags marks",

@@ -27,7 +27,14 @@ def test_the_list_of_flags_is_closed():
             "uneven",
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error"),
-            *("telemetry_gap", "energy_mismatch", "harness_cost", "outliers", "precision_only"),
+            *(
+                "telemetry_gap",
+                "energy_mismatch",
+                "harness_cost",
+                "partly_quantised",
+                "outliers",
+                "precision_only",
+            ),
         ],
     }
     with pytest.raises(TypeError):
@@ -122,12 +129,26 @@ def test_columns_at_their_thresholds_raise_nothing():
         "compute_ms_median": 1.0,
         "compute_cov": 0.025,
         "outlier_blocks": 0,
+        "quantised_macs_frac": 0.5,
+        "reduced_ops": ["Conv:int8"],
     }
     assert flags.raised_flags(evidence(columns, trials=3)) == ()
 
 
 def test_unknown_columns_raise_nothing():
     assert flags.raised_flags(evidence(dict.fromkeys(["clock_frac", "nice", "latency_n"]))) == ()
+
+
+def test_an_int8_graph_of_little_int8_is_flagged_and_no_other_precision():
+    for ops, share, raised in (
+        (["Add:int8", "Conv:int8"], 0.49, ("partly_quantised",)),
+        (["Conv:float16"], 0.0, ()),
+        ([], 0.0, ()),
+        (["Conv:int8"], None, ()),
+        (None, None, ()),
+    ):
+        columns = {"quantised_macs_frac": share, "reduced_ops": ops}
+        assert flags.raised_flags(evidence(columns)) == raised
 
 
 def test_flags_come_gravest_first():

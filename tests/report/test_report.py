@@ -385,3 +385,16 @@ def rewrite_schema_version(root, version):
         rows = rows.set_column(at, rows.schema.field(at), pa.array([version], pa.int16()))
         rows = rows.append_column("of_the_future", pa.array(["x"])).drop(["advice"])
         pq.write_table(rows, file)
+
+
+def test_the_report_says_what_part_of_an_int8_graph_is_int8_and_what_ran_as_it_is(tmp_path):
+    rows = [
+        {"point_id": "a", "items_per_s": 100.0, "quantised_macs_frac": 0.0},
+        {"point_id": "b", "precision": "int8", "items_per_s": 150.0, "quantised_macs_frac": 0.62},
+        {"point_id": "c", "precision": "as_is", "model": "mine.onnx", "items_per_s": 300.0,
+         "reduced_ops": ["MatMul:float16"]},
+    ]  # fmt: skip
+    _, text = written(folder(tmp_path / "results", rows), tmp_path / "out")
+    assert "int8 (62 % of MACs) runs at" in text
+    assert "8-bit MACs" in text
+    assert "ran unchanged (MatMul:float16), there is no fp32 graph" in text

@@ -239,3 +239,21 @@ def test_the_slowest_worker_what_its_devices_do_alone_and_what_bounds_reach_the_
     assert "1.889x" in text  # 1700 over the mean of 1000 and 800
     assert "over alone: against the mean of the same devices each alone" in text
     assert "bound by slow_device: The fastest worker beat the slowest by 25.0 %; " in text
+
+
+def test_an_int8_graph_that_is_not_nearly_whole_says_how_much_is_computed_in_8_bits():
+    fp32 = {"items_per_s": 100.0, "quantised_macs_frac": 0.0}
+    whole, part = (
+        {"items_per_s": 200.0, "precision": "int8", "quantised_macs_frac": frac, "batch_size": size}
+        for frac, size in ((0.97, 1), (0.62, 8))
+    )
+    assert "8-bit" not in printed(fp32, whole)
+    text = printed(fp32, whole, part)
+    assert re.findall(r"(?m)^resnet50.* (\d+ %) ", text) == ["62 %"]
+    assert "8-bit MACs: part of the int8 graph's work" in text
+
+
+def test_a_file_that_ran_as_it_is_is_not_compared_with_fp32():
+    text = printed({"items_per_s": 100.0}, {"items_per_s": 300.0, "precision": "as_is"})
+    assert f"{TIMES} fp32" not in text
+    assert "as_is: a file that comes reduced, run unchanged" in text

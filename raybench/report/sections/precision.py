@@ -33,7 +33,8 @@ def _gains(gains: Sequence[Gain]) -> Table:
     return columns.table(
         "gains",
         "Ratio to fp32 with all else equal, beside the fidelity of the outputs to fp32; peaks is "
-        "the same ratio of the chip's printed peaks.",
+        "the same ratio of the chip's printed peaks, and 8-bit MACs the share of the "
+        "multiply-accumulates that an int8 graph computes in 8 bits.",
         *columns.factors(naming, [gain.series for gain in gains]),
         columns.texts("dialect", [gain.dialect for gain in gains]),
         columns.counts("workers", [gain.workers for gain in gains]),
@@ -43,6 +44,13 @@ def _gains(gains: Sequence[Gain]) -> Table:
         columns.fixed("over fp32", TIMES, [gain.ratio.value for gain in gains], 3),
         columns.bounds("95 %", [one.ratio for one in gains], 3),
         columns.fixed("peaks", TIMES, [gain.peak_ratio for gain in gains], 2),
+        columns.fixed(
+            "8-bit MACs",
+            "%",
+            [g.quantised_macs_frac if g.series.precision == "int8" else None for g in gains],
+            0,
+            100,
+        ),
         columns.fixed("SQNR", "dB", [gain.fidelity_sqnr_db for gain in gains], 1),
         columns.fixed("cosine", "", [gain.fidelity_cosine for gain in gains], 5),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
 from raybench.report.formatting import ratio
-from raybench.report.labels import Naming, joined, workers_label
+from raybench.report.labels import Naming, joined, precision_label, workers_label
 from raybench.report.sections.sentences import marked
 from raybench.report.sections.study import TONES
 from raybench.report.symbols import count_marks
@@ -124,9 +124,8 @@ def _gains(answers: Answers) -> list[str]:
         where = joined(str(g.series.model), naming.label(g.series), workers_label(g.workers))
         kept = "" if g.fidelity_sqnr_db is None else f", at {g.fidelity_sqnr_db:.0f} dB to it"
         pace = ratio(g.ratio)
-        sentences.append(
-            marked(f"{g.series.precision} runs at {pace} fp32{kept}: {where}.", g.marks)
-        )
+        precision = precision_label(g.series.precision, g.quantised_macs_frac)
+        sentences.append(marked(f"{precision} runs at {pace} fp32{kept}: {where}.", g.marks))
     return sentences
 
 

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.analysis.series import SERIES
-from raybench.experiment import SYNTHETIC
+from raybench.experiment import AS_IS, SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
-from raybench.report.labels import factor_value
+from raybench.report.labels import factor_value, part_in_int8
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.report.terminal.console import emit
 
@@ -33,6 +33,7 @@ _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 
 _COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
 _OVER_FP32 = f"{TIMES} fp32"
+_IN_8_BITS = "8-bit MACs"
 MANY = 1000
 """Above this many trials, the number needed is shown as "over 1,000"."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
@@ -131,6 +132,7 @@ def _columns(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> dict[st
         "p99 ms": lambda entry: _known(four_digits(entry.latency_p99_ms)),
         _OVER_FP32: lambda entry: ratio(entry.over_fp32),
         "dB to fp32": _fidelity,
+        _IN_8_BITS: lambda e: part_in_int8(e.series.precision, e.quantised_macs_frac),
     }
     if all(entry.workers == entry.base_workers for entry in entries if entry.base_workers):
         del measured["speedup"], measured["efficiency"]
@@ -211,6 +213,12 @@ def _legend(entries: Sequence[ScalingEntry], left_out: Sequence[str]) -> list[Te
         lines.append("±: 95 % CI within one trial; excludes run-to-run variation")
     if any(entry.series.simulated for entry in entries):
         lines.append("SIMULATED: timings come from a model, not from hardware")
+    if any(part_in_int8(e.series.precision, e.quantised_macs_frac) for e in entries):
+        lines.append(
+            f"{_IN_8_BITS}: part of the int8 graph's work computed in 8 bits, if under 90 %"
+        )
+    if any(entry.series.precision == AS_IS for entry in entries):
+        lines.append(f"{AS_IS}: a file that comes reduced, run unchanged; no fp32 to compare with")
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
     return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
