@@ -33,11 +33,12 @@ _INPUTS_WITHOUT_WEIGHTS = 4
 """First IR version in which an initialiser need not be listed among the inputs."""
 
 
-def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
+def normalise(model: onnx.ModelProto, fold: bool = True) -> onnx.ModelProto:
     """Return a model in normal form; the given one may be changed.
 
     Args:
         model: a model whose large weights may be in external files, not loaded.
+        fold: whether to fold constants; not in a graph that runs as it is.
     """
     import onnx.inliner
 
@@ -51,7 +52,8 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
         _sort(graph)
     _compute_outputs(model.graph, values)
     _name_nodes(model.graph)
-    fold_constants(model)
+    if fold:
+        fold_constants(model)
     _fill_kernel_shapes(model.graph)
     return model
 

@@ -59,9 +59,11 @@ class OnnxFile:
             proto = _read(path)
             external = check_external(path, proto)
             load_small(path, proto, KEEP_ELEMENTS)
-            proto = normalise(proto)
+            proto = normalise(proto, fold=False)
+            types = graph_types(proto)  # before weights of a narrow type are folded to floats
+            proto = normalise(proto, fold=types.first is None)
             _refuse_inputs(path, proto)
-            return cls(path, proto, external, graph_types(proto))
+            return cls(path, proto, external, types)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -42,7 +42,7 @@ def graph(nodes: list[Any], weights: dict[str, Any], **changes: Any) -> onnx.Mod
 
 
 def types(nodes: list[Any], weights: dict[str, Any]) -> GraphTypes:
-    return graph_types(normalise(graph(nodes, weights)))
+    return graph_types(normalise(graph(nodes, weights), fold=False))
 
 
 def ms(kind: str, inputs: list[str], **attributes: Any) -> onnx.NodeProto:
@@ -167,6 +167,21 @@ def test_a_file_that_comes_reduced_is_refused_and_runs_as_it_is_by_the_advice(
     assert model.quantised_macs_frac is model.macs_per_item is None
     nodes = [(node.op_type, node.name) for node in onnx.load(model.path).graph.node]
     assert nodes == [("DynamicQuantizeMatMul", "it")]
+
+
+def test_weights_restored_from_integers_are_not_folded_away(
+    saved: Callable[..., str], cache: Path
+) -> None:
+    restored = [
+        make_node("Cast", ["W8"], ["wf"], to=F), make_node("Mul", ["wf", "s"], ["ws"]),
+        make_node("MatMul", ["x", "ws"], ["y"], "mm"),
+    ]  # fmt: skip
+    path = saved(graph(restored, {"W8": W8, "s": ONE}))
+    with pytest.raises(ModelError, match=r"node 'mm' \(MatMul\) has int8 weights"):
+        check(path, ModelSettings())
+    model = prepare(path, ModelSettings(), "as_is", None, cache)
+    kinds = [node.op_type for node in onnx.load(model.path).graph.node]
+    assert kinds == ["Cast", "Mul", "MatMul"]
 
 
 def test_an_fp32_graph_has_nothing_to_run_as_it_is(saved: Callable[..., str]) -> None:
