@@ -139,13 +139,15 @@ class GraphTypes:
         rounding: nodes that round values to a reduced type and weights stored in one, where that is
             all that is reduced; empty beside `nodes`.
         weighted: kinds of operators of the graph that multiply, sorted.
-        macs: multiply-accumulates of one item by a node's first output, in a quantised graph.
+        macs: multiply-accumulates by a node's first output, in a quantised graph.
+        total_macs: of all its nodes together; None where unknown.
     """
 
     nodes: tuple[ReducedNode, ...]
     rounding: tuple[ReducedNode, ...]
     weighted: tuple[str, ...]
     macs: Mapping[str, int | None]
+    total_macs: int | None
 
     @property
     def first(self) -> ReducedNode | None:
@@ -171,29 +173,27 @@ class GraphTypes:
             return "rounded" if self.rounding else "fp32"
         return found.pop() if len(found) == 1 else "mixed"
 
-    def facts(self, macs_per_item: int | None) -> dict[str, Any]:
-        """Return what a row says of the graph, as JSON values; see `quantised_macs_frac`."""
-        return {
-            "reduced_ops": list(self.reduced_ops),
-            "quantised_macs_frac": self.quantised_macs_frac(macs_per_item),
-        }
+    @property
+    def quantised_macs_frac(self) -> float | None:
+        """The share of the multiply-accumulates with operands of 8 or fewer bits on both sides.
 
-    def quantised_macs_frac(self, macs_per_item: int | None) -> float | None:
-        """Return the share of the MACs that has operands of 8 or fewer bits on both sides.
-
-        Args:
-            macs_per_item: of the fp32 graph; None where unknown.
-
-        Returns:
-            0.0 if no operator is quantised; None if the MACs of one are unknown.
+        0.0 if no operator is quantised; None if the MACs of one, or of the graph, are unknown.
         """
         outputs = [node.output for node in self.nodes if node.type in _NARROW]
         if not outputs:
             return 0.0
         macs = [self.macs.get(output) for output in outputs]
-        if not macs_per_item or None in macs:
+        if not self.total_macs or None in macs:
             return None
-        return min(1.0, sum(share or 0 for share in macs) / macs_per_item)
+        return min(1.0, sum(share or 0 for share in macs) / self.total_macs)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a row says of the graph, as JSON values."""
+        return {
+            "reduced_ops": list(self.reduced_ops),
+            "quantised_macs_frac": self.quantised_macs_frac,
+        }
 
 
 def weighted_kinds(graph: onnx.GraphProto) -> tuple[str, ...]:
@@ -209,10 +209,13 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
     nodes = tuple(node for scope, place in places for node in _computing(scope, place))
     rounding = tuple(node for scope, place in places for node in _rounding(scope, place))
     macs: dict[str, int | None] = {}
+    total: int | None = None
     if any(node.type in _NARROW for node in nodes):
         shapes = infer(skeleton(model), batch=1)
         macs = {_output(node): macs_of(node, shapes) for node in walk(model.graph)}
-    return GraphTypes(nodes, () if nodes else rounding, weighted_kinds(model.graph), macs)
+        shares = [macs[_output(node)] for node in model.graph.node]
+        total = None if None in shares else sum(share or 0 for share in shares)
+    return GraphTypes(nodes, () if nodes else rounding, weighted_kinds(model.graph), macs, total)
 
 
 def _places(scope: Scope, place: str) -> Iterator[tuple[Scope, str]]:

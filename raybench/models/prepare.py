@@ -70,12 +70,7 @@ def prepare(
     source_id = identity(name, settings)
     kind = AS_IS if precision == AS_IS else "fp32"
     base_key = key_of(kind=kind, version=VERSION, identity=source_id)
-    # the zoo is written in normal form, so what that is changes the graphs of files only
-    revision = (
-        ""
-        if source_id.startswith("zoo:")
-        else f"form {normal_form.VERSION} shapes {input_shapes.VERSION}"
-    )
+    revision = _revision(source_id)
     base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
@@ -98,8 +93,7 @@ def prepare(
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
                 made = passes.convert(precision, dialect, source, folder / _GRAPH)
-            macs, kept = base.facts["macs_per_item"], made.kept_fp32_ops
-            return {**asdict(made), **_proven(precision, folder, macs, kept)}
+            return {**asdict(made), **_proven(precision, folder, made.kept_fp32_ops)}
 
         revision = f"{revision} passes {passes.REVISION}"
         entry = cache.entry(key, build, revision)
@@ -107,8 +101,7 @@ def prepare(
     if rewrite_lrn and base.facts["has_lrn"] and precision not in ("fp16", AS_IS):
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
-        build_lrn = functools.partial(_build_lrn, entry, precision, base.facts["macs_per_item"])
-        entry = cache.entry(key, build_lrn, revision)
+        entry = cache.entry(key, functools.partial(_build_lrn, entry, precision), revision)
     return replace(
         _fp32_model(name, base, inputs, ranges),
         precision=precision,
@@ -120,6 +113,12 @@ def prepare(
     )
 
 
+def _revision(source_id: str) -> str:
+    """Return the revision of the code that reads a source; the zoo is written in normal form."""
+    of_files = f"form {normal_form.VERSION} shapes {input_shapes.VERSION}"
+    return "" if source_id.startswith("zoo:") else of_files
+
+
 def _types(precision: str, entry: CacheEntry) -> dict[str, Any]:
     """Return what a model's graph computes in, as fields of `Model`."""
     if precision in passes.OF_FP32:  # what an engine reduces by itself stands in no graph
@@ -128,15 +127,13 @@ def _types(precision: str, entry: CacheEntry) -> dict[str, Any]:
     return {"reduced_ops": None if ops is None else tuple(ops), "quantised_macs_frac": frac}
 
 
-def _proven(
-    precision: str, folder: Path, macs_per_item: int | None, kept: Sequence[str] = ()
-) -> dict[str, Any]:
+def _proven(precision: str, folder: Path, kept: Sequence[str] = ()) -> dict[str, Any]:
     """Return what the graph in a folder computes in, as facts; raise Unsupported if in another type."""
     import onnx
 
     types = graph_types(onnx.load(folder / _GRAPH, load_external_data=False))
     passes.refuse_unproven(precision, types, kept)
-    return types.facts(macs_per_item)
+    return types.facts
 
 
 def _fp32_model(
@@ -186,7 +183,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
-        **(graph_types(source.proto).facts(counts.macs_per_item) if kind == AS_IS else {}),
+        **(graph_types(source.proto).facts if kind == AS_IS else {}),
     }
 
 
@@ -197,9 +194,7 @@ def _per_item(macs: int | None, source: ModelSource) -> int | None:
     return macs // source.file_batch.size
 
 
-def _build_lrn(
-    source: CacheEntry, precision: str, macs_per_item: int | None, folder: Path
-) -> dict[str, Any]:
+def _build_lrn(source: CacheEntry, precision: str, folder: Path) -> dict[str, Any]:
     import onnx
 
     from raybench.models.lrn import rewrite_lrn
@@ -209,7 +204,7 @@ def _build_lrn(
     copy_external(source.folder / _GRAPH, model, folder)
     _write(model, folder)
     kind = "fp32" if precision in passes.OF_FP32 else precision
-    return {"rewritten": rewritten, **_proven(kind, folder, macs_per_item)}
+    return {"rewritten": rewritten, **_proven(kind, folder)}
 
 
 def _write(model: onnx.ModelProto, folder: Path) -> None:

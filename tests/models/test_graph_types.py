@@ -138,11 +138,12 @@ def test_the_share_of_the_macs_is_that_with_integers_on_both_sides() -> None:
         make_node("MatMul", ["m", "W"], ["n"]), make_node("MatMul", ["n", "wd"], ["y"]),
     ]  # fmt: skip
     found = types(half_and_half, {"W8": W8, "W": W, **SCALES})
-    assert found.quantised_macs_frac(3 * 64) == pytest.approx(1 / 3)
-    assert found.quantised_macs_frac(None) is None
-    assert types([make_node("MatMul", ["x", "W"], ["y"])], {"W": W}).quantised_macs_frac(64) == 0
+    assert found.quantised_macs_frac == pytest.approx(1 / 3)
+    assert types([make_node("MatMul", ["x", "W"], ["y"])], {"W": W}).quantised_macs_frac == 0
     hidden = types([ms("DynamicQuantizeMatMul", ["x", "W8", "s"])], {"W8": W8, "s": ONE})
-    assert hidden.quantised_macs_frac(64) is None
+    assert hidden.quantised_macs_frac is None
+    beside = [*half_and_half[:-1], ms("FusedMatMul", ["n", "W"])]
+    assert types(beside, {"W8": W8, "W": W, **SCALES}).quantised_macs_frac is None
 
 
 # --- files ----------------------------------------------------------------------------------------
