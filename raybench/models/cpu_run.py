@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
     import onnx
@@ -20,11 +20,19 @@ if TYPE_CHECKING:
 def run(
     model: onnx.ModelProto, inputs: Mapping[str, Array], names: Sequence[str], big: bool
 ) -> dict[str, Array]:
-    """Return values of a graph by name, computed by ONNX Runtime without optimisations.
+    """Return values of a graph by name for one batch; the arguments are those of `runs`."""
+    (values,) = runs(model, [inputs], names, big)
+    return values
+
+
+def runs(
+    model: onnx.ModelProto, batches: Iterable[Mapping[str, Array]], names: Sequence[str], big: bool
+) -> Iterator[dict[str, Array]]:
+    """Return values of a graph by name for each batch, by ONNX Runtime without optimisations.
 
     Args:
         model: the graph with its weights; its outputs become those named.
-        inputs: one batch.
+        batches: inputs.
         names: outputs, or values inside.
         big: whether the graph exceeds what one protobuf holds, so that it goes through a file.
     """
@@ -36,7 +44,8 @@ def run(
     model.graph.output.extend(outputs)
     with tempfile.TemporaryDirectory() as folder:
         session = _session(model, Path(folder) / "model.onnx" if big else None)
-        return dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
+        for inputs in batches:
+            yield dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
 def _session(model: onnx.ModelProto, path: Path | None) -> onnxruntime.InferenceSession:

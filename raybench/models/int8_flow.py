@@ -9,10 +9,11 @@ by a node of their own.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     import onnx
 
@@ -21,6 +22,8 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 _PASS_ON = frozenset(
     {"Relu", "Add", "Concat", "MaxPool", "GlobalAveragePool", "Flatten", "LRN", "Dropout"}
 )
+
+_MOVE = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def nodes_for_int8(graph: onnx.GraphProto, kinds: Collection[str]) -> list[str]:
@@ -61,3 +64,33 @@ def _is_weighted(node: onnx.NodeProto, ranks: dict[str, int], constants: Collect
     if node.op_type == "MatMul":
         return node.input[1] not in constants or ranks.get(node.input[1]) == 2
     return node.input[1] in ranks
+
+
+def patch_convolutions(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the convolutions that make the tokens of a vision transformer.
+
+    What they write is only moved before it joins the stream, which is float.
+    """
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    return {
+        node.name
+        for node in graph.node
+        if node.op_type == "Conv" and _is_moved_to_a_stream(node, readers)
+    }
+
+
+def _is_moved_to_a_stream(
+    node: onnx.NodeProto, readers: Mapping[str, list[onnx.NodeProto]]
+) -> bool:
+    moved, ends, distance = [node.output[0]], set[str](), 0
+    while moved:
+        for reader in readers[moved.pop()]:
+            if reader.op_type in _MOVE:
+                moved.append(reader.output[0])
+                distance += 1
+            else:
+                ends.add(reader.op_type)
+    return distance > 0 and bool(ends) and ends <= {"Concat", "Add"}

@@ -15,7 +15,7 @@ from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.batches import BatchPool
 from raybench.models.fidelity import fidelity
-from raybench.models.int8_flow import nodes_for_int8
+from raybench.models.int8_flow import nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 
@@ -175,3 +175,36 @@ def test_a_graph_without_weights_to_quantise_is_unsupported(
     path = saved(graph([("Relu", "x", "y")], [], (4, 8, 8)))
     with pytest.raises(Unsupported, match="Conv, Gemm, MatMul"):
         prepare(path, ModelSettings(), "int8", dialect, cache)
+
+
+def test_the_patches_of_a_vision_transformer_stay_float_where_they_only_move(
+    saved: Saved, cache: Path
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], "patches", strides=[4, 4]),
+        helper.make_node("Flatten", ["c"], ["f"], "flat", axis=2),
+        helper.make_node("Add", ["f", "p"], ["s"], "positions"),
+        helper.make_node("MatMul", ["s", "m"], ["y"], "head"),
+    ]
+    weights = [weight("w", 8, 3, 4, 4), weight("p", 1, 1), weight("m", 16, 4)]
+    proto = helper.make_graph(nodes, "g", [], [], weights)
+    assert patch_convolutions(proto) == {"patches"}
+    del proto.node[2]
+    proto.node[-1].input[0] = "f"
+    assert not patch_convolutions(proto)
+
+
+def test_outliers_are_cut_off_where_that_is_nearer_to_fp32(saved: Saved, cache: Path) -> None:
+    """Three values in a hundred thousand that no output reads widen the range a hundred times."""
+    values = np.zeros((1, 1, 400, 256))
+    values[..., :3, 0] = 100.0
+    weights = [constant("outliers", values), weight("w", 256, 8)]
+    slices = [constant(name, value) for name, value in (("from", 3), ("to", 400), ("axis", 2))]
+    for tensor in slices:
+        whole = numpy_helper.to_array(tensor).astype(np.int64).reshape(1)
+        weights.append(numpy_helper.from_array(whole, tensor.name))
+    nodes = [("Add", "x outliers", "a"), ("MatMul", "a w", "m"), ("Slice", "m from to axis", "y")]
+    path = saved(graph(nodes, weights, (1, 400, 256)))
+    model = prepare(path, ModelSettings(), "int8", "s8s8", cache)
+    assert model.conversion.calibration == "percentile 99.99"
+    assert on_cpu(model, cache) >= 35
