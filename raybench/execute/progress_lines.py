@@ -36,6 +36,7 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
         f"{_count(len(plan.points), 'point')}, {_count(experiment.trials, 'trial')} each, "
         f"preset {experiment.preset}, devices: {devices}",
     ]
+    lines += [f"Inputs: {text}" for text in dict.fromkeys(_inputs(plan))]
     if missing < len(plan.trials):
         lines.append(
             f"{len(plan.trials) - missing} of {len(plan.trials)} trials have their rows in "
@@ -47,6 +48,11 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
         lines.append(f"{duration(shortest)} to {duration(longest)} to go.")
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
+
+
+def _inputs(plan: Plan) -> list[str]:
+    """Return what is said of the real inputs of each point that has any."""
+    return [str(point.inputs) for point in plan.points if point.inputs is not None]
 
 
 def _count(number: int, noun: str) -> str:

@@ -76,15 +76,16 @@ class ImageLayout:
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
                 with Image.open(path) as image:
                     if image.mode[0] in "IF":
                         raise ValueError(f"its pixels are {image.mode}, not of 8 bits")
                     colours = image.convert(_MODES[self.channels])
             scaled = colours.resize((self.width, self.height), Image.Resampling.BILINEAR)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # whatever a damaged file leads Pillow to
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ModelError(
-                f"{str(path)!r} cannot be read as an image: {error}. Replace or remove it."
+                f"{str(path)!r} cannot be read as an image: {reason}. Replace or remove it."
             ) from error
         pixels = np.asarray(scaled).reshape(self.height, self.width, self.channels)
         if self.channels_first:

@@ -144,8 +144,8 @@ class FileInput:
             ModelError: naming input and file: a file that cannot be read, a value that is not
                 finite, that does not fit the type or is out of bounds.
         """
-        for where, items in self.column.parts():
-            check_values(self.spec, where, items, bounds)
+        for part in self.column.parts():
+            check_values(self.spec, part, bounds)
 
 
 def inspect(model: str, settings: ModelSettings) -> InputFiles:

@@ -5,7 +5,6 @@ Arrays are as the model would take them, with any number of items along the batc
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +27,21 @@ _PART_BYTES = 1 << 26
 """Size of the parts in which a large array is checked."""
 
 
+@dataclass(frozen=True)
+class ItemPart:
+    """Some items of an input, and where they are.
+
+    Attributes:
+        source: their file.
+        first: number of the first of them there.
+        items: the items, shape (items, *item shape).
+    """
+
+    source: str
+    first: int
+    items: Array
+
+
 class ItemColumn(Protocol):
     """The items of one input, in the layout and not yet in the type of the input."""
 
@@ -37,8 +51,8 @@ class ItemColumn(Protocol):
     def take(self, places: Sequence[int] | Ints) -> Array:
         """Return the items at these places, shape (places, *item shape)."""
 
-    def parts(self) -> Iterator[tuple[str, Array]]:
-        """Yield all items once: where they are, for messages, and an array of them."""
+    def parts(self) -> Iterator[ItemPart]:
+        """Yield all items once."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +71,11 @@ class ArrayColumn(ItemColumn):
         return self.items[np.asarray(places, np.intp)]
 
     @override
-    def parts(self) -> Iterator[tuple[str, Array]]:
+    def parts(self) -> Iterator[ItemPart]:
         item_bytes = max(1, self.items.nbytes // max(1, len(self.items)))
         step = max(1, _PART_BYTES // item_bytes)
         for start in range(0, len(self.items), step):
-            yield f"{self.source}, from item {start}", self.items[start : start + step]
+            yield ItemPart(self.source, start, self.items[start : start + step])
 
 
 @dataclass(frozen=True)
@@ -86,9 +100,9 @@ class FileColumn(ItemColumn):
         return np.stack([self.read(file)[index] for file, index in found])
 
     @override
-    def parts(self) -> Iterator[tuple[str, Array]]:
+    def parts(self) -> Iterator[ItemPart]:
         for file in dict.fromkeys(file for file, _ in self.places):
-            yield str(file), self.read(file)
+            yield ItemPart(str(file), 0, self.read(file))
 
 
 def load_arrays(file: Path, names: Collection[str]) -> tuple[dict[str, Array], list[str]]:
@@ -107,7 +121,7 @@ def load_arrays(file: Path, names: Collection[str]) -> tuple[dict[str, Array], l
             if isinstance(stored, np.ndarray):
                 raise ValueError("it is one array, whose file would end in .npy")
             return {name: stored[name] for name in names if name in stored.files}, stored.files
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged file leads the readers of zip and npy to
         raise _unreadable(file, error) from error
 
 
@@ -115,12 +129,12 @@ def load_array(file: Path) -> Array:
     """Return the array of an .npy file, read when it is used; raises ModelError if it cannot be."""
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # likewise
         raise _unreadable(file, error) from error
 
 
 def _unreadable(file: Path, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
     return ModelError(
         f"{str(file)!r} cannot be read as arrays: {reason}. Write plain arrays with numpy.savez or numpy.save."
     )
@@ -152,7 +166,7 @@ def array_columns(
             if items is None:
                 raise _other_shape(path, model, spec, array.shape)
             _refuse_type(path, spec, array.dtype)
-            columns[spec.name] = ArrayColumn(f"{spec.name!r} in {path}", items)
+            columns[spec.name] = ArrayColumn(path, items)
     return columns
 
 
@@ -246,7 +260,7 @@ def _stored_shape(spec: TensorSpec) -> tuple[int, ...]:
 def _other_shape(source: str, model: str, spec: TensorSpec, shape: tuple[int, ...]) -> ModelError:
     return ModelError(
         f"Input {spec.name!r} of {model!r} has shape {_text(spec.shape)}, and its array in {source!r} {_text(shape)}. "
-        "Give arrays that differ from it in the batch alone, or set model.shapes to fit them."
+        "Give arrays that differ from it in the batch alone; model.shapes sets the sizes that the model leaves open."
     )
 
 
@@ -265,31 +279,40 @@ def _refuse_type(source: str, spec: TensorSpec, dtype: np.dtype[Any]) -> None:
         )
 
 
-def check_values(
-    spec: TensorSpec, where: str, items: Array, bounds: tuple[int, int] | None
-) -> None:
-    """Raise ModelError for values that are not finite, do not fit the type or are out of bounds."""
-    if items.size == 0:
-        return
+def check_values(spec: TensorSpec, part: ItemPart, bounds: tuple[int, int] | None) -> None:
+    """Raise ModelError for values that are not finite, do not fit the type or are out of bounds.
+
+    Args:
+        spec: the input.
+        part: items of it.
+        bounds: lowest and highest valid value; None where any is.
+    """
+    items, wanted = part.items, np.dtype(spec.dtype)
     if items.dtype.kind == "f":
-        if not np.isfinite(items).all():
-            raise ModelError(
-                f"Input {spec.name!r} holds nan or infinity ({where}). Replace these values."
-            )
-        return
-    wanted = np.dtype(spec.dtype)
-    if items.dtype.kind not in "iu":
-        return
-    low, high = int(items.min()), int(items.max())
-    if wanted.kind in "iu":
+        _refuse_where(~np.isfinite(items), spec, part, "which is not finite")
+    if items.dtype.kind in "iu" and wanted.kind in "iu":
         info = np.iinfo(wanted)
-        if low < info.min or high > info.max:
-            raise ModelError(
-                f"Input {spec.name!r} holds {low} to {high} ({where}), and {spec.dtype} ends at {info.min} and {info.max}. "
-                "Correct these values."
-            )
-    if bounds is not None and (low < bounds[0] or high > bounds[1]):
-        raise ModelError(
-            f"Input {spec.name!r} holds {low} to {high} ({where}), and the model takes {bounds[0]} to {bounds[1]}: "
-            "they index a table of its weights, or model.ranges says so. Correct these values."
-        )
+        outside = _outside(items, int(info.min), int(info.max))
+        _refuse_where(outside, spec, part, f"and {spec.dtype} goes from {info.min} to {info.max}")
+    if items.dtype.kind in "iu" and bounds is not None:
+        low, high = bounds
+        why = f"outside {low} to {high}: the table that it indexes, or model.ranges.{spec.name}"
+        _refuse_where(_outside(items, low, high), spec, part, why)
+
+
+def _outside(items: Array, low: int, high: int) -> Array | None:
+    """Tell which integers are out of bounds; None if none is."""
+    if items.size == 0 or (low <= int(items.min()) and int(items.max()) <= high):
+        return None
+    info = np.iinfo(items.dtype)  # a bound beyond the type would not compare with it
+    return (items < max(low, int(info.min))) | (items > min(high, int(info.max)))
+
+
+def _refuse_where(wrong: Array | None, spec: TensorSpec, part: ItemPart, why: str) -> None:
+    if wrong is None or not wrong.any():
+        return
+    place = tuple(int(index) for index in np.argwhere(wrong)[0])
+    raise ModelError(
+        f"Item {part.first + place[0]} of {spec.name!r} in {part.source!r} holds {part.items[place]}, {why}. "
+        "Correct the value, or leave the item out."
+    )

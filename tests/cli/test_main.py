@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from raybench.cli import run
@@ -101,6 +102,13 @@ def test_a_model_alone_is_planned_as_one_point(tiny, capsys):
     question, points, *_ = capsys.readouterr().out.splitlines()
     assert "How fast does this model run here?" in question
     assert points.startswith("1 point, 1 trial each")
+
+
+def test_a_plan_says_which_inputs_were_found(tiny, tmp_path, capsys):
+    np.save(tmp_path / "items.npy", np.zeros((7, 3, 8, 8), np.float32))
+    words = [f"model={tiny}", f"model.inputs={tmp_path / 'items.npy'}", "engine=onnxruntime"]
+    assert main(["plan", *words, "batch_size=[1,2]"]) == 0
+    assert capsys.readouterr().out.count("\nInputs: file items.npy; 7 items; sha256 ") == 1
 
 
 def test_a_run_keeps_the_words_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):

@@ -269,9 +269,13 @@ def test_the_facts_of_the_files_are_found_once(tmp_path):
 
 
 def test_an_index_outside_the_table_is_refused_with_its_value(tmp_path):
-    with pytest.raises(ModelError, match=r"'ids' holds 3 to 50 .*takes 0 to 49.*table"):
-        bert(tmp_path, np.array([[3, 4, 5, 50]]))
-    with pytest.raises(ModelError, match=r"'mask' holds 0 to 2 .*takes 0 to 1: .*model\.ranges"):
+    with pytest.raises(
+        ModelError, match=r"Item 1 of 'ids' in '.*ids\.npz' holds 50, outside 0 to 49"
+    ):
+        bert(tmp_path, np.array([[3, 4, 5, 49], [3, 4, 5, 50]]))
+    with pytest.raises(
+        ModelError, match=r"Item 0 of 'mask' .* holds 2, outside 0 to 1: .*model\.ranges\.mask"
+    ):
         bert(tmp_path, np.array([[3, 4, 5, 6]]), np.array([[0, 1, 2, 0]]), ranges={"mask": [0, 1]})
 
 
@@ -279,7 +283,46 @@ def test_values_that_are_not_finite_or_too_large_are_refused(tmp_path, tiny):
     onnx.save(tiny_conv(), tiny)
     data = np.zeros((2, 3, 8, 8), np.float32)
     data[1, 0, 0, 0] = np.inf
-    with pytest.raises(ModelError, match="'data' holds nan or infinity"):
+    with pytest.raises(ModelError, match=r"Item 1 of 'data' .* holds inf, which is not finite"):
         inspect(str(tiny), ModelSettings(inputs=save(tmp_path / "bad.npz", data=data)))
-    with pytest.raises(ModelError, match=r"18446744073709551615 .*int64 ends at"):
+    with pytest.raises(ModelError, match=r"18446744073709551615, and int64 goes from"):
         bert(tmp_path, np.full((1, 4), 2**64 - 1, np.uint64))
+
+
+def test_the_advice_for_a_missing_input_and_a_wrong_type_works(tmp_path):
+    model = tmp_path / "bert.onnx"
+    onnx.save(tiny_bert(table=50), model)
+    path = save(tmp_path / "ids.npz", ids=np.ones((3, 4)))
+    settings = ModelSettings({"sequence": 4}, inputs=path)
+    with pytest.raises(ModelError, match=r"set model\.values\.mask=\.\.\."):
+        inspect(str(model), settings)
+    settings = replace(settings, values={"mask": 1})
+    with pytest.raises(ModelError, match=r"array\.astype\('int64'\)"):
+        inspect(str(model), settings)
+    save(tmp_path / "ids.npz", ids=np.ones((3, 4)).astype("int64"))
+    assert inspect(str(model), settings).items == 3
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.png", "a.jpg"])
+def test_a_damaged_file_is_read_or_refused_in_a_sentence(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith((".png", ".jpg")):
+        picture(path, [(k, 255 - k, 3) for k in range(64)], (8, 8))
+    elif name.endswith(".npz"):
+        np.savez_compressed(path, data=numbered(5))
+    else:
+        np.save(path, numbered(5))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    sentences = []
+    for _ in range(60):
+        damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        for place in rng.integers(0, len(damaged), rng.integers(0, 4)):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged)
+        try:
+            open_inputs(str(path), "m.onnx", (DATA,))["data"].check(None)
+        except ModelError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 20
+    assert not any("\n" in sentence for sentence in sentences)
