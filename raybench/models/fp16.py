@@ -8,6 +8,7 @@ where that is poor, the nodes that lose most go to fp32, too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +52,36 @@ _LAST = ("Softmax", "LogSoftmax", "Sigmoid")
 _MOVING = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """A graph and what the check by rounding says of it.
+
+    Attributes:
+        half: the graph.
+        sqnr_db: fidelity of the outputs that can be compared; None if there are none.
+        resized: outputs whose shape depends on the values and differs from that in fp32.
+    """
+
+    half: HalfGraph
+    sqnr_db: float | None
+    resized: tuple[str, ...]
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the row must say, a sentence each."""
+        found = [
+            f"Half precision changes the size of output {name!r}, which depends on the values."
+            for name in self.resized
+        ]
+        if self.sqnr_db is None and not found:
+            found.append("The fp16 graph was not checked by rounding: no fp32 output is finite.")
+        if self.sqnr_db is not None and self.sqnr_db < _POOR_DB:
+            found.append(
+                f"Rounding to half alone brings the outputs to {self.sqnr_db:.1f} dB of fp32, also "
+                "with further ops in fp32: this network does not suit fp16."
+            )
+        return tuple(found)
+
+
 def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
     """Write the graph in half precision to `target` and return how it was made."""
     top = scopes(_load(source))
@@ -67,23 +98,26 @@ def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
 def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
     """Write the best graph found that has at least these values in fp32."""
     inputs, ranges = _examine(source)
-    half, best_db = _attempt(source, inputs, ranges, values := values | ranges.unfit)
-    best = half
+    values |= ranges.unfit
+    best = attempt = _attempt(source, inputs, ranges, values)
     for _ in range(_ROUNDS):
-        if best_db is None or best_db >= _GOOD_DB:
+        if best.sqnr_db is None or best.sqnr_db >= _GOOD_DB:
             break
-        more = losing_nodes(lambda: _load(source), half, inputs, ranges.elements, source.big)
+        more = losing_nodes(
+            lambda: _load(source), attempt.half, inputs, ranges.elements, source.big
+        )
         if more <= values:
             break
-        half, found_db = _attempt(source, inputs, ranges, values := values | more)
-        if found_db is not None and found_db >= best_db + _GAIN_DB:
-            best, best_db = half, found_db
-    _save(best.model, source, target)
+        values |= more
+        attempt = _attempt(source, inputs, ranges, values)
+        if attempt.sqnr_db is not None and attempt.sqnr_db >= best.sqnr_db + _GAIN_DB:
+            best = attempt
+    _save(best.half.model, source, target)
     return Conversion(
-        kept_fp32_ops=best.kept,
-        fp32_nodes=best.nodes,
-        rounded_sqnr_db=best_db,
-        notes=_notes(best_db),
+        kept_fp32_ops=best.half.kept,
+        fp32_nodes=best.half.nodes,
+        rounded_sqnr_db=best.sqnr_db,
+        notes=best.notes(),
     )
 
 
@@ -101,34 +135,23 @@ def _examine(source: Fp32Graph) -> tuple[dict[str, Array], ValueRanges]:
 
 def _attempt(
     source: Fp32Graph, inputs: dict[str, Array], ranges: ValueRanges, values: set[str]
-) -> tuple[HalfGraph, float | None]:
-    """Return a graph with these values in fp32, and its fidelity with each half tensor rounded."""
+) -> _Attempt:
+    """Convert with these values in fp32, and run the result with each half tensor rounded."""
     import onnx
 
     half = half_graph(_load(source), values, ranges.squaring)
     copy = onnx.ModelProto()
     copy.CopyFrom(half.model)
     outputs = run(rounded(copy), inputs, list(ranges.outputs), source.big)
-    comparable = {
+    numbers = {
         name: expected
         for name, expected in ranges.outputs.items()
-        if expected.dtype.kind in "fiub"
-        and expected.shape == outputs[name].shape
-        and np.isfinite(expected).all()
+        if expected.dtype.kind in "fiub" and np.isfinite(expected).all()
     }
+    resized = tuple(name for name in numbers if numbers[name].shape != outputs[name].shape)
+    comparable = {name: numbers[name] for name in numbers if name not in resized}
     found = fidelity(comparable, outputs, source.softmax_outputs)
-    return half, found.sqnr_db if found else None
-
-
-def _notes(rounded_db: float | None) -> tuple[str, ...]:
-    if rounded_db is None:
-        return ("The fp16 graph was not checked by rounding: no fp32 output can be compared.",)
-    if rounded_db >= _POOR_DB:
-        return ()
-    return (
-        f"Rounding to half alone brings the outputs to {rounded_db:.1f} dB of fp32, also with "
-        "further ops in fp32: this network does not suit fp16.",
-    )
+    return _Attempt(half, found.sqnr_db if found else None, resized)
 
 
 def _last_probabilities(graph: onnx.GraphProto) -> set[str]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+HALF_STEP = 2.0**-11
+"""Relative rounding error of half precision."""
+
 _AT_ONCE = 1 << 26
 """Elements of values that are held at a time."""
 
@@ -130,9 +133,17 @@ def _parts(names: list[str], elements: Mapping[str, int]) -> Iterator[list[str]]
 
 
 def _sqnr_db(expected: Array, actual: Array) -> float:
-    """Return the SQNR of a value about its mean, from -200 to 200 dB."""
+    """Return the SQNR of a value about its mean, or about 0 where it varies less than half can show.
+
+    The result is from -200 to 200 dB.
+    """
+    if expected.shape != actual.shape:
+        return -200.0
     wide = expected.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        noise = np.sum((wide - actual) ** 2)
-        ratio = np.sum((wide - wide.mean()) ** 2) / noise if noise else np.inf
+        noise, energy = np.sum((wide - actual) ** 2), np.sum(wide**2)
+        signal = energy - np.sum(wide) ** 2 / max(wide.size, 1)
+        if signal < energy * HALF_STEP**2:
+            signal = energy
+        ratio = signal / noise if noise else np.inf
         return float(np.clip(np.nan_to_num(10 * np.log10(ratio), nan=-200.0), -200.0, 200.0))

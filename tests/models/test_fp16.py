@@ -305,3 +305,19 @@ def test_a_small_weight_that_is_only_added_keeps_nothing_in_fp32(
       y = Add(h, small)
     }"""
     assert fp16(graph(text, small=np.full(512, 1e-7))).conversion.kept_fp32_ops == ()
+
+
+def test_an_output_that_half_precision_resizes_is_named(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,512] x) => (int64[2,found] y) {
+      h = MatMul(x, W1)
+      far = Mul(h, hundred)
+      s = Sin(far)
+      b = Greater(s, zero)
+      y = NonZero(b)
+    }"""
+    made = fp16(graph(text, zero=0.0, hundred=300.0)).conversion
+    assert made.rounded_sqnr_db is None
+    assert made.notes == (
+        "Half precision changes the size of output 'y', which depends on the values.",
+    )
