@@ -7,6 +7,7 @@ wrong outputs there, which the fidelity in its rows shows.
 from __future__ import annotations
 
 import json
+import platform
 import re
 import statistics
 import tempfile
@@ -107,7 +108,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
             build_s=built - began,
             load_s=time.perf_counter() - built,
             threads=load.options.threads,
-            notes=refusals.half_on_cpu(load.model) if load.device.kind == "cpu" else (),
+            notes=refusals.half_on_cpu(load.model) if _computes_half_in_fp32(load) else (),
         )
 
     def _bind(self, session: Any, index: int) -> Any:
@@ -224,6 +225,11 @@ def _session(load: Load, options: Any) -> Any:
             "libraries did not load. Install them: pip install 'onnxruntime-gpu[cuda,cudnn]'."
         )
     return session
+
+
+def _computes_half_in_fp32(load: Load) -> bool:
+    """Return whether the CPU provider has no half kernels here and casts; on Arm it has some."""
+    return load.device.kind == "cpu" and platform.machine() in ("x86_64", "AMD64")
 
 
 def _provider(load: Load) -> tuple[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import statistics
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Load
     from raybench.machine.devices import Device
+    from raybench.models.model import Model
 
 HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", AS_IS: "f32"}
 """Arithmetic of everything the graph leaves in float. Always set: the library's own default is bf16
@@ -50,6 +52,12 @@ _CALLS = refusals.LibraryCalls(
         ),
     },
 )
+
+
+logger = logging.getLogger(__name__)
+
+_PRODUCTS = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
+"""The library's names of layers that multiply by weights or by each other."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
             build_s=built - began,
             load_s=time.perf_counter() - built,
             threads=threads,
-            notes=refusals.half_on_cpu(load.model),
+            notes=(*refusals.half_on_cpu(load.model), *_kernels(self._compiled, load.model)),
         )
 
     def _refuse_other_precision(self, hint: str) -> None:
@@ -239,6 +247,29 @@ def _convert(path: Path, shapes: dict[str, list[int]]) -> Any:
             if name in shapes:
                 model.set_partial_shape(place, ov.PartialShape(shapes[name]))
     return frontend.convert(model)
+
+
+def _kernels(compiled: Any, model: Model) -> tuple[str, ...]:
+    """Return a note if the library computes some products of a quantised graph in float."""
+    if not any(name.endswith(":int8") for name in model.reduced_ops or ()):
+        return ()
+    try:
+        infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+        products = [
+            info["runtimePrecision"].astype(str)
+            for info in infos
+            if info["layerType"].astype(str) in _PRODUCTS
+        ]
+    except Exception:
+        logger.info("The kernels that OpenVINO chose are unknown", exc_info=True)
+        return ()
+    in_int8 = sum(precision in ("i8", "u8") for precision in products)
+    if in_int8 == len(products):
+        return ()
+    return (
+        f"OpenVINO computes {in_int8} of {len(products)} convolutions and matrix products in int8 "
+        "(those that it has not fused with other layers).",
+    )
 
 
 def _compile(graph: Any, properties: dict[str, Any]) -> Any:

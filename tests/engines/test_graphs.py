@@ -185,3 +185,25 @@ def test_a_file_that_comes_reduced_runs_as_it_is_and_the_row_says_so(engine, loa
     assert comparison.fidelity is None
     assert "no fp32 graph to compare" in comparison.notes[0]
     assert not (load.cache_dir / "references").exists()
+
+
+def test_the_row_says_how_much_of_a_quantised_graph_openvino_computes_in_int8(loaded):
+    weights = {
+        "w8": np.arange(-8, 8, dtype=np.int8).reshape(4, 4, 1, 1), "w": np.ones((4, 4, 1, 1), "f"),
+        "s": np.array(0.1, "f"), "zu": np.array(128, np.uint8), "z": np.array(0, np.int8),
+    }  # fmt: skip
+    image = ("x", FLOAT, ["batch", 4, 8, 8])
+    quantised = [
+        make_node("QuantizeLinear", ["x", "s", "zu"], ["xq"]),
+        make_node("DequantizeLinear", ["xq", "s", "zu"], ["xd"]),
+        make_node("DequantizeLinear", ["w8", "s", "z"], ["wd"]),
+        make_node("Conv", ["xd", "wd"], ["c"]),
+    ]
+    for rest, notes in (
+        ([make_node("Relu", ["c"], ["y"])], []),
+        ([make_node("Sigmoid", ["c"], ["h"]), make_node("Conv", ["h", "w"], ["y"])], ["1 of 2"]),
+    ):
+        graph = graph_of([*quantised, *rest], [image], [("y", FLOAT, None)], weights)
+        engine, _ = loaded("openvino", graph, precision="as_is")
+        engine.close()
+        assert [note.split("computes ")[1][:6] for note in engine.info.notes] == notes
