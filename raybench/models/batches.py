@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from raybench.machine import sysfs
+from raybench.errors import OutOfMemory
+from raybench.machine import devices, sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,6 +80,7 @@ class BatchPool:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is below 1")
+        _refuse_larger_than_memory(specs, batch_size)
         self.specs = specs
         self.batch_size = batch_size
         floor = 2 * sysfs.last_level_cache_bytes() if min_bytes is None else min_bytes
@@ -109,6 +111,13 @@ class BatchPool:
         if not 0 <= index < self.count:
             raise IndexError(f"batch {index} of {self.count}")
         return self._batches.batch(index)
+
+
+def _refuse_larger_than_memory(specs: tuple[TensorSpec, ...], batch_size: int) -> None:
+    """Refuse a batch that this machine cannot hold, before it is drawn."""
+    needed, memory = batch_size * sum(_item_bytes(spec) for spec in specs), devices.memory_bytes()
+    if needed > memory:
+        raise OutOfMemory("input", needed, f"the machine has {memory / 2**20:.0f} MiB")
 
 
 def calibration_batches(

@@ -6,7 +6,14 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from raybench.errors import ConfigError, RaybenchError, Refused, Unsupported, nearest
+from raybench.errors import (
+    ConfigError,
+    OutOfMemory,
+    RaybenchError,
+    Refused,
+    Unsupported,
+    nearest,
+)
 from raybench.experiment import AS_IS, PRECISIONS
 from raybench.models.fp16 import to_fp16
 from raybench.models.int8 import to_int8
@@ -77,8 +84,10 @@ def convert(precision: str, dialect: str | None, source: Fp32Graph, target: Path
                 return to_fp16(source, target)
             assert dialect is not None  # `refuse` has checked it
             return to_int8(dialect, source, target)
-    except (RaybenchError, MemoryError, OSError):
+    except (RaybenchError, OSError):
         raise
+    except MemoryError as error:
+        raise OutOfMemory("build", None, f"the {precision} graph was being made") from error
     except Exception as error:
         text = " ".join(str(error).split())[:_REASON_CHARACTERS]
         raise Refused(

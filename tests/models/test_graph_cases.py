@@ -56,7 +56,7 @@ TABLE = {
     "nameless_identity": (EXACT, GOOD, HALF),
     "onlyrelu": (EXACT, NOTHING, HALF),
     "convtranspose": (EXACT, NOTHING, HALF),
-    "lstm": (ok(None, "'y'"), NOTHING, HALF),
+    "lstm": (EXACT, NOTHING, HALF),
     "if_only": (EXACT, NOTHING, HALF),
     "no_kernel_shape": (EXACT, GOOD, HALF),
     "bias_add": (EXACT, GOOD, HALF),
@@ -80,28 +80,6 @@ TABLE = {
     "scalar_input": (EXACT, NOTHING, HALF),
 }
 PRECISIONS = ("fp32", "int8", "fp16", "as_is")
-PENDING: dict[str, str] = {
-    "onlyrelu-int8": "int8 is to be judged",
-    "convtranspose-int8": "int8 is to be judged",
-    "lstm-fp32": "outputs are to be judged",
-    "lstm-int8": "int8 is to be judged",
-    "if_only-int8": "int8 is to be judged",
-    "bias_add_reshape-int8-openvino": "int8 is to be judged",
-    "matmul_bias-int8": "int8 is to be judged",
-    "ln_tokens-int8": "int8 is to be judged",
-    "two_names-fp32-openvino": "outputs are to be judged",
-    "two_names-int8-openvino": "int8 is to be judged",
-    "duplicate_names-int8": "int8 is to be judged",
-    "string_output-fp32": "outputs are to be judged",
-    "string_output-int8": "int8 is to be judged",
-    "dotted_dims-int8": "int8 is to be judged",
-    "question_marks-int8": "int8 is to be judged",
-    "output_is_input-int8": "int8 is to be judged",
-    "gather_in_constant-int8": "int8 is to be judged",
-    "time_first_output-fp32": "outputs are to be judged",
-    "time_first_output-int8": "int8 is to be judged",
-}
-"""Rows that do not hold yet, as case-precision-engine or case-precision, with what they wait for."""
 
 
 def rows_of(name: str) -> list[tuple[str, str]]:
@@ -129,18 +107,10 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str
     return lambda name, precision, engine: of_case(name)[precision, engine]
 
 
-def _parameters() -> list[object]:
-    parameters = []
-    for name in TABLE:
-        for precision, engine in rows_of(name):
-            row = f"{name}-{precision}-{engine}"
-            reason = PENDING.get(row) or PENDING.get(f"{name}-{precision}")
-            marks = [pytest.mark.xfail(reason=reason, strict=False)] if reason else []
-            parameters.append(pytest.param(name, precision, engine, id=row, marks=marks))
-    return parameters
+ROWS = [(name, *row) for name in TABLE for row in rows_of(name)]
 
 
-@pytest.mark.parametrize(("name", "precision", "engine"), _parameters())
+@pytest.mark.parametrize(("name", "precision", "engine"), ROWS)
 def test_a_row_is_what_it_says_it_is(
     name: str, precision: str, engine: str, outcome: Callable[[str, str, str], Outcome]
 ) -> None:
@@ -157,6 +127,3 @@ def test_a_row_is_what_it_says_it_is(
 
 def test_every_case_is_in_the_table() -> None:
     assert set(TABLE) == set(CASES)
-    rows = {f"{name}-{precision}" for name in TABLE for precision, _ in rows_of(name)}
-    rows |= {f"{name}-{'-'.join(row)}" for name in TABLE for row in rows_of(name)}
-    assert set(PENDING) <= rows
