@@ -31,7 +31,7 @@ from raybench.measure.stream import Stream, StreamTrace
 from raybench.measure.summary import summarise
 from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
-from raybench.models.fidelity import fidelity
+from raybench.models.comparison import compare
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 from raybench.stats import intervals, trends
@@ -188,12 +188,8 @@ def _mib(nbytes: int | None) -> float | None:
 def _sqnr(engine: Engine, load: Load) -> float | None:
     engine.submit(0)
     engine.collect(0)
-    outputs = engine.outputs()
-    items = min(8, load.batches.batch_size)
-    reference = reference_outputs(load.model, load.batches, items, cache_dir())
-    found = {name: outputs[name][:items] for name in reference}
-    deviation = fidelity(reference, found, load.model.softmax_outputs)
-    return None if deviation is None else deviation.sqnr_db
+    near = compare(engine.outputs(), load.model, load.batches, cache_dir()).fidelity
+    return None if near is None else near.sqnr_db
 
 
 def job_points(bench: Bench, job: Row) -> Iterator[Row]:

@@ -299,8 +299,9 @@ class Worker:
         finally:
             gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
         self._log.note("")
+        failures = tuple(each.failure for each in (loaded.gpu, self._host) if each.failure)
         readings = Readings(
-            loaded.device.kind, platform.node(), os.getpid(), gpu_samples, host_samples
+            loaded.device.kind, platform.node(), os.getpid(), gpu_samples, host_samples, failures
         )
         return Measurement(trace, readings)
 

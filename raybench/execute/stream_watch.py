@@ -46,6 +46,7 @@ class StreamedTrial:
         clocks: of each worker, before and after.
         warm_up: how the warm-up ended.
         stop: how the stopping rule ended.
+        notes: what else is to be known of the streams, a sentence each.
     """
 
     start_ns: int
@@ -54,6 +55,7 @@ class StreamedTrial:
     clocks: Sequence[ClockDrift]
     warm_up: warmup.WarmUp
     stop: stopping.StopDecision
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class StreamWatch:
         min_batches = limits.settings.block_min_batches
         summary = summarise(traces, warm_up.window_start, stop.last.blocks, block_ns, min_batches)
         summary = telemetry_columns.with_hardware(summary, traces, readings)
-        return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop)
+        notes = sorted({text for reading in readings for text in reading.failures})
+        return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop, notes)
 
     def _watch(self, stream: WorkerStream) -> tuple[warmup.WarmUp, stopping.StopDecision]:
         """Take snapshots until the rules are done or a stream has ended by itself."""

@@ -140,7 +140,7 @@ class TrialRunner:
         return rows.Tables(
             trial={
                 **prepared,
-                "notes": [*prepared["notes"], *measured.notes],
+                "notes": [*prepared["notes"], *streamed.notes, *measured.notes],
                 **rows.measurement_columns(workers, streamed.summary),
                 **rows.verdict_columns(
                     workers, streamed, measured.limits, self.request.experiment.trials

@@ -102,6 +102,8 @@ class GpuTelemetry(telemetry.Telemetry[GpuSample]):
         period_s: time between two samples.
     """
 
+    source = "GPU"
+
     def __init__(self, uuid: str | None, period_s: float = PERIOD_S) -> None:
         super().__init__(period_s)
         self._uuid = uuid

@@ -72,6 +72,8 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
         root: root of the file system, for tests.
     """
 
+    source = "host"
+
     def __init__(self, period_s: float = PERIOD_S, root: Path = sysfs.ROOT) -> None:
         super().__init__(period_s)
         self._root = root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,13 +23,20 @@ class Telemetry(ABC, Generic[S]):
 
     Args:
         period_s: time between two samples.
+
+    Attributes:
+        source: what is sampled, for messages.
+        failure: a sentence on why the samples end before `end`; None if they do not.
     """
+
+    source: ClassVar[str]
 
     def __init__(self, period_s: float = PERIOD_S) -> None:
         self._period_s = period_s
         self._thread: threading.Thread | None = None
         self._halt = threading.Event()
         self._samples: list[S] = []
+        self.failure: str | None = None
 
     @abstractmethod
     def _open(self) -> bool:
@@ -53,6 +60,7 @@ class Telemetry(ABC, Generic[S]):
             return
         self._halt.clear()
         self._samples = []
+        self.failure = None
         self._thread = threading.Thread(target=self._run, name="raybench-telemetry", daemon=True)
         self._thread.start()
 
@@ -65,8 +73,15 @@ class Telemetry(ABC, Generic[S]):
         return self.samples
 
     def _run(self) -> None:
-        if not self._open():
-            return
+        try:
+            if self._open():
+                self._sample()
+        except Exception as error:  # noqa: BLE001 - readings are a by-product
+            self.failure = (
+                f"Readings of the {self.source} ended early: {type(error).__name__}: {error}"
+            )
+
+    def _sample(self) -> None:
         try:
             self._samples.append(self._read(edge=True))
             while not self._halt.wait(self._period_s):

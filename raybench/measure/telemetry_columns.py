@@ -29,6 +29,7 @@ class Readings:
         pid: of its process.
         gpu: samples of the GPU; empty for a core and for a GPU without a driver.
         host: samples of the host.
+        failures: why samples ended early, a sentence each.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Readings:
     pid: int
     gpu: tuple[gpu_telemetry.GpuSample, ...] = ()
     host: tuple[host.HostSample, ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def with_hardware(

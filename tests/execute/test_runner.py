@@ -3,10 +3,11 @@
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from helpers.fake_runs import SLOTS, FakeRun, FakeStoreRun
-from helpers.fake_workers import FakeReservation, concerning, fails, loses_node
+from helpers.fake_workers import FakeReservation, FakeStream, concerning, fails, loses_node
 
 from raybench.errors import (
     EngineFailure,
@@ -88,6 +89,20 @@ def test_a_profile_that_fails_costs_no_row():
     assert statuses(finished) == [(8, "ok")]
     assert finished.store.tables[0]["layers"] == []
     assert finished.rows[0]["notes"] == ["The layers were not timed: broken in layers"]
+
+
+def test_telemetry_that_fails_costs_no_row_and_is_named(monkeypatch):
+    finish = FakeStream.finish
+
+    def without_readings(stream):
+        measurements, clocks = finish(stream)
+        readings = replace(measurements[0].readings, failures=("Readings ended early: odd",))
+        return [replace(each, readings=readings) for each in measurements], clocks
+
+    monkeypatch.setattr(FakeStream, "finish", without_readings)
+    finished = run("workers=2", "batch_size=8")
+    assert statuses(finished) == [(8, "ok")]
+    assert finished.rows[0]["notes"] == ["Readings ended early: odd"]
 
 
 def test_final_trials_are_skipped_and_counted_and_infeasible_points_get_a_row():

@@ -89,6 +89,17 @@ def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
     assert last.energy_j - first.energy_j == pytest.approx(0.2)
 
 
+def test_readings_that_fail_end_early_and_say_why(machine: Path, monkeypatch) -> None:
+    telemetry = host.HostTelemetry(0.001, machine)
+    monkeypatch.setattr(telemetry, "_read", lambda edge: 1 / 0)
+    telemetry.start()
+    deadline = time.monotonic() + 30
+    while telemetry.failure is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert telemetry.end() == ()
+    assert "Readings of the host ended early: ZeroDivisionError" in telemetry.failure
+
+
 def test_a_machine_without_sensors_gives_none(tmp_path: Path) -> None:
     sample = taken(tmp_path)[-1]
     names = ("busy_s", "steal_s", "node_cpus", "mhz", "temp_c", "energy_j", "throttles")
