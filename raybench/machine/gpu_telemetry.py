@@ -116,8 +116,6 @@ class GpuTelemetry(telemetry.Telemetry[GpuSample]):
         if self._nvml is None or self._uuid is None:
             return False
         self._handle = self._nvml.device(self._uuid)
-        if self._handle is None:
-            self._close()
         return self._handle is not None
 
     @override

@@ -77,10 +77,11 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
     def __init__(self, period_s: float = PERIOD_S, root: Path = sysfs.ROOT) -> None:
         super().__init__(period_s)
         self._root = root
+        self._files: list[KernelFile] = []
 
     @override
     def _open(self) -> bool:
-        self._files: list[KernelFile] = []
+        self._files = []
         self._cpus = tuple(sorted(os.sched_getaffinity(0)))
         self._cores = {
             sibling for cpu in self._cpus for sibling in sysfs.core_siblings(cpu, self._root)

@@ -47,7 +47,7 @@ class Telemetry(ABC, Generic[S]):
         """Take one sample; readings that fail are None in it."""
 
     def _close(self) -> None:
-        """Release what `_open` acquired."""
+        """Release what `_open` acquired, also when it failed or had nothing to read."""
 
     @property
     def samples(self) -> tuple[S, ...]:
@@ -74,21 +74,21 @@ class Telemetry(ABC, Generic[S]):
 
     def _run(self) -> None:
         try:
-            if self._open():
-                self._sample()
+            try:
+                if self._open():
+                    self._sample()
+            finally:
+                self._close()
         except Exception as error:  # noqa: BLE001 - readings are a by-product
             self.failure = (
                 f"Readings of the {self.source} ended early: {type(error).__name__}: {error}"
             )
 
     def _sample(self) -> None:
-        try:
-            self._samples.append(self._read(edge=True))
-            while not self._halt.wait(self._period_s):
-                self._samples.append(self._read(edge=False))
-            self._samples.append(self._read(edge=True))
-        finally:
-            self._close()
+        self._samples.append(self._read(edge=True))
+        while not self._halt.wait(self._period_s):
+            self._samples.append(self._read(edge=False))
+        self._samples.append(self._read(edge=True))
 
 
 def readings(samples: Sequence[object], name: str) -> list[float]:
