@@ -159,6 +159,8 @@ class _Pass:
             return (), ()
         if node.op_type in _NEVER_HALF or self._is_of_shapes(scope, node):
             return (), ()
+        if any(name and scope.home(name) is None for name in (*node.input, *node.output)):
+            return (), ()  # of an unknown type, or no tensor: a sequence
         reads, writes = _half_ports(node, self._opsets)
         floats = [port for port, name in enumerate(node.output) if self._is_float(scope, name)]
         if floats:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper, parser
+from onnx import helper, numpy_helper, parser
 
 from raybench.experiment import ModelSettings
 from raybench.models.cpu_run import run
@@ -321,3 +321,40 @@ def test_an_output_that_half_precision_resizes_is_named(fp16: Callable[..., Mode
     assert made.notes == (
         "Half precision changes the size of output 'y', which depends on the values.",
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """
+        g (float[batch,8] x) => (float[batch,8] y) {
+          h = Mul(x, gamma)
+          y = Loop (trip, , h) <
+            body = b (int64 i, bool c, float[batch,8] s) => (bool d, float[batch,8] t) {
+              d = Identity(c) q = Mul(s, gamma) t = Add(q, h) }>
+        }""",
+        """
+        g (float[batch,8] x) => (float[batch,8] y) {
+          s = SequenceConstruct(x, x)
+          e = SequenceAt(s, first)
+          y = Mul(e, gamma)
+        }""",
+        """
+        g (float[batch,512] x) => (float[batch,512] y) {
+          h = MatMul(x, W1)
+          a = com.microsoft.Gelu(h)
+          b = MatMul(a, W2)
+          y = Relu(b)
+        }""",
+    ],
+    ids=["loop", "sequence", "operator_of_an_unknown_type"],
+)
+def test_where_types_are_not_known_or_fixed_the_graph_stays_valid(
+    text: str, fp16: Callable[..., Model]
+) -> None:
+    model = graph(text, trip=np.array(3), first=np.array(0))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    made = fp16(model)
+    onnxruntime.InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
+    assert made.conversion.rounded_sqnr_db is not None
+    assert made.conversion.rounded_sqnr_db > 50

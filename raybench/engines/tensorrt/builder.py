@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import Load
 
 Shape = tuple[int, ...]
+_UNNAMED = "(Unnamed Layer"
 INT8_REST = ("graph", "tf32", "fp16")
 """What layers outside Q/DQ may compute in under weak typing; the graph's own type is fp32."""
 
@@ -256,21 +257,24 @@ def _tactics(trt: Any, order: Order) -> int:
 def _hold_fp32(trt: Any, network: Any, names: Collection[str]) -> bool:
     """Let these layers compute in fp32 under weak typing; returns whether there are any.
 
-    The FP16 flag would else allow half in them, too: the casts around them are no order.
+    The FP16 flag would else allow half in them, too: the casts around them are no order. Layers
+    without a name that read theirs are those that the parser adds to broadcast a value.
     """
     if not names:
         return False
     half_or_whole = (trt.DataType.HALF, trt.DataType.FLOAT)
-    held = False
+    held: set[str] = set()  # tensors
     for layer in map(network.get_layer, range(network.num_layers)):
-        outputs = range(layer.num_outputs)
-        floats = [i for i in outputs if layer.get_output(i).dtype in half_or_whole]
-        if layer.name in names and floats:
-            held = True
-            layer.precision = trt.DataType.FLOAT
-            for output in floats:
-                layer.set_output_type(output, trt.DataType.FLOAT)
-    return held
+        inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
+        added = layer.name.startswith(_UNNAMED) and any(x and x.name in held for x in inputs)
+        if not added and layer.name not in names:
+            continue
+        for index, tensor in enumerate(map(layer.get_output, range(layer.num_outputs))):
+            if tensor.dtype in half_or_whole:
+                held.add(tensor.name)
+                layer.precision = trt.DataType.FLOAT
+                layer.set_output_type(index, trt.DataType.FLOAT)
+    return bool(held)
 
 
 def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:

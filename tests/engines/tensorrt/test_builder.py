@@ -87,29 +87,50 @@ def test_the_path_is_no_fact_of_the_plan() -> None:
 
 
 class Layer:
-    """A layer of a network, with one output."""
+    """A layer of a network, with one input and one output."""
 
-    def __init__(self, name: str, dtype: str) -> None:
+    num_inputs = num_outputs = 1
+
+    def __init__(self, name: str, reads: str, dtype: str) -> None:
         self.name = name
-        self.num_outputs = 1
-        self.precision = ""
-        self.output_type = ""
+        self.held: set[str] = set()
+        self._reads = reads
         self._dtype = dtype
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "precision":
+            self.held.add(f"computes in {value}")
+        else:
+            super().__setattr__(name, value)
+
+    def get_input(self, index: int) -> Any:
+        return SimpleNamespace(name=self._reads)
+
     def get_output(self, index: int) -> Any:
-        return SimpleNamespace(dtype=self._dtype)
+        return SimpleNamespace(name=f"{self.name}.out", dtype=self._dtype)
 
     def set_output_type(self, index: int, dtype: str) -> None:
-        self.output_type = dtype
+        self.held.add(f"writes {dtype}")
 
 
 def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
     trt = SimpleNamespace(DataType=SimpleNamespace(HALF="half", FLOAT="float", INT32="int32"))
-    layers = [Layer("conv", "half"), Layer("sum", "float"), Layer("shape", "int32")]
-    network = SimpleNamespace(num_layers=3, get_layer=layers.__getitem__)
+    unnamed = "(Unnamed Layer* 3) [Shuffle]"
+    layers = [
+        Layer("conv", "x", "half"),
+        Layer("sum", "conv.out", "float"),
+        Layer(unnamed, "sum.out", "float"),
+        Layer("cast", "sum.out", "half"),
+        Layer("(Unnamed Layer* 5) [Shuffle]", "conv.out", "half"),
+        Layer("shape", "x", "int32"),
+    ]
+    network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
     assert builder._hold_fp32(trt, network, ("sum", "shape"))
-    assert [layer.precision for layer in layers] == ["", "float", ""]
-    assert [layer.output_type for layer in layers] == ["", "float", ""]
+    both = {"computes in float", "writes float"}
+    assert {layer.name: layer.held for layer in layers if layer.held} == {
+        "sum": both,
+        unnamed: both,
+    }
     assert not builder._hold_fp32(trt, network, ())
     assert not builder._hold_fp32(trt, network, ("gone",))
     assert "fp32_layers" not in replace(ORDER, fp32_layers=("sum",)).facts()
