@@ -137,6 +137,7 @@ FILES = (
         *("faster-whisper==1.2.1", "faster_whisper/assets/silero_vad_v6.onnx"),
         "speech: is there a voice, a window an item",
         "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2",
+        {"shapes": {"input": ["N", 576]}},
         batch_size=8,
     ),
     RealFile(

@@ -6,6 +6,7 @@ the open dimension that an input begins with. The same symbol is the batch in ev
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 _SHORT = frozenset({"n", "b", "bs", "bsz"})
 """Short names of a batch; any name with "batch" in it is one, too."""
 
+_SIZE = re.compile(
+    r"seq|len|time|frame|step|token|word|char|phoneme|height|width|channel|^[tlhwc]$", re.IGNORECASE
+)
+"""Names that other dimensions have: an input that begins with one may have its batch elsewhere."""
+
 
 def batch_axes(request: ShapeRequest) -> dict[str, int | None]:
     """Return the position of the batch in each input; None for an input without one.
@@ -34,16 +40,16 @@ def batch_axes(request: ShapeRequest) -> dict[str, int | None]:
         name: shape.index(BATCH) if BATCH in shape else None
         for name, shape in request.written.items()
     }
-    batches = _symbols(request, axes)
+    batches = batch_symbols(request, axes)
     for entry in request.inputs:
         if entry.name not in axes:
             axis = _named_axis(request, entry, batches)
             if axis is not None:
                 axes[entry.name] = axis
-    certain = _symbols(request, axes)
+    certain = batch_symbols(request, axes)
     rest = [entry for entry in request.inputs if entry.name not in axes]
     axes |= {entry.name: 0 for entry in rest if _begins_with_batch(request, entry, certain)}
-    batches = _symbols(request, axes)
+    batches = batch_symbols(request, axes)
     for entry in rest:
         if entry.name not in axes:
             places = (i for i, dim in enumerate(entry.dims or ()) if dim in batches)
@@ -53,7 +59,7 @@ def batch_axes(request: ShapeRequest) -> dict[str, int | None]:
     return axes
 
 
-def _symbols(request: ShapeRequest, axes: Mapping[str, int | None]) -> set[str]:
+def batch_symbols(request: ShapeRequest, axes: Mapping[str, int | None]) -> set[str]:
     """Return the symbols that the file has where the batch is."""
     places = ((entry, axes.get(entry.name)) for entry in request.inputs)
     dims = (entry.at(axis) for entry, axis in places if axis is not None)
@@ -79,14 +85,15 @@ def _begins_with_batch(request: ShapeRequest, entry: OpenInput, certain: set[str
     """Return whether the first dimension is the batch, for an input without any named as one.
 
     Raises:
-        ModelError: other inputs have the batch by name, and this one begins with another symbol.
+        ModelError: this one begins with another symbol than inputs that have the batch by name, or
+            with a symbol that is the name of a size.
     """
     if entry.dims is None:
         return True
     if not entry.dims or isinstance(entry.dims[0], int):
         return False
     first = entry.dims[0]
-    if first is None or not certain:
+    if first is None or not (certain or _SIZE.search(first)):
         return True
     if first in request.sizes:
         return False
@@ -104,7 +111,9 @@ def _refuse_number_for_batch(request: ShapeRequest, certain: set[str]) -> None:
         if BATCH in shape or not entry.dims:
             continue
         axis = _named_axis(request, entry, certain)
-        if axis is None and not certain and not isinstance(entry.dims[0], int):
+        first = entry.dims[0]
+        open_first = first is None or (isinstance(first, str) and not _SIZE.search(first))
+        if axis is None and not certain and open_first:
             axis = 0
         if axis is not None:
             raise ModelError(

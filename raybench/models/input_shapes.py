@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ModelError
-from raybench.models.batch_axis import batch_axes
+from raybench.models.batch_axis import batch_axes, batch_symbols
 from raybench.models.model import BATCH, TensorSpec
 from raybench.models.shape_request import ShapeRequest, setting, shape_setting, text
 
@@ -80,9 +80,10 @@ def _refuse_missing(
 ) -> None:
     """Raise ModelError that asks for all missing sizes at once."""
     wanted = []
+    batches = batch_symbols(request, axes)
     for entry in filled:
         rest = [dim for axis, dim in enumerate(entry.dims or ()) if axis != axes[entry.name]]
-        if entry.dims is None or None in rest:
+        if entry.dims is None or None in rest or not batches.isdisjoint(rest):
             wanted.append(shape_setting(entry.name, entry.dims, axes[entry.name]))
         else:
             symbols = (dim for dim in rest if isinstance(dim, str))
@@ -124,12 +125,15 @@ def _opened_by_user(request: ShapeRequest, axes: Mapping[str, int | None]) -> in
 def _fixed(request: ShapeRequest, filled: Sequence[OpenInput]) -> ClosedShapes:
     """Return the inputs of a file without an open batch, with N first where they agree on one."""
     plain = [entry for entry in filled if entry.dims and entry.name not in request.written]
+    in_file = {entry.name: entry.at(0) for entry in request.inputs if entry.dims}
+    if any(isinstance(in_file[entry.name], str) for entry in plain):  # a size, as the user says
+        return ClosedShapes(_specs(filled), fixed=1)
     firsts = {entry.at(0) for entry in plain}
     if len(firsts) > 1 and 1 not in firsts:
         raise ModelError(
             f"The inputs of {request.model!r} begin with different numbers, so it is not clear which is the batch: "
             f"{', '.join(f'{entry.name} {text(entry.dims)}' for entry in plain)}. "
-            f"Set {' and '.join(_proposal(plain))}, with {BATCH} where the batch stands."
+            f"Set {' and '.join(_proposal(request, plain))}, with {BATCH} where the batch stands."
         )
     if len(firsts) != 1:
         return ClosedShapes(_specs(filled), fixed=1)
@@ -143,15 +147,17 @@ def _fixed(request: ShapeRequest, filled: Sequence[OpenInput]) -> ClosedShapes:
     return ClosedShapes(_specs(inputs), fixed)
 
 
-def _proposal(plain: Sequence[OpenInput]) -> list[str]:
-    """Return shapes with N at a size that all inputs share; if they share none, in the first."""
-    sizes = [entry.dims or () for entry in plain]
-    common = next((size for size in sizes[0] if all(size in other for other in sizes)), None)
-    words = [shape_setting(plain[0].name, sizes[0], 0)]
-    words += [shape_setting(entry.name, entry.dims, None) for entry in plain[1:]]
-    if common is not None:
-        words = [shape_setting(e.name, e.dims, (e.dims or ()).index(common)) for e in plain]
-    return words
+def _proposal(request: ShapeRequest, plain: Sequence[OpenInput]) -> list[str]:
+    """Return shapes with N at a number that all inputs have; if they share none, in the first."""
+    in_file = {entry.name: entry.dims or () for entry in request.inputs}
+    dims = [in_file[entry.name] for entry in plain]
+    numbers = (dim for dim in dims[0] if isinstance(dim, int))
+    common = next((size for size in numbers if all(size in other for other in dims)), None)
+    axes = [each.index(common) for each in dims] if common else [0, *[None] * len(dims)]
+    return [
+        shape_setting(entry.name, entry.dims, axis)
+        for entry, axis in zip(plain, axes, strict=False)
+    ]
 
 
 def _specs(entries: Sequence[OpenInput]) -> tuple[TensorSpec, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,10 @@ from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
 
 from raybench.config.compose import read
+from raybench.config.layers import read_overrides
 from raybench.errors import ModelError
+from raybench.models.input_shapes import close_shapes
+from raybench.models.shape_request import OpenInput
 from raybench.models.source import check
 
 if TYPE_CHECKING:
@@ -78,6 +82,7 @@ def test_what_is_missing_works_when_it_is_set_as_advised(
 
 TWO_WAYS = {
     "a size or the batch": ([("x", ["batch", 8], "FLOAT"), ("boxes", ["k", 4], "FLOAT")], []),
+    "a length first": ([("x", ["seq_len", 8], "FLOAT"), ("h", [1, 1, 8], "FLOAT")], []),
     "another input with that number": (
         [("x", [4, 8], "FLOAT"), ("scale", [4, 2], "FLOAT")],
         ["model.shapes.x=[N, 8]"],
@@ -115,3 +120,48 @@ def test_what_is_wrong_works_when_it_is_corrected_as_advised(saved: Saved, word:
         checked(path, [word, *rate])
     (advice,) = words_of(str(caught.value))
     checked(path, [advice.replace("...", "4"), *rate])
+
+
+_DIMS = (
+    1,
+    1,
+    2,
+    3,
+    4,
+    "batch",
+    "batch_size",
+    "N",
+    "n",
+    "s0",
+    "s1",
+    "?",
+    "seq",
+    "h // 2",
+    None,
+    "d.1",
+)
+
+
+def test_advice_on_any_shapes_ends_after_a_few_words() -> None:
+    for seed in range(200):
+        random = Random(seed)
+        inputs = [
+            OpenInput(
+                name, "float32", tuple(random.choice(_DIMS) for _ in range(random.randint(0, 4)))
+            )
+            for name in "abc"[: random.randint(1, 3)]
+        ]
+        words: list[str] = []
+        closed = None
+        for _ in range(6):
+            given = read_overrides(["model=m", *words])[0].rest.get("model", {}).get("shapes", {})
+            try:
+                closed = close_shapes("m", inputs, given)
+                break
+            except ModelError as error:
+                advised = words_of(str(error))
+                if " if it is" in str(error) or " if that is" in str(error):
+                    advised = [random.choice(advised)]
+                words += [word.replace("...", str(random.randint(2, 9))) for word in advised]
+        assert closed is not None, (inputs, words)
+        assert all(len(spec.with_batch(3)) == len(spec.shape) for spec in closed.inputs)
