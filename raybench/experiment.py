@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -266,10 +266,7 @@ def worker_counts(devices: int) -> tuple[int, ...]:
 
 
 def expand(
-    experiment: Experiment,
-    devices: Mapping[str, int],
-    identities: Mapping[str, str],
-    inputs: Mapping[str, InputFiles] | None = None,
+    experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
 ) -> tuple[Point, ...]:
     """Return all points of the experiment without repeats, in the order of its file.
 
@@ -277,7 +274,6 @@ def expand(
         experiment: with every engine resolved.
         devices: number of devices of each kind, for `workers: auto`.
         identities: `model_identity` of each model on the axis.
-        inputs: real inputs of each model; None for synthetic ones.
 
     Raises:
         ConfigError: when nothing is left after `exclude`, or a value is repeated in an axis.
@@ -288,8 +284,6 @@ def expand(
         for cell in _cells(experiment, grid, devices):
             if not any(_matches(cell, rule) for rule in experiment.exclude):
                 point = _point(experiment, cell, identities)
-                if inputs is not None:
-                    point = replace(point, inputs=inputs[point.model])
                 points.setdefault(point.id, point)
     if not points:
         raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,12 @@ import numpy as np
 from raybench.errors import ModelError
 from raybench.experiment import InputFiles
 from raybench.models import source
+from raybench.models.batch_axis import batch_axes
 from raybench.models.cache import sha256_of
 from raybench.models.images import IMAGES
 from raybench.models.input_values import given_items
+from raybench.models.model import BATCH
+from raybench.models.shape_request import ShapeRequest
 from raybench.models.stored_items import (
     array_columns,
     check_values,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from raybench.experiment import ModelSettings
     from raybench.models.batches import BatchPool, ItemSource
     from raybench.models.model import TensorSpec
+    from raybench.models.source import CheckedModel
     from raybench.models.stored_items import ItemColumn
 
 Array = np.ndarray[Any, Any]
@@ -148,13 +152,47 @@ class FileInput:
             check_values(self.spec, part, bounds)
 
 
-def inspect(model: str, settings: ModelSettings) -> InputFiles:
+def sized(model: str, settings: ModelSettings) -> ModelSettings:
+    """Return the settings with the sizes of real inputs, where the model leaves sizes open.
+
+    Sizes that contradict each other are left to the check of the shapes.
+
+    Raises:
+        ModelError: the model or the files cannot be used.
+    """
+    request = ShapeRequest.read(model, source.declared_inputs(model), settings.shapes)
+    names = [entry.name for entry in request.inputs]
+    needed = [name for name in names if name not in settings.values]
+    files = files_of(settings.inputs)
+    if not names or _are_items(files, needed):
+        return settings
+    arrays, _ = _named_arrays(files, names, needed)
+    axes = batch_axes(request)
+    sizes: dict[str, Any] = {}
+    for entry in request.inputs:
+        array, dims, axis = arrays.get(entry.name), entry.dims, axes[entry.name]
+        if array is None or dims is None or array.ndim != len(dims) or 0 in array.shape:
+            continue
+        rest = [place for place in range(len(dims)) if place != axis]
+        if any(dims[place] is None for place in rest) and entry.name not in request.written:
+            sizes[entry.name] = [BATCH if p == axis else n for p, n in enumerate(array.shape)]
+        else:
+            open_dims = {dims[p]: array.shape[p] for p in rest if isinstance(dims[p], str)}
+            sizes |= {str(dim): size for dim, size in open_dims.items()}
+    return replace(settings, shapes={**sizes, **settings.shapes})
+
+
+def inspect(model: str, settings: ModelSettings, checked: CheckedModel) -> InputFiles:
     """Read all real inputs of a model, check them, and return what they are.
+
+    Args:
+        model: its name, for messages.
+        settings: of the model; with real inputs.
+        checked: what is known of it.
 
     Raises:
         ModelError: they cannot be used, with what to do.
     """
-    checked = source.check(model, settings, precisions=())
     tables = {name: (0, limit - 1) for name, limit in checked.limits.items()}
     given = {name: (low, high) for name, (low, high) in settings.ranges.items()}
     inputs = open_inputs(settings.inputs, model, checked.inputs, settings.values)
@@ -235,11 +273,12 @@ def open_inputs(
     files = files_of(path)
     needed = [spec for spec in specs if spec.name not in settled]
     rotating = [spec for spec in specs if spec.batch_axis is not None] or list(specs)
-    if _are_items(files, needed):
+    names = [spec.name for spec in needed]
+    if _are_items(files, names):
         columns = item_columns(path, model, files, needed)
     else:
-        arrays, stored = _named_arrays(files, [spec.name for spec in specs], needed)
-        _refuse_missing(path, model, [s.name for s in needed if s.name not in arrays], stored)
+        arrays, stored = _named_arrays(files, [spec.name for spec in specs], names)
+        _refuse_missing(path, model, [name for name in names if name not in arrays], stored)
         columns = array_columns(path, model, arrays, specs)
     _refuse_counts(path, {s.name: len(columns[s.name]) for s in rotating if s.name in columns})
     twice = next((name for name in settled if name in columns), None)
@@ -267,15 +306,15 @@ def _refuse_counts(path: str, counts: Mapping[str, int]) -> None:
         )
 
 
-def _are_items(files: Sequence[Path], needed: Sequence[TensorSpec]) -> bool:
+def _are_items(files: Sequence[Path], needed: Sequence[str]) -> bool:
     """Tell whether files hold items of one input, and not an array for each input."""
     kind = files[0].suffix.lower()
     named = {file.stem for file in files}
-    return kind in IMAGES or (kind == ".npy" and [s.name in named for s in needed] == [False])
+    return kind in IMAGES or (kind == ".npy" and [name in named for name in needed] == [False])
 
 
 def _named_arrays(
-    files: Sequence[Path], names: Sequence[str], needed: Sequence[TensorSpec]
+    files: Sequence[Path], names: Sequence[str], needed: Sequence[str]
 ) -> tuple[dict[str, Array], list[str]]:
     """Return the arrays of inputs by name, and the names of all arrays there are."""
     if files[0].suffix.lower() == ".npy":
@@ -283,7 +322,7 @@ def _named_arrays(
         return arrays, [file.stem for file in files]
     arrays, stored = load_arrays(files[0], names)
     if len(needed) == 1 and stored == [_NAMELESS]:
-        arrays = {needed[0].name: load_arrays(files[0], stored)[0][_NAMELESS]}
+        arrays = {needed[0]: load_arrays(files[0], stored)[0][_NAMELESS]}
     return arrays, stored
 
 

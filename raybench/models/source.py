@@ -116,6 +116,15 @@ def check(
     return CheckedModel(source.inputs, _check_recipe(source, settings))
 
 
+def declared_inputs(name: str) -> tuple[OpenInput, ...]:
+    """Return the inputs of a file with the sizes that it leaves open; none for the zoo."""
+    path = resolve(name)
+    if not isinstance(path, Path):
+        return ()
+    with understood(path):
+        return tuple(_open_input(value) for value in OnnxFile.open(path).inputs)
+
+
 def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> ModelSource:
     """Return the graph of a name that a precision is made of: a recipe's, or read from a file.
 

@@ -10,13 +10,13 @@ from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
 from raybench.experiment import expand
 from raybench.models import source
-from raybench.models.input_files import inspect
+from raybench.models.input_files import inspect, sized
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from raybench.experiment import Experiment, Point
+    from raybench.experiment import Experiment, ModelSettings, Point
     from raybench.models.model import FileBatch
     from raybench.planning.slots import DeviceSlot
 
@@ -115,20 +115,33 @@ def make_plan(
         UsageError: a model or its inputs are unknown or broken, or no point can run on these devices.
     """
     names = dict.fromkeys(name for grid in experiment.grids for name in grid["model"])
-    fixed = {
-        name: source.check(name, experiment.model, precisions_of(experiment, name)).file_batch
-        for name in names
+    real = bool(experiment.model.inputs)
+    settings = {name: _settings(experiment, name) for name in names}
+    checked = {
+        name: source.check(name, settings[name], precisions_of(experiment, name)) for name in names
     }
-    identities = {name: source.identity(name, experiment.model) for name in names}
-    inputs = {name: inspect(name, experiment.model) for name in names if experiment.model.inputs}
-    points = expand(experiment, devices, identities, inputs or None)
+    identities = {name: source.identity(name, settings[name]) for name in names}
+    inputs = {name: inspect(name, settings[name], checked[name]) for name in names if real}
+    points = tuple(
+        replace(point, model_settings=settings[point.model], inputs=inputs.get(point.model))
+        for point in expand(experiment, devices, identities)
+    )
     plan = order_trials(experiment, points, devices, isolation)
     if not plan.trials:
         raise ClusterError(
             f"No point of {experiment.name!r} can run: {next(iter(plan.infeasible.values()))} "
             f"{available}."
         )
-    return replace(plan, remarks=_remarks(plan.points, fixed))
+    return replace(
+        plan,
+        remarks=_remarks(plan.points, {name: model.file_batch for name, model in checked.items()}),
+    )
+
+
+def _settings(experiment: Experiment, model: str) -> ModelSettings:
+    """Return the settings of a model, with the sizes of its real inputs where it has any."""
+    settings = experiment.model
+    return sized(model, settings) if settings.inputs else settings
 
 
 def _remarks(points: Sequence[Point], fixed: Mapping[str, FileBatch | None]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
+from raybench.models import source
 from raybench.models.batches import BatchPool, calibration_batches
 from raybench.models.images import ImageLayout
 from raybench.models.input_files import (
@@ -20,6 +21,7 @@ from raybench.models.input_files import (
     input_notes,
     inspect,
     open_inputs,
+    sized,
 )
 from raybench.models.model import TensorSpec
 
@@ -39,6 +41,10 @@ def numbered(items, spec=DATA):
 def save(path, **arrays):
     np.savez(path, **arrays)
     return str(path)
+
+
+def inspected(model, settings):
+    return inspect(str(model), settings, source.check(str(model), settings))
 
 
 @pytest.fixture
@@ -244,7 +250,35 @@ def test_a_broken_image_is_found_before_anything_runs(tmp_path, tiny):
     whole = (tmp_path / "images" / "a.png").read_bytes()
     (tmp_path / "images" / "b.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"b\.png' cannot be read as an image"):
-        inspect(str(tiny), ModelSettings(inputs=str(tmp_path / "images")))
+        inspected(tiny, ModelSettings(inputs=str(tmp_path / "images")))
+
+
+# --- sizes that the model leaves open
+
+
+def test_arrays_set_the_sizes_that_a_model_leaves_open(tmp_path):
+    model = tmp_path / "bert.onnx"
+    onnx.save(tiny_bert(table=50), model)
+    path = save(tmp_path / "ids.npz", ids=np.ones((6, 9), int), mask=np.ones((6, 9), int))
+    settings = ModelSettings(inputs=path)
+    assert sized(str(model), settings) == replace(settings, shapes={"sequence": 9})
+    given = replace(settings, shapes={"sequence": 4})
+    assert sized(str(model), given) == given
+    with pytest.raises(ModelError, match=r"'ids' .*\[N, 4\].*\[6, 9\]"):
+        inspected(model, given)
+
+
+def test_a_dimension_without_a_name_gets_the_size_of_the_array(tmp_path):
+    model = tmp_path / "bert.onnx"
+    onnx.save(tiny_bert(batch="batch", sequence=None, table=50), model)
+    path = save(tmp_path / "ids.npz", ids=np.ones((6, 9), int), mask=np.ones((6, 9), int))
+    settings = sized(str(model), ModelSettings(inputs=path))
+    assert settings.shapes == {"ids": ["N", 9], "mask": ["N", 9]}
+    assert inspected(model, settings).items == 6
+
+
+def test_a_model_of_the_zoo_has_no_open_sizes(five):
+    assert sized("alexnet", ModelSettings(inputs=five)) == ModelSettings(inputs=five)
 
 
 # --- values, on the driver ------------------------------------------------------------------------
@@ -254,7 +288,7 @@ def bert(tmp_path, ids, mask=None, **settings):
     model = tmp_path / "bert.onnx"
     onnx.save(tiny_bert(table=50), model)
     path = save(tmp_path / "ids.npz", ids=ids, mask=np.ones_like(ids) if mask is None else mask)
-    return inspect(str(model), ModelSettings({"sequence": 4}, inputs=path, **settings))
+    return inspected(model, ModelSettings({"sequence": 4}, inputs=path, **settings))
 
 
 def test_the_facts_of_the_files_are_found_once(tmp_path):
@@ -284,7 +318,7 @@ def test_values_that_are_not_finite_or_too_large_are_refused(tmp_path, tiny):
     data = np.zeros((2, 3, 8, 8), np.float32)
     data[1, 0, 0, 0] = np.inf
     with pytest.raises(ModelError, match=r"Item 1 of 'data' .* holds inf, which is not finite"):
-        inspect(str(tiny), ModelSettings(inputs=save(tmp_path / "bad.npz", data=data)))
+        inspected(tiny, ModelSettings(inputs=save(tmp_path / "bad.npz", data=data)))
     with pytest.raises(ModelError, match=r"18446744073709551615, and int64 goes from"):
         bert(tmp_path, np.full((1, 4), 2**64 - 1, np.uint64))
 
@@ -295,12 +329,12 @@ def test_the_advice_for_a_missing_input_and_a_wrong_type_works(tmp_path):
     path = save(tmp_path / "ids.npz", ids=np.ones((3, 4)))
     settings = ModelSettings({"sequence": 4}, inputs=path)
     with pytest.raises(ModelError, match=r"set model\.values\.mask=\.\.\."):
-        inspect(str(model), settings)
+        inspected(model, settings)
     settings = replace(settings, values={"mask": 1})
     with pytest.raises(ModelError, match=r"array\.astype\('int64'\)"):
-        inspect(str(model), settings)
+        inspected(model, settings)
     save(tmp_path / "ids.npz", ids=np.ones((3, 4)).astype("int64"))
-    assert inspect(str(model), settings).items == 3
+    assert inspected(model, settings).items == 3
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.png", "a.jpg"])
