@@ -140,7 +140,7 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     weak = {"fp32": set(), "tf32": set(), "fp16": {"FP16"}, "int8": {"INT8"}}
     if order.precision == AS_IS:
         raise Unsupported(
-            f"TensorRT {trt.__version__} does not take the types of a graph as they are. "
+            f"TensorRT {trt.__version__} chooses types by itself, so no graph runs {AS_IS}. "
             "Use TensorRT 10 or newer."
         )
     if order.precision not in weak:

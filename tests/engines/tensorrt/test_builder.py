@@ -52,14 +52,14 @@ def test_layers_outside_qdq_may_use_a_faster_type(rest: str, on: set[str], off: 
     assert builder.flags(_trt("8.6.0"), replace(order, precision="fp16")) == ({"FP16"}, {"TF32"})
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "as_is"])
 def test_weak_typing_refuses_what_it_would_run_as_something_else(precision: str) -> None:
     with pytest.raises(Unsupported, match=precision):
         builder.flags(_trt("8.6.0"), replace(ORDER, precision=precision))
 
 
 @pytest.mark.parametrize("version", ["10.13.3", "11.4.0"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "as_is"])
 def test_strong_typing_sets_no_precision(version: str, precision: str) -> None:
     order = replace(ORDER, precision=precision, version_compatible=True)
     on, off = builder.flags(_trt(version), order)
