@@ -59,7 +59,14 @@ MEDIAN_COLUMNS = (
     "gflops_per_item",
 )
 """Columns of which a cell has the median over its trials."""
-NEWEST_COLUMNS = ("run_id", "dialect", "energy_source", "ci_level", "model_identity")
+NEWEST_COLUMNS = (
+    "run_id",
+    "dialect",
+    "energy_source",
+    "ci_level",
+    "model_identity",
+    "reduced_ops",
+)
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {
     "items_per_s": "higher",

@@ -51,6 +51,7 @@ class ScalingEntry:
         interference_loss: 1 - items_per_s / solo_items_per_s.
         bound_by: what holds it back, of `bottlenecks.BOUNDS`; empty without a sign of anything.
         quantised_macs_frac: share of the multiply-accumulates computed in 8 bits.
+        reduced_ops: operators of the graph that compute below fp32, with their types.
     """
 
     series: Series
@@ -82,6 +83,7 @@ class ScalingEntry:
     interference_loss: Estimate = UNKNOWN
     bound_by: tuple[str, ...] = ()
     quantised_macs_frac: float | None = None
+    reduced_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

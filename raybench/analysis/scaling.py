@@ -191,6 +191,7 @@ def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
         interference_loss=to_solo.complement(),
         bound_by=tuple(bound.what for bound in held_back),
         quantised_macs_frac=get("quantised_macs_frac"),
+        reduced_ops=tuple(cell.newest.get("reduced_ops", ())),
     )
 
 

@@ -24,7 +24,7 @@ COLUMNS = {
     "efficiency_hi latency_p50_ms latency_p90_ms latency_p99_ms over_fp32 over_fp32_lo "
     "over_fp32_hi fidelity_sqnr_db verdict flags marks mode imbalance slowest_worker "
     "slowest_share solo_devices solo_items_per_s solo_speedup solo_speedup_lo solo_speedup_hi "
-    "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac",
+    "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac reduced_ops",
     precision: f"{SERIES} workers dialect status reason trials items_per_s items_per_s_lo "
     "items_per_s_hi interval ratio ratio_lo ratio_hi peak_ratio fidelity_sqnr_db "
     "fidelity_cosine verdict flags marks quantised_macs_frac",
@@ -48,7 +48,7 @@ INTEGERS = {
     "base_workers", "solo_devices", "a_trials", "b_trials",
 }  # fmt: skip
 BOOLEANS = {"transfers", "simulated", "knee", "clock_explains"}
-LISTS = {"flags", "marks", "bound_by", "a_flags", "b_flags"}
+LISTS = {"flags", "marks", "bound_by", "reduced_ops", "a_flags", "b_flags"}
 
 
 @pytest.mark.parametrize("answer", COLUMNS, ids=lambda answer: answer.__name__)

@@ -254,6 +254,8 @@ def test_an_int8_graph_that_is_not_nearly_whole_says_how_much_is_computed_in_8_b
 
 
 def test_a_file_that_ran_as_it_is_is_not_compared_with_fp32():
-    text = printed({"items_per_s": 100.0}, {"items_per_s": 300.0, "precision": "as_is"})
+    reduced = {"precision": "as_is", "model": "mine", "reduced_ops": ["MatMul:int8", "Mul:float16"]}
+    text = printed({"items_per_s": 100.0}, {"items_per_s": 300.0, **reduced})
     assert f"{TIMES} fp32" not in text
     assert "as_is: a file that comes reduced, run unchanged" in text
+    assert "  mine: MatMul:int8, Mul:float16\n" in text

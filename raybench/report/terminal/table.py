@@ -219,9 +219,20 @@ def _legend(entries: Sequence[ScalingEntry], left_out: Sequence[str]) -> list[Te
         )
     if any(entry.series.precision == AS_IS for entry in entries):
         lines.append(f"{AS_IS}: a file that comes reduced, run unchanged; no fp32 to compare with")
+        lines += [f"  {model}: {ops}" for model, ops in _ops_as_they_are(entries)]
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
     return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
+
+
+def _ops_as_they_are(entries: Sequence[ScalingEntry]) -> list[tuple[str, str]]:
+    """Return each model that ran as it is, with the operators in which it is reduced."""
+    found = {
+        entry.series.model or "-": ", ".join(entry.reduced_ops)
+        for entry in entries
+        if entry.series.precision == AS_IS and entry.reduced_ops
+    }
+    return list(found.items())
 
 
 def _curves(curves: Sequence[Curve], factors: Sequence[str]) -> list[Text]:
