@@ -47,11 +47,15 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def names_read(node: onnx.NodeProto) -> set[str]:
-    """Return the values that a node reads, also from within the graphs inside it."""
-    names = set(node.input)
+    """Return the values around a node that it reads, also from within the graphs inside it."""
+    names = {name for name in node.input if name}
     for attribute in node.attribute:
         for graph in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
-            for inner in walk(graph):
-                names.update(inner.input)
-            names.update(value.name for each in subgraphs(graph) for value in each.output)
+            names |= _names_from_outside(graph)
     return names
+
+
+def _names_from_outside(graph: onnx.GraphProto) -> set[str]:
+    read = {value.name for value in graph.output}.union(*map(names_read, graph.node))
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    return read - own.union(*(node.output for node in graph.node))

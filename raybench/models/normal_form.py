@@ -39,6 +39,9 @@ def normalise(model: onnx.ModelProto, fold: bool = True) -> onnx.ModelProto:
     Args:
         model: a model whose large weights may be in external files, not loaded.
         fold: whether to fold constants; not in a graph that runs as it is.
+
+    Raises:
+        ValueError: nodes read each other's results.
     """
     import onnx.inliner
 
@@ -109,7 +112,11 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def _sort(graph: onnx.GraphProto) -> None:
-    """Put each node behind those that it reads, as ONNX asks and engines do not; cycles stay."""
+    """Put each node behind those that it reads, as ONNX asks and engines do not.
+
+    Raises:
+        ValueError: nodes read each other's results.
+    """
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     needs = [{makers[name] for name in names_read(node) if name in makers} for node in graph.node]
     if all(max(each, default=-1) < i for i, each in enumerate(needs)):
@@ -126,8 +133,10 @@ def _sort(graph: onnx.GraphProto) -> None:
             needs[reader].discard(order[-1])
             if not needs[reader]:
                 heapq.heappush(ready, reader)
-    if len(order) == len(graph.node):
-        _replace_nodes(graph, [graph.node[i] for i in order])
+    if len(order) < len(graph.node):
+        stuck = next(node for i, node in enumerate(graph.node) if needs[i])
+        raise ValueError(f"node {stuck.name or stuck.output[0]!r} needs its own result")
+    _replace_nodes(graph, [graph.node[i] for i in order])
 
 
 def _value_of(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError, UsageError
-from raybench.models.external_data import check_external, load_small
+from raybench.models.external_data import check_external, load_small, refuse_damaged
 from raybench.models.graph_types import GraphTypes, graph_types
 from raybench.models.normal_form import normalise
 from raybench.models.shape_inference import KEEP_ELEMENTS
@@ -60,8 +59,8 @@ class OnnxFile:
             proto = _read(path)
             external = check_external(path, proto)
             load_small(path, proto, KEEP_ELEMENTS)
+            refuse_damaged(path, proto)
             proto = normalise(proto, fold=False)
-            _refuse_cycles(path, proto)
             types = graph_types(proto)  # before weights of a narrow type are folded to floats
             proto = normalise(proto, fold=types.first is None)
             _refuse_inputs(path, proto)
@@ -132,19 +131,6 @@ def _damage(head: bytes) -> str:
     if head.startswith(b"\x08"):  # the field that an ONNX file begins with
         return "is cut off or damaged: it begins as ONNX but cannot be read to its end. Copy or export it again."
     return "is not an ONNX model. Give a file written by an ONNX exporter."
-
-
-def _refuse_cycles(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse a value that depends on itself: no engine runs it, and following it never ends."""
-    maker = {name: node.name for node in proto.graph.node for name in node.output if name}
-    needs = {node.name: {maker[x] for x in node.input if x in maker} for node in proto.graph.node}
-    try:
-        TopologicalSorter(needs).prepare()
-    except CycleError as error:
-        raise ModelError(
-            f"Model file {str(path)!r} is not valid ONNX: node {error.args[1][0]!r} needs its own "
-            "output. Export it again."
-        ) from error
 
 
 def _refuse_inputs(path: Path, proto: onnx.ModelProto) -> None:

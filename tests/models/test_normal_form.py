@@ -131,10 +131,20 @@ def test_nodes_are_put_in_the_order_of_the_data() -> None:
     np.testing.assert_array_equal(run(model, x=np.ones((2, 4), np.float32))[0], expected)
 
 
-def test_a_graph_that_reads_its_own_result_stays_as_it_is() -> None:
+def test_a_graph_that_reads_its_own_result_is_refused() -> None:
     nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Relu", ["a"], ["b"])]
-    graph = normalise(graph_of(nodes, X, [("b", F, None)])).graph
-    assert [node.op_type for node in graph.node] == ["Add", "Relu"]
+    with pytest.raises(ValueError, match="node 'a' needs its own result"):
+        normalise(graph_of(nodes, X, [("b", F, None)]))
+    with pytest.raises(ValueError, match="own result"):
+        normalise(graph_of([helper.make_node("Identity", ["y"], ["y"])], X, Y))
+
+
+def test_a_branch_may_name_its_result_as_the_node_around_it_does() -> None:
+    model = if_model()
+    for attribute in model.graph.node[-1].attribute:
+        attribute.g.node[-1].output[0] = attribute.g.output[0].name = "y"
+    kinds = [node.op_type for node in model.graph.node if node.op_type != "Constant"]
+    assert [node.op_type for node in normalise(model).graph.node] == kinds
 
 
 def test_normal_form_is_a_function_of_the_graph_and_final() -> None:
