@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 METHODS = {"minmax": 100.0, "percentile 99.99": 99.99, "percentile 99.9": 99.9}
 """Percentage of an activation's values that lies within its range, by name of the method."""
 
-BATCHES, JUDGED_BATCHES, BATCH_SIZE = 4, 2, 2
+BATCHES, JUDGED_BATCHES, BATCH_SIZE = 4, 4, 2
 """Batches that ranges come from, further ones that judge them, and items in each."""
 
 

@@ -9,6 +9,7 @@ by a node of their own.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -94,3 +95,23 @@ def _is_moved_to_a_stream(
             else:
                 ends.add(reader.op_type)
     return distance > 0 and bool(ends) and ends <= {"Concat", "Add"}
+
+
+def last_products(graph: onnx.GraphProto, nodes: Collection[str]) -> set[str]:
+    """Return those of some nodes, weighted ones, that no other of them comes after."""
+    leading, last = set[str](), set[str]()
+    for node in reversed(graph.node):
+        weighted = node.name in nodes and node.op_type in WEIGHTED
+        leads = any(name in leading for name in node.output)
+        if weighted and not leads:
+            last.add(node.name)
+        if weighted or leads:
+            leading.update(node.input)
+    return last
+
+
+def weights_of(graph: onnx.GraphProto, nodes: Collection[str]) -> int:
+    """Return the number of weights that nodes read."""
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    read = {name for node in graph.node if node.name in nodes for name in node.input}
+    return sum(size for name, size in sizes.items() if name in read)

@@ -15,7 +15,7 @@ from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.batches import BatchPool
 from raybench.models.fidelity import fidelity
-from raybench.models.int8_flow import nodes_for_int8, patch_convolutions
+from raybench.models.int8_flow import last_products, nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 
@@ -208,3 +208,16 @@ def test_outliers_are_cut_off_where_that_is_nearer_to_fp32(saved: Saved, cache: 
     model = prepare(path, ModelSettings(), "int8", "s8s8", cache)
     assert model.conversion.calibration == "percentile 99.99"
     assert on_cpu(model, cache) >= 35
+
+
+def test_the_last_products_are_those_that_no_other_comes_after() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        helper.make_node("MatMul", ["b", "w"], ["c"], "head 1"),
+        helper.make_node("MatMul", ["b", "w"], ["d"], "head 2"),
+        helper.make_node("Tanh", ["d"], ["e"], "tanh"),
+    ]
+    proto = helper.make_graph(nodes, "g", [], [], [weight("w", 4, 4)])
+    assert last_products(proto, {"first", "head 1", "head 2"}) == {"head 1", "head 2"}
+    assert last_products(proto, {"first"}) == {"first"}
