@@ -12,7 +12,7 @@ A comparison is a by-product: nothing that fails in it costs a row its measureme
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,12 @@ SAME_DB = 40.0
 
 NO_FP32 = "The file runs as it is: there is no fp32 graph to compare its outputs with."
 """Note of a row."""
+
+INFINITE = (
+    "the fp32 graph's own is not finite for these inputs. Set model.ranges or model.inputs to values "
+    "that the model takes"
+)
+VARIES = "the fp32 graph's own differs from run to run, as where a graph draws random numbers"
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +89,13 @@ def compare(
         pairs, notes = _pairs(outputs, model, batches, cache_dir)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises
         return failed("whose run on ONNX Runtime failed", error)
-    return _worst(pairs, notes, model)
+    found, more = _fidelities(pairs, model)
+    if any(near.sqnr_db < SAME_DB for near in found.values()):
+        for name in _varying(model, batches, cache_dir) & found.keys():
+            del found[name]
+            more.append(_left_out(name, VARIES))
+    finite = bool(found) or all(_finite(expected) for expected, _ in pairs.values())
+    return _worst(found, [*notes, *more], finite)
 
 
 def failed(what: str, error: Exception) -> OutputComparison:
@@ -128,16 +140,36 @@ def _pairs(
     missing = not runs or len(pairs) < len(runs)
     if missing and (size <= WHOLE_BATCH or counts == (size,)):
         whole = reference_outputs(model, batches, size, cache_dir)
+    varying = _varying(model, batches, cache_dir) if len(pairs) < len(runs) else frozenset()
     notes = []
     for name in runs or whole:
         if name in pairs:
             continue
-        reason = _why_not(name, outputs, whole, size)
+        reason = VARIES if name in varying else _why_not(name, outputs, whole, size)
         if reason is None:
             pairs[name] = whole[name], outputs[name]
         else:
-            notes.append(f"Output {name!r} was not compared with fp32: {reason}.")
+            notes.append(_left_out(name, reason))
     return pairs, notes
+
+
+def _left_out(name: str, reason: str) -> str:
+    return f"Output {name!r} was not compared with fp32: {reason}."
+
+
+def _varying(model: Model, batches: BatchPool, cache_dir: Path) -> frozenset[str]:
+    """Return the outputs that differ between two runs of the fp32 graph on the same items."""
+    counts = (min(FEWER, *_counts(batches)),) * 2
+    try:
+        first, second = reference_runs(model, batches, counts, cache_dir)
+    except Exception as error:  # a graph that takes no other batch than the engine's
+        logger.info("The fp32 graph was not run twice", exc_info=error)
+        return frozenset()
+    return frozenset(
+        name
+        for name, values in first.items()
+        if values.shape != second[name].shape or not _agree(values, second[name])
+    )
 
 
 def _runs_of_items(model: Model, batches: BatchPool, cache_dir: Path) -> dict[str, Pair]:
@@ -186,8 +218,8 @@ def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
 
 
 def _agree(one: Array, other: Array) -> bool:
-    if not (_finite(one) and _finite(other)):
-        return True  # said by the caller, who compares no such output
+    if not one.size or not (_finite(one) and _finite(other)):
+        return True  # the caller compares no such output, and says so
     near = fidelity({"": one}, {"": other}, ())
     return near is not None and near.sqnr_db >= SAME_DB
 
@@ -209,29 +241,29 @@ def _why_not(
     return None if whole[name].size else "it is empty for these inputs"
 
 
-def _worst(pairs: Mapping[str, Pair], notes: list[str], model: Model) -> OutputComparison:
-    """Return the lowest fidelity of all pairs, and name the output that it is of."""
+def _fidelities(pairs: Mapping[str, Pair], model: Model) -> tuple[dict[str, Fidelity], list[str]]:
+    """Return the fidelity of each output whose fp32 values are finite, and name the others."""
     found: dict[str, Fidelity] = {}
-    infinite = []
+    notes = []
     for name, (expected, actual) in pairs.items():
         if not _finite(expected):
-            infinite.append(name)
-        elif (
-            near := fidelity({name: expected}, {name: actual}, model.softmax_outputs)
-        ) is not None:
+            notes.append(_left_out(name, INFINITE))
+            continue
+        near = fidelity({name: expected}, {name: actual}, model.softmax_outputs)
+        if near is not None:
             found[name] = near
-    notes += [
-        f"Output {name!r} was not compared with fp32: the fp32 graph's own is not finite for these "
-        "inputs. Set model.ranges or model.inputs to values that the model takes."
-        for name in infinite
-    ]
-    worst = min(found, key=lambda name: found[name].sqnr_db, default=None)
-    if worst is None:
-        return OutputComparison(None, tuple(notes), reference_finite=not infinite)
+    return found, notes
+
+
+def _worst(found: Mapping[str, Fidelity], notes: list[str], finite: bool) -> OutputComparison:
+    """Return the lowest fidelity, and name the output that it is of."""
+    if not found:
+        return OutputComparison(None, tuple(notes), finite)
+    worst = min(found, key=lambda name: found[name].sqnr_db)
     if len({near.sqnr_db for near in found.values()}) > 1:
         notes.append(f"The fidelity is that of output {worst!r}, the lowest of {len(found)}.")
     cosine = min(near.cosine for near in found.values())
-    return OutputComparison(type(found[worst])(found[worst].sqnr_db, cosine), tuple(notes))
+    return OutputComparison(replace(found[worst], cosine=cosine), tuple(notes))
 
 
 def _finite(values: Array) -> bool:
