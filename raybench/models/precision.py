@@ -120,7 +120,9 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
     has = (
         f"its operators with weights ({', '.join(types.weighted)}) have no {precision} form here"
         if types.weighted
-        else "it has no convolution, matrix product or other operator with weights"
+        else "none of its operators multiplies by weights"
+        if precision == "int8"
+        else "its operators only move values"
     )
     raise Unsupported(
         f"Nothing in this graph would compute in {precision}: {has}. Use precision=fp32."

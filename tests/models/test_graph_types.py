@@ -233,8 +233,13 @@ def test_a_graph_that_does_not_compute_in_what_it_was_made_for_is_unsupported() 
     with pytest.raises(Unsupported, match=r"compute in int8: .*\(LSTM\) have no int8 form"):
         refuse_unproven("int8", lstm)
     rounded = types([*DQ_X, make_node("Relu", ["xd"], ["y"])], SCALES)
-    with pytest.raises(Unsupported, match=r"compute in int8: it has no .* with weights"):
+    with pytest.raises(
+        Unsupported, match=r"compute in int8: none of its operators multiplies by weights"
+    ):
         refuse_unproven("int8", rounded)
+    moved = types([make_node("Identity", ["x"], ["y"])], {})
+    with pytest.raises(Unsupported, match="compute in fp16: its operators only move values"):
+        refuse_unproven("fp16", moved)
     with pytest.raises(Unsupported, match=r"compute in fp16: .*\(Mul\) stay in fp32"):
         refuse_unproven("fp16", types([make_node("Relu", ["x"], ["y"])], {}), ["Mul"])
     weights_alone = types([DQ_W, make_node("MatMul", ["x", "wd"], ["y"])], {"W8": W8, **SCALES})
