@@ -201,10 +201,11 @@ class _Batches:
         for spec in specs:
             drawn = items.take(spec, 1 if spec.name in constant else total)
             if spec.batch_axis:
-                starts = range(0, count * stride, stride)
-                parts = [drawn[start : start + batch_size] for start in starts]
-                moved = np.stack([np.moveaxis(part, 0, spec.batch_axis) for part in parts])
-                drawn = np.ascontiguousarray(moved)
+                laid_out = np.empty((count, *spec.with_batch(batch_size)), drawn.dtype)
+                for index, batch in enumerate(laid_out):
+                    part = drawn[index * stride : index * stride + batch_size]
+                    batch[...] = np.moveaxis(part, 0, spec.batch_axis)
+                drawn = laid_out
             self.stored[spec.name] = drawn
 
     def batch(self, index: int) -> Batch:

@@ -143,7 +143,8 @@ class Model:
         return () if note is None else (note,)
 
     def input_shapes(self, batch_size: int) -> str:
-        """Return the shapes of all inputs, e.g. "data:8x3x227x227"."""
+        """Return the shapes of all inputs, e.g. "data:8x3x227x227;rate:scalar"."""
         return ";".join(
-            f"{spec.name}:{'x'.join(map(str, spec.with_batch(batch_size)))}" for spec in self.inputs
+            f"{spec.name}:{'x'.join(map(str, spec.with_batch(batch_size))) or 'scalar'}"
+            for spec in self.inputs
         )
