@@ -32,6 +32,7 @@ _NEVER_HALF = frozenset(
 )
 """Ops that stay: sums of growing length, and random values, which would be others in half."""
 
+_SIZES = ("Shape", "Size")
 _CONTENT = {
     "ConstantOfShape": 0,
     **dict.fromkeys(("Expand", "Gather", "Pad", "Reshape", "Resize", "Slice", "Tile"), 1),
@@ -157,7 +158,8 @@ class _Pass:
         if kept or (node.output and node.output[0] in self._nodes):
             self.kept.append(node)
             return (), ()
-        if node.op_type in _NEVER_HALF or self._is_of_shapes(scope, node):
+        of_shapes = self._is_of_shapes(scope, node)
+        if node.op_type in _NEVER_HALF or (of_shapes and node.op_type not in _SIZES):
             return (), ()
         if any(name and scope.home(name) is None for name in (*node.input, *node.output)):
             return (), ()  # of an unknown type, or no tensor: a sequence
@@ -173,7 +175,7 @@ class _Pass:
         content = node.input[: _CONTENT.get(node.op_type)]
         homes = [(scope.home(name), name) for name in content if name]
         sized = [home is not None and (id(home), name) in self._of_shapes for home, name in homes]
-        found = node.op_type in ("Shape", "Size") or (
+        found = node.op_type in _SIZES or (
             any(sized)
             and all(
                 size or self._is_weight(scope, n) for size, (_, n) in zip(sized, homes, strict=True)

@@ -296,6 +296,18 @@ def test_positions_that_follow_from_shapes_stay_exact(fp16: Callable[..., Model]
     assert model.conversion.kept_fp32_ops == ()
 
 
+def test_a_value_is_not_cast_for_its_shape(fp16: Callable[..., Model]) -> None:
+    text = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      h = Mul(x, gamma)
+      s = Shape(h)
+      flat = Reshape(h, one)
+      y = Reshape(flat, s)
+    }"""
+    model = fp16(graph(text, one=np.array([-1])))
+    assert kinds(onnx.load(model.path))["Cast"] == 2
+
+
 def test_a_small_weight_that_is_only_added_keeps_nothing_in_fp32(
     fp16: Callable[..., Model],
 ) -> None:
