@@ -33,7 +33,8 @@ def experiment_path(name: str) -> Path:
         return path
     files = experiment_files()
     if name not in files:
-        raise ConfigError(f"Unknown experiment {name!r}. {nearest(name, files)}")
+        model = f"To measure a model, write model={name}. " if name.endswith(".onnx") else ""
+        raise ConfigError(f"Unknown experiment {name!r}. {model}{nearest(name, files)}")
     return files[name]
 
 

@@ -99,6 +99,7 @@ def test_an_experiments_folder_in_the_working_directory_comes_first(tmp_path, mo
     ("words", "sentence"),
     [
         (["experiment=scalling"], "Unknown experiment 'scalling'. Did you mean 'scaling'"),
+        (["experiment=mine.onnx"], "To measure a model, write model=mine.onnx"),
         (["experiment=scaling", "measure.min_sec=3"], "Unknown key 'measure.min_sec'.*'min_s'"),
         (["experiment=scaling", "modle=alexnet"], "Unknown key 'modle'.*'model'"),
         (["experiment=scaling", "engine=openvno"], "Unknown engine 'openvno'.*'openvino'"),
