@@ -140,7 +140,10 @@ def _pairs(
     missing = not runs or len(pairs) < len(runs)
     if missing and (size <= WHOLE_BATCH or counts == (size,)):
         whole = reference_outputs(model, batches, size, cache_dir)
-    varying = _varying(model, batches, cache_dir) if len(pairs) < len(runs) else frozenset()
+    odd = any(name in whole and whole[name].shape != outputs[name].shape for name in outputs)
+    varying: frozenset[str] = frozenset()
+    if odd or len(pairs) < len(runs):
+        varying = _varying(model, batches, cache_dir)
     notes = []
     for name in runs or whole:
         if name in pairs:
@@ -260,7 +263,7 @@ def _worst(found: Mapping[str, Fidelity], notes: list[str], finite: bool) -> Out
     if not found:
         return OutputComparison(None, tuple(notes), finite)
     worst = min(found, key=lambda name: found[name].sqnr_db)
-    if len({near.sqnr_db for near in found.values()}) > 1:
+    if len(found) > 1 and found[worst].sqnr_db < SAME_DB:
         notes.append(f"The fidelity is that of output {worst!r}, the lowest of {len(found)}.")
     cosine = min(near.cosine for near in found.values())
     return OutputComparison(replace(found[worst], cosine=cosine), tuple(notes))

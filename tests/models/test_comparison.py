@@ -168,6 +168,18 @@ def test_a_reference_that_is_not_finite_is_named_and_not_the_engine(batch_size, 
     assert beside.reference_finite
 
 
+@pytest.mark.parametrize("batch_size", [4, 32])
+def test_an_output_of_random_length_is_named_as_random(batch_size, outputs_of):
+    drawn = [
+        make_node("RandomNormalLike", ["h"], ["r"]),
+        make_node("Relu", ["r"], ["p"]),
+        make_node("NonZero", ["p"], ["y"]),
+    ]
+    found = outputs_of(drawn, batch_size)
+    assert found.fidelity is None
+    assert "run to run" in found.notes[0]
+
+
 @pytest.mark.parametrize("batch_size", [4, 32, 100])
 @pytest.mark.parametrize("loudness", [0.03, 1.0])
 def test_an_output_of_random_numbers_is_named_and_not_the_engine(batch_size, loudness, outputs_of):
