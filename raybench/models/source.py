@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from raybench.experiment import ModelSettings
     from raybench.models.recipe import Recipe
     from raybench.models.shape_inference import Shape
-
-_NOTHING_REDUCED = (
-    f"computes in fp32, and precision={AS_IS} is for files that come in a reduced precision. "
-    "Use precision=fp32."
-)
 
 
 @dataclass(frozen=True)
@@ -111,8 +107,7 @@ def check(
     if isinstance(source, Path):
         opened = _open_file(name, source, settings, precisions)
         return CheckedModel(opened.inputs, opened.limits, opened.file_batch)
-    if AS_IS in precisions:
-        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
+    _refuse_precisions(name, None, precisions)
     return CheckedModel(source.inputs, _check_recipe(source, settings))
 
 
@@ -167,22 +162,31 @@ def _open_file(
 ) -> ModelSource:
     with understood(path):
         file = OnnxFile.open(path)
-        for precision in precisions:
-            _refuse_precision(name, file, precision)
+        _refuse_precisions(name, file, precisions)
         return _source_of(name, file, settings)
 
 
-def _refuse_precision(name: str, file: OnnxFile, precision: str) -> None:
+def _refuse_precisions(name: str, file: OnnxFile | None, precisions: Iterable[str]) -> None:
     """Refuse to convert a graph that comes reduced, and to run an fp32 graph under another name."""
-    reduced = file.types.first
-    if reduced is None and precision == AS_IS:
-        raise ModelError(f"Model {name!r} {_NOTHING_REDUCED}")
-    if reduced is not None and precision != AS_IS:
+    asked = list(precisions)
+    reduced = file.types.first if file else None
+    wrong = [precision for precision in asked if (precision == AS_IS) == (reduced is None)]
+    if not wrong:
+        return
+    advice = "."
+    if len(wrong) < len(asked):
+        rule = f"exclude=[{{model: {name}, precision: [{', '.join(wrong)}]}}]"
+        advice = f"; in a grid with other models, set {shlex.quote(rule)}."
+    if file is None or reduced is None:
         raise ModelError(
-            f"Model file {str(file.path)!r} is not an fp32 graph: {reduced.in_words}. Give the fp32 "
-            "export, from which raybench makes the other precisions, or run the file as it is by "
-            f"precision={AS_IS}."
+            f"Model {name!r} computes in fp32, and precision={AS_IS} is for files that come in a "
+            f"reduced precision. Use precision=fp32{advice}"
         )
+    raise ModelError(
+        f"Model file {str(file.path)!r} is not an fp32 graph: {reduced.in_words}. Give the fp32 "
+        "export, from which raybench makes the other precisions, or run the file as it is by "
+        f"precision={AS_IS}{advice}"
+    )
 
 
 def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSource:

@@ -1,3 +1,5 @@
+import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +7,7 @@ import onnx
 import pytest
 from helpers.plans import DEVICES, expanded, planned
 from helpers.tiny_graphs import tiny_conv
+from onnx import TensorProto, helper
 
 from raybench.cluster.node_facts import NodeFacts
 from raybench.config.compose import read
@@ -119,6 +122,31 @@ def test_with_the_solo_baseline_every_device_measures_a_point_of_one_worker_in_e
     assert sorted(solo) == [(k, k % 4) for k in range(8)]
     assert [(t.trial, t.device) for t in trials if t.point.workers == 2] == [(0, None), (1, None)]
     assert len({t.number for t in trials}) == len(trials)
+
+
+def test_a_grid_of_reduced_and_fp32_models_is_planned_by_the_advice(tmp_path):
+    half, whole = str(tmp_path / "half.onnx"), str(tmp_path / "whole.onnx")
+    onnx.save(tiny_conv(), whole)
+    onnx.save(tiny_conv(), half)
+    model = onnx.load(half)
+    model.graph.node.insert(1, helper.make_node("Cast", ["y"], ["z"], to=TensorProto.FLOAT16))
+    model.graph.node[2].input[0] = "z"
+    onnx.save(model, half)
+    words = [f"model=[{half},{whole}]", "precision=[fp32,as_is]", "engine=simulated"]
+    rules = []
+    for _ in range(2):
+        with pytest.raises(ModelError) as caught:
+            planned_points([*words, *rules])
+        (rule,) = shlex.split(re.search(r"'exclude=.*'", str(caught.value))[0])
+        before = rules[0].removesuffix("]") + ", " if rules else "exclude=["
+        rules = [before + rule.removeprefix("exclude=[")]
+    points = planned_points([*words, *rules])
+    assert [(p.model, p.precision) for p in points] == [(half, "as_is"), (whole, "fp32")]
+
+
+def planned_points(words):
+    draft = read(words).resolve({"cpu": 2})
+    return make_plan(draft.experiment, draft.devices, "node", "").points
 
 
 def test_precisions_that_exclude_drops_for_a_model_are_not_asked_of_it():
