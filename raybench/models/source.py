@@ -234,15 +234,13 @@ def _close(file: OnnxFile, inputs: tuple[TensorSpec, ...]) -> None:
 
 def _why_fixed(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...], batch: int) -> str | None:
     """Return why a graph takes no batch but one; None if shapes agree at twice the batch, too."""
-    from onnx.shape_inference import InferenceError
-
     if all(spec.batch_axis is None for spec in inputs):
         return "its inputs have no batch in common"
     bare = skeleton(proto)
     try:
         once, twice = (infer(bare, batch=n * batch, strict=n == 2) for n in (1, 2))
-    except InferenceError as error:
-        return str(error).strip().splitlines()[-1].rstrip(".")
+    except Exception as error:  # noqa: BLE001 - whatever the library raises on what it cannot follow
+        return (str(error).strip() or type(error).__name__).splitlines()[-1].rstrip(".")
     batched = _reached(proto.graph, {spec.name for spec in inputs if spec.batch_axis is not None})
     for value in proto.graph.output:
         if value.name not in batched:
@@ -263,11 +261,17 @@ def _reached(graph: onnx.GraphProto, names: set[str]) -> set[str]:
 
 
 def _grows(before: Shape, after: Shape, batch: int) -> bool:
-    """Return whether a dimension follows the batch, or may do so because its size is unknown."""
-    return len(before) == len(after) and any(
-        not isinstance(new, int) or (old == batch and new == 2 * batch)
-        for old, new in zip(before, after, strict=True)
-    )
+    """Return whether an output has twice the items at twice the batch, or may have.
+
+    A first dimension that is the batch must follow it: else items became features, [4, 8] to [4, 16].
+    """
+    if len(before) != len(after) or not all(isinstance(new, int) for new in after):
+        return True
+    pairs = list(zip(before, after, strict=True))
+    old, new = pairs[0]
+    if old == batch or new != old:
+        return isinstance(old, int) and new == 2 * old
+    return (batch, 2 * batch) in pairs
 
 
 def _stamp(path: Path) -> tuple[int, int]:

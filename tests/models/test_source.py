@@ -131,6 +131,27 @@ def test_a_batch_fixed_inside_the_graph_runs_as_it_is_and_refuses_others(
     assert model.file_batch.note(1) is None
 
 
+@pytest.mark.parametrize(
+    ("shape", "reshape", "opens"),
+    [
+        ((4, 6), (-1, 2, 3), True),
+        ((4, 6), (4, -1), False),
+        ((4, 4), (4, -1), False),  # 4 items of 4 to 4 of 8: the second size is no batch
+        ((4, 6), (-1, 3), True),  # two rows an item
+        ((1, 6), (1, -1), False),
+    ],
+)
+def test_only_a_graph_whose_outputs_follow_the_batch_is_opened(
+    saved: Saved, shape: tuple[int, ...], reshape: tuple[int, ...], opens: bool
+) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    weights = {"shape": np.array(reshape, np.int64)}
+    graph = graph_of(nodes, [("x", FLOAT, shape)], [("y", FLOAT, None)], weights)
+    file_batch = check(saved(graph), ModelSettings()).file_batch
+    assert file_batch is not None
+    assert (file_batch.size, file_batch.why is None) == (shape[0], opens)
+
+
 def test_an_input_that_the_file_fixes_beside_a_batch_stays_as_it_is(
     saved: Saved, cache: Path
 ) -> None:
