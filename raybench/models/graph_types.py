@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.models.element_types import Scope, scopes
 from raybench.models.macs import macs_of
 from raybench.models.normal_form import walk
-from raybench.models.shape_inference import infer, skeleton
+from raybench.models.shape_inference import infer_sizes, skeleton
 from raybench.models.value_origins import ValueOrigins, type_name
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
     macs: dict[str, int | None] = {}
     total: int | None = None
     if any(node.type in _NARROW for node in nodes):
-        shapes = infer(skeleton(model), batch=1)
+        shapes = infer_sizes(skeleton(model), batch=1)
         macs = {_output(node): macs_of(node, shapes) for node in walk(model.graph)}
         shares = [macs[_output(node)] for node in model.graph.node]
         total = None if None in shares else sum(share or 0 for share in shares)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.models.graph_walk import initializers
-from raybench.models.shape_inference import infer, skeleton
+from raybench.models.shape_inference import infer_sizes, skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Counts:
 
 def count(model: onnx.ModelProto) -> Counts:
     """Count parameters and MACs of a graph with symbolic batch; weights need no values."""
-    shapes = infer(skeleton(model), batch=1)
+    shapes = infer_sizes(skeleton(model), batch=1)
     total, unknown = 0, []
     for node in model.graph.node:
         macs = macs_of(node, shapes)
@@ -71,7 +71,7 @@ def macs_of(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
 
     Args:
         node: of the graph or of a graph inside it.
-        shapes: from `infer`, at the batch to count for.
+        shapes: from `infer_sizes`, at the batch to count for.
     """
     kind = node.op_type
     if node.domain not in ("", "ai.onnx") or kind in _UNCOUNTED:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from raybench.models.constant_folding import fold_constants
 from raybench.models.graph_walk import subgraphs
 from raybench.models.model import BATCH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
 Shape = tuple["int | str | None", ...]
+
+_ROUNDS = 64
+"""Sizes that follow from other sizes are found in so many steps at most."""
 
 KEEP_ELEMENTS = 4096
 """Constants up to this size stay: a Reshape, Slice or Resize may need their values."""
@@ -66,16 +74,67 @@ def infer(bare: onnx.ModelProto, batch: int | None, strict: bool = False) -> dic
     """
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(bare)
-    if batch is not None:
-        for value in copy.graph.input:
-            for dim in value.type.tensor_type.shape.dim:
-                if dim.dim_param == BATCH:
-                    dim.dim_value = batch
+    copy = _at_batch(bare, batch)
     if strict:
         copy = onnx.shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True)
     return _shapes((copy if strict else typed(copy)).graph)
+
+
+def infer_sizes(bare: onnx.ModelProto, batch: int) -> dict[str, Shape]:
+    """Return the shapes of all values at one batch, with the sizes that the graph computes itself.
+
+    Exporters write sizes as Shape, Slice, Concat and the like, through which onnx's inference often
+    loses them. What is known is made a constant and folded, which lets more be inferred.
+
+    Args:
+        bare: a skeleton; it is not changed.
+        batch: replaces the batch symbol.
+    """
+    copy = _at_batch(bare, batch)
+    shapes = _shapes(typed(copy).graph)
+    for _ in range(_ROUNDS):
+        values = (name for node in copy.graph.node for name in node.output if name)
+        if all(_known(shapes.get(name)) for name in values):
+            break
+        if not _settle_sizes(copy.graph, shapes):
+            break
+        fold_constants(copy)
+        shapes |= _shapes(typed(copy).graph)
+    return shapes
+
+
+def _settle_sizes(graph: onnx.GraphProto, shapes: Mapping[str, Shape]) -> bool:
+    """Turn each Shape of known sizes into a constant; return whether there was any."""
+    from onnx import numpy_helper
+
+    found = False
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        shape = shapes.get(node.input[0]) if node.op_type == "Shape" and node.input else None
+        if shape is None or not _known(shape):
+            continue
+        ends = {attribute.name: attribute.i for attribute in node.attribute}
+        sizes = np.array(shape[ends.get("start", 0) : ends.get("end")], np.int64)
+        graph.initializer.append(numpy_helper.from_array(sizes, node.output[0]))
+        del graph.node[index]
+        found = True
+    return found
+
+
+def _known(shape: Shape | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def _at_batch(bare: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(bare)
+    for value in copy.graph.input if batch is not None else ():
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == BATCH:
+                dim.dim_value = batch
+    return copy
 
 
 def typed(bare: onnx.ModelProto) -> onnx.ModelProto:
@@ -112,8 +171,9 @@ def dims(value: onnx.ValueInfoProto) -> Shape | None:
 
 
 def _small(tensor: onnx.TensorProto) -> bool:
-    if math.prod(tensor.dims) > KEEP_ELEMENTS:
-        return False
+    elements = math.prod(tensor.dims)
+    if elements == 0 or elements > KEEP_ELEMENTS:
+        return bool(elements == 0)  # such as the shape of a single number
     return bool(tensor.raw_data or tensor.float_data or tensor.int32_data or tensor.int64_data)
 
 

@@ -105,3 +105,27 @@ def test_a_recurrent_layer_multiplies_inputs_and_states_at_every_step() -> None:
     weights = {"W": np.ones((1, 24, 4), np.float32), "R": np.ones((1, 24, 6), np.float32)}
     model = graph_of(nodes, [("x", F, [5, "N", 4])], [("y", F, None)], weights)
     assert count(model).macs_per_item == 5 * 24 * (4 + 6)
+
+
+def test_sizes_that_the_graph_computes_itself_are_found() -> None:
+    nodes = [  # what an exporter writes for x.flatten(1) @ w, through a size that passes a float
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Cast", ["shape"], ["sizes"], to=F),
+        helper.make_node("Slice", ["sizes", "one", "end"], ["rest"]),
+        helper.make_node("Cast", ["rest"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("ReduceProd", ["whole"], ["product"], keepdims=1),
+        helper.make_node("Reshape", ["product", "none"], ["single"]),
+        helper.make_node("Unsqueeze", ["single", "zero"], ["length"]),
+        helper.make_node("Slice", ["shape", "zero", "one"], ["items"]),
+        helper.make_node("Concat", ["items", "length"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["h"]),
+        helper.make_node("Shape", ["h"], ["again"]),
+        helper.make_node("Reshape", ["h", "again"], ["same"]),
+        helper.make_node("MatMul", ["same", "v"], ["y"]),
+    ]
+    sizes = {"zero": np.array([0]), "one": np.array([1]), "end": np.array([3])}
+    sizes["none"] = np.array([], np.int64)
+    weights = {"w": np.ones((20, 8), np.float32), "v": np.ones((8, 3), np.float32)}
+    model = graph_of(nodes, [("x", F, ["N", 4, 5])], [("y", F, None)], {**sizes, **weights})
+    assert count(model).macs_per_item == 20 * 8 + 8 * 3
