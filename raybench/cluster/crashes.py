@@ -45,7 +45,7 @@ def _crashed(crash: Crash, point: Point) -> WorkerDied:
     died = WorkerDied(
         f"A library crashed with {crash.signal}{while_doing} (engine={point.engine}, "
         f"precision={point.precision}, batch_size={point.batch_size}). The system did not end the "
-        "process, so it is no lack of memory. Use another engine, precision or version of the library."
+        "process for its memory. Use another engine, precision or version of the library."
     )
     died.retried = not crash.doing.startswith((MAKING, LOADING, FIRST_BATCHES))
     return died
