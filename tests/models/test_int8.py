@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.tiny_graphs import tiny_conv
 from onnx import TensorProto, helper, numpy_helper
 
 from raybench.errors import Unsupported
@@ -221,3 +222,22 @@ def test_the_last_products_are_those_that_no_other_comes_after() -> None:
     proto = helper.make_graph(nodes, "g", [], [], [weight("w", 4, 4)])
     assert last_products(proto, {"first", "head 1", "head 2"}) == {"head 1", "head 2"}
     assert last_products(proto, {"first"}) == {"first"}
+
+
+def test_a_graph_that_holds_a_batch_of_one_is_calibrated_one_item_at_a_time(
+    saved: Callable[..., str], cache: Path
+) -> None:
+    path = saved(tiny_conv("batch", reshape=(1, 72)))
+    model = prepare(path, ModelSettings(), "int8", "u8s8", cache)
+    assert "Conv:int8" in (model.reduced_ops or ())
+
+
+def test_outputs_whose_length_follows_from_the_values_do_not_judge_a_calibration(
+    saved: Callable[..., str], cache: Path
+) -> None:
+    conv = tiny_conv()
+    conv.graph.node.append(helper.make_node("NonZero", ["clipped"], ["places"]))
+    conv.graph.node.insert(2, helper.make_node("Relu", ["output"], ["clipped"]))
+    conv.graph.output.append(helper.make_tensor_value_info("places", TensorProto.INT64, [2, None]))
+    model = prepare(saved(conv), ModelSettings(), "int8", "u8s8", cache)
+    assert "Conv:int8" in (model.reduced_ops or ())
