@@ -147,7 +147,7 @@ def _observed(
     ends: dict[str, _Ends] = {}
     judged = []
     wanted = list(dict.fromkeys([*inside, *outputs]))
-    for index, values in enumerate(runs(model, batches, wanted, graph.big)):
+    for index, values in enumerate(runs(lambda: model, batches, wanted, graph.big)):
         if index >= BATCHES:
             judged.append({name: values[name] for name in outputs})
             continue

@@ -9,10 +9,12 @@ where that is poor, the nodes that lose most go to fp32, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raybench.machine import sysfs
 from raybench.models.batches import calibration_batches
 from raybench.models.conversion import Conversion
 from raybench.models.cpu_run import run
@@ -24,8 +26,6 @@ from raybench.models.norm_patterns import values_in_norms
 from raybench.models.value_ranges import value_ranges
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import onnx
 
     from raybench.models.conversion import Fp32Graph
@@ -47,6 +47,9 @@ _ROUNDS = 3
 
 _POOR_DB = 20.0
 """Below it the row says that the network does not suit half precision."""
+
+_MEMORY = 5
+"""Times the fp32 weights that the check holds at most (measured on vit_b16: 1.6 GiB in all)."""
 
 _LAST = ("Softmax", "LogSoftmax", "Sigmoid")
 _MOVING = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
@@ -84,15 +87,30 @@ class _Attempt:
 
 def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
     """Write the graph in half precision to `target` and return how it was made."""
-    top = scopes(_load(source))
-    values = values_in_norms(top) | _last_probabilities(top.graph)
+    values = _always_fp32(source)
     try:
+        _refuse_without_memory(source)
         return _checked(source, target, values)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises must not cost the row
         half = half_graph(_load(source), values)
         _save(half.model, source, target)
         note = f"The fp16 graph was not checked by rounding: {' '.join(str(error).split())[:200]}"
         return Conversion(kept_fp32_ops=half.kept, fp32_nodes=half.nodes, notes=(note,))
+
+
+def _always_fp32(source: Fp32Graph) -> set[str]:
+    top = scopes(_load(source))
+    return values_in_norms(top) | _last_probabilities(top.graph)
+
+
+def _refuse_without_memory(source: Fp32Graph) -> None:
+    """Raise MemoryError where the check would end this process for want of memory."""
+    weights = sum(file.stat().st_size for file in source.path.parent.iterdir())
+    needed, free = _MEMORY * weights, sysfs.available_bytes(Path("/proc/meminfo").read_text())
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"that takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free"
+        )
 
 
 def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
@@ -126,7 +144,7 @@ def _examine(source: Fp32Graph) -> tuple[dict[str, Array], ValueRanges]:
     for items in _ITEMS:
         inputs = calibration_batches(source.inputs, source.ranges, 1, items, source.given)[0]
         try:
-            return inputs, value_ranges(_load(source), inputs, source.big)
+            return inputs, value_ranges(lambda: _load(source), inputs, source.big)
         except Exception:
             if items == _ITEMS[-1]:
                 raise
@@ -137,12 +155,8 @@ def _attempt(
     source: Fp32Graph, inputs: dict[str, Array], ranges: ValueRanges, values: set[str]
 ) -> _Attempt:
     """Convert with these values in fp32, and run the result with each half tensor rounded."""
-    import onnx
-
     half = half_graph(_load(source), values, ranges.squaring)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(half.model)
-    outputs = run(rounded(copy), inputs, list(ranges.outputs), source.big)
+    outputs = run(lambda: rounded(half.model), inputs, list(ranges.outputs), source.big)
     numbers = {
         name: expected
         for name, expected in ranges.outputs.items()

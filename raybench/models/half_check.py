@@ -38,10 +38,13 @@ _NODES = 8
 
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the fp32 graph that computes what an fp16 graph does; the argument becomes it."""
+    """Return the fp32 graph that computes what an fp16 graph does."""
+    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    for scope in reversed(list(scopes(model).walk())):
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for scope in reversed(list(scopes(result).walk())):
         graph = scope.graph
         for tensor in graph.initializer:
             if tensor.data_type == TensorProto.FLOAT16:
@@ -63,7 +66,7 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
         del graph.node[:]
         graph.node.extend(nodes)
         graph.ClearField("value_info")
-    return model
+    return result
 
 
 def _in_fp32(node: onnx.NodeProto) -> None:
@@ -96,18 +99,14 @@ def losing_nodes(
         elements: number of elements of each value to look at.
         big: whether the fp32 graph exceeds what one protobuf holds.
     """
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(half.model)
-    check, nodes = rounded(copy), list(fp32().graph.node)
-    written = {name for node in check.graph.node for name in node.output}
+    nodes = list(fp32().graph.node)
+    written = {name for node in half.model.graph.node for name in node.output}
     names = [name for node in nodes for name in node.output if name in elements]
     halves = {name: name + half.suffix if name + half.suffix in written else name for name in names}
     sqnr = {}
     for part in _parts(names, elements):
-        reference = run(fp32(), inputs, part, big)
-        actual = run(check, inputs, [halves[name] for name in part], big)
+        reference = run(fp32, inputs, part, big)
+        actual = run(lambda: rounded(half.model), inputs, [halves[n] for n in part], big)
         sqnr.update({name: _sqnr_db(reference[name], actual[halves[name]]) for name in part})
     losses = {}
     for index, node in enumerate(nodes):

@@ -63,7 +63,7 @@ def half_graph(
     """Convert a graph to half precision, except where asked.
 
     Args:
-        model: the fp32 graph with its weights; it becomes the result.
+        model: the fp32 graph with its weights; it is spoiled.
         values: names of values that stay fp32: a node that reads or writes one computes in fp32.
         nodes: first outputs of further nodes that compute in fp32.
     """
@@ -72,7 +72,16 @@ def half_graph(
     for scope in reversed(list(made.top.walk())):  # inner ones first: placing copies nodes
         made.place(scope)
     kept = tuple(dict.fromkeys(node.op_type for node in made.kept))
-    return HalfGraph(model, kept, tuple(node.name for node in made.kept), made.suffix)
+    return HalfGraph(_compact(model), kept, tuple(node.name for node in made.kept), made.suffix)
+
+
+def _compact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy: a message holds the memory of what was removed from it until it is freed."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def to_half(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float16]]:
@@ -140,7 +149,9 @@ class _Pass:
                 graph.initializer.append(_half_weight(tensor, tensor.name + self.suffix))
                 unread |= set() if False in wanted else {tensor.name}
         weights = {tensor.name for tensor in graph.initializer}
-        _keep(graph.initializer, [x for x in graph.initializer if x.name not in unread])
+        for index in reversed(range(len(graph.initializer))):
+            if graph.initializer[index].name in unread:
+                del graph.initializer[index]
         _keep(graph.input, [value for value in graph.input if value.name not in weights])
         nodes: list[onnx.NodeProto] = []
         for value in graph.input:

@@ -10,7 +10,7 @@ from raybench.models.element_types import scopes
 from raybench.models.half_graph import HALF_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import onnx
@@ -47,58 +47,38 @@ class ValueRanges:
 
     Attributes:
         outputs: the graph's outputs.
-        largest: largest magnitude of each float value; insides of subgraphs are not seen.
-        smallest: smallest magnitude of each float value.
-        elements: number of elements of each float value.
+        elements: number of elements of each float value; insides of subgraphs are not seen.
         unfit: values that half precision cannot hold, weights among them.
         squaring: first outputs of the nodes whose squares, inside, exceed half precision.
     """
 
     outputs: dict[str, Array]
-    largest: dict[str, float]
-    smallest: dict[str, float]
     elements: dict[str, int]
     unfit: frozenset[str]
     squaring: frozenset[str]
 
 
-def value_ranges(model: onnx.ModelProto, inputs: Mapping[str, Array], big: bool) -> ValueRanges:
+def value_ranges(
+    load: Callable[[], onnx.ModelProto], inputs: Mapping[str, Array], big: bool
+) -> ValueRanges:
     """Run the fp32 graph and return the ranges of its values.
 
     Args:
-        model: the fp32 graph with its weights; it is spoiled.
+        load: reads the fp32 graph with its weights.
         inputs: a few items.
         big: whether the graph exceeds what one protobuf holds.
     """
-    from onnx import TensorProto, numpy_helper
-
-    top = scopes(model)
-    floats = {name for name, kind in top.types.items() if kind == TensorProto.FLOAT}
-    weights = {x.name: numpy_helper.to_array(x) for x in top.graph.initializer if x.name in floats}
-    nodes = list(top.graph.node)
-    factors = {
-        name
-        for node in nodes
-        for port, name in enumerate(node.input)
-        if port not in _HARMLESS.get(node.op_type, ())
-    }
-    sizes = {name: _largest(weight) for name, weight in weights.items()}
-    unfit = {
-        name
-        for name, size in sizes.items()
-        if _is_unfit(size, HALF_MAX) and (name in factors or size > 1)
-    }
-    values = sorted(floats - weights.keys())
-    names = [value.name for value in top.graph.output]
-    probes = _probe(model, values)
-    found = run(model, inputs, names + probes, big)
+    graph = _graph(load())
+    kinds = ("ReduceMax", "ReduceMin", "Size")
+    wanted = [*graph.outputs, *(f"{name}/{kind}" for kind in kinds for name in graph.values)]
+    found = run(lambda: _probed(load(), graph.values), inputs, wanted, big)
     largest, smallest, elements = (
-        {name: found[f"{name}/{kind}"].item() for name in values}
-        for kind in ("ReduceMax", "ReduceMin", "Size")
+        {name: found[f"{name}/{kind}"].item() for name in graph.values} for kind in kinds
     )
-    unfit |= {name for name, size in largest.items() if _is_unfit(size, HALF_MAX / _MARGIN)}
+    unfit = {name for name, size in largest.items() if _is_unfit(size, HALF_MAX / _MARGIN)}
+    unfit |= graph.unfit_weights
     squaring = set()
-    for node in nodes:
+    for node in graph.nodes:
         port = _SMALL_MATTERS.get(node.op_type)
         if port is not None and smallest.get(node.input[port], 1.0) < _SMALLEST:
             unfit.add(node.input[port])
@@ -106,8 +86,48 @@ def value_ranges(model: onnx.ModelProto, inputs: Mapping[str, Array], big: bool)
             square = largest.get(node.input[0], 0.0) ** 2
             if square > HALF_MAX / _MARGIN:
                 squaring.add(node.output[0])
-    outputs = {name: found[name] for name in names}
-    return ValueRanges(outputs, largest, smallest, elements, frozenset(unfit), frozenset(squaring))
+    outputs = {name: found[name] for name in graph.outputs}
+    return ValueRanges(outputs, elements, frozenset(unfit), frozenset(squaring))
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is needed of a graph after its weights are freed."""
+
+    outputs: list[str]
+    values: list[str]
+    nodes: list[onnx.NodeProto]
+    unfit_weights: set[str]
+
+
+def _graph(model: onnx.ModelProto) -> _Facts:
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    top = scopes(model)
+    floats = {name for name, kind in top.types.items() if kind == TensorProto.FLOAT}
+    nodes = []
+    for node in top.graph.node:
+        nodes.append(onnx.NodeProto())
+        nodes[-1].CopyFrom(node)
+    factors = {
+        name
+        for node in nodes
+        for port, name in enumerate(node.input)
+        if port not in _HARMLESS.get(node.op_type, ())
+    }
+    sizes = {
+        tensor.name: _largest(numpy_helper.to_array(tensor))
+        for tensor in top.graph.initializer
+        if tensor.name in floats
+    }
+    unfit = {
+        name
+        for name, size in sizes.items()
+        if _is_unfit(size, HALF_MAX) and (name in factors or size > 1)
+    }
+    outputs = [value.name for value in top.graph.output]
+    return _Facts(outputs, sorted(floats - sizes.keys()), nodes, unfit)
 
 
 def _is_unfit(largest: float, limit: float) -> bool:
@@ -118,19 +138,19 @@ def _largest(weight: Array) -> float:
     return float(max(weight.max(initial=0.0), -weight.min(initial=0.0)))
 
 
-def _probe(model: onnx.ModelProto, values: list[str]) -> list[str]:
+def _probed(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
     """Let the graph compute extremes and size of values, so that one number of each is kept."""
     from onnx import helper
 
-    probes = []
     for name in values:
-        probes += [
-            helper.make_node("Abs", [name], [f"{name}/Abs"]),
-            helper.make_node("Size", [name], [f"{name}/Size"]),
-            *(
-                helper.make_node(kind, [f"{name}/Abs"], [f"{name}/{kind}"], keepdims=0)
-                for kind in ("ReduceMax", "ReduceMin")
-            ),
-        ]
-    model.graph.node.extend(probes)
-    return [probe.output[0] for probe in probes if probe.op_type != "Abs"]
+        model.graph.node.extend(
+            [
+                helper.make_node("Abs", [name], [f"{name}/Abs"]),
+                helper.make_node("Size", [name], [f"{name}/Size"]),
+                *(
+                    helper.make_node(kind, [f"{name}/Abs"], [f"{name}/{kind}"], keepdims=0)
+                    for kind in ("ReduceMax", "ReduceMin")
+                ),
+            ]
+        )
+    return model

@@ -133,8 +133,8 @@ def test_without_its_norm_in_fp32_the_check_sees_that_nothing_is_left() -> None:
     inputs = {"x": np.random.default_rng(2).uniform(-1, 1, (2, 512)).astype(np.float32)}
     half = half_graph(graph(RMS), ())
     assert half.kept == ()
-    reference = run(graph(RMS), inputs, ["y"], False)
-    found = fidelity(reference, run(rounded(half.model), inputs, ["y"], False), ())
+    reference = run(lambda: graph(RMS), inputs, ["y"], False)
+    found = fidelity(reference, run(lambda: rounded(half.model), inputs, ["y"], False), ())
     assert found is not None
     assert found.sqnr_db < 1
 
@@ -370,3 +370,13 @@ def test_where_types_are_not_known_or_fixed_the_graph_stays_valid(
     onnxruntime.InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
     assert made.conversion.rounded_sqnr_db is not None
     assert made.conversion.rounded_sqnr_db > 50
+
+
+def test_without_the_memory_for_it_there_is_no_check_but_a_note(
+    fp16: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raybench.machine.sysfs.available_bytes", lambda meminfo: 1)
+    made = fp16(graph(RMS)).conversion
+    assert made.rounded_sqnr_db is None
+    assert "GiB of memory" in made.notes[0]
+    assert made.kept_fp32_ops == ("Mul", "ReduceSum", "Sqrt", "Div")  # known without a run
