@@ -548,7 +548,7 @@ class FakeTrt(ModuleType):
 
     def Builder(self, logger: Any) -> Any:
         self._needs_device(logger)
-        tensor = SimpleNamespace(name="x", shape=(-1, 4))
+        tensor = SimpleNamespace(name="x", shape=(-1, 4), is_shape_tensor=False)
         return SimpleNamespace(
             create_network=lambda flags: SimpleNamespace(
                 flags=flags, num_inputs=1, get_input=lambda i: tensor

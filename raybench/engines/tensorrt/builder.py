@@ -279,6 +279,12 @@ def _hold_fp32(trt: Any, network: Any, names: Collection[str]) -> bool:
 
 def _set_shapes(builder: Any, network: Any, config: Any, order: Order) -> None:
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    for tensor in inputs:
+        if tensor.is_shape_tensor:  # its values, not its shape, would have to be in the profile
+            raise Unsupported(
+                f"TensorRT computes sizes from input {tensor.name!r} and needs its values when it builds. "
+                "Export the model with that input as a constant, or use engine=onnxruntime."
+            )
     open_inputs = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
     if not open_inputs:
         return

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.fake_gpu import FakeConfig, FakeProfile
 
 from raybench.engines.tensorrt import builder
 from raybench.errors import Unsupported
@@ -134,3 +135,21 @@ def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
     assert not builder._hold_fp32(trt, network, ())
     assert not builder._hold_fp32(trt, network, ("gone",))
     assert "fp32_layers" not in replace(ORDER, fp32_layers=("sum",)).facts()
+
+
+def test_only_inputs_with_an_open_batch_are_in_the_profile() -> None:
+    tensors = [
+        SimpleNamespace(name="x", shape=(-1, 4), is_shape_tensor=False),
+        SimpleNamespace(name="state", shape=(2, -1, 4), is_shape_tensor=False),
+        SimpleNamespace(name="scale", shape=(1, 4), is_shape_tensor=False),
+        SimpleNamespace(name="rate", shape=(), is_shape_tensor=False),
+    ]
+    network = SimpleNamespace(num_inputs=len(tensors), get_input=tensors.__getitem__)
+    profile = FakeProfile()
+    make = SimpleNamespace(create_optimization_profile=lambda: profile)
+    order = replace(ORDER, shapes={each.name: (each.shape,) * 3 for each in tensors})
+    builder._set_shapes(make, network, FakeConfig(), order)
+    assert set(profile.shapes) == {"x", "state"}
+    tensors[3].is_shape_tensor = True
+    with pytest.raises(Unsupported, match="computes sizes from input 'rate'"):
+        builder._set_shapes(make, network, FakeConfig(), order)
