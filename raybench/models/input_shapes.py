@@ -30,12 +30,10 @@ class ClosedShapes:
         inputs: inputs; the batch is `BATCH`, every other dimension is a number. If the file is
             fixed to a batch, the nodes may not take another, even where an input has `BATCH`.
         fixed: batch that the file is fixed to; None if it is open.
-        by_user: whether the user has written N where the file has that number.
     """
 
     inputs: tuple[TensorSpec, ...]
     fixed: int | None = None
-    by_user: bool = False
 
 
 def close_shapes(model: str, inputs: Sequence[OpenInput], given: Mapping[str, Any]) -> ClosedShapes:
@@ -56,8 +54,7 @@ def close_shapes(model: str, inputs: Sequence[OpenInput], given: Mapping[str, An
     _refuse_missing(request, filled, axes)
     if all(axis is None for axis in axes.values()):
         return _fixed(request, filled)
-    fixed = _opened_by_user(request, axes)
-    return ClosedShapes(_specs(filled), fixed, by_user=fixed is not None)
+    return ClosedShapes(_specs(filled), _opened_by_user(request, axes))
 
 
 def _filled(request: ShapeRequest, entry: OpenInput, axis: int | None) -> OpenInput:

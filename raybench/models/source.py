@@ -16,7 +16,7 @@ from raybench.models import zoo
 from raybench.models.cache import sha256_of
 from raybench.models.input_shapes import close_shapes
 from raybench.models.input_values import given_items, refuse_outside, refuse_senseless
-from raybench.models.model import BATCH, FileBatch, TensorSpec
+from raybench.models.model import FileBatch, TensorSpec
 from raybench.models.onnxfile import OnnxFile, understood
 from raybench.models.ranges import index_limits, integer_ranges
 from raybench.models.shape_inference import dims, infer, skeleton
@@ -199,8 +199,6 @@ def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSourc
     if closed.fixed is None:
         return ModelSource(file.proto, inputs, limits, file)
     batch = FileBatch(closed.fixed, _why_fixed(file.proto, inputs, closed.fixed))
-    if batch.why is not None and closed.by_user:
-        raise ModelError(f"{batch.refusal(name, None)} Leave {BATCH} out of model.shapes for that.")
     if batch.why is not None:
         inputs = tuple(replace(spec, shape=spec.with_batch(batch.size)) for spec in inputs)
         _close(file, inputs)

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from helpers.tiny_graphs import graph_of
+from helpers.tiny_graphs import graph_of, tiny_bert, tiny_conv
 from onnx import TensorProto, helper
 
 from raybench.config.compose import read
@@ -17,6 +17,7 @@ from raybench.errors import ModelError
 from raybench.models.input_shapes import close_shapes
 from raybench.models.shape_request import OpenInput
 from raybench.models.source import check
+from raybench.planning.plan import make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,3 +166,46 @@ def test_advice_on_any_shapes_ends_after_a_few_words() -> None:
                 words += [word.replace("...", str(random.randint(2, 9))) for word in advised]
         assert closed is not None, (inputs, words)
         assert all(len(spec.with_batch(3)) == len(spec.shape) for spec in closed.inputs)
+
+
+REPLACED = {
+    "the batch as a size": ("model.shapes.batch=3", r"Use (batch_size=3)", "{}"),
+    "an input misspelt": ("model.shapes.idz=[N, 8]", r"mean '(\w+)'", "model.shapes.{}=[N, 8]"),
+    "a range misspelt": ("model.ranges.idz=[0, 9]", r"mean '(\w+)'", "model.ranges.{}=[0, 9]"),
+    "a value misspelt": ("model.values.idz=9", r"mean '(\w+)'", "model.values.{}=9"),
+    "a range beyond its table": (
+        "model.ranges.ids=[0, 50]",
+        r"0..(49)",
+        "model.ranges.ids=[0, {}]",
+    ),
+    "a value beyond its table": ("model.values.ids=50", r"0..(49)", "model.values.ids={}"),
+}
+
+
+@pytest.mark.parametrize(("word", "advice", "form"), REPLACED.values(), ids=REPLACED)
+def test_a_word_that_is_replaced_as_advised_is_taken(
+    saved: Saved, word: str, advice: str, form: str
+) -> None:
+    path, sequence = saved(tiny_bert()), "model.shapes.sequence=8"
+    with pytest.raises(ModelError) as caught:
+        checked(path, [sequence, word])
+    found = re.search(advice, str(caught.value))
+    assert found is not None
+    checked(path, [sequence, form.format(found[1])])
+
+
+@pytest.mark.parametrize("word", [[], ["model.shapes.data=[N, 3, 8, 8]"]])
+def test_the_batch_that_a_file_is_fixed_to_is_taken_when_it_is_advised(
+    saved: Saved, word: list[str]
+) -> None:
+    path = saved(tiny_conv(4, (4, 72)))
+
+    def plan(batch_size: str) -> None:
+        words = [f"model={path}", "engine=onnxruntime", batch_size, *word]
+        make_plan(read(words).resolve({"cpu": 2}).experiment, {"cpu": 2}, "node", "")
+
+    with pytest.raises(ModelError) as caught:
+        plan("batch_size=8")
+    found = re.search(r"Use (batch_size=\d+)", str(caught.value))
+    assert found is not None
+    plan(found[1])
