@@ -9,7 +9,6 @@ where that is poor, the nodes that lose most go to fp32, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from raybench.models.norm_patterns import values_in_norms
 from raybench.models.value_ranges import value_ranges
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
     from raybench.models.conversion import Fp32Graph
@@ -43,7 +44,8 @@ _GOOD_DB = 30.0
 _GAIN_DB = 6.0
 """Less is not worth the time of more ops in fp32."""
 
-_ROUNDS = 3
+_ROUNDS, _STEP_DB = 3, 1.0
+"""Rounds of the search, which ends with one that gains less."""
 
 _POOR_DB = 20.0
 """Below it the row says that the network does not suit half precision."""
@@ -106,7 +108,11 @@ def _always_fp32(source: Fp32Graph) -> set[str]:
 def _refuse_without_memory(source: Fp32Graph) -> None:
     """Raise MemoryError where the check would end this process for want of memory."""
     weights = sum(file.stat().st_size for file in source.path.parent.iterdir())
-    needed, free = _MEMORY * weights, sysfs.available_bytes(Path("/proc/meminfo").read_text())
+    limits = (
+        sysfs.available_bytes((sysfs.ROOT / "proc/meminfo").read_text()),
+        sysfs.memory_limit_bytes(),
+    )
+    needed, free = _MEMORY * weights, min((x for x in limits if x is not None), default=None)
     if free is not None and needed > free:
         raise MemoryError(
             f"that takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free"
@@ -119,7 +125,8 @@ def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
     values |= ranges.unfit
     best = attempt = _attempt(source, inputs, ranges, values)
     for _ in range(_ROUNDS):
-        if best.sqnr_db is None or best.sqnr_db >= _GOOD_DB:
+        before_db = attempt.sqnr_db
+        if before_db is None or before_db >= _GOOD_DB:
             break
         more = losing_nodes(
             lambda: _load(source), attempt.half, inputs, ranges.elements, source.big
@@ -128,7 +135,9 @@ def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
             break
         values |= more
         attempt = _attempt(source, inputs, ranges, values)
-        if attempt.sqnr_db is not None and attempt.sqnr_db >= best.sqnr_db + _GAIN_DB:
+        if attempt.sqnr_db is None or attempt.sqnr_db < before_db + _STEP_DB:
+            break
+        if best.sqnr_db is not None and attempt.sqnr_db >= best.sqnr_db + _GAIN_DB:
             best = attempt
     _save(best.half.model, source, target)
     return Conversion(

@@ -102,6 +102,9 @@ def test_s8s8_tells_sibling_convolutions_of_one_pixel_apart(prepared: Prepared) 
 def test_fp16_keeps_its_ends_in_fp32(prepared: Prepared, cache: Path) -> None:
     model = prepared("googlenet", "fp16")
     assert kinds(model)["Cast"] == 2
+    assert model.conversion.kept_fp32_ops == ("Softmax",)
+    assert model.conversion.rounded_sqnr_db is not None
+    assert model.conversion.rounded_sqnr_db > 55
     onnx.checker.check_model(str(model.path))
     assert model.path.stat().st_size < 0.55 * model.fp32_path.stat().st_size
     near = on_cpu(model, cache)
