@@ -100,7 +100,7 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes for the row."""
-        made = (*self.engine.notes, *self.model.conversion.notes)
+        made = (*self.engine.notes, *self.model.conversion.notes, *self.model.count_notes)
         return (*made, *self.comparison.notes, *self.input_notes)
 
 

@@ -91,8 +91,8 @@ class Model:
         inputs: inputs; every dimension but the batch is a number.
         outputs: outputs, as far as the graph describes them.
         parameters: number of weight elements of the fp32 graph.
-        macs_per_item: multiply-accumulates of Conv, Gemm and MatMul for one item of the fp32
-            graph; None if a shape is unknown.
+        macs_per_item: multiply-accumulates of convolutions, matrix products and recurrent layers
+            for one item of the fp32 graph; None where they are not all known.
         fp32_path: the fp32 graph that this one was converted from (itself for fp32, and for as_is,
             which has none).
         fp32_sha256: hash of that graph file and its external data.
@@ -104,6 +104,7 @@ class Model:
             where the graph does not tell.
         quantised_macs_frac: share of the multiply-accumulates with operands of 8 or fewer bits on
             both sides; None where unknown.
+        uncounted: names of the nodes because of which macs_per_item is None.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Model:
     file_batch: FileBatch | None = None
     reduced_ops: tuple[str, ...] | None = None
     quantised_macs_frac: float | None = None
+    uncounted: tuple[str, ...] = ()
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:
@@ -136,6 +138,14 @@ class Model:
         reason = self.file_batch.refusal(self.name, batch_size) if self.file_batch else None
         if reason is not None:
             raise Unsupported(reason)
+
+    @property
+    def count_notes(self) -> tuple[str, ...]:
+        """Notes of a row: why its MACs are unknown, if they are."""
+        if not self.uncounted:
+            return ()
+        more = f" and of {len(self.uncounted) - 1} more" if self.uncounted[1:] else ""
+        return (f"MACs are unknown: those of node {self.uncounted[0]!r}{more} cannot be counted.",)
 
     def batch_notes(self, batch_size: int) -> tuple[str, ...]:
         """Return the notes of a row with this batch: that the file has another one, if it has."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from dataclasses import asdict, astuple, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -37,8 +36,6 @@ VERSION = 1
 """Incremented when the same source gives another fp32 graph or other facts."""
 
 _GRAPH = "model.onnx"
-
-logger = logging.getLogger(__name__)
 
 
 def prepare(
@@ -159,6 +156,7 @@ def _fp32_model(
         softmax_outputs=frozenset(base.facts["softmax_outputs"]),
         ranges=ranges,
         file_batch=FileBatch(*fixed) if (fixed := base.facts.get("file_batch")) else None,
+        uncounted=tuple(base.facts.get("uncounted", ())),
     )
 
 
@@ -169,8 +167,6 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
     source = open_source(name, settings, kind)
     refuse_outputs(name, source.proto)
     counts = count(source.proto)
-    if counts.unknown:
-        logger.info("MACs of %s are unknown because of: %s", name, ", ".join(counts.unknown))
     if source.file is not None:
         copy_external(source.file.path, source.proto, folder)
     _write(source.proto, folder)
@@ -182,6 +178,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         "limits": source.limits,
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
+        **({"uncounted": counts.unknown} if counts.unknown else {}),
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
     }

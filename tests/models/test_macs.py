@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import pytest
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper, numpy_helper
 
+from raybench.experiment import ModelSettings
 from raybench.models import zoo
 from raybench.models.macs import count
 from raybench.models.normal_form import normalise
+from raybench.models.prepare import prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TABLE = {  # parameters, MACs of one item, nodes
     "alexnet": (60_965_224, 724_406_816, 22),
@@ -87,6 +94,14 @@ def test_weights_and_products_in_subgraphs_count() -> None:
 def test_branches_of_different_cost_are_unknown_not_zero() -> None:
     counts = count(if_of(branch("t", (100, 70)), branch("e", (100, 50))))
     assert (counts.parameters, counts.macs_per_item, counts.unknown) == (12000, None, ("either",))
+
+
+def test_the_note_of_a_row_names_what_cannot_be_counted(tmp_path: Path) -> None:
+    path = tmp_path / "if.onnx"
+    onnx.save_model(if_of(branch("t", (100, 70)), branch("e", (100, 50))), path)
+    model = prepare(str(path), ModelSettings(), "fp32", None, tmp_path / "cache")
+    assert model.macs_per_item is None
+    assert model.count_notes == ("MACs are unknown: those of node 'either' cannot be counted.",)
 
 
 def test_weights_in_constant_nodes_are_parameters() -> None:
