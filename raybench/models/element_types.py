@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import onnx
 
 
+_ORT_TYPES = {"float": 1, "float16": 10, "double": 11, "int32": 6, "int64": 7, "bool": 9}
+"""Numbers of the element types that ONNX Runtime names so."""
+
+
 @dataclass(frozen=True)
 class Scope:
     """A graph, or a subgraph with the graph around it.
@@ -43,9 +47,57 @@ class Scope:
                 yield from scope.walk()
 
 
-def scopes(model: onnx.ModelProto) -> Scope:
-    """Return the scope of the model's graph; values whose type cannot be inferred are missing."""
-    return _scope(model.graph, typed(skeleton(model)).graph, None)
+def scopes(model: onnx.ModelProto, foreign: bool = False) -> Scope:
+    """Return the scope of the model's graph; values whose type cannot be inferred are missing.
+
+    Args:
+        model: the graph; weights are not needed.
+        foreign: ask ONNX Runtime for what its own operators write, which onnx does not know.
+    """
+    bare = skeleton(model)
+    known = typed(bare)
+    if foreign and (missing := _untyped(known)):
+        bare.graph.value_info.extend(_written(bare, missing))
+        known = typed(bare)
+    return _scope(model.graph, known.graph, None)
+
+
+def _untyped(known: onnx.ModelProto) -> list[str]:
+    """Return the outputs of operators of other domains that have no type."""
+    typed_names = {value.name for value in (*known.graph.value_info, *known.graph.output)}
+    return [
+        name
+        for node in known.graph.node
+        if node.domain not in ("", "ai.onnx")
+        for name in node.output
+        if name and name not in typed_names
+    ]
+
+
+def _written(bare: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProto]:
+    """Return the tensor types of values, as ONNX Runtime loads the graph; none if it does not."""
+    import onnx
+    import onnxruntime
+    from onnx import helper
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(bare)
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(
+            copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception:  # noqa: BLE001 - whatever ONNX Runtime raises: the types stay unknown
+        return []
+    kinds = {f"tensor({name})": kind for name, kind in _ORT_TYPES.items()}
+    return [
+        helper.make_tensor_value_info(value.name, kinds[value.type], None)
+        for value in session.get_outputs()
+        if value.name in names and value.type in kinds
+    ]
 
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:

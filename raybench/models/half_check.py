@@ -44,7 +44,7 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
 
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    for scope in reversed(list(scopes(result).walk())):
+    for scope in reversed(list(scopes(result, foreign=True).walk())):
         graph = scope.graph
         for tensor in graph.initializer:
             if tensor.data_type == TensorProto.FLOAT16:

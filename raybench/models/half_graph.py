@@ -105,7 +105,7 @@ class _Pass:
     def __init__(
         self, model: onnx.ModelProto, values: frozenset[str], nodes: frozenset[str]
     ) -> None:
-        self.top = scopes(model)
+        self.top = scopes(model, foreign=True)
         self.kept: list[onnx.NodeProto] = []
         self._values = values
         self._nodes = nodes

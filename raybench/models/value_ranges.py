@@ -104,7 +104,7 @@ def _graph(model: onnx.ModelProto) -> _Facts:
     import onnx
     from onnx import TensorProto, numpy_helper
 
-    top = scopes(model)
+    top = scopes(model, foreign=True)
     floats = {name for name, kind in top.types.items() if kind == TensorProto.FLOAT}
     nodes = []
     for node in top.graph.node:
