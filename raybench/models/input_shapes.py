@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from raybench.models.shape_request import OpenInput
 
-VERSION = 2
+VERSION = 3
 """Incremented when the same file gives other inputs."""
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
+from helpers.tiny_graphs import graph_of
+from onnx import TensorProto, helper
 
 import raybench
 from raybench.cli.main import main
@@ -48,6 +51,21 @@ def test_a_mapping_says_the_same_as_the_words_of_the_command_line(overrides):
     ]  # fmt: skip
     assert len(plan.trials) == 4
     assert len(usual.trials) == 1
+
+
+def test_a_mapping_may_name_inputs_and_dimensions_with_dots(tmp_path):
+    shape = ["p2o.DynamicDimension.0", "p2o.DynamicDimension.1", 3]
+    node = helper.make_node("Relu", ["x:0"], ["y"])
+    path = tmp_path / "dotted.onnx"
+    onnx.save(
+        graph_of([node], [("x:0", TensorProto.FLOAT, shape)], [("y", TensorProto.FLOAT, None)]),
+        path,
+    )
+    sizes = {"model.shapes": {"p2o.DynamicDimension.1": 8}, "model.values": {"x:0": 0.5}}
+    whole = {"model.shapes": {"x:0": ["N", 8, 3]}}
+    for settings in (sizes, whole):
+        plan = raybench.plan("smoke", {**FOUR_GPUS, "model": path, **settings})
+        assert plan.points[0].model == str(path)
 
 
 @pytest.mark.parametrize(
