@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.models.graph_walk import subgraphs, walk
+from raybench.models.graph_walk import initializers, subgraphs, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def fold_constants(model: onnx.ModelProto) -> None:
 
     A node that makes an output of its graph stays, and so does any that cannot be evaluated.
     """
-    room = _FILE_BYTES - model.ByteSize()
+    room = _FILE_BYTES - sum(map(_nbytes, initializers(model.graph)))
     _fold(model.graph, model, {}, room)
     _drop_unread(model.graph)
 
@@ -81,7 +81,7 @@ def _fold(
             if results is not None:
                 constants.update(results)
                 folded.append((index, results))
-                room -= sum(tensor.ByteSize() for tensor in results.values())
+                room -= sum(map(_nbytes, results.values()))
     for index, results in reversed(folded):
         graph.initializer.extend(results.values())
         del graph.node[index]
@@ -185,6 +185,19 @@ def _evaluate(
         values = ReferenceEvaluator(alone).run(None, fed)
     named = zip((value.name for value in alone.graph.output), values, strict=True)
     return {name: numpy_helper.from_array(np.asarray(value), name) for name, value in named}
+
+
+def _nbytes(tensor: onnx.TensorProto) -> int:
+    """Return the bytes of a tensor in its graph file, without copying them to count them."""
+    from onnx import TensorProto, helper
+
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return 0
+    try:
+        itemsize = int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except KeyError:  # a type that onnx does not know
+        itemsize = 8
+    return _elements(tensor) * itemsize
 
 
 def _elements(tensor: onnx.TensorProto) -> int:
