@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
     Range = tuple[float, float]
 
-METHODS = {"minmax": 100.0, "percentile 99.99": 99.99, "percentile 99.9": 99.9}
+METHODS = {
+    "minmax": 100.0,
+    "percentile 99.999": 99.999,
+    "percentile 99.99": 99.99,
+    "percentile 99.9": 99.9,
+}
 """Percentage of an activation's values that lies within its range, by name of the method."""
 
 BATCHES, JUDGED_BATCHES = 4, 4

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 GOOD_DB = 35.0
 """Fidelity of a method from which no other is tried: another gained 0.0 to 0.5 dB there."""
 
+LOSS_DB = 0.5
+"""Loss of a method from which none is tried that cuts off more; less is chance of the items."""
 POOR_DB = 30.0
 """Fidelity below which a network's last products are tried in float, if their weights are few."""
 FEW_WEIGHTS = 0.02
@@ -140,10 +142,9 @@ def _best(plan: _Plan, calibration: Calibration, path: Path) -> _Trial:
     best: _Trial | None = None
     for method in METHODS:
         trial = _try(plan, calibration, method, path)
-        if best is not None and trial.sqnr_db <= best.sqnr_db:
-            break  # cutting off more would lose more
-        best = trial
-        if best.sqnr_db >= GOOD_DB:
+        if best is None or trial.sqnr_db > best.sqnr_db:
+            best = trial
+        if best.sqnr_db >= GOOD_DB or trial.sqnr_db < best.sqnr_db - LOSS_DB:
             break
     assert best is not None  # there are methods
     if best.sqnr_db < POOR_DB and plan.last:
