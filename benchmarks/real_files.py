@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,12 +211,6 @@ def fetched(file: RealFile, cache: Path) -> Path:
     return path
 
 
-def settings_of(file: RealFile) -> ModelSettings:
-    """Return the settings, less those that this version of raybench has no field for."""
-    known = {entry.name for entry in fields(ModelSettings)}
-    return ModelSettings(**{key: value for key, value in file.settings.items() if key in known})
-
-
 # --- the table ------------------------------------------------------------------------------------
 
 
@@ -246,7 +240,7 @@ def _line(name: str, path: str, engine: str, precision: str, seconds: float) -> 
     """Print status, rate, fidelity, quantised share and sentence of one line as JSON."""
     file = next(file for file in FILES if file.name == name)
     try:
-        source.check(path, settings_of(file), [precision])
+        source.check(path, ModelSettings(**file.settings), [precision])
         row = (
             _rounded(path, file)
             if engine == "rounded"
@@ -261,7 +255,7 @@ def _line(name: str, path: str, engine: str, precision: str, seconds: float) -> 
 
 def _rounded(path: str, file: RealFile) -> list[str]:
     """Make the fp16 graph and return its fidelity by rounding."""
-    model = prepare(path, settings_of(file), "fp16", None, cache_dir())
+    model = prepare(path, ModelSettings(**file.settings), "fp16", None, cache_dir())
     kept = ", ".join(model.conversion.kept_fp32_ops)
     words = [f"in fp32: {kept}"] if kept else []
     words += model.conversion.notes
@@ -277,7 +271,7 @@ def _run(path: str, file: RealFile, engine: str, precision: str, seconds: float)
     worker.close()
     rate = len(trace.done_ns) * file.batch_size * 1e9 / float(trace.done_ns[-1] - start)
     near = prepared.comparison.fidelity
-    share = getattr(prepared.model, "quantised_macs_frac", None)
+    share = prepared.model.quantised_macs_frac
     return [
         "ok",
         f"{rate:,.1f}",
@@ -292,7 +286,7 @@ def _db(value: float | None) -> str:
 
 
 def _point(path: str, file: RealFile, engine: str, precision: str) -> Point:
-    settings = settings_of(file)
+    settings = ModelSettings(**file.settings)
     return Point(
         model=path,
         model_identity=source.identity(path, settings),
