@@ -140,6 +140,10 @@ def _refuse_inputs(path: Path, proto: onnx.ModelProto) -> None:
         raise ModelError(
             f"Model file {str(path)!r} has no inputs, so nothing can be streamed through it. Export it with its inputs."
         )
+    if not proto.graph.output:
+        raise ModelError(
+            f"Model file {str(path)!r} has no outputs, so engines would compute nothing. Export it with its outputs."
+        )
     for value in proto.graph.input:
         kind = value.type.WhichOneof("value")
         name = (

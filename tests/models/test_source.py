@@ -257,3 +257,9 @@ def test_a_constant_with_too_few_values_is_damaged(saved: Saved, dims: list[int]
     broken = tiny_conv()
     broken.graph.initializer[0].dims[:] = dims
     assert "is damaged: its constant 'w' of shape" in refusal(saved(broken))
+
+
+def test_a_graph_without_outputs_is_refused(saved: Saved) -> None:
+    graph = tiny_conv()
+    del graph.graph.output[:]
+    assert "has no outputs" in refusal(saved(graph))
