@@ -78,7 +78,8 @@ class Prepared:
         comparison: of the first outputs with those of fp32.
         harness_us: time that the measuring loop itself takes for a batch.
         input_shape: shapes of all inputs, e.g. "data:8x3x227x227".
-        input_notes: notes on real inputs, and on a file that is fixed to another batch.
+        input_notes: notes on real inputs, on a file that is fixed to another batch, and on a CPU
+            whose int8 kernels saturate.
         affinity: CPUs that the process is pinned to, comma-separated.
         variables: environment variables of the process that influence the measurement.
         software: versions of libraries and driver on this node, by column of `environment`.
@@ -200,6 +201,11 @@ class Worker:
             input_notes=(
                 *model.batch_notes(point.batch_size),
                 *input_notes(point.inputs, load.batches),
+                *(
+                    devices.saturation_notes(model.reduced_ops, model.dialect)
+                    if device.kind == "cpu"
+                    else ()
+                ),
             ),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),

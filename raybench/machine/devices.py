@@ -94,6 +94,22 @@ def saturates_int8() -> bool:
     return bool(flags) and not flags & _INT8_DOT_PRODUCTS
 
 
+def saturation_notes(reduced_ops: Sequence[str] | None, dialect: str | None) -> tuple[str, ...]:
+    """Return what is to be known of a graph on this CPU whose int8 weights may have eight bits.
+
+    Args:
+        reduced_ops: its operators with types, e.g. "Conv:int8"; None if unknown.
+        dialect: in which raybench wrote its int8, if it did.
+    """
+    products = [op for op in reduced_ops or () if op.endswith("int8")]
+    if not products or dialect == "u8s7" or not saturates_int8():
+        return ()
+    return (
+        "This CPU has no VNNI: its int8 kernels add two products in 16 bits, and saturate where "
+        "the weights have 8 bits. Compare the outputs with those of another CPU.",
+    )
+
+
 def pin(cpus: list[int]) -> None:
     """Move every thread of this process to these CPUs; threads started later inherit it."""
     for thread in os.listdir("/proc/self/task"):

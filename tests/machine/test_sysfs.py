@@ -55,6 +55,17 @@ def test_int8_kernels_saturate_on_x86_without_vnni(
     assert devices.saturates_int8() is saturates
 
 
+def test_a_graph_that_may_saturate_is_named_with_the_cause(root: Path) -> None:
+    write(root / "proc/cpuinfo", "flags\t\t: fpu avx2\n")
+    (note,) = devices.saturation_notes(("Conv:int8", "Gemm:fp16"), None)
+    assert "no VNNI" in note
+    assert not devices.saturation_notes(("Conv:int8",), "u8s7")
+    assert not devices.saturation_notes(("Conv:fp16",), None)
+    assert not devices.saturation_notes(None, None)
+    write(root / "proc/cpuinfo", "flags\t\t: fpu avx2 avx_vnni\n")
+    assert not devices.saturation_notes(("Conv:int8",), None)
+
+
 def test_governors_are_unknown_when_one_cannot_be_read(root: Path) -> None:
     write(root / sysfs.CPUS / "cpu0/cpufreq/scaling_governor", "powersave\n")
     assert sysfs.governors() == ["powersave"]
