@@ -100,7 +100,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
         began = time.perf_counter()
         self._session = _session(load, _options(load.options))
         built = time.perf_counter()
-        self._names = [output.name for output in self._session.get_outputs()]
+        # a graph may name an output twice, which is bound once
+        self._names = list(dict.fromkeys(output.name for output in self._session.get_outputs()))
         self._bindings = [self._bind(self._session, i) for i in range(load.batches.count)]
         self._last = self._bindings[0]
         self.info = EngineInfo(

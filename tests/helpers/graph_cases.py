@@ -346,6 +346,13 @@ def output_is_input() -> onnx.ModelProto:
     return graph_of(nodes, [("x", FLOAT, shape)], outputs, {"W": drawn(8, 8)})
 
 
+@case("an output that is listed twice")
+def output_twice() -> onnx.ModelProto:
+    model = flat([node("MatMul", ["x", "W"], ["y"], "mm")], {"W": drawn(8, 8)})
+    model.graph.output.append(model.graph.output[0])
+    return model
+
+
 @case("a table in a Constant node, from which the ids take their range")
 def gather_in_constant() -> onnx.ModelProto:
     table = numpy_helper.from_array(drawn(1000, 8, scale=1), "E")

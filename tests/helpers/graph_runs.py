@@ -58,11 +58,12 @@ class Outcome:
 
 @cache
 def _server() -> ForkServerContext:
-    """Return a server of processes that have the libraries imported already."""
+    """Return a server of processes that have imported what starts no threads of its own.
+
+    ONNX Runtime and OpenVINO start some, without which a fork of them may wait for ever.
+    """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["raybench.worker", "onnxruntime.quantization", "openvino", "onnx.version_converter"]
-    )
+    context.set_forkserver_preload(["raybench.worker", "onnx.version_converter", "ml_dtypes"])
     return context
 
 

@@ -74,6 +74,7 @@ TABLE = {
     "state_second": (EXACT, GOOD, HALF),
     "empty": (refused("no node"),) * 3,
     "output_is_input": (EXACT, GOOD, HALF),
+    "output_twice": (EXACT, GOOD, HALF),
     "gather_in_constant": (EXACT, NOTHING, unsupported("fp16")),
     "time_first_output": (EXACT, GOOD, HALF),
     "two_static_inputs": (EXACT, GOOD, HALF),
