@@ -144,6 +144,7 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         **_cold_start(first),
         "engine_version": first.engine.version,
         "model_sha256": first.model.sha256,
+        "precision": first.model.precision,
         "dialect": first.model.dialect,
         "parameters": first.model.parameters,
         "macs_per_item": first.model.macs_per_item,

@@ -87,10 +87,10 @@ def clock_skew(evidence: TrialEvidence, _limits: Limits) -> str:
 def wrong_outputs(evidence: TrialEvidence, _limits: Limits) -> str:
     """Name the distance of the outputs from fp32."""
     fidelity_db = evidence.columns.get("fidelity_sqnr_db")
-    far = "far" if fidelity_db is None else f"{fidelity_db:.0f} dB"
+    far = "far from" if fidelity_db is None else f"only at {fidelity_db:.0f} dB to"
     return (
-        f"The outputs are {far} from those of the fp32 graph: this engine "
-        "computes something else, so its rate says nothing. Use another precision, engine or version."
+        f"The outputs are {far} those of the fp32 graph: this engine computes something else, so "
+        "its rate says nothing. Use another precision, engine or version."
     )
 
 

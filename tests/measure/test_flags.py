@@ -173,10 +173,18 @@ def test_load_on_the_cores_is_no_flag_of_a_gpu():
 
 
 @pytest.mark.parametrize(
-    ("sqnr_db", "raised"), [(-11.0, ("wrong_outputs",)), (22.4, ()), (None, ())]
+    ("precision", "sqnr_db", "raised"),
+    [
+        ("int8", -11.0, ("wrong_outputs",)),
+        ("int8", 22.4, ()),
+        ("int8", None, ()),
+        ("fp32", 22.4, ("wrong_outputs",)),
+        ("fp32", 47.7, ()),
+    ],
 )
-def test_wrong_outputs_follow_from_the_fidelity_of_the_row(sqnr_db, raised):
-    assert flags.raised_flags(evidence({"fidelity_sqnr_db": sqnr_db})) == raised
+def test_wrong_outputs_follow_from_the_fidelity_of_the_row(precision, sqnr_db, raised):
+    columns = {"precision": precision, "fidelity_sqnr_db": sqnr_db}
+    assert flags.raised_flags(evidence(columns)) == raised
 
 
 def test_a_reference_that_is_not_finite_is_blamed_and_not_the_engine():
