@@ -309,7 +309,7 @@ class Run:
         next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
         if self.preset == "quick":
             next_steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
-        if "unstable" in self.rows["verdict"].to_pylist():
+        if _worth_repeating(self.rows):
             next_steps.insert(
                 0, "rerun=unstable measures the unstable points again, on a quieter machine"
             )
@@ -320,6 +320,16 @@ class Run:
             where=f"{self.folder}/trials (Parquet)",
             next_steps=next_steps,
         )
+
+
+def _worth_repeating(rows: pa.Table) -> bool:
+    """Return whether a point is unstable for another reason than its outputs."""
+    from raybench.measure.flags import OF_OUTPUTS
+
+    columns = zip(rows["verdict"].to_pylist(), rows["flags"].to_pylist(), strict=True)
+    return any(
+        verdict == "unstable" and not OF_OUTPUTS & set(flags or ()) for verdict, flags in columns
+    )
 
 
 def close_run(context: RunContext, failed: bool) -> Run:

@@ -49,6 +49,9 @@ FIDELITY_LEAST_DB = 10.0
 FIDELITY_LEAST_FP32_DB = 40.0
 """Chosen here: two engines that compute in fp32 were 47 to 200 dB apart on 13 networks of other people."""
 
+OF_OUTPUTS = frozenset({"wrong_outputs", "reference_not_finite"})
+"""Flags about what was computed: measuring again does not remove them."""
+
 
 @dataclass(frozen=True)
 class FlagRule:
