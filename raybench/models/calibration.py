@@ -112,7 +112,11 @@ class Calibration:
         for batch, expected in zip(self.inputs, self.outputs, strict=True):
             actual = dict(zip(names, session.run(names, dict(batch)), strict=True))
             # a length that follows from the values, as that of speech, differs in int8
-            same = {n: v for n, v in expected.items() if v.shape == actual[n].shape}
+            same = {
+                name: values
+                for name, values in expected.items()
+                if values.dtype.kind == "f" and values.shape == actual[name].shape
+            }
             near = fidelity(same, actual, self.softmax_outputs)
             found.append(CAP_DB if near is None else near.sqnr_db)
         return sum(found) / len(found)
@@ -154,7 +158,8 @@ def _observed(
     wanted = list(dict.fromkeys([*inside, *outputs]))
     for index, values in enumerate(runs(lambda: model, batches, wanted, graph.big)):
         if index >= BATCHES:
-            judged.append({name: values[name] for name in outputs})
+            comparable = (name for name in outputs if name not in graph.drawn_outputs)
+            judged.append({name: values[name] for name in comparable})
             continue
         for name in names:
             value = values[name] if name in values else batches[index][name]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.experiment import AS_IS
-from raybench.models.fidelity import fidelity
+from raybench.models.fidelity import CAP_DB, Fidelity, fidelity
 from raybench.models.reference import reference_outputs, reference_runs
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from raybench.models.batches import BatchPool
-    from raybench.models.fidelity import Fidelity
     from raybench.models.model import Model
 
     Array = np.ndarray[Any, Any]
@@ -39,6 +38,11 @@ of the run beside it that shows which axis they are on."""
 WHOLE_BATCH = 64
 """Largest batch that the fp32 graph computes as a whole, where an output needs it: seconds."""
 
+LEAST_EQUAL = 0.5
+"""Share of an output's whole numbers from which an fp32 graph on an engine is the same graph."""
+
+_WHOLE_NUMBERS = "iub"
+
 SAME_DB = 40.0
 """Fidelity from which two runs of the fp32 graph agree; by different kernels it is above 100 dB."""
 
@@ -49,6 +53,7 @@ INFINITE = (
     "the fp32 graph's own is not finite for these inputs. Set model.ranges or model.inputs to values "
     "that the model takes"
 )
+DRAWS = "the graph draws random numbers, from which it follows"
 VARIES = "the fp32 graph's own differs from run to run, as where a graph draws random numbers"
 
 logger = logging.getLogger(__name__)
@@ -90,10 +95,19 @@ def compare(
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises
         return failed("whose run on ONNX Runtime failed", error)
     found, more = _fidelities(pairs, model)
-    if any(near.sqnr_db < SAME_DB for near in found.values()):
-        for name in _varying(model, batches, cache_dir) & found.keys():
-            del found[name]
+    equal = _equal_shares(pairs)
+    if any(near.sqnr_db < SAME_DB for near in found.values()) or any(x < 1 for x in equal.values()):
+        for name in _varying(model, batches, cache_dir) & {*found, *equal}:
+            found.pop(name, None)
+            equal.pop(name, None)
             more.append(_left_out(name, VARIES))
+    for name, share in equal.items():
+        if share < 1:
+            more.append(
+                f"Of output {name!r}, whole numbers, {share:.1%} are equal to those of fp32."
+            )
+        if share == 1 or (share < LEAST_EQUAL and model.precision == "fp32"):
+            found[name] = Fidelity(CAP_DB, 1.0) if share == 1 else Fidelity(-CAP_DB, 0.0)
     finite = bool(found) or all(_finite(expected) for expected, _ in pairs.values())
     return _worst(found, [*notes, *more], finite)
 
@@ -134,7 +148,9 @@ def _pairs(
     pairs = {
         name: pair
         for name, (many, few) in runs.items()
-        if name in outputs and (pair := _first_items(many, few, outputs[name], size)) is not None
+        if name in outputs
+        and name not in model.drawn_outputs
+        and (pair := _first_items(many, few, outputs[name], size)) is not None
     }
     whole: dict[str, Array] = {}
     missing = not runs or len(pairs) < len(runs)
@@ -148,7 +164,8 @@ def _pairs(
     for name in runs or whole:
         if name in pairs:
             continue
-        reason = VARIES if name in varying else _why_not(name, outputs, whole, size)
+        drawn = DRAWS if name in model.drawn_outputs else None
+        reason = drawn or (VARIES if name in varying else _why_not(name, outputs, whole, size))
         if reason is None:
             pairs[name] = whole[name], outputs[name]
         else:
@@ -249,6 +266,8 @@ def _fidelities(pairs: Mapping[str, Pair], model: Model) -> tuple[dict[str, Fide
     found: dict[str, Fidelity] = {}
     notes = []
     for name, (expected, actual) in pairs.items():
+        if expected.dtype.kind in _WHOLE_NUMBERS:
+            continue
         if not _finite(expected):
             notes.append(_left_out(name, INFINITE))
             continue
@@ -256,6 +275,15 @@ def _fidelities(pairs: Mapping[str, Pair], model: Model) -> tuple[dict[str, Fide
         if near is not None:
             found[name] = near
     return found, notes
+
+
+def _equal_shares(pairs: Mapping[str, Pair]) -> dict[str, float]:
+    """Return the share of equal elements of each output of whole numbers: no signal, but indices."""
+    return {
+        name: float(np.mean(expected == actual))
+        for name, (expected, actual) in pairs.items()
+        if expected.dtype.kind in _WHOLE_NUMBERS
+    }
 
 
 def _worst(found: Mapping[str, Fidelity], notes: list[str], finite: bool) -> OutputComparison:

@@ -27,6 +27,7 @@ class Fp32Graph:
         ranges: lowest and highest value of each integer input.
         softmax_outputs: names of the outputs of Softmax nodes.
         given: items of the inputs that are not drawn, as `BatchPool` takes them.
+        drawn_outputs: names of the outputs that follow from random numbers which the graph draws.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Fp32Graph:
     ranges: Mapping[str, tuple[int, int]]
     softmax_outputs: frozenset[str] = frozenset()
     given: Mapping[str, np.ndarray[Any, Any] | ItemSource] = field(default_factory=dict)
+    drawn_outputs: frozenset[str] = frozenset()
 
     @property
     def big(self) -> bool:

@@ -78,7 +78,10 @@ class _Attempt:
             for name in self.resized
         ]
         if self.sqnr_db is None and not found:
-            found.append("The fp16 graph was not checked by rounding: no fp32 output is finite.")
+            found.append(
+                "The fp16 graph was not checked by rounding: no fp32 output is a finite signal, one of "
+                "float numbers that are not drawn at random."
+            )
         if self.sqnr_db is not None and self.sqnr_db < _POOR_DB:
             found.append(
                 f"Rounding to half alone brings the outputs to {self.sqnr_db:.1f} dB of fp32, also "
@@ -164,15 +167,21 @@ def _attempt(
     source: Fp32Graph, inputs: dict[str, Array], ranges: ValueRanges, values: set[str]
 ) -> _Attempt:
     """Convert with these values in fp32, and run the result with each half tensor rounded."""
-    half = half_graph(_load(source), values, ranges.squaring)
+    half = half_graph(_load(source), values, ranges.exact)
     outputs = run(lambda: rounded(half.model), inputs, list(ranges.outputs), source.big)
     numbers = {
         name: expected
         for name, expected in ranges.outputs.items()
-        if expected.dtype.kind in "fiub" and np.isfinite(expected).all()
+        if name not in source.drawn_outputs
+        and expected.dtype.kind in "fiub"
+        and np.isfinite(expected).all()
     }
     resized = tuple(name for name in numbers if numbers[name].shape != outputs[name].shape)
-    comparable = {name: numbers[name] for name in numbers if name not in resized}
+    comparable = {
+        name: values
+        for name, values in numbers.items()
+        if name not in resized and values.dtype.kind == "f"
+    }
     found = fidelity(comparable, outputs, source.softmax_outputs)
     return _Attempt(half, found.sqnr_db if found else None, resized)
 

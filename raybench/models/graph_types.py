@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.models.element_types import Scope, scopes
+from raybench.models.graph_walk import varying
 from raybench.models.macs import macs_of
 from raybench.models.normal_form import walk
 from raybench.models.shape_inference import infer_sizes, skeleton
@@ -64,6 +65,7 @@ _MOVING = frozenset(
 _QUANTISED = re.compile(r"Q[A-Z]|(?i:.*(quant|integer|nbits|bnb4|fpq4|float8|bfp))")
 """Names of operators that multiply integers, or floats by quantised weights, in any domain."""
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_CASTS = ("Cast", "CastLike", "BitCast")
 _BITS = ("bits", "expert_weight_bits")
 """Attributes with the width of weights that an operator reads beside float activations."""
 _FOUR_BITS = ("MatMulBnb4", "MatMulFpQ4")
@@ -140,7 +142,8 @@ class GraphTypes:
             all that is reduced; empty beside `nodes`.
         weighted: kinds of operators of the graph that multiply, sorted.
         macs: multiply-accumulates by a node's first output, in a quantised graph.
-        total_macs: of all its nodes together; None where unknown.
+        total_macs: of all its nodes together that constants alone do not decide; None where unknown.
+        floats: kinds of operators that multiply floats, sorted.
     """
 
     nodes: tuple[ReducedNode, ...]
@@ -148,6 +151,7 @@ class GraphTypes:
     weighted: tuple[str, ...]
     macs: Mapping[str, int | None]
     total_macs: int | None
+    floats: tuple[str, ...] = ()
 
     @property
     def first(self) -> ReducedNode | None:
@@ -188,11 +192,22 @@ class GraphTypes:
         return min(1.0, sum(share or 0 for share in macs) / self.total_macs)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the row of an int8 graph must say, a sentence each."""
+        if self.precision != "int8" or not self.floats or self.quantised_macs_frac is not None:
+            return ()
+        return (
+            f"Products of floats are left in the int8 graph ({', '.join(self.floats)}), and the share of "
+            "the multiply-accumulates that are int8 is unknown.",
+        )
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What a row says of the graph, as JSON values."""
         return {
             "reduced_ops": list(self.reduced_ops),
             "quantised_macs_frac": self.quantised_macs_frac,
+            "type_notes": list(self.notes),
         }
 
 
@@ -200,6 +215,11 @@ def weighted_kinds(graph: onnx.GraphProto) -> tuple[str, ...]:
     """Return the kinds of operators of a graph and its subgraphs that have weights, sorted."""
     kinds = {node.op_type for node in walk(graph)}
     return tuple(sorted(kind for kind in kinds if kind in _WEIGHTED or "Tree" in kind))
+
+
+def _is_weighted(node: onnx.NodeProto) -> bool:
+    """Return whether a node of any domain multiplies its inputs, to judge by its name."""
+    return node.op_type in _WEIGHTED or node.op_type.endswith(("MatMul", "Gemm", "Attention"))
 
 
 def graph_types(model: onnx.ModelProto) -> GraphTypes:
@@ -213,9 +233,18 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
     if any(node.type in _NARROW for node in nodes):
         shapes = infer_sizes(skeleton(model), batch=1)
         macs = {_output(node): macs_of(node, shapes) for node in walk(model.graph)}
-        shares = [macs[_output(node)] for node in model.graph.node]
+        at_run = {_output(node) for node in varying(model.graph)}
+        macs |= {_output(node): 0 for node in model.graph.node if _output(node) not in at_run}
+        shares = [macs[name] for name in at_run]
         total = None if None in shares else sum(share or 0 for share in shares)
-    return GraphTypes(nodes, () if nodes else rounding, weighted_kinds(model.graph), macs, total)
+    reduced = {node.output for node in nodes if not node.type.endswith(_WEIGHTS)}
+    floats = {
+        node.op_type
+        for node in walk(model.graph)
+        if _is_weighted(node) and _output(node) not in reduced and macs.get(_output(node)) != 0
+    }
+    kinds = weighted_kinds(model.graph)
+    return GraphTypes(nodes, () if nodes else rounding, kinds, macs, total, tuple(sorted(floats)))
 
 
 def _places(scope: Scope, place: str) -> Iterator[tuple[Scope, str]]:
@@ -244,8 +273,8 @@ def _rounding(scope: Scope, place: str) -> Iterator[ReducedNode]:
     """Return what holds reduced values in a graph that computes in fp32."""
     values = ValueOrigins(scope)
     for node in scope.graph.node:
-        if node.op_type == "Cast":
-            kind = values.type(node.output[0])
+        if node.op_type in _CASTS:
+            kind = values.type(node.output[0]) or values.type(node.input[-1])
             kind = kind if kind in _REDUCED_FLOATS else None
         elif node.op_type in _ROUNDING:
             whole = node.input if node.op_type == "DequantizeLinear" else node.output
@@ -263,7 +292,7 @@ def _rounding(scope: Scope, place: str) -> Iterator[ReducedNode]:
 
 def _found(node: onnx.NodeProto, kind: str, place: str) -> ReducedNode:
     where = f"node {_name(node)!r}{place}"
-    rounds = node.op_type in (*_ROUNDING, "Cast")
+    rounds = node.op_type in (*_ROUNDING, *_CASTS)
     return ReducedNode(node.op_type, kind, where, _output(node), rounds)
 
 

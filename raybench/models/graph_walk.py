@@ -9,6 +9,28 @@ if TYPE_CHECKING:
 
     import onnx
 
+_DRAWING = frozenset(
+    [
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+    ]
+)
+
+_DRAWING = frozenset(
+    [
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+    ]
+)
+
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Return a graph and every graph inside its nodes, the outer ones first."""
@@ -59,3 +81,37 @@ def _names_from_outside(graph: onnx.GraphProto) -> set[str]:
     read = {value.name for value in graph.output}.union(*map(names_read, graph.node))
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     return read - own.union(*(node.output for node in graph.node))
+
+
+def varying(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Return the nodes of a graph that do not follow from constants alone, in its order."""
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+    for node in graph.node:
+        if constants.issuperset(names_read(node)) and not _draws(node):
+            constants.update(node.output)
+        else:
+            yield node
+
+
+def drawn(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the values that follow from random numbers which the graph, in normal form, draws."""
+    from onnx import TensorProto, numpy_helper
+
+    true = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.BOOL and numpy_helper.to_array(tensor).any()
+    }
+    found: set[str] = set()
+    for node in graph.node:
+        trains = node.op_type == "Dropout" and not true.isdisjoint(node.input[2:])
+        if trains or _draws(node) or not found.isdisjoint(names_read(node)):
+            found.update(node.output)
+    return frozenset(found)
+
+
+def _draws(node: onnx.NodeProto) -> bool:
+    """Return whether a node, or one in the graphs inside it, draws random numbers."""
+    inside = (each.g for each in node.attribute if each.HasField("g"))
+    return node.op_type in _DRAWING or any(_draws(each) for graph in inside for each in graph.node)

@@ -13,6 +13,8 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from raybench.models.graph_walk import names_read
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -108,6 +110,31 @@ def last_products(graph: onnx.GraphProto, nodes: Collection[str]) -> set[str]:
         if weighted or leads:
             leading.update(node.input)
     return last
+
+
+def own_weights(graph: onnx.GraphProto, nodes: Collection[str]) -> bool:
+    """Give nodes weights of their own where others read the same; return whether there were any.
+
+    The quantiser rounds a weight for all of its readers: also for a float product, for a table of
+    words that the last product shares, and for what follows from constants alone.
+    """
+    import onnx
+
+    chosen = [node for node in graph.node if node.name in nodes]
+    read = {name for node in chosen for name in node.input}
+    elsewhere = {value.name for value in graph.output}
+    elsewhere.update(*(names_read(node) for node in graph.node if node.name not in nodes))
+    own: dict[str, str] = {}
+    for tensor in list(graph.initializer):
+        if tensor.name in read & elsewhere:
+            copy = onnx.TensorProto()
+            copy.CopyFrom(tensor)
+            copy.name = own[tensor.name] = f"{tensor.name}.int8"
+            graph.initializer.append(copy)
+    for node in chosen:
+        for port, name in enumerate(node.input):
+            node.input[port] = own.get(name, name)
+    return bool(own)
 
 
 def weights_of(graph: onnx.GraphProto, nodes: Collection[str]) -> int:

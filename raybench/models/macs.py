@@ -1,7 +1,7 @@
 """Parameters and multiply-accumulates of one item, counted on the fp32 graph.
 
-FLOPs are twice the MACs. Convolutions, matrix products and recurrent layers count, element-wise
-work does not.
+FLOPs are twice the MACs. Convolutions, matrix products and recurrent layers count; element-wise
+work does not, nor what follows from constants alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.models.graph_walk import initializers
+from raybench.models.graph_walk import initializers, varying
 from raybench.models.shape_inference import infer_sizes, skeleton
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def count(model: onnx.ModelProto) -> Counts:
     """Count parameters and MACs of a graph with symbolic batch; weights need no values."""
     shapes = infer_sizes(skeleton(model), batch=1)
     total, unknown = 0, []
-    for node in model.graph.node:
+    for node in varying(model.graph):
         macs = macs_of(node, shapes)
         if macs is None:
             unknown.append(node.name or node.output[0])

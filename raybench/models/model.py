@@ -105,6 +105,8 @@ class Model:
         quantised_macs_frac: share of the multiply-accumulates with operands of 8 or fewer bits on
             both sides; None where unknown.
         uncounted: names of the nodes because of which macs_per_item is None.
+        drawn_outputs: names of the outputs that follow from random numbers which the graph draws.
+        type_notes: what a row must say of the types that the graph computes in, a sentence each.
     """
 
     name: str
@@ -125,6 +127,8 @@ class Model:
     reduced_ops: tuple[str, ...] | None = None
     quantised_macs_frac: float | None = None
     uncounted: tuple[str, ...] = ()
+    drawn_outputs: frozenset[str] = frozenset()
+    type_notes: tuple[str, ...] = ()
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:
@@ -141,11 +145,14 @@ class Model:
 
     @property
     def count_notes(self) -> tuple[str, ...]:
-        """Notes of a row: why its MACs are unknown, if they are."""
+        """Notes of a row: why its MACs, or the share of them in int8, are unknown, if they are."""
         if not self.uncounted:
-            return ()
+            return self.type_notes
         more = f" and of {len(self.uncounted) - 1} more" if self.uncounted[1:] else ""
-        return (f"MACs are unknown: those of node {self.uncounted[0]!r}{more} cannot be counted.",)
+        return (
+            f"MACs are unknown: those of node {self.uncounted[0]!r}{more} cannot be counted.",
+            *self.type_notes,
+        )
 
     def batch_notes(self, batch_size: int) -> tuple[str, ...]:
         """Return the notes of a row with this batch: that the file has another one, if it has."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 VERSION = 5
 """Incremented when a pass makes another graph from the same source."""
 
-REVISION = 6
+REVISION = 7
 """Incremented for the same reason where the entry is to keep its place in the cache."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")
@@ -102,7 +102,7 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
     Args:
         precision: asked for.
         types: found in the graph.
-        kept: kinds of operators that the pass left in fp32 for their range.
+        kept: kinds of operators that the pass left in fp32.
     """
     found = types.precision
     if found == precision:
@@ -115,7 +115,8 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
     if kept:
         raise Unsupported(
             f"Nothing in this graph would compute in {precision}: its operators ({', '.join(kept)}) "
-            "stay in fp32, since their values leave the range of the type. Use precision=fp32."
+            "stay in fp32: half precision lacks the range or the digits for their values, or they draw "
+            "random numbers. Use precision=fp32."
         )
     has = (
         f"its operators with weights ({', '.join(types.weighted)}) have no {precision} form here"

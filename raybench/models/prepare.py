@@ -15,6 +15,7 @@ from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.external_data import copy_external
 from raybench.models.graph_types import graph_types
+from raybench.models.graph_walk import drawn
 from raybench.models.input_files import given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.output_types import refuse_outputs
@@ -84,8 +85,10 @@ def prepare(
             onnxruntime=metadata.version("onnxruntime"),
             **({"given": digest(given)} if given else {}),
         )
-        softmax_outputs = frozenset(base.facts["softmax_outputs"])
-        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, softmax_outputs, given)
+        special = [
+            frozenset(base.facts.get(key, ())) for key in ("softmax_outputs", "drawn_outputs")
+        ]
+        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, special[0], given, special[1])
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
@@ -120,8 +123,10 @@ def _types(precision: str, entry: CacheEntry) -> dict[str, Any]:
     """Return what a model's graph computes in, as fields of `Model`."""
     if precision in passes.OF_FP32:  # what an engine reduces by itself stands in no graph
         return {"reduced_ops": () if precision == "fp32" else None, "quantised_macs_frac": 0.0}
+    notes = tuple(entry.facts.get("type_notes", ()))
     ops, frac = entry.facts.get("reduced_ops"), entry.facts.get("quantised_macs_frac")
-    return {"reduced_ops": None if ops is None else tuple(ops), "quantised_macs_frac": frac}
+    found = None if ops is None else tuple(ops)
+    return {"reduced_ops": found, "quantised_macs_frac": frac, "type_notes": notes}
 
 
 def _proven(precision: str, folder: Path, kept: Sequence[str] = ()) -> dict[str, Any]:
@@ -157,6 +162,7 @@ def _fp32_model(
         ranges=ranges,
         file_batch=FileBatch(*fixed) if (fixed := base.facts.get("file_batch")) else None,
         uncounted=tuple(base.facts.get("uncounted", ())),
+        drawn_outputs=frozenset(base.facts.get("drawn_outputs", ())),
     )
 
 
@@ -177,6 +183,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         "macs_per_item": _per_item(counts.macs_per_item, source),
         "limits": source.limits,
         "softmax_outputs": _softmax_outputs(source.proto.graph),
+        **_drawn_outputs(source.proto.graph),
         "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
         **({"uncounted": counts.unknown} if counts.unknown else {}),
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
@@ -219,6 +226,13 @@ def _output(value: onnx.ValueInfoProto) -> list[Any]:
     kind = value.type.tensor_type.elem_type
     dtype = helper.tensor_dtype_to_np_dtype(kind).name if kind else "unknown"
     return [value.name, dtype, ["?" if dim is None else dim for dim in dims(value) or ()]]
+
+
+def _drawn_outputs(graph: onnx.GraphProto) -> dict[str, Any]:
+    """Return the outputs that follow from random numbers, as a fact; nothing if there are none."""
+    values = drawn(graph)
+    names = [value.name for value in graph.output if value.name in values]
+    return {"drawn_outputs": names} if names else {}
 
 
 def _softmax_outputs(graph: onnx.GraphProto) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.models.cpu_run import run
 from raybench.models.element_types import scopes
 from raybench.models.half_graph import HALF_MAX
+from raybench.models.sines import sine_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ _MARGIN = 4
 
 _SMALLEST = 2.0**-14
 """Below it half precision loses one bit with each power of two."""
+
+_SINE_MAX = 16.0
+"""A larger argument is off by more than 2^-8 after rounding, and so is its sine."""
 
 _INFINITE = 1e30
 """A larger number stands for infinity, in a mask: half precision has that, too."""
@@ -49,13 +53,14 @@ class ValueRanges:
         outputs: the graph's outputs.
         elements: number of elements of each float value; insides of subgraphs are not seen.
         unfit: values that half precision cannot hold, weights among them.
-        squaring: first outputs of the nodes whose squares, inside, exceed half precision.
+        exact: first outputs of the nodes that need fp32: whose squares, inside, exceed half precision,
+            and sines of large arguments with all that computes these.
     """
 
     outputs: dict[str, Array]
     elements: dict[str, int]
     unfit: frozenset[str]
-    squaring: frozenset[str]
+    exact: frozenset[str]
 
 
 def value_ranges(
@@ -77,7 +82,11 @@ def value_ranges(
     )
     unfit = {name for name, size in largest.items() if _is_unfit(size, HALF_MAX / _MARGIN)}
     unfit |= graph.unfit_weights
-    squaring = set()
+    exact = sine_nodes(
+        graph.nodes,
+        graph.weight_dims,
+        {name for name, size in largest.items() if size > _SINE_MAX},
+    )
     for node in graph.nodes:
         port = _SMALL_MATTERS.get(node.op_type)
         if port is not None and smallest.get(node.input[port], 1.0) < _SMALLEST:
@@ -85,9 +94,9 @@ def value_ranges(
         if node.op_type in _SQUARES_INSIDE:
             square = largest.get(node.input[0], 0.0) ** 2
             if square > HALF_MAX / _MARGIN:
-                squaring.add(node.output[0])
+                exact.add(node.output[0])
     outputs = {name: found[name] for name in graph.outputs}
-    return ValueRanges(outputs, elements, frozenset(unfit), frozenset(squaring))
+    return ValueRanges(outputs, elements, frozenset(unfit), frozenset(exact))
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class _Facts:
     values: list[str]
     nodes: list[onnx.NodeProto]
     unfit_weights: set[str]
+    weight_dims: dict[str, tuple[int, ...]]
 
 
 def _graph(model: onnx.ModelProto) -> _Facts:
@@ -127,7 +137,8 @@ def _graph(model: onnx.ModelProto) -> _Facts:
         if _is_unfit(size, HALF_MAX) and (name in factors or size > 1)
     }
     outputs = [value.name for value in top.graph.output]
-    return _Facts(outputs, sorted(floats - sizes.keys()), nodes, unfit)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in top.graph.initializer}
+    return _Facts(outputs, sorted(floats - sizes.keys()), nodes, unfit, shapes)
 
 
 def _is_unfit(largest: float, limit: float) -> bool:

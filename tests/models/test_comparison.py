@@ -177,7 +177,7 @@ def test_an_output_of_random_length_is_named_as_random(batch_size, outputs_of):
     ]
     found = outputs_of(drawn, batch_size)
     assert found.fidelity is None
-    assert "run to run" in found.notes[0]
+    assert "draws random numbers" in found.notes[0]
 
 
 @pytest.mark.parametrize("batch_size", [4, 32, 100])
@@ -189,7 +189,37 @@ def test_an_output_of_random_numbers_is_named_and_not_the_engine(batch_size, lou
     ]
     found = outputs_of(drawn, batch_size, names=("h", "y"))
     assert found.fidelity.sqnr_db > 100
-    assert ["run to run" in note for note in found.notes] == [True]
+    assert ["draws random numbers" in note for note in found.notes] == [True]
+
+
+def test_a_dropout_in_training_draws_random_numbers(outputs_of):
+    mode = [
+        make_node("Constant", [], ["half"], value_float=0.5),
+        make_node("Cast", ["half"], ["on"], to=TensorProto.BOOL),
+        make_node("Dropout", ["h", "half", "on"], ["y"]),
+    ]
+    found = outputs_of(mode, 4)
+    assert found.fidelity is None
+    assert "the graph draws random numbers" in found.notes[0]
+
+
+def test_indices_are_compared_by_equality_and_are_no_signal(outputs_of):
+    def spoil(outputs):
+        other = outputs["y"].copy()
+        other[0] += 1
+        return {**outputs, "y": other}
+
+    found = outputs_of(PER_ITEM["whole_numbers"], 4, spoil, names=("h", "y"))
+    assert found.fidelity.sqnr_db > 100
+    assert found.notes == ("Of output 'y', whole numbers, 75.0% are equal to those of fp32.",)
+    alone = outputs_of(PER_ITEM["whole_numbers"], 4, spoil)
+    assert alone.fidelity is None
+
+
+def test_an_fp32_engine_whose_indices_mostly_differ_computes_something_else(outputs_of):
+    found = outputs_of(PER_ITEM["whole_numbers"], 4, lambda outputs: {"y": outputs["y"] + 1})
+    assert found.fidelity.sqnr_db == -CAP_DB
+    assert "0.0% are equal" in found.notes[0]
 
 
 def test_an_engine_s_output_that_is_not_finite_is_still_the_engine_s(outputs_of):

@@ -296,6 +296,40 @@ def test_positions_that_follow_from_shapes_stay_exact(fp16: Callable[..., Model]
     assert model.conversion.kept_fp32_ops == ()
 
 
+def test_sines_of_large_arguments_and_what_computes_these_stay_in_fp32(
+    fp16: Callable[..., Model],
+) -> None:
+    embedding = """
+    g (float[batch,1] t) => (float[batch,64] y) {
+      steps = Mul(t, thousand)
+      angle = Mul(steps, freq)
+      s = Sin(angle)
+      y = MatMul(s, W)
+    }"""
+    rng = np.random.default_rng(3)
+    weights = {"thousand": 1000.0, "freq": np.exp(-np.arange(64) / 8)[None]}
+    made = fp16(graph(embedding, W=rng.standard_normal((64, 64)) / 8, **weights))
+    assert set(made.conversion.kept_fp32_ops) == {"Mul", "Sin"}
+    assert made.conversion.rounded_sqnr_db > 50
+    small = fp16(graph(embedding, W=rng.standard_normal((64, 64)) / 8, thousand=1.0, freq=[[1.0]]))
+    assert small.conversion.kept_fp32_ops == ()
+
+
+def test_random_numbers_are_no_reason_against_half_precision(fp16: Callable[..., Model]) -> None:
+    noisy = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      h = MatMul(x, W)
+      r = RandomNormalLike(h)
+      y = Add(h, r)
+    }"""
+    made = fp16(graph(noisy, W=np.eye(8)))
+    assert made.reduced_ops is not None
+    assert "MatMul:float16" in made.reduced_ops
+    assert made.conversion.rounded_sqnr_db is None
+    (note,) = made.conversion.notes
+    assert "drawn at random" in note
+
+
 def test_a_value_is_not_cast_for_its_shape(fp16: Callable[..., Model]) -> None:
     text = """
     g (float[batch,8] x) => (float[batch,8] y) {

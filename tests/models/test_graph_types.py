@@ -265,3 +265,45 @@ def test_a_prepared_model_says_what_it_computes_in(
     assert googlenet.reduced_ops is not None
     assert {"Conv:int8", "Gemm:int8"} <= set(googlenet.reduced_ops)
     assert googlenet.quantised_macs_frac == 1.0
+
+
+def test_half_by_castlike_is_found_as_half_by_cast_is() -> None:
+    like = [
+        make_node("CastLike", ["x", "half"], ["r"]),
+        make_node("CastLike", ["r", "W"], ["s"]),
+        make_node("MatMul", ["s", "W"], ["y"]),
+    ]
+    found = types(like, {"W": W, "half": np.float16(1)})
+    assert found.precision == "rounded"
+    assert found.first is not None
+    assert found.first.in_words == "node 'r' (CastLike) rounds to float16"
+
+
+def test_products_of_floats_in_other_domains_are_named_where_the_share_is_unknown() -> None:
+    mixed = types(
+        [
+            *DQ_X,
+            DQ_W,
+            make_node("MatMul", ["xd", "wd"], ["h"]),
+            ms("FusedMatMul", ["h", "W"], transB=1),
+        ],
+        {"W8": W8, "W": W, **SCALES},
+    )
+    assert mixed.precision == "int8"
+    assert mixed.quantised_macs_frac is None
+    (note,) = mixed.notes
+    assert "FusedMatMul" in note
+
+
+def test_what_follows_from_constants_has_no_part_in_the_share() -> None:
+    found = types(
+        [
+            *DQ_X,
+            DQ_W,
+            make_node("MatMul", ["xd", "wd"], ["y"]),
+            make_node("MatMul", ["W", "W"], ["anchors"]),
+        ],
+        {"W8": W8, "W": W, **SCALES},
+    )
+    assert found.quantised_macs_frac == 1.0
+    assert found.notes == ()

@@ -253,3 +253,32 @@ def test_a_graph_that_onnx_runtime_cannot_run_is_left_to_the_engine(
     monkeypatch.setattr(Calibration, "sqnr_db", fail)
     model = prepare(saved(product_and_bias()), ModelSettings(), "int8", "u8s8", cache)
     assert model.conversion.calibration == "minmax"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_weight_is_rounded_for_int8_products_alone(
+    dialect: str, saved: Saved, tmp_path: Path
+) -> None:
+    nodes = [("MatMul", "x w", "m"), ("MatMul", "w w", "anchors"), ("Add", "m anchors", "y")]
+    model = prepare(
+        saved(graph(nodes, [weight("w", 8, 8)], (8, 8))), ModelSettings(), "int8", dialect, tmp_path
+    )
+    made = onnx.load(model.path)
+    stored = {tensor.name for tensor in made.graph.initializer if tensor.data_type == 1}
+    plain = [node for node in made.graph.node if node.op_type == "MatMul"]
+    assert any(stored.issuperset(node.input) for node in plain)
+    assert model.macs_per_item == 8 * 8 * 8
+
+
+def test_what_follows_an_operator_of_another_domain_is_quantised(
+    saved: Saved, tmp_path: Path
+) -> None:
+    gelu = helper.make_node("Gelu", ["h"], ["g"], domain="com.microsoft")
+    made = graph(
+        [("MatMul", "x w", "h"), gelu, ("MatMul", "g v", "y")],
+        [weight("w", 8, 8), weight("v", 8, 8)],
+        (8, 8),
+    )
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model = prepare(saved(made), ModelSettings(), "int8", "u8s8", tmp_path)
+    assert model.reduced_ops == ("MatMul:int8",)

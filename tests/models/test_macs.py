@@ -68,6 +68,17 @@ def test_integer_constants_are_no_parameters() -> None:
     assert count(model).parameters == 0
 
 
+def test_products_of_constants_do_not_count() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Transpose", ["w"], ["t"]),
+        helper.make_node("MatMul", ["w", "t"], ["anchors"]),
+    ]
+    weights = {"w": np.ones((4, 4), np.float32)}
+    model = graph_of(nodes, [("x", F, ["N", 4])], [("y", F, None), ("anchors", F, None)], weights)
+    assert count(model).macs_per_item == 16
+
+
 def branch(name: str, shape: tuple[int, ...], x: str = "x") -> onnx.GraphProto:
     """A branch that multiplies `x` by its own weights."""
     weights = numpy_helper.from_array(np.ones(shape, np.float32), f"{name}.w")
