@@ -19,10 +19,10 @@ import numpy as np
 
 from raybench.experiment import AS_IS
 from raybench.models.fidelity import CAP_DB, Fidelity, fidelity
-from raybench.models.reference import reference_outputs, reference_runs
+from raybench.models.reference import reference_outputs, reference_runs, run_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from raybench.models.batches import BatchPool
@@ -45,6 +45,9 @@ _WHOLE_NUMBERS = "iub"
 
 SAME_DB = 40.0
 """Fidelity from which two runs of the fp32 graph agree; by different kernels it is above 100 dB."""
+
+LOST_DB = 10.0
+"""Loss of an int8 graph, against what it had when it was made, from which a row says why."""
 
 NO_FP32 = "The file runs as it is: there is no fp32 graph to compare its outputs with."
 """Note of a row."""
@@ -109,6 +112,7 @@ def compare(
         if share == 1 or (share < LEAST_EQUAL and model.precision == "fp32"):
             found[name] = Fidelity(CAP_DB, 1.0) if share == 1 else Fidelity(-CAP_DB, 0.0)
     finite = bool(found) or all(_finite(expected) for expected, _ in pairs.values())
+    more += _explain_loss(found, model, batches, cache_dir)
     return _worst(found, [*notes, *more], finite)
 
 
@@ -295,6 +299,53 @@ def _worst(found: Mapping[str, Fidelity], notes: list[str], finite: bool) -> Out
         notes.append(f"The fidelity is that of output {worst!r}, the lowest of {len(found)}.")
     cosine = min(near.cosine for near in found.values())
     return OutputComparison(replace(found[worst], cosine=cosine), tuple(notes))
+
+
+def _explain_loss(
+    found: Mapping[str, Fidelity], model: Model, batches: BatchPool, cache_dir: Path
+) -> list[str]:
+    """Return a note if an int8 graph is far less near to fp32 than it was when it was made.
+
+    The same graph runs on ONNX Runtime, on the same items: either the engine computes it otherwise,
+    or these items leave the ranges that its calibration saw.
+    """
+    judged_db = model.conversion.judged_sqnr_db
+    if judged_db is None or not found:
+        return []
+    here_db = min(near.sqnr_db for near in found.values())
+    if here_db > judged_db - LOST_DB:
+        return []
+    try:
+        there_db = _by_onnx_runtime(found, model, batches, cache_dir)
+    except Exception as error:
+        logger.info("The int8 graph was not run on ONNX Runtime", exc_info=error)
+        return []
+    if there_db is not None and there_db - here_db >= LOST_DB:
+        return [
+            f"This engine computes this graph otherwise: {here_db:.1f} dB to fp32 here, "
+            f"{there_db:.1f} dB by ONNX Runtime for the same items."
+        ]
+    return [
+        f"The int8 graph was {judged_db:.1f} dB from fp32 on its calibration's items and is "
+        f"{here_db:.1f} dB on these: their values leave the ranges that it was made for."
+    ]
+
+
+def _by_onnx_runtime(
+    names: Collection[str], model: Model, batches: BatchPool, cache_dir: Path
+) -> float | None:
+    """Return the fidelity of a model's own graph on ONNX Runtime for the first items, dB."""
+    count = min(ITEMS, batches.batch_size)
+    expected = reference_outputs(model, batches, count, cache_dir)
+    order, (values,) = run_graph(model.path, [batches.first(count)])
+    actual = dict(zip(order, values, strict=True))
+    same = {
+        name: values
+        for name, values in expected.items()
+        if name in names and values.dtype.kind in "fc" and values.shape == actual[name].shape
+    }
+    near = fidelity(same, actual, model.softmax_outputs)
+    return None if near is None else near.sqnr_db
 
 
 def _finite(values: Array) -> bool:

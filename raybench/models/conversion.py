@@ -54,6 +54,8 @@ class Conversion:
         fp32_nodes: names of those nodes, for an engine that chooses types by itself.
         rounded_sqnr_db: fidelity to fp32 of the fp16 graph, computed on the CPU with every half
             tensor rounded to half; None where not computed.
+        judged_sqnr_db: fidelity to fp32 of the int8 graph by ONNX Runtime on the items that judged
+            its calibration; None where not computed.
         notes: further facts for the row, a sentence each.
     """
 
@@ -61,6 +63,7 @@ class Conversion:
     kept_fp32_ops: tuple[str, ...] = ()
     fp32_nodes: tuple[str, ...] = ()
     rounded_sqnr_db: float | None = None
+    judged_sqnr_db: float | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -71,5 +74,6 @@ class Conversion:
             kept_fp32_ops=tuple(facts.get("kept_fp32_ops", ())),
             fp32_nodes=tuple(facts.get("fp32_nodes", ())),
             rounded_sqnr_db=facts.get("rounded_sqnr_db"),
+            judged_sqnr_db=facts.get("judged_sqnr_db"),
             notes=tuple(facts.get("notes", ())),
         )

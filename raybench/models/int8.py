@@ -21,6 +21,8 @@ import numpy as np
 from raybench.errors import Unsupported
 from raybench.models.calibration import METHODS, observe
 from raybench.models.conversion import Conversion
+from raybench.models.fidelity import CAP_DB
+from raybench.models.gemm import plain_gemms
 from raybench.models.graph_types import weighted_kinds
 from raybench.models.int8_flow import (
     WEIGHTED,
@@ -49,6 +51,7 @@ POOR_DB = 30.0
 FEW_WEIGHTS = 0.02
 
 _QDQ_OPSET = 13  # the first with one scale per channel
+_IR = 4
 _SKIP = "Identity"
 _S8S8_OPS = [*WEIGHTED, "LRN", "GlobalAveragePool"]
 """Ops whose inputs are int8. The last three compute in float, but the ops before them write int8.
@@ -111,11 +114,15 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A graph by one method of calibration: its folder, and its fidelity on further items."""
+    """A graph by one method of calibration: its folder, and its fidelity on further items.
+
+    The fidelity is supposed to be good where the graph could not be judged.
+    """
 
     method: str
     folder: Path
     sqnr_db: float
+    judged: bool
 
 
 def to_int8(dialect: str, graph: Fp32Graph, target: Path) -> Conversion:
@@ -135,7 +142,7 @@ def to_int8(dialect: str, graph: Fp32Graph, target: Path) -> Conversion:
         best = _best(plan, calibration, Path(folder) / target.name)
         for file in best.folder.iterdir():
             file.replace(target.parent / file.name)
-    return Conversion(calibration=best.method)
+    return Conversion(calibration=best.method, judged_sqnr_db=best.sqnr_db if best.judged else None)
 
 
 def _best(plan: _Plan, calibration: Calibration, path: Path) -> _Trial:
@@ -170,8 +177,8 @@ def _try(plan: _Plan, calibration: Calibration, method: str, path: Path) -> _Tri
         sqnr_db = calibration.sqnr_db(folder / path.name)
     except Exception as error:
         logger.info("The int8 graph was not judged", exc_info=error)
-        sqnr_db = GOOD_DB
-    return _Trial(method, folder, sqnr_db)
+        return _Trial(method, folder, GOOD_DB, judged=False)
+    return _Trial(method, folder, sqnr_db, judged=sqnr_db < CAP_DB)
 
 
 def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:
@@ -181,10 +188,12 @@ def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:
     symmetric, big = dialect == "s8s8", graph.big
     source = _at_least_opset(graph.path, copy, big)
     model = onnx.load(source, load_external_data=not big)
+    changed, odd = plain_gemms(model)
     nodes = nodes_for_int8(model.graph, _S8S8_OPS if symmetric else _U8S8_OPS)
     # the patches are 0.7 % of ViT-B/16; written as int8, which s8s8 does not, they cost OpenVINO
     # 2026.4 10 dB (25.2 against 34.7 with two blocks): an error of two steps of their range
     floats = set(_odd_groups(model)) if symmetric else patch_convolutions(model.graph)
+    floats |= odd | (changed if big else set())
     nodes = [name for name in nodes if name not in floats]
     if not nodes:
         raise Unsupported(
@@ -194,7 +203,8 @@ def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:
             "Use precision=fp32."
         )
     skips = _mark_skips(model) if symmetric and not big else []
-    if (not big and own_weights(model.graph, {*nodes, *skips})) or skips:
+    own = not big and own_weights(model.graph, {*nodes, *skips})
+    if skips or own or (changed and not big):
         source = copy
         onnx.save_model(model, source)
     last = last_products(model.graph, nodes)
@@ -341,5 +351,15 @@ def _at_least_opset(source: Path, target: Path, big: bool) -> Path:
         raise Unsupported(
             f"int8 needs opset {_QDQ_OPSET} and this large graph has {opset}. Export it with opset 17."
         )
-    onnx.save_model(version_converter.convert_version(onnx.load(source), _QDQ_OPSET), target)
+    model = onnx.load(source)
+    model.ir_version = max(model.ir_version, _IR)  # below it, the converter wants weights as inputs
+    try:
+        converted = version_converter.convert_version(model, _QDQ_OPSET)
+    except Exception as error:  # the converter's own classes
+        reason = " ".join(str(error).split())[:200]
+        raise Unsupported(
+            f"int8 needs opset {_QDQ_OPSET} and this graph has {opset}, which ONNX's converter cannot "
+            f"raise ({reason}). Export it with opset 17."
+        ) from error
+    onnx.save_model(converted, target)
     return target

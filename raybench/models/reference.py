@@ -54,7 +54,7 @@ def reference_runs(
     )
 
     def build(folder: Path) -> dict[str, Any]:
-        names, runs = _run(model.fp32_path, inputs)
+        names, runs = run_graph(model.fp32_path, inputs)
         np.savez(folder / _OUTPUTS, *(values for run in runs for values in run))
         return {"names": names}
 
@@ -67,7 +67,7 @@ def reference_runs(
         ]
 
 
-def _run(path: Path, inputs: list[dict[str, Array]]) -> tuple[list[str], list[list[Array]]]:
+def run_graph(path: Path, inputs: list[dict[str, Array]]) -> tuple[list[str], list[list[Array]]]:
     """Return the names of the outputs, and their values for each of the inputs."""
     import onnxruntime
 

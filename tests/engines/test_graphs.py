@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto
@@ -15,9 +16,10 @@ from raybench.engines.base import Load
 from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
 from raybench.machine.crash_log import CrashLog
-from raybench.machine.devices import core
+from raybench.machine.devices import core, saturates_int8
 from raybench.models.batches import BatchPool
 from raybench.models.comparison import compare
+from raybench.models.fidelity import fidelity
 from raybench.models.prepare import prepare
 
 FLOAT = TensorProto.FLOAT
@@ -32,7 +34,8 @@ def loaded(tmp_path):
     def load(name, graph, settings=None, precision="fp32"):
         onnx.save(graph, tmp_path / "x.onnx")
         settings = settings or ModelSettings()
-        model = prepare(str(tmp_path / "x.onnx"), settings, precision, None, tmp_path / "cache")
+        path, dialect = str(tmp_path / "x.onnx"), "u8s7" if saturates_int8() else "u8s8"
+        model = prepare(path, settings, precision, dialect, tmp_path / "cache")
         batches = BatchPool(model.inputs, 3, 0, model.ranges, min_bytes=1)
         engine = registry.get(name)
         options = engine.traits.settings()
@@ -208,3 +211,22 @@ def test_the_row_says_how_much_of_a_quantised_graph_openvino_computes_in_int8(lo
         engine, _ = loaded("openvino", graph, precision="as_is")
         engine.close()
         assert [note.split("computes ")[1][:6] for note in engine.info.notes] == notes
+
+
+@pytest.mark.parametrize("width", [48, 64, 256])
+def test_a_chain_of_small_int8_products_is_computed_rightly(width, loaded):
+    rng = np.random.default_rng(0)
+    weights = {
+        name: 0.1 * rng.standard_normal((width, width)).astype(np.float32) for name in ("w", "v")
+    }
+    nodes = [
+        make_node("MatMul", ["x", "w"], ["h"]),
+        make_node("Relu", ["h"], ["r"]),
+        make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    proto = graph_of(nodes, [("x", FLOAT, ["batch", width])], [("y", FLOAT, None)], weights)
+    engine, load = loaded("openvino", proto, precision="int8")
+    session = onnxruntime.InferenceSession(str(load.model.path))
+    expected = session.run(["y"], load.batches.batch(0))[0]
+    near = fidelity({"y": expected}, first_outputs(engine), ())
+    assert near.sqnr_db > 40

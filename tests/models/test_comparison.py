@@ -247,3 +247,28 @@ def test_a_graph_for_one_batch_only_is_compared_at_that_batch(outputs_of):
 def test_an_engine_that_computes_nothing_is_not_compared(small, tmp_path):
     pool = BatchPool(small.inputs, 2, 0, {}, min_bytes=1)
     assert compare({}, small, pool, tmp_path) == OutputComparison()
+
+
+@pytest.mark.parametrize(
+    ("judged_db", "noise", "note"),
+    [
+        (None, 1.0, ()),
+        (40.0, 0.0, ()),
+        (40.0, 1.0, ("otherwise", "by ONNX Runtime for the same items")),
+        (90.0, 0.0, ("90.0 dB", "leave the ranges")),
+    ],
+)
+def test_an_int8_graph_that_lost_much_since_it_was_made_says_why(
+    judged_db, noise, note, saved, tmp_path
+):
+    nodes = [make_node("MatMul", ["x", "w"], ["y"])]
+    graph = graph_of(nodes, [("x", FLOAT, ["batch", 8])], [("y", FLOAT, None)], {"w": WEIGHT})
+    model = prepare(saved(graph), ModelSettings(), "int8", "u8s7", tmp_path / "cache")
+    model = replace(model, conversion=replace(model.conversion, judged_sqnr_db=judged_db))
+    pool = BatchPool(model.inputs, 16, 0, {}, min_bytes=1 << 10)
+    session = onnxruntime.InferenceSession(str(model.path))
+    outputs = session.run(["y"], pool.batch(0))[0]
+    spoiled = outputs + noise * np.random.default_rng(0).standard_normal(outputs.shape)
+    compared = compare({"y": spoiled}, model, pool, tmp_path / "cache")
+    assert len(compared.notes) == bool(note)
+    assert all(words in compared.notes[0] for words in note)

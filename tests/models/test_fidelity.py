@@ -103,7 +103,7 @@ def test_the_reference_is_computed_once_and_follows_the_pool(
     outputs = reference_outputs(model, pool, 2, cache)
     assert outputs["output"].shape == (2, 1000)
     assert outputs["output"].sum(axis=1) == pytest.approx(1, abs=1e-4)
-    monkeypatch.setattr(reference, "_run", None)  # a second run would fail
+    monkeypatch.setattr(reference, "run_graph", None)  # a second run would fail
     assert np.array_equal(reference_outputs(model, pool, 2, cache)["output"], outputs["output"])
     with pytest.raises(TypeError):
         reference_outputs(model, BatchPool(model.inputs, 2, 1, model.ranges, min_bytes=1), 2, cache)

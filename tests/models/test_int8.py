@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnxruntime
 import pytest
 from helpers.tiny_graphs import tiny_conv
@@ -17,6 +18,7 @@ from raybench.machine import devices
 from raybench.models.batches import BatchPool
 from raybench.models.calibration import Calibration
 from raybench.models.fidelity import fidelity
+from raybench.models.gemm import plain_gemms
 from raybench.models.int8_flow import last_products, nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
@@ -282,3 +284,65 @@ def test_what_follows_an_operator_of_another_domain_is_quantised(
     made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     model = prepare(saved(made), ModelSettings(), "int8", "u8s8", tmp_path)
     assert model.reduced_ops == ("MatMul:int8",)
+
+
+GEMMS = {
+    "factors": ({"alpha": 3.0, "beta": 0.5}, (16,)),
+    "factors_of_a_transposed_weight": ({"alpha": 0.25, "beta": 2.0, "transB": 1}, (16,)),
+    "one_number": ({"alpha": 0.5}, (1,)),
+    "a_scalar": ({}, ()),
+    "a_row": ({"beta": 0.5}, (1, 16)),
+    "no_bias": ({"alpha": 0.125}, None),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("form", GEMMS)
+def test_any_factors_and_any_bias_of_a_gemm_are_kept(
+    form: str, dialect: str, saved: Saved, cache: Path
+) -> None:
+    attributes, bias = GEMMS[form]
+    weights = [weight("w", 16, 16)] + ([] if bias is None else [weight("b", *bias, scale=2.0)])
+    inputs = ["x", *(tensor.name for tensor in weights)]
+    gemm = helper.make_node("Gemm", inputs, ["y"], **attributes)
+    model = prepare(saved(graph([gemm], weights, (16,))), ModelSettings(), "int8", dialect, cache)
+    assert model.reduced_ops == ("Gemm:int8",)
+    assert on_cpu(model, cache) > 22
+
+
+def test_a_gemm_with_a_computed_bias_keeps_its_factors(saved: Saved, cache: Path) -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "x"], ["h"], alpha=2.0, beta=0.5),
+        helper.make_node("Gemm", ["h", "w", "b"], ["y"], alpha=2.0, beta=0.5),
+    ]
+    proto = graph(nodes, [weight("w", 16, 16), weight("b", 1, 16)], (16,))
+    model = prepare(saved(proto), ModelSettings(), "int8", "u8s8", cache)
+    assert model.quantised_macs_frac == 1.0
+    assert on_cpu(model, cache) > 18
+
+
+def test_a_bias_with_a_row_for_each_item_has_no_plain_form() -> None:
+    gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="odd")
+    proto = graph([gemm], [weight("w", 16, 16), weight("b", 8, 16)], (16,))
+    assert plain_gemms(proto) == (set(), {"odd"})
+    assert list(proto.graph.node[0].input) == ["x", "w", "b"]
+
+
+def test_files_of_before_2019_are_raised_to_an_opset_with_int8(saved: Saved, cache: Path) -> None:
+    proto = graph([conv("x w", "c"), ("Relu", "c", "y")], [weight("w", 4, 3, 3, 3)], (3, 8, 8))
+    proto.ir_version, proto.opset_import[0].version = 3, 7
+    model = prepare(saved(proto), ModelSettings(), "int8", "u8s8", cache)
+    assert "Conv:int8" in (model.reduced_ops or ())
+
+
+def test_an_old_graph_that_cannot_be_raised_is_unsupported(
+    saved: Saved, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no adapter for it")
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", fail)
+    proto = graph([conv("x w", "y")], [weight("w", 4, 3, 3, 3)], (3, 8, 8))
+    proto.opset_import[0].version = 9
+    with pytest.raises(Unsupported, match=r"graph has 9.*no adapter for it.*opset 17"):
+        prepare(saved(proto), ModelSettings(), "int8", "u8s8", cache)
