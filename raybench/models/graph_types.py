@@ -65,6 +65,7 @@ _MOVING = frozenset(
 _QUANTISED = re.compile(r"Q[A-Z]|(?i:.*(quant|integer|nbits|bnb4|fpq4|float8|bfp))")
 """Names of operators that multiply integers, or floats by quantised weights, in any domain."""
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_LOOPS = ("Loop", "Scan")
 _CASTS = ("Cast", "CastLike", "BitCast")
 _BITS = ("bits", "expert_weight_bits")
 """Attributes with the width of weights that an operator reads beside float activations."""
@@ -336,11 +337,17 @@ def _of_operands(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
 
 
 def _stored(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
-    """Return the type of an operator that computes in fp32 on weights stored in a narrower type."""
-    if node.op_type not in _WEIGHTED:
+    """Return the type of an operator that computes in fp32 on weights stored in a narrower type.
+
+    A table that is looked up holds weights, and so does what a loop takes from stored tensors.
+    """
+    if not _is_weighted(node) and node.op_type not in ("Gather", *_LOOPS):
         return None
-    kinds = (values.stored(name) for name in node.input[:2])
+    ports = {"Gather": 1, **dict.fromkeys(_LOOPS, len(node.input))}.get(node.op_type, 2)
+    kinds = (values.stored(name) for name in node.input[:ports] if name)
     weights = next((kind for kind in kinds if kind), None)
+    if node.op_type == "Gather" and weights in _REDUCED_FLOATS:
+        return None  # it only moves them
     return None if weights is None else weights + _WEIGHTS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ _PASSED = frozenset(
     ["Identity", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Slice"]
 )
 """Operators between DequantizeLinear and its reader that engines look through."""
-_SCALED = frozenset(["Cast", "Sub", "Mul", "Div", "Reshape", "Transpose", "Identity", "Add"])
-"""Operators by which exporters without DequantizeLinear restore weights from integers."""
 
 _NAMES = {"FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "double"}
 
@@ -39,7 +38,7 @@ class ValueOrigins:
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
         self._makers: dict[str, onnx.NodeProto] = {}
-        self._constants: set[str] = set()
+        self._constants: dict[str, int] = {}  # numbers of elements
         self._readers: dict[str, list[str]] = {}
         self._known: dict[str, str | None] = {}
         around: Scope | None = scope
@@ -47,7 +46,8 @@ class ValueOrigins:
             for node in around.graph.node:
                 for output in node.output:
                     self._makers.setdefault(output, node)
-            self._constants |= {tensor.name for tensor in around.graph.initializer}
+            for tensor in around.graph.initializer:
+                self._constants.setdefault(tensor.name, math.prod(tensor.dims))
             around = around.parent
         for node in scope.graph.node:
             for name in node.input:
@@ -81,20 +81,35 @@ class ValueOrigins:
         return self.type(maker.input[0]) or "int8"
 
     def stored(self, name: str) -> str | None:
-        """Return the narrow type of a constant from which a value is restored by arithmetic."""
+        """Return the narrow type of a stored tensor from which a constant is made, in whatever way.
+
+        Exporters restore weights by Cast and Mul, from packed bits, from parts or by a code book. What
+        passes a boolean is a mask and no weight.
+        """
         pending, seen = [name], set()
         while pending:
             name = pending.pop()
             kind = self.type(name)
-            if name in self._constants and kind is not None and self._narrow_constant(kind):
+            narrow = kind is not None and self._narrow_constant(kind)
+            if narrow and self._constants.get(name, 0) > 1:
                 return kind
             maker = self._makers.get(name)
-            if maker is None or name in seen or not self.constant(name):
+            if maker is None or name in seen or self._is_mask(name) or not self.constant(name):
                 continue
             seen.add(name)
-            if maker.op_type in _SCALED:
-                pending += list(maker.input[:1] if maker.op_type in _PASSED else maker.input)
+            pending += self._content(maker)
         return None
+
+    def _is_mask(self, name: str) -> bool:
+        from onnx import TensorProto
+
+        home = self._scope.home(name)
+        return home is not None and home.types[name] == TensorProto.BOOL
+
+    @staticmethod
+    def _content(node: onnx.NodeProto) -> list[str]:
+        """Return the inputs that decide the values of a node's outputs, and not their type or shape."""
+        return list(node.input[:1] if node.op_type in (*_PASSED, "CastLike") else node.input)
 
     @staticmethod
     def _narrow_constant(kind: str) -> bool:
@@ -111,7 +126,7 @@ class ValueOrigins:
             maker = self._makers.get(name)
             if maker is None:
                 return False
-            pending += list(maker.input)
+            pending += self._content(maker)
         return True
 
     def quantised_after(self, name: str) -> bool:

@@ -279,6 +279,53 @@ def test_half_by_castlike_is_found_as_half_by_cast_is() -> None:
     assert found.first.in_words == "node 'r' (CastLike) rounds to float16"
 
 
+CODES = W8.view(np.uint8) % 8
+MADE_OF_INTEGERS = {
+    "castlike": [make_node("CastLike", ["W8", "x"], ["wf"]), make_node("Mul", ["wf", "s"], ["w"])],
+    "bits": [
+        make_node("BitShift", ["codes", "two"], ["shifted"], direction="RIGHT"),
+        make_node("Cast", ["shifted"], ["w"], to=F),
+    ],
+    "parts": [
+        make_node("Split", ["W8"], ["a", "b"], axis=0),
+        make_node("Concat", ["b", "a"], ["c"], axis=0),
+        make_node("Cast", ["c"], ["w"], to=F),
+    ],
+    "sign_and_size": [
+        make_node("Cast", ["W8"], ["wf"], to=F),
+        make_node("Abs", ["wf"], ["size"]),
+        make_node("Sign", ["wf"], ["sign"]),
+        make_node("Mul", ["size", "sign"], ["w"]),
+    ],
+    "code_book": [
+        make_node("Cast", ["codes"], ["index"], to=TensorProto.INT32),
+        make_node("Gather", ["B", "index"], ["w"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("way", MADE_OF_INTEGERS)
+def test_weights_are_found_however_they_are_made_of_integers(way: str) -> None:
+    nodes = [*MADE_OF_INTEGERS[way], make_node("MatMul", ["x", "w"], ["y"])]
+    found = types(nodes, {"W8": W8, "codes": CODES, "B": B, "two": np.uint8(2), "s": ONE})
+    assert found.reduced_ops == ("MatMul:int8 weights",)
+
+
+def test_a_table_of_integers_is_weights_and_a_mask_is_none() -> None:
+    table = [
+        make_node("Cast", ["x"], ["ids"], to=TensorProto.INT64),
+        make_node("Gather", ["W8", "ids"], ["rows"]),
+        make_node("Cast", ["rows"], ["y"], to=F),
+    ]
+    assert types(table, {"W8": W8}).reduced_ops == ("Gather:int8 weights",)
+    mask = [
+        make_node("Cast", ["codes"], ["on"], to=TensorProto.BOOL),
+        make_node("Where", ["on", "W", "zero"], ["w"]),
+        make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    assert types(mask, {"codes": CODES, "W": W, "zero": np.float32(0)}).reduced_ops == ()
+
+
 def test_products_of_floats_in_other_domains_are_named_where_the_share_is_unknown() -> None:
     mixed = types(
         [
