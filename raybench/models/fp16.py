@@ -84,8 +84,8 @@ class _Attempt:
             )
         if self.sqnr_db is not None and self.sqnr_db < _POOR_DB:
             found.append(
-                f"Rounding to half alone brings the outputs to {self.sqnr_db:.1f} dB of fp32, also "
-                "with further ops in fp32: this network does not suit fp16."
+                f"Rounding to half alone brings the outputs to {self.sqnr_db:.1f} dB of fp32, and the "
+                "further ops that were tried in fp32 did not help: this graph does not suit fp16."
             )
         return tuple(found)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from raybench.models.shape_request import OpenInput
 
-VERSION = 3
+VERSION = 4
 """Incremented when the same file gives other inputs."""
 
 
@@ -52,6 +52,11 @@ def close_shapes(model: str, inputs: Sequence[OpenInput], given: Mapping[str, An
     axes = batch_axes(request)
     filled = tuple(_filled(request, entry, axes[entry.name]) for entry in request.inputs)
     _refuse_missing(request, filled, axes)
+    if filled and all(0 in (entry.dims or ()) for entry in filled):
+        raise ModelError(
+            f"Every input of {model!r} would be empty: {', '.join(f'{e.name} {text(e.dims)}' for e in filled)}. "
+            "Set sizes above 0; only some of the inputs may have 0, as a cache that is empty."
+        )
     if all(axis is None for axis in axes.values()):
         return _fixed(request, filled)
     return ClosedShapes(_specs(filled), _opened_by_user(request, axes))
@@ -88,7 +93,7 @@ def _refuse_missing(
     if wanted:
         raise ModelError(
             f"Model {request.model!r} has dynamic dimensions whose sizes cannot be guessed. "
-            f"Set {' and '.join(dict.fromkeys(wanted))}."
+            f"Set {' and '.join(dict.fromkeys(wanted))}. A size may be 0, as that of a cache that is empty."
         )
 
 

@@ -45,7 +45,8 @@ class Counts:
     Attributes:
         parameters: number of elements of all weights that are not integers.
         macs_per_item: multiply-accumulates; None if a node's share is unknown.
-        unknown: names of the nodes whose share is unknown; they are never counted as 0.
+        unknown: names of the nodes whose share is unknown, or grows faster than the batch, as that of
+            a product of all items with all; they are never counted as 0.
     """
 
     parameters: int
@@ -55,11 +56,11 @@ class Counts:
 
 def count(model: onnx.ModelProto) -> Counts:
     """Count parameters and MACs of a graph with symbolic batch; weights need no values."""
-    shapes = infer_sizes(skeleton(model), batch=1)
+    shapes, double = (infer_sizes(skeleton(model), batch=batch) for batch in (1, 2))
     total, unknown = 0, []
     for node in varying(model.graph):
-        macs = macs_of(node, shapes)
-        if macs is None:
+        macs, of_two = macs_of(node, shapes), macs_of(node, double)
+        if macs is None or (of_two or 0) > 2 * macs:
             unknown.append(node.name or node.output[0])
         else:
             total += macs

@@ -18,16 +18,24 @@ def refuse_outputs(name: str, model: onnx.ModelProto) -> None:
         Unsupported: an output is of strings, or is a sequence, a map or optional. ONNX Runtime, for
             example, binds a buffer for strings and then ends the process with a signal.
     """
+    reason = outputs_refusal(name, model)
+    if reason is not None:
+        raise Unsupported(reason)
+
+
+def outputs_refusal(name: str, model: onnx.ModelProto) -> str | None:
+    """Return why a model is refused for an output that holds no numbers; None if none does."""
     kinds = {value.name: _kind(value) for value in model.graph.output}
     if None in kinds.values():
         inferred = _inferred(model)
         kinds = {output: kind or inferred.get(output) for output, kind in kinds.items()}
     for output, kind in kinds.items():
         if kind is not None and kind != "numbers":
-            raise Unsupported(
+            return (
                 f"Output {output!r} of {name!r} is {kind}, and engines are measured with outputs "
                 "that are tensors of numbers. Export the model without what makes it."
             )
+    return None
 
 
 def _kind(value: onnx.ValueInfoProto) -> str | None:

@@ -105,7 +105,7 @@ class ShapeRequest:
                 )
             if not _is_size(value):
                 raise ModelError(
-                    f"model.shapes.{key}={value!r} is not a size. Give a whole number above 0."
+                    f"model.shapes.{key}={value!r} is not a size. Give a whole number, 0 or above."
                 )
 
 
@@ -146,7 +146,7 @@ def _is_list(value: object) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _written(model: str, entry: OpenInput, shape: tuple[Any, ...]) -> Shape:

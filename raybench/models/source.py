@@ -18,6 +18,7 @@ from raybench.models.input_shapes import close_shapes
 from raybench.models.input_values import given_items, refuse_outside, refuse_senseless
 from raybench.models.model import FileBatch, TensorSpec
 from raybench.models.onnxfile import OnnxFile, understood
+from raybench.models.output_types import outputs_refusal
 from raybench.models.ranges import index_limits, integer_ranges
 from raybench.models.shape_inference import dims, infer, skeleton
 from raybench.models.shape_request import OpenInput
@@ -178,9 +179,10 @@ def _refuse_precisions(name: str, file: OnnxFile | None, precisions: Iterable[st
         rule = f"exclude=[{{model: {name}, precision: [{', '.join(wrong)}]}}]"
         advice = f"; in a grid with other models, set {shlex.quote(rule)}."
     if file is None or reduced is None:
+        unfit = None if file is None else outputs_refusal(name, file.proto)
         raise ModelError(
             f"Model {name!r} computes in fp32, and precision={AS_IS} is for files that come in a "
-            f"reduced precision. Use precision=fp32{advice}"
+            f"reduced precision. {unfit or f'Use precision=fp32{advice}'}"
         )
     raise ModelError(
         f"Model file {str(file.path)!r} is not an fp32 graph: {reduced.in_words}. Give the fp32 "

@@ -222,6 +222,23 @@ def test_an_fp32_engine_whose_indices_mostly_differ_computes_something_else(outp
     assert "0.0% are equal" in found.notes[0]
 
 
+@pytest.mark.parametrize("past", [0, 3])
+def test_a_cache_may_be_empty(past, saved, tmp_path):
+    nodes = [
+        make_node("Concat", ["cache", "x"], ["all"], axis=1),
+        make_node("MatMul", ["all", "w"], ["y"]),
+    ]
+    inputs = [("x", FLOAT, ["batch", 2, 8]), ("cache", FLOAT, ["batch", "past", 8])]
+    graph = graph_of(nodes, inputs, [("y", FLOAT, None)], {"w": WEIGHT})
+    settings = ModelSettings(shapes={"past": past})
+    model = prepare(saved(graph), settings, "int8", "u8s8", tmp_path)
+    pool = BatchPool(model.inputs, 4, 0, {}, min_bytes=1 << 10)
+    session = onnxruntime.InferenceSession(str(model.path))
+    outputs = dict(zip(["y"], session.run(["y"], pool.batch(0)), strict=True))
+    assert outputs["y"].shape == (4, 2 + past, 8)
+    assert compare(outputs, model, pool, tmp_path).fidelity.sqnr_db > 30
+
+
 def test_an_engine_s_output_that_is_not_finite_is_still_the_engine_s(outputs_of):
     found = outputs_of(
         PER_ITEM["time_first"], 100, lambda outputs: {"y": np.full_like(outputs["y"], np.nan)}

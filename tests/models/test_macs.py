@@ -79,6 +79,15 @@ def test_products_of_constants_do_not_count() -> None:
     assert count(model).macs_per_item == 16
 
 
+def test_a_product_of_all_items_with_all_is_unknown_for_one_item() -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"]),
+        helper.make_node("MatMul", ["x", "t"], ["y"], name="sim"),
+    ]
+    counts = count(graph_of(nodes, [("x", F, ["N", 4])], [("y", F, None)]))
+    assert (counts.macs_per_item, counts.unknown) == (None, ("sim",))
+
+
 def branch(name: str, shape: tuple[int, ...], x: str = "x") -> onnx.GraphProto:
     """A branch that multiplies `x` by its own weights."""
     weights = numpy_helper.from_array(np.ones(shape, np.float32), f"{name}.w")

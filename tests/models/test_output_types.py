@@ -8,9 +8,10 @@ from helpers.tiny_graphs import graph_of
 from onnx import TensorProto
 from onnx.helper import make_node, make_tensor_sequence_value_info
 
-from raybench.errors import Unsupported
+from raybench.errors import ModelError, Unsupported
 from raybench.experiment import ModelSettings
 from raybench.models.prepare import prepare
+from raybench.models.source import check
 
 FLOAT = TensorProto.FLOAT
 X = ("x", FLOAT, ["batch", 4])
@@ -78,3 +79,10 @@ def test_outputs_of_numbers_are_taken_whether_their_type_is_declared_or_not(save
     model = graph_of(nodes, [X], [("y", TensorProto.INT64, None), ("z", FLOAT, None)])
     for each in (model, undeclared(model)):
         prepare(saved(each), ModelSettings(), "fp32", None, tmp_path / "cache")
+
+
+def test_a_file_that_no_precision_takes_is_refused_without_advice_that_fails(saved):
+    with pytest.raises(ModelError) as caught:
+        check(saved(of_a_sequence()), ModelSettings(), ["as_is"])
+    assert "is a sequence" in str(caught.value)
+    assert "precision=fp32" not in str(caught.value)

@@ -83,7 +83,8 @@ def test_a_size_that_cannot_be_guessed_is_asked_for_by_name(saved: Saved) -> Non
     ("settings", "message"),
     [
         ({"shapes": {"sequense": 16}}, "Did you mean 'sequence'?"),
-        ({"shapes": {"sequence": 0}}, "not a size"),
+        ({"shapes": {"sequence": 0}}, "Every input of"),
+        ({"shapes": {"sequence": -1}}, "not a size"),
         ({"shapes": {"sequence": "long"}}, "not a size"),
         ({"shapes": {"batch": 4}}, "Use batch_size=4"),
         ({"shapes": {"idz": ["N", 16]}}, "Did you mean 'ids'?"),
