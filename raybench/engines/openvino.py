@@ -47,6 +47,9 @@ _CALLS = refusals.LibraryCalls(
             "OpenVINO has no kernel for node {node!r} as it stands in this graph. Use "
             "engine=onnxruntime, or another precision."
         ),
+        re.compile(r"CALLBACK HAS THROWN"): (
+            "A pass of OpenVINO over this graph fails. Use engine=onnxruntime, or another precision."
+        ),
         re.compile(r"OpConversionFailure|(?i:unsupported op|is not implemented)"): (
             "OpenVINO cannot run an operator of this graph. Use engine=onnxruntime."
         ),

@@ -26,6 +26,8 @@ _PASS_ON = frozenset(
     {"Relu", "Add", "Concat", "MaxPool", "GlobalAveragePool", "Flatten", "LRN", "Dropout"}
 )
 
+_SIZES = ("Shape", "Size")
+
 _MOVE = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -40,7 +42,8 @@ def nodes_for_int8(graph: onnx.GraphProto, kinds: Collection[str]) -> list[str]:
     constants, flow, found = set(weights), set[str](), []
     for node in graph.node:
         inputs = [name for name in node.input if name]
-        if inputs and constants.issuperset(inputs):
+        sizes = node.op_type in _SIZES  # known before any item is: weights cut by them are constant
+        if sizes or (inputs and constants.issuperset(inputs)):
             constants.update(node.output)
             continue
         if node.op_type in WEIGHTED:
@@ -118,8 +121,6 @@ def own_weights(graph: onnx.GraphProto, nodes: Collection[str]) -> bool:
     The quantiser rounds a weight for all of its readers: also for a float product, for a table of
     words that the last product shares, and for what follows from constants alone.
     """
-    import onnx
-
     chosen = [node for node in graph.node if node.name in nodes]
     read = {name for node in chosen for name in node.input}
     elsewhere = {value.name for value in graph.output}
@@ -127,14 +128,45 @@ def own_weights(graph: onnx.GraphProto, nodes: Collection[str]) -> bool:
     own: dict[str, str] = {}
     for tensor in list(graph.initializer):
         if tensor.name in read & elsewhere:
-            copy = onnx.TensorProto()
-            copy.CopyFrom(tensor)
-            copy.name = own[tensor.name] = f"{tensor.name}.int8"
-            graph.initializer.append(copy)
+            own[tensor.name] = _copy(graph, tensor, "int8")
     for node in chosen:
         for port, name in enumerate(node.input):
             node.input[port] = own.get(name, name)
+    return _own_by_axis(graph, chosen) or bool(own)
+
+
+def _own_by_axis(graph: onnx.GraphProto, chosen: Collection[onnx.NodeProto]) -> bool:
+    """Give products weights of their own where others have the columns on another axis.
+
+    A weight has one scale a column: of two Gemms that share one, one transposed, the second would
+    have a scale a row, which both engines take for one a column (15 dB in place of 29).
+    """
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    first: dict[str, int] = {}
+    own: dict[tuple[str, int], str] = {}
+    for node in chosen:
+        name = node.input[1] if node.op_type in WEIGHTED else ""
+        if name not in weights:
+            continue
+        transposed = any(each.name == "transB" and each.i for each in node.attribute)
+        axis = 0 if node.op_type == "Conv" or transposed else 1
+        if first.setdefault(name, axis) != axis:
+            if (name, axis) not in own:
+                own[name, axis] = _copy(graph, weights[name], f"axis{axis}")
+            node.input[1] = own[name, axis]
     return bool(own)
+
+
+def _copy(graph: onnx.GraphProto, tensor: onnx.TensorProto, suffix: str) -> str:
+    """Add a copy of an initialiser to a graph and return its name."""
+    import onnx
+
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    name = f"{tensor.name}.{suffix}"
+    copy.name = name
+    graph.initializer.append(copy)
+    return name
 
 
 def weights_of(graph: onnx.GraphProto, nodes: Collection[str]) -> int:

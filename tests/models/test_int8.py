@@ -321,6 +321,38 @@ def test_a_gemm_with_a_computed_bias_keeps_its_factors(saved: Saved, cache: Path
     assert on_cpu(model, cache) > 18
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("first", ["MatMul", "Gemm"])
+def test_products_that_share_a_weight_have_scales_on_their_own_axes(
+    first: str, dialect: str, saved: Saved, tmp_path: Path
+) -> None:
+    last = helper.make_node("Gemm", ["r", "w"], ["y"], transB=1)
+    tied = constant(
+        "w", np.random.default_rng(1).standard_normal((64, 64)) * np.logspace(-1, 1, 64)
+    )
+    proto = graph([(first, "x w", "h"), ("Relu", "h", "r"), last], [tied], (64,))
+    model = prepare(saved(proto), ModelSettings(), "int8", dialect, tmp_path)
+    assert on_cpu(model, tmp_path) > 24
+
+
+def test_weights_cut_by_the_size_of_an_input_are_no_activations() -> None:
+    """The table of relative positions of a speech model, which OpenVINO 2026.4.1 failed on."""
+    nodes = [
+        ("Shape", "x", "s"),
+        ("Slice", "table zero length last", "cut"),
+        ("MatMul", "x w", "q"),
+        ("MatMul", "q cut", "y"),
+    ]
+    nodes.insert(1, ("Gather", "s last", "length"))
+    proto = graph(nodes, [weight("w", 8, 8), weight("table", 1, 8, 9)], (8, 8))
+    for index, node in enumerate(proto.graph.node):
+        node.name = f"n{index}"
+    proto.graph.initializer.extend(
+        [numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "zero"), (2, "last"))]
+    )
+    assert nodes_for_int8(proto.graph, ["MatMul"]) == ["n3"]
+
+
 def test_a_bias_with_a_row_for_each_item_has_no_plain_form() -> None:
     gemm = helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="odd")
     proto = graph([gemm], [weight("w", 16, 16), weight("b", 8, 16)], (16,))
