@@ -253,6 +253,27 @@ def test_what_loses_most_goes_to_fp32_where_the_result_is_poor(fp16: Callable[..
     assert made.notes == ()
 
 
+def test_where_much_is_lost_in_many_small_steps_only_the_products_are_half(
+    fp16: Callable[..., Model],
+) -> None:
+    saturated = """
+    g (float[batch,64] x) => (float[batch,64] y) {
+      h = MatMul(x, W)
+      far = Mul(h, four)
+      p = Sigmoid(far)
+      q = Sub(one, p)
+      l = Log(q)
+      c = Max(l, least)
+      y = MatMul(c, V)
+    }"""
+    rng = np.random.default_rng(5)
+    weights = {name: rng.standard_normal((64, 64)) / 4 for name in ("W", "V")}
+    made = fp16(graph(saturated, four=4.0, one=1.0, least=-30.0, **weights))
+    assert made.conversion.rounded_sqnr_db > 40
+    assert made.conversion.notes == ()
+    assert "MatMul:float16" in (made.reduced_ops or ())
+
+
 def test_a_network_that_does_not_suit_half_precision_says_so(fp16: Callable[..., Model]) -> None:
     text = """
     g (float[batch,512] x) => (float[batch,512] y) {
