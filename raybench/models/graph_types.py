@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.models.element_types import Scope, scopes
 from raybench.models.graph_walk import varying
 from raybench.models.macs import macs_of
+from raybench.models.narrow_values import NarrowValues
 from raybench.models.normal_form import walk
 from raybench.models.shape_inference import infer_sizes, skeleton
 from raybench.models.value_origins import ValueOrigins, type_name
@@ -65,7 +66,6 @@ _MOVING = frozenset(
 _QUANTISED = re.compile(r"Q[A-Z]|(?i:.*(quant|integer|nbits|bnb4|fpq4|float8|bfp))")
 """Names of operators that multiply integers, or floats by quantised weights, in any domain."""
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-_LOOPS = ("Loop", "Scan")
 _CASTS = ("Cast", "CastLike", "BitCast")
 _BITS = ("bits", "expert_weight_bits")
 """Attributes with the width of weights that an operator reads beside float activations."""
@@ -94,6 +94,7 @@ _ARITHMETIC = frozenset(["Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool"
 """Operators without weights that engines compute on integers between Q and DQ."""
 
 _REDUCED_FLOATS = ("float4", "float8", "float16", "bfloat16")
+_STORED_REDUCED = (*_REDUCED_FLOATS, "double", "int4", "int2")
 _NARROW = ("int8", "int4", "int2", "float8", "float4")
 _WEIGHTS = " weights"
 """Ending of the type of an operator of which the weights alone are reduced."""
@@ -228,7 +229,8 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
     outermost = scopes(model)
     places = list(_places(outermost, ""))
     nodes = tuple(node for scope, place in places for node in _computing(scope, place))
-    rounding = tuple(node for scope, place in places for node in _rounding(scope, place))
+    narrow = NarrowValues(outermost)
+    rounding = tuple(node for scope, place in places for node in _rounding(scope, place, narrow))
     macs: dict[str, int | None] = {}
     total: int | None = None
     if any(node.type in _NARROW for node in nodes):
@@ -270,13 +272,14 @@ def _computing(scope: Scope, place: str) -> Iterator[ReducedNode]:
             yield _found(node, kind, place)
 
 
-def _rounding(scope: Scope, place: str) -> Iterator[ReducedNode]:
+def _rounding(scope: Scope, place: str, narrow: NarrowValues) -> Iterator[ReducedNode]:
     """Return what holds reduced values in a graph that computes in fp32."""
     values = ValueOrigins(scope)
     for node in scope.graph.node:
         if node.op_type in _CASTS:
             kind = values.type(node.output[0]) or values.type(node.input[-1])
             kind = kind if kind in _REDUCED_FLOATS else None
+            kind = kind or ("int8" if node.output[0] in narrow.roundings else None)
         elif node.op_type in _ROUNDING:
             whole = node.input if node.op_type == "DequantizeLinear" else node.output
             kind = values.type(whole[0]) or "int8"
@@ -285,8 +288,9 @@ def _rounding(scope: Scope, place: str) -> Iterator[ReducedNode]:
         if kind is not None:
             yield _found(node, kind, place)
     for tensor in scope.graph.initializer:
-        kind = type_name(tensor.data_type)
-        if math.prod(tensor.dims) > 1 and kind in (*_REDUCED_FLOATS, "double", "int4", "int2"):
+        kind = type_name(tensor.data_type) or ""
+        reduced = math.prod(tensor.dims) > 1 and kind in _STORED_REDUCED
+        if reduced or (kind == "int8" and tensor.name in narrow.tensors):
             where = f"initialiser {tensor.name!r}{place}"
             yield ReducedNode("Constant", kind + _WEIGHTS, where, tensor.name)
 
@@ -337,17 +341,11 @@ def _of_operands(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
 
 
 def _stored(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
-    """Return the type of an operator that computes in fp32 on weights stored in a narrower type.
-
-    A table that is looked up holds weights, and so does what a loop takes from stored tensors.
-    """
-    if not _is_weighted(node) and node.op_type not in ("Gather", *_LOOPS):
+    """Return the type of an operator that computes in fp32 on weights stored in a narrower type."""
+    if not _is_weighted(node):
         return None
-    ports = {"Gather": 1, **dict.fromkeys(_LOOPS, len(node.input))}.get(node.op_type, 2)
-    kinds = (values.stored(name) for name in node.input[:ports] if name)
+    kinds = (values.stored(name) for name in node.input[:2] if name)
     weights = next((kind for kind in kinds if kind), None)
-    if node.op_type == "Gather" and weights in _REDUCED_FLOATS:
-        return None  # it only moves them
     return None if weights is None else weights + _WEIGHTS
 
 
@@ -362,6 +360,9 @@ def _half(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
         return None
     kinds = {values.type(name) for name in (*node.input, *node.output)}
     found = next((kind for kind in _REDUCED_FLOATS if kind in kinds), None)
-    if found is None and "double" in kinds and node.op_type in _WEIGHTED:
-        return "double"
+    if found is None and node.op_type in _WEIGHTED:
+        if "double" in kinds:
+            return "double"
+        of_int32 = values.type(node.output[0]) == "int32"  # int64 counts and numbers things
+        return "int32" if of_int32 and not values.constant(node.output[0]) else None
     return found

@@ -32,6 +32,21 @@ def type_name(kind: int | None) -> str | None:
     return f"int{match[1]}" if match[1] else f"float{match[2]}"
 
 
+def is_mask(tensor: onnx.TensorProto) -> bool:
+    """Return whether a tensor holds bytes that are all 0 or 1; False where they were not read."""
+    from onnx import TensorProto, numpy_helper
+
+    if tensor.data_type not in (TensorProto.INT8, TensorProto.UINT8):
+        return False
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return False
+    try:
+        values = numpy_helper.to_array(tensor)
+    except ValueError:  # without its values
+        return False
+    return not ((values < 0) | (values > 1)).any()
+
+
 class ValueOrigins:
     """Questions about the values that the nodes of one scope read and write."""
 
@@ -47,7 +62,8 @@ class ValueOrigins:
                 for output in node.output:
                     self._makers.setdefault(output, node)
             for tensor in around.graph.initializer:
-                self._constants.setdefault(tensor.name, math.prod(tensor.dims))
+                size = 0 if is_mask(tensor) else math.prod(tensor.dims)
+                self._constants.setdefault(tensor.name, size)
             around = around.parent
         for node in scope.graph.node:
             for name in node.input:
