@@ -356,7 +356,7 @@ def _at_least_opset(source: Path, target: Path, big: bool) -> Path:
     try:
         converted = version_converter.convert_version(model, _QDQ_OPSET)
     except Exception as error:  # the converter's own classes
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).rsplit(" failed: ", 1)[-1][:200]  # without its line
         raise Unsupported(
             f"int8 needs opset {_QDQ_OPSET} and this graph has {opset}, which ONNX's converter cannot "
             f"raise ({reason}). Export it with opset 17."
