@@ -20,6 +20,7 @@ import numpy as np
 
 from raybench.errors import Unsupported
 from raybench.models.calibration import METHODS, observe
+from raybench.models.constant_weights import store_weights
 from raybench.models.conversion import Conversion
 from raybench.models.fidelity import CAP_DB
 from raybench.models.gemm import plain_gemms
@@ -188,6 +189,7 @@ def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:
     symmetric, big = dialect == "s8s8", graph.big
     source = _at_least_opset(graph.path, copy, big)
     model = onnx.load(source, load_external_data=not big)
+    stored = not big and store_weights(model, WEIGHTED)
     changed, odd = plain_gemms(model)
     nodes = nodes_for_int8(model.graph, _S8S8_OPS if symmetric else _U8S8_OPS)
     # the patches are 0.7 % of ViT-B/16; written as int8, which s8s8 does not, they cost OpenVINO
@@ -204,7 +206,7 @@ def _plan(dialect: str, graph: Fp32Graph, copy: Path) -> _Plan:
         )
     skips = _mark_skips(model) if symmetric and not big else []
     own = not big and own_weights(model.graph, {*nodes, *skips})
-    if skips or own or (changed and not big):
+    if skips or own or stored or (changed and not big):
         source = copy
         onnx.save_model(model, source)
     last = last_products(model.graph, nodes)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 VERSION = 5
 """Incremented when a pass makes another graph from the same source."""
 
-REVISION = 9
+REVISION = 10
 """Incremented for the same reason where the entry is to keep its place in the cache."""
 
 OF_FP32 = ("fp32", "tf32", "bf16")

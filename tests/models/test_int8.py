@@ -378,3 +378,20 @@ def test_an_old_graph_that_cannot_be_raised_is_unsupported(
     proto.opset_import[0].version = 9
     with pytest.raises(Unsupported, match=r"graph has 9.*no adapter for it.*opset 17"):
         prepare(saved(proto), ModelSettings(), "int8", "u8s8", cache)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_weight_that_constants_make_is_quantised(
+    dialect: str, saved: Saved, tmp_path: Path
+) -> None:
+    nodes = [  # a weight and an adapter of low rank
+        ("MatMul", "a b", "low"),
+        ("Add", "w low", "sum"),
+        ("MatMul", "x sum", "y"),
+    ]
+    weights = [weight("w", 8, 8), weight("a", 8, 2), weight("b", 2, 8)]
+    path = saved(graph(nodes, weights, (5, 8)))
+    model = prepare(path, ModelSettings(), "int8", dialect, tmp_path)
+    assert model.reduced_ops == ("MatMul:int8",)
+    assert model.quantised_macs_frac == 1.0
+    assert on_cpu(model, tmp_path) > 30
