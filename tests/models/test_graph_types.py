@@ -326,6 +326,21 @@ def test_a_table_of_integers_is_weights_and_a_mask_is_none() -> None:
     assert types(mask, {"codes": CODES, "W": W, "zero": np.float32(0)}).reduced_ops == ()
 
 
+def test_activations_that_are_cast_to_int8_and_back_are_rounded() -> None:
+    there, back = (
+        make_node("Cast", ["x"], ["i"], to=TensorProto.INT8),
+        make_node("Cast", ["i"], ["f"], to=F),
+    )
+    found = types([there, back, make_node("MatMul", ["f", "W"], ["y"])], {"W": W})
+    assert (found.precision, found.reduced_ops) == ("rounded", ("Cast:int8",))
+    mask = [
+        make_node("Greater", ["x", "s"], ["above"]),
+        make_node("Cast", ["above"], ["i"], to=TensorProto.UINT8),
+        make_node("Cast", ["i"], ["y"], to=F),
+    ]
+    assert types(mask, {"s": ONE}).reduced_ops == ()
+
+
 def test_products_of_floats_in_other_domains_are_named_where_the_share_is_unknown() -> None:
     mixed = types(
         [
