@@ -95,7 +95,6 @@ _ARITHMETIC = frozenset(["Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool"
 
 _REDUCED_FLOATS = ("float4", "float8", "float16", "bfloat16")
 _STORED_REDUCED = (*_REDUCED_FLOATS, "double", "int4", "int2")
-_REDUCED = (*_REDUCED_FLOATS, "int8", "int4", "int2")
 _NARROW = ("int8", "int4", "int2", "float8", "float4")
 _WEIGHTS = " weights"
 """Ending of the type of an operator of which the weights alone are reduced."""
@@ -278,8 +277,8 @@ def _rounding(scope: Scope, place: str, narrow: NarrowValues) -> Iterator[Reduce
     values = ValueOrigins(scope)
     for node in scope.graph.node:
         if node.op_type in _CASTS:
-            kind = values.rounded_to(node)
-            kind = kind if kind in _REDUCED else None
+            kind = values.type(node.output[0]) or values.type(node.input[-1])
+            kind = kind if kind in _REDUCED_FLOATS else None
             kind = kind or ("int8" if node.output[0] in narrow.roundings else None)
         elif node.op_type in _ROUNDING:
             whole = node.input if node.op_type == "DequantizeLinear" else node.output

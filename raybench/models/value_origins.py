@@ -145,21 +145,6 @@ class ValueOrigins:
             pending += self._content(maker)
         return True
 
-    def rounded_to(self, node: onnx.NodeProto) -> str | None:
-        """Return the type that a cast rounds fp32 values to; None if it only changes their type.
-
-        A cast to integers rounds where a cast leads back: what is left is an image, or an index.
-        """
-        from onnx import TensorProto
-
-        kind = self.type(node.output[0])
-        if kind is None or "float" in kind:
-            return kind
-        home = self._scope.home(node.input[0])
-        from_float = home is not None and home.types[node.input[0]] == TensorProto.FLOAT
-        back = not {"Cast", "CastLike"}.isdisjoint(self._readers.get(node.output[0], []))
-        return kind if kind in ("int8", "int4", "int2") and from_float and back else None
-
     def quantised_after(self, name: str) -> bool:
         """Return whether every reader of a value quantises it."""
         return set(self._readers.get(name, [])) == {"QuantizeLinear"}
