@@ -21,7 +21,7 @@ from raybench.models.graph_walk import walk as walk
 if TYPE_CHECKING:
     import onnx
 
-VERSION = 10
+VERSION = 11
 """Incremented when the same file gets another normal form or other facts."""
 
 _SCALARS = {"value_float": "FLOAT", "value_int": "INT64", "value_string": "STRING"}

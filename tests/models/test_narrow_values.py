@@ -1,4 +1,4 @@
-"""Floats made of narrow integers are found wherever they come from, and integers that stay such are not."""
+"""Floats made of narrow values are found wherever they come from; integers that stay such are none."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ TENSORS = {
     "few": np.arange(8, dtype=np.uint8),
     "s": np.float32(0.1),
     "zero": np.float32(0),
-    "size": np.array([4, 8], np.float32),
-    "order": np.array([[0], [1]]),
 }
 PRODUCT = make_node("MatMul", ["x", "w"], ["y"])
 IDS = make_node("Cast", ["x"], ["ids"], to=I64)
@@ -105,6 +103,13 @@ NARROW = {
         [make_node("Loop", ["", "", "x"], ["y"], "loop", body=LOOPED)],
         "Cast:int8",
     ),
+    "half_of_no_tensor": (
+        [make_node("Shape", ["x"], ["n"]),
+         make_node("ConstantOfShape", ["n"], ["h"],
+                   value=helper.make_tensor("v", TensorProto.FLOAT16, [1], [0.1])),
+         cast("h", "f", F), make_node("Add", ["x", "f"], ["y"])],
+        "Cast:float16",
+    ),
     "product_of_integers": (
         [cast("x", "xi", I32), cast("W", "wi", I32), make_node("MatMul", ["xi", "wi"], ["yi"]),
          cast("yi", "y", F)],
@@ -142,7 +147,7 @@ def reduced_ops(nodes: list[Any], kind: int = F) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("way", NARROW)
-def test_floats_made_of_narrow_integers_are_no_fp32(way: str) -> None:
+def test_floats_made_of_narrow_values_are_no_fp32(way: str) -> None:
     nodes, label = NARROW[way]
     assert reduced_ops(nodes) == (label,)
 
