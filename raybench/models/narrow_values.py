@@ -124,6 +124,10 @@ class NarrowValues:
                 for name, value in zip(node.input, each.graph.input, strict=False):
                     self._values[value.name] = self._known(name)
                 self._follow(each)
+                for value, result in _carried(node, each.graph):
+                    if self._known(result).tensor or self._known(result).cast:
+                        self._values[value] = self._known(result)
+                        self._follow(each)
                 first = 1 if node.op_type == "Loop" else 0  # after the condition
                 for name, value in zip(node.output, each.graph.output[first:], strict=False):
                     known = self._known(value.name)
@@ -163,6 +167,18 @@ class NarrowValues:
                 self.roundings |= {known.cast} if known.cast else set()
                 known = replace(known, cast=None)
             self._values[output] = known
+
+
+def _carried(node: onnx.NodeProto, body: onnx.GraphProto) -> list[tuple[str, str]]:
+    """Return the values that a loop hands to its next turn: names at the start and at the end of one."""
+    if node.op_type == "Loop":  # its first two inputs count and stop; its first output stops
+        starts, ends = body.input[2 : len(node.input)], body.output[1:]
+    elif node.op_type == "Scan":
+        scanned = next((each.i for each in node.attribute if each.name == "num_scan_inputs"), 0)
+        starts, ends = body.input[: len(node.input) - scanned], body.output
+    else:
+        return []
+    return [(start.name, end.name) for start, end in zip(starts, ends, strict=False)]
 
 
 def _values_read(node: onnx.NodeProto) -> list[str]:

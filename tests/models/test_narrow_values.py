@@ -30,6 +30,7 @@ TENSORS = {
     "few": np.arange(8, dtype=np.uint8),
     "s": np.float32(0.1),
     "zero": np.float32(0),
+    "turns": np.array(2),
 }
 PRODUCT = make_node("MatMul", ["x", "w"], ["y"])
 IDS = make_node("Cast", ["x"], ["ids"], to=I64)
@@ -67,6 +68,16 @@ LOOPED = body(
     [("i", I64, []), ("go", BOOL, []), *STATE],
     [("on", BOOL, []), ("ho", F, ["N", 8])],
 )
+CARRIED = body(
+    [
+        cast("h8", "hf", F),
+        make_node("MatMul", ["hf", "W"], ["ho"]),
+        cast("ho", "ho8", I8),
+        make_node("Identity", ["go"], ["on"]),
+    ],
+    [("i", I64, []), ("go", BOOL, []), ("h8", I8, ["N", 8])],
+    [("on", BOOL, []), ("ho8", I8, ["N", 8]), ("ho", F, ["N", 8])],
+)
 IS_POSITIVE = [
     make_node("ReduceMax", ["x"], ["top"], keepdims=0),
     make_node("Greater", ["top", "zero"], ["positive"]),
@@ -101,6 +112,11 @@ NARROW = {
     ),
     "rounded_in_a_loop": (
         [make_node("Loop", ["", "", "x"], ["y"], "loop", body=LOOPED)],
+        "Cast:int8",
+    ),
+    "rounded_for_the_next_turn": (
+        [make_node("Greater", ["x", "zero"], ["start"]), cast("start", "start8", I8),
+         make_node("Loop", ["turns", "", "start8"], ["last", "y"], "loop", body=CARRIED)],
         "Cast:int8",
     ),
     "half_of_no_tensor": (
