@@ -24,9 +24,9 @@ from raybench.engines.base import Load
 from raybench.errors import RaybenchError
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
-from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import compare
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:

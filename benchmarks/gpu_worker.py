@@ -29,9 +29,9 @@ from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, StreamTrace
 from raybench.measure.summary import summarise
-from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import compare
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 from raybench.stats import intervals, trends

@@ -33,8 +33,8 @@ from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.measure.blocks import items_between
 from raybench.measure.stream import Stream
-from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.planning.plan import make_plan
 from raybench.worker import Measurement, Worker

@@ -21,10 +21,10 @@ from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
 from raybench.measure.stream import StreamTrace, loop_cost_us
 from raybench.measure.telemetry_columns import Readings
-from raybench.models.batches import BatchPool
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
-from raybench.models.input_files import given_inputs, input_notes, refuse_others
+from raybench.models.items.batches import BatchPool
+from raybench.models.items.input_files import given_inputs, input_notes, refuse_others
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 

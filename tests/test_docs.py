@@ -19,7 +19,7 @@ from raybench.engines import conformance
 from raybench.engines.base import Load
 from raybench.experiment import ModelSettings
 from raybench.machine.devices import core
-from raybench.models.batches import BatchPool
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from raybench.errors import ModelError
 from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
-from raybench.models.input_files import files_digest, files_of
-from raybench.models.onnxfile import OnnxFile
+from raybench.models.graph.onnxfile import OnnxFile
+from raybench.models.items.input_files import files_digest, files_of
 from raybench.models.source import identity, resolve
 from raybench.paths import write_atomically
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from raybench.machine.devices import Device
-    from raybench.models.batches import BatchPool
+    from raybench.models.items.batches import BatchPool
     from raybench.models.model import Model
 
 DeviceSpans = tuple[int, int, int]

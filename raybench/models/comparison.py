@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from raybench.models.batches import BatchPool
+    from raybench.models.items.batches import BatchPool
     from raybench.models.model import Model
 
     Array = np.ndarray[Any, Any]

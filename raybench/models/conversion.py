@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from raybench.models.batches import ItemSource
+    from raybench.models.items.batches import ItemSource
     from raybench.models.model import TensorSpec
 
 EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf is limited to 2 GiB

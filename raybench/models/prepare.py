@@ -8,19 +8,20 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from raybench.experiment import AS_IS
-from raybench.models import input_shapes, normal_form
-from raybench.models import precision as passes
-from raybench.models.batches import digest
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
-from raybench.models.external_data import copy_external
-from raybench.models.graph_types import graph_types
-from raybench.models.graph_walk import drawn
-from raybench.models.input_files import given_inputs
+from raybench.models.graph import normal_form
+from raybench.models.graph.external_data import copy_external
+from raybench.models.graph.graph_types import graph_types
+from raybench.models.graph.graph_walk import drawn
+from raybench.models.graph.output_types import refuse_outputs
+from raybench.models.graph.shape_inference import dims
+from raybench.models.items.batches import digest
+from raybench.models.items.input_files import given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
-from raybench.models.output_types import refuse_outputs
-from raybench.models.ranges import integer_ranges
-from raybench.models.shape_inference import dims
+from raybench.models.passes import precision as passes
+from raybench.models.shapes import input_shapes
+from raybench.models.shapes.ranges import integer_ranges
 from raybench.models.source import identity, open_source
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _fp32_model(
 
 def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -> dict[str, Any]:
     """Write the graph of a source, in fp32 or as it is, and return its facts."""
-    from raybench.models.macs import count
+    from raybench.models.graph.macs import count
 
     source = open_source(name, settings, kind)
     refuse_outputs(name, source.proto)
@@ -201,7 +202,7 @@ def _per_item(macs: int | None, source: ModelSource) -> int | None:
 def _build_lrn(source: CacheEntry, precision: str, folder: Path) -> dict[str, Any]:
     import onnx
 
-    from raybench.models.lrn import rewrite_lrn
+    from raybench.models.passes.lrn import rewrite_lrn
 
     model = onnx.load(source.folder / _GRAPH, load_external_data=False)
     rewritten = rewrite_lrn(model)

@@ -14,14 +14,14 @@ from raybench.errors import ModelError, nearest
 from raybench.experiment import AS_IS
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
-from raybench.models.input_shapes import close_shapes
-from raybench.models.input_values import given_items, refuse_outside, refuse_senseless
+from raybench.models.graph.onnxfile import OnnxFile, understood
+from raybench.models.graph.output_types import outputs_refusal
+from raybench.models.graph.shape_inference import dims, infer, skeleton
 from raybench.models.model import FileBatch, TensorSpec
-from raybench.models.onnxfile import OnnxFile, understood
-from raybench.models.output_types import outputs_refusal
-from raybench.models.ranges import index_limits, integer_ranges
-from raybench.models.shape_inference import dims, infer, skeleton
-from raybench.models.shape_request import OpenInput
+from raybench.models.shapes.input_shapes import close_shapes
+from raybench.models.shapes.input_values import given_items, refuse_outside, refuse_senseless
+from raybench.models.shapes.ranges import index_limits, integer_ranges
+from raybench.models.shapes.shape_request import OpenInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import onnx
 
     from raybench.experiment import ModelSettings
+    from raybench.models.graph.shape_inference import Shape
     from raybench.models.recipe import Recipe
-    from raybench.models.shape_inference import Shape
 
 
 @dataclass(frozen=True)

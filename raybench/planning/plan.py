@@ -10,7 +10,7 @@ from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
 from raybench.experiment import expand
 from raybench.models import source
-from raybench.models.input_files import inspect, sized
+from raybench.models.items.input_files import inspect, sized
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:

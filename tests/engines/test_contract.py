@@ -12,11 +12,11 @@ from raybench.engines.base import Load
 from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.machine.devices import Device, core, gpu
-from raybench.models.batches import BatchPool
-from raybench.models.input_values import given_items
+from raybench.models.items.batches import BatchPool
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
+from raybench.models.shapes.input_values import given_items
 
 
 def loaded(engine, tiny, tmp_path, inflight):

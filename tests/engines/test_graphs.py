@@ -17,9 +17,9 @@ from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
 from raybench.machine.crash_log import CrashLog
 from raybench.machine.devices import core, saturates_int8
-from raybench.models.batches import BatchPool
 from raybench.models.comparison import compare
 from raybench.models.fidelity import fidelity
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 
 FLOAT = TensorProto.FLOAT

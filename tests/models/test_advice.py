@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from raybench.config.compose import read
 from raybench.config.layers import read_overrides
 from raybench.errors import ModelError
-from raybench.models.input_shapes import close_shapes
-from raybench.models.shape_request import OpenInput
+from raybench.models.shapes.input_shapes import close_shapes
+from raybench.models.shapes.shape_request import OpenInput
 from raybench.models.source import check
 from raybench.planning.plan import make_plan
 

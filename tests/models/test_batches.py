@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.models.batches import BatchPool, calibration_batches
+from raybench.models.items.batches import BatchPool, calibration_batches
 from raybench.models.model import TensorSpec
 
 IMAGE = (TensorSpec("data", "float32", ("N", 3, 32, 32)),)

@@ -15,9 +15,9 @@ from onnx.helper import make_node
 
 from raybench.experiment import ModelSettings
 from raybench.models import comparison
-from raybench.models.batches import BatchPool
 from raybench.models.comparison import OutputComparison, compare
 from raybench.models.fidelity import CAP_DB
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:

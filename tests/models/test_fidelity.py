@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from raybench.models import reference
-from raybench.models.batches import BatchPool
 from raybench.models.fidelity import CAP_DB, fidelity
+from raybench.models.items.batches import BatchPool
 from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import pytest
 from onnx import helper, numpy_helper, parser
 
 from raybench.experiment import ModelSettings
-from raybench.models.cpu_run import run
-from raybench.models.element_types import subgraphs
 from raybench.models.fidelity import fidelity
-from raybench.models.half_check import rounded
-from raybench.models.half_graph import half_graph, to_half
+from raybench.models.graph.cpu_run import run
+from raybench.models.graph.element_types import subgraphs
+from raybench.models.passes.half_check import rounded
+from raybench.models.passes.half_graph import half_graph, to_half
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from onnx.helper import make_node, make_opsetid
 
 from raybench.errors import ModelError, Unsupported
 from raybench.experiment import ModelSettings
-from raybench.models.graph_types import graph_types
-from raybench.models.normal_form import normalise
-from raybench.models.precision import refuse_unproven
+from raybench.models.graph.graph_types import graph_types
+from raybench.models.graph.normal_form import normalise
+from raybench.models.passes.precision import refuse_unproven
 from raybench.models.prepare import prepare
 from raybench.models.source import check
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from raybench.models.graph_types import GraphTypes
+    from raybench.models.graph.graph_types import GraphTypes
     from raybench.models.model import Model
 
 F, F16 = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -13,9 +13,9 @@ from PIL import Image
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
 from raybench.models import source
-from raybench.models.batches import BatchPool, calibration_batches
-from raybench.models.images import ImageLayout
-from raybench.models.input_files import (
+from raybench.models.items.batches import BatchPool, calibration_batches
+from raybench.models.items.images import ImageLayout
+from raybench.models.items.input_files import (
     files_digest,
     given_inputs,
     input_notes,

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from raybench.errors import ModelError
-from raybench.models.input_shapes import close_shapes
-from raybench.models.shape_request import OpenInput
+from raybench.models.shapes.input_shapes import close_shapes
+from raybench.models.shapes.shape_request import OpenInput
 
 Dims = tuple[Any, ...]
 

@@ -9,9 +9,9 @@ from onnx import TensorProto, helper
 
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
-from raybench.models.input_values import given_items
 from raybench.models.model import TensorSpec
 from raybench.models.prepare import prepare
+from raybench.models.shapes.input_values import given_items
 from raybench.models.source import check, identity
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
-from raybench.models.batches import BatchPool
-from raybench.models.calibration import Calibration
 from raybench.models.fidelity import fidelity
-from raybench.models.gemm import plain_gemms
-from raybench.models.int8_flow import last_products, nodes_for_int8, patch_convolutions
+from raybench.models.items.batches import BatchPool
+from raybench.models.passes.calibration import Calibration
+from raybench.models.passes.gemm import plain_gemms
+from raybench.models.passes.int8_flow import last_products, nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 

@@ -10,8 +10,8 @@ from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
 from onnx.helper import make_node
 
-from raybench.models.graph_types import graph_types
-from raybench.models.normal_form import normalise
+from raybench.models.graph.graph_types import graph_types
+from raybench.models.graph.normal_form import normalise
 
 F, I8, U8, I32, I64 = (
     TensorProto.FLOAT,

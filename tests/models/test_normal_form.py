@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from raybench.experiment import ModelSettings
 from raybench.models import zoo
-from raybench.models.graph_walk import initializers, tensors, walk
-from raybench.models.normal_form import normalise
+from raybench.models.graph.graph_walk import initializers, tensors, walk
+from raybench.models.graph.normal_form import normalise
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from onnx import numpy_helper
 
 from raybench.errors import ConfigError, Refused, Unsupported
 from raybench.experiment import ModelSettings
-from raybench.models import conversion, precision
-from raybench.models.batches import BatchPool
+from raybench.models import conversion
 from raybench.models.fidelity import fidelity
+from raybench.models.items.batches import BatchPool
+from raybench.models.passes import precision
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 

@@ -5,8 +5,8 @@ import onnx
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper, numpy_helper
 
-from raybench.models.normal_form import normalise
-from raybench.models.ranges import index_limits
+from raybench.models.graph.normal_form import normalise
+from raybench.models.shapes.ranges import index_limits
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
 IDS, FLAG = ("ids", I64, ["N", 4]), ("flag", TensorProto.BOOL, [])

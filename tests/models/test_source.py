@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
-from raybench.models.batches import BatchPool
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.models.recipe import Recipe
 from raybench.models.source import check, identity

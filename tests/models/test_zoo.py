@@ -11,10 +11,10 @@ import pytest
 
 from raybench.experiment import ModelSettings
 from raybench.models import zoo
-from raybench.models.batches import BatchPool
 from raybench.models.builder import Weight
+from raybench.models.graph.shape_inference import skeleton
+from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
-from raybench.models.shape_inference import skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def test_naming_models_needs_no_vendor_library() -> None:
     heavy = "('onnx', 'onnxruntime', 'scipy', 'ray')"
     code = (
-        "import sys; from raybench.models import zoo, source, prepare, batches, reference; zoo.names();"
+        "import sys; from raybench.models import zoo, source, prepare, reference; from raybench.models.items import batches; zoo.names();"
         f"sys.exit(str([m for m in {heavy} if m in sys.modules] or 0))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from raybench.engines.tensorrt.cuda import Cuda, Handle
-    from raybench.models.batches import BatchPool
+    from raybench.models.items.batches import BatchPool
 
 Array = np.ndarray[Any, Any]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import DeviceSpans
     from raybench.engines.tensorrt.cuda import Cuda, Handle
     from raybench.engines.tensorrt.library import Journal
-    from raybench.models.batches import BatchPool
+    from raybench.models.items.batches import BatchPool
 
 MOST_GRAPHS = 512
 """Most graphs of a runner: each holds the addresses of a slot and a batch, one for each pair."""

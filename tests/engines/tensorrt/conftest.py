@@ -18,7 +18,7 @@ from raybench.engines.tensorrt.settings import TensorRTSettings
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, nvml
 from raybench.machine.devices import Device
-from raybench.models.batches import BatchPool
+from raybench.models.items.batches import BatchPool
 from raybench.models.model import Model, TensorSpec
 from raybench.models.prepare import prepare
 

@@ -11,7 +11,7 @@ import pytest
 
 from raybench.engines.tensorrt.buffers import Buffers, Port
 from raybench.engines.tensorrt.cuda import Cuda
-from raybench.models.batches import BatchPool
+from raybench.models.items.batches import BatchPool
 from raybench.models.model import TensorSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The items that are streamed: drawn, given or read from files."""

@@ -1,0 +1,1 @@
+"""Passes that rewrite the fp32 graph: reduced precisions, and LRN for ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""Shapes, sizes and value ranges of a model's inputs."""
