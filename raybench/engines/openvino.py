@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -111,9 +112,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         if not transfers:
             return refusals.NO_BUS
         if precision == "bf16":
-            import openvino as ov
-
-            if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            if "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 return f"{device.name} has no bf16 arithmetic. Use precision=fp32 or int8."
             return None
         if precision not in HINTS:
@@ -243,10 +242,8 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
 
 def _read(path: Path, shapes: dict[str, list[int]]) -> Any:
     """Return the graph at these shapes of its inputs."""
-    import openvino as ov
-
     try:
-        graph = ov.Core().read_model(path)
+        graph = _core().read_model(path)
     except RuntimeError as error:
         if "Conversion is failed for" not in str(error):
             raise
@@ -318,10 +315,21 @@ def _is_int8_weight(op: Any) -> bool:
     )
 
 
-def _compile(graph: Any, properties: dict[str, Any]) -> Any:
+@functools.cache
+def _core() -> Any:
+    """Return the library's one entry point of this process, which is never freed.
+
+    It gives the thread that compiles a stack for signals, and freeing it frees that stack, too, but leaves
+    it in use: the next signal would end the process.
+    """
     import openvino as ov
 
-    return _CALLS.run("build", lambda: ov.Core().compile_model(graph, "CPU", properties))
+    return ov.Core()
+
+
+def _compile(graph: Any, properties: dict[str, Any]) -> Any:
+
+    return _CALLS.run("build", lambda: _core().compile_model(graph, "CPU", properties))
 
 
 def _layer(name: str, entries: list[Any]) -> Layer:

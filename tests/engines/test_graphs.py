@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.tiny_graphs import graph_of
+from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto
 from onnx.helper import make_node, make_opsetid
 
@@ -230,3 +233,25 @@ def test_a_chain_of_small_int8_products_is_computed_rightly(width, loaded):
     expected = session.run(["y"], load.batches.batch(0))[0]
     near = fidelity({"y": expected}, first_outputs(engine), ())
     assert near.sqnr_db > 40
+
+
+AFTER_OPENVINO = """
+import faulthandler, os, signal, sys
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+from raybench.engines.openvino import _compile, _read
+from pathlib import Path
+for _ in range(3):
+    graph = _read(Path(sys.argv[1]), {})
+    compiled = _compile(graph, {"INFERENCE_NUM_THREADS": 1})
+    compiled.create_infer_request().infer()
+del graph, compiled
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_openvino_is_handled_and_ends_no_process_by_itself(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(tiny_conv(4), path)
+    done = subprocess.run([sys.executable, "-c", AFTER_OPENVINO, str(path)], check=False)
+    assert done.returncode == 7
