@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper, parser
 from raybench.experiment import ModelSettings
 from raybench.models.fidelity import fidelity
 from raybench.models.graph.cpu_run import run
-from raybench.models.graph.element_types import subgraphs
+from raybench.models.graph.graph_walk import graphs_of
 from raybench.models.passes.half_check import rounded
 from raybench.models.passes.half_graph import half_graph, to_half
 from raybench.models.prepare import prepare
@@ -89,7 +89,7 @@ def graph(text: str, **weights: Any) -> onnx.ModelProto:
 def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
-        for inner in subgraphs(node):
+        for inner in graphs_of(node):
             yield from nodes(inner)
 
 

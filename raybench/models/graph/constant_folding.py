@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.models.graph.graph_walk import initializers, subgraphs, walk
+from raybench.models.graph.graph_walk import graphs_of, initializers, subgraphs, walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,9 +73,8 @@ def _fold(
     outputs = {value.name for value in graph.output}
     folded = []
     for index, node in enumerate(graph.node):
-        for attribute in node.attribute:
-            for inner in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
-                room = _fold(inner, model, constants, room)
+        for inner in graphs_of(node):
+            room = _fold(inner, model, constants, room)
         if outputs.isdisjoint(node.output):
             results = _results(node, model, constants, room)
             if results is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.models.graph.graph_walk import graphs_of
 from raybench.models.graph.shape_inference import skeleton, typed
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class Scope:
         if name in self.types:
             return self
         return self.parent.home(name) if self.parent else None
+
+    def kind(self, name: str) -> int:
+        """Return the element type of a value, from here outwards; 0 if it is unknown."""
+        home = self.home(name)
+        return home.types[name] if home else 0
 
     def walk(self) -> Iterator[Scope]:
         """Return this scope and all within it."""
@@ -100,12 +106,6 @@ def _written(bare: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProt
     ]
 
 
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the graphs in a node's attributes, as those of If, Loop and Scan."""
-    single = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return single + [graph for attribute in node.attribute for graph in attribute.graphs]
-
-
 def _scope(graph: onnx.GraphProto, typed: onnx.GraphProto, parent: Scope | None) -> Scope:
     types = {tensor.name: tensor.data_type for tensor in typed.initializer}
     for value in (*typed.input, *typed.value_info, *typed.output):
@@ -116,7 +116,7 @@ def _scope(graph: onnx.GraphProto, typed: onnx.GraphProto, parent: Scope | None)
     types = {name: kind for name, kind in types.items() if name in own}
     scope = Scope(graph, types, parent, {})
     for index, (node, twin) in enumerate(zip(graph.node, typed.node, strict=True)):
-        pairs = zip(subgraphs(node), subgraphs(twin), strict=True)
+        pairs = zip(graphs_of(node), graphs_of(twin), strict=True)
         if inner := tuple(_scope(graph, typed, scope) for graph, typed in pairs):
             scope.inner[index] = inner
     return scope

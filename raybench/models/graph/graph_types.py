@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.models.graph.element_types import Scope, scopes
-from raybench.models.graph.graph_walk import varying
+from raybench.models.graph.graph_walk import varying, walk
 from raybench.models.graph.macs import macs_of
 from raybench.models.graph.narrow_values import NarrowValues
-from raybench.models.graph.normal_form import walk
 from raybench.models.graph.shape_inference import infer_sizes, skeleton
 from raybench.models.graph.value_origins import ValueOrigins, type_name
 

@@ -20,27 +20,21 @@ _DRAWING = frozenset(
     ]
 )
 
-_DRAWING = frozenset(
-    [
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Bernoulli",
-        "Multinomial",
-    ]
-)
+
+def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Return the graphs in a node's attributes, as those of If, Loop and Scan."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def subgraphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Return a graph and every graph inside its nodes, the outer ones first."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from subgraphs(attribute.g)
-            for inner in attribute.graphs:
-                yield from subgraphs(inner)
+        for inner in graphs_of(node):
+            yield from subgraphs(inner)
 
 
 def walk(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -71,10 +65,7 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def names_read(node: onnx.NodeProto) -> set[str]:
     """Return the values around a node that it reads, also from within the graphs inside it."""
     names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (attribute.g,) if attribute.HasField("g") else attribute.graphs:
-            names |= _names_from_outside(graph)
-    return names
+    return names.union(*map(_names_from_outside, graphs_of(node)))
 
 
 def _names_from_outside(graph: onnx.GraphProto) -> set[str]:
@@ -113,5 +104,5 @@ def drawn(graph: onnx.GraphProto) -> frozenset[str]:
 
 def _draws(node: onnx.NodeProto) -> bool:
     """Return whether a node, or one in the graphs inside it, draws random numbers."""
-    inside = (each.g for each in node.attribute if each.HasField("g"))
-    return node.op_type in _DRAWING or any(_draws(each) for graph in inside for each in graph.node)
+    inside = (each for graph in graphs_of(node) for each in graph.node)
+    return node.op_type in _DRAWING or any(map(_draws, inside))

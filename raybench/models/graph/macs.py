@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.models.graph.graph_walk import initializers, varying
+from raybench.models.graph.graph_walk import graphs_of, initializers, varying
 from raybench.models.graph.shape_inference import infer_sizes, skeleton
 
 if TYPE_CHECKING:
@@ -109,11 +109,10 @@ def _parameters(model: onnx.ModelProto) -> int:
 def _of_subgraphs(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:
     """Return the MACs of an If with equally large branches, or of a loop that multiplies nothing."""
     totals: set[int | None] = set()
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            shares = [macs_of(inner, shapes) for inner in attribute.g.node]
-            known = [share for share in shares if share is not None]
-            totals.add(sum(known) if len(known) == len(shares) else None)
+    for graph in graphs_of(node):
+        shares = [macs_of(inner, shapes) for inner in graph.node]
+        known = [share for share in shares if share is not None]
+        totals.add(sum(known) if len(known) == len(shares) else None)
     total = totals.pop() if len(totals) == 1 else None
     return total if node.op_type == "If" or total == 0 else None
 

@@ -153,10 +153,10 @@ class NarrowValues:
         tensor = next((each.tensor for each in read if each.tensor), None) if stored else None
         cast = next((each.cast for each in read if each.cast), None)
         whole = bool(read) and all(each.whole for each in read) and node.op_type in _WHOLE
-        if node.op_type in _CASTS and names and _kind(scope, names[0]):
-            whole = whole or not _is_float(_kind(scope, names[0]))
+        if node.op_type in _CASTS and names and scope.kind(names[0]):
+            whole = whole or not _is_float(scope.kind(names[0]))
         for output in filter(None, node.output):
-            kind = _kind(scope, output)
+            kind = scope.kind(output)
             rounds = node.op_type in _CASTS and _is_narrow(kind) and not stored and not whole
             cast_here = cast or (output if rounds else None)
             known = _Known(stored, tensor, cast_here, whole, looked_up)
@@ -190,11 +190,6 @@ def _values_read(node: onnx.NodeProto) -> list[str]:
     if node.op_type == "Where":
         return list(node.input[1:])
     return [name for name in node.input if name]
-
-
-def _kind(scope: Scope, name: str) -> int:
-    home = scope.home(name)
-    return home.types[name] if home else 0
 
 
 def _is_bool(kind: int) -> bool:

@@ -1,9 +1,9 @@
 """The form in which every graph is read: what exporters write in many ways is written in one.
 
 Constants and what is computed from constants alone are initialisers, nodes are in the order of the
-data and have names of their own, local functions are inlined, and attributes that follow from the weights are filled in, in
-subgraphs (If, Loop, Scan) as well. Nothing is fused: what computes on inputs is as it was. The result
-depends on the graph alone.
+data and have names of their own, local functions are inlined, and attributes that follow from the
+weights are filled in, in subgraphs (If, Loop, Scan) as well. Nothing is fused: what computes on
+inputs is as it was. The result depends on the graph alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raybench.models.graph.constant_folding import fold_constants
-from raybench.models.graph.graph_walk import initializers, names_read, subgraphs
-from raybench.models.graph.graph_walk import walk as walk
+from raybench.models.graph.graph_walk import initializers, names_read, subgraphs, walk
 
 if TYPE_CHECKING:
     import onnx

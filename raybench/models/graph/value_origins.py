@@ -73,8 +73,8 @@ class ValueOrigins:
         """Return the family of a value's type; that of its maker's first float where not inferred."""
         if name not in self._known:
             self._known[name] = None  # a graph that feeds itself is broken and ends here
-            home = self._scope.home(name)
-            self._known[name] = type_name(home.types[name]) if home else self._guess(name)
+            kind = self._scope.kind(name)
+            self._known[name] = type_name(kind) if kind else self._guess(name)
         return self._known[name]
 
     def _guess(self, name: str) -> str | None:
@@ -119,8 +119,7 @@ class ValueOrigins:
     def _is_mask(self, name: str) -> bool:
         from onnx import TensorProto
 
-        home = self._scope.home(name)
-        return home is not None and home.types[name] == TensorProto.BOOL
+        return self._scope.kind(name) == int(TensorProto.BOOL)
 
     @staticmethod
     def _content(node: onnx.NodeProto) -> list[str]:

@@ -203,8 +203,7 @@ class _Pass:
     def _is_float(self, scope: Scope, name: str) -> bool:
         from onnx import TensorProto
 
-        home = scope.home(name)
-        return home is not None and home.types[name] == TensorProto.FLOAT
+        return scope.kind(name) == int(TensorProto.FLOAT)
 
     def _in_fp32(self, scope: Scope, name: str) -> bool:
         """Return whether a value is computed in fp32; weights exist in either type."""
