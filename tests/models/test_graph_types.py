@@ -146,6 +146,21 @@ def test_the_share_of_the_macs_is_that_with_integers_on_both_sides() -> None:
     assert types(beside, {"W8": W8, "W": W, **SCALES}).quantised_macs_frac is None
 
 
+def test_layers_that_leave_out_their_first_output_count_each() -> None:
+    found = types(
+        [
+            *DQ_X, DQ_W, make_node("MatMul", ["xd", "wd"], ["m"]),
+            make_node("Unsqueeze", ["m", "one"], ["m3"]),
+            make_node("LSTM", ["m3", "LW", "LR"], ["", "h"], hidden_size=2),
+            make_node("LSTM", ["m3", "LW", "LR"], ["", "g"], hidden_size=2),
+            make_node("Add", ["h", "g"], ["y"]),
+        ],
+        {"W8": W8, **SCALES, **THEIRS},
+    )  # fmt: skip
+    matmul, lstm = 8 * 8, 8 * 8 + 8 * 2
+    assert found.quantised_macs_frac == pytest.approx(matmul / (matmul + 2 * lstm))
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ class ReducedNode:
         type: element type that it computes in, e.g. "int8"; "int4 weights" where its weights alone
             are reduced.
         where: the node in words, with its subgraph.
-        output: name of its first output.
+        output: name of its first output that has one.
         rounds: whether it only rounds values to the type.
     """
 
@@ -259,7 +259,7 @@ def _places(scope: Scope, place: str) -> Iterator[tuple[Scope, str]]:
 
 
 def _name(node: onnx.NodeProto) -> str:
-    return node.name or next((name for name in node.output if name), "")
+    return node.name or _output(node)
 
 
 def _computing(scope: Scope, place: str) -> Iterator[ReducedNode]:
@@ -301,7 +301,7 @@ def _found(node: onnx.NodeProto, kind: str, place: str) -> ReducedNode:
 
 
 def _output(node: onnx.NodeProto) -> str:
-    return next(iter(node.output), "")
+    return next((name for name in node.output if name), "")
 
 
 def _quantised_operator(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
