@@ -10,7 +10,7 @@ import numpy as np
 
 from raybench.errors import ModelError
 from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
-from raybench.models.graph.onnxfile import OnnxFile
+from raybench.models.graph.onnxfile import graph_files
 from raybench.models.items.input_files import files_digest, files_of
 from raybench.models.source import identity, resolve
 from raybench.paths import write_atomically
@@ -61,14 +61,14 @@ def bundle_model(path: str) -> FileBundle:
     """Read the graph and the external weights of a model into memory.
 
     Raises:
-        ModelError: when the file is no usable model.
+        ModelError: when one of them cannot be read.
     """
-    model = OnnxFile.open(Path(path).expanduser())
-    folder = model.path.parent
-    return FileBundle(
-        {str(file.relative_to(folder)): np.fromfile(file, np.uint8) for file in model.files},
-        model.path.name,
-    )
+    graph = Path(path).expanduser()
+    content = {
+        str(file.relative_to(graph.parent)): np.fromfile(file, np.uint8)
+        for file in graph_files(graph)
+    }
+    return FileBundle(content, graph.name)
 
 
 def local_model_path(

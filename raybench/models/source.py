@@ -14,7 +14,7 @@ from raybench.errors import ModelError, nearest
 from raybench.experiment import AS_IS
 from raybench.models import zoo
 from raybench.models.cache import sha256_of
-from raybench.models.graph.onnxfile import OnnxFile, understood
+from raybench.models.graph.onnxfile import OnnxFile, graph_files, understood
 from raybench.models.graph.output_types import outputs_refusal
 from raybench.models.graph.shape_inference import dims, infer, skeleton
 from raybench.models.model import FileBatch, TensorSpec
@@ -90,7 +90,7 @@ def identity(name: str, settings: ModelSettings) -> str:
     digest = hashlib.sha256(json.dumps(settings.shapes, sort_keys=True, default=list).encode())
     files = _files(source, *_stamp(source))
     if not all(file.is_file() for file in files):
-        OnnxFile.open(source)  # raises an error that names the missing file
+        graph_files(source)  # raises an error that names the missing file
     for file in files:
         digest.update(bytes.fromhex(_digest(file, *_stamp(file))))
     return f"sha256:{digest.hexdigest()}"
@@ -284,7 +284,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _files(path: Path, _size: int, _mtime_ns: int) -> tuple[Path, ...]:
-    return OnnxFile.open(path).files
+    return graph_files(path)
 
 
 @functools.lru_cache(maxsize=256)

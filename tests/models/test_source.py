@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
+from raybench.models import source
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.models.recipe import Recipe
@@ -46,6 +47,19 @@ def test_zoo_names_are_checked_without_building_a_graph(monkeypatch: pytest.Monk
 
 def test_the_identity_of_a_zoo_model_names_recipe_and_seed() -> None:
     assert identity("alexnet", ModelSettings(seed=3)) == "zoo:alexnet@1/seed=3"
+
+
+def test_the_graph_of_a_cached_file_is_not_walked_again(
+    saved: Saved, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("The graph was walked.")
+
+    path = saved(tiny_conv())
+    made = prepare(path, ModelSettings(), "fp32", None, cache)
+    source._files.cache_clear()  # as in the process of another worker
+    monkeypatch.setattr(source.OnnxFile, "open", refuse)
+    assert prepare(path, ModelSettings(), "fp32", None, cache) == made
 
 
 def test_an_unknown_name_is_offered_the_nearest() -> None:

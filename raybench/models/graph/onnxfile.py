@@ -42,14 +42,11 @@ class OnnxFile:
     Attributes:
         path: the graph file.
         proto: its content in normal form; weights in external files are not loaded.
-        external: paths of the external files, relative to the graph file's folder; any of them, as
-            the graph file itself, may be a symbolic link, as in the caches of model hubs.
         types: what it computes in.
     """
 
     path: Path
     proto: onnx.ModelProto
-    external: tuple[str, ...]
     types: GraphTypes
 
     @classmethod
@@ -57,24 +54,32 @@ class OnnxFile:
         """Read and check a file; raises ModelError, which says what to do."""
         with understood(path):
             proto = _read(path)
-            external = check_external(path, proto)
+            check_external(path, proto)
             load_small(path, proto, KEEP_ELEMENTS)
             refuse_damaged(path, proto)
             proto = normalise(proto, fold=False)
             types = graph_types(proto)  # before weights of a narrow type are folded to floats
             proto = normalise(proto, fold=types.first is None)
             _refuse_inputs(path, proto)
-            return cls(path, proto, external, types)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The graph file and all external files."""
-        return (self.path, *(self.path.parent / location for location in self.external))
+            return cls(path, proto, types)
 
     @property
     def inputs(self) -> tuple[onnx.ValueInfoProto, ...]:
         """The inputs that must be fed."""
         return tuple(self.proto.graph.input)
+
+
+def graph_files(path: Path) -> tuple[Path, ...]:
+    """Return a graph file and its files of weights; the graph is read and not walked.
+
+    Any of them may be a symbolic link, as in the caches of model hubs.
+
+    Raises:
+        ModelError: one cannot be read.
+    """
+    with understood(path):
+        external = check_external(path, _read(path))
+        return (path, *(path.parent / location for location in external))
 
 
 @contextmanager
