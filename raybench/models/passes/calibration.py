@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    import onnx
-
     from raybench.models.conversion import Fp32Graph
 
     Array = np.ndarray[Any, Any]
@@ -122,21 +120,25 @@ class Calibration:
         return sum(found) / len(found)
 
 
-def observe(graph: Fp32Graph, model: onnx.ModelProto, names: Collection[str]) -> Calibration:
+def observe(graph: Fp32Graph, source: Path, names: Collection[str]) -> Calibration:
     """Run the fp32 graph on calibration items and keep what the methods need of its values.
 
     Args:
         graph: whose items are drawn.
-        model: the same graph with its weights; it is spoiled.
+        source: file of the same graph, whose nodes may have changed.
         names: activations that int8 needs a range for; those that are not fp32 are left out.
     """
-    outputs = [value.name for value in model.graph.output]
+    import onnx
+
+    bare = onnx.load(source, load_external_data=False)
+    outputs = [value.name for value in bare.graph.output]
+    del bare  # the run has a copy of the weights of its own
     for size in BATCH_SIZES:
         batches = calibration_batches(
             graph.inputs, graph.ranges, BATCHES + JUDGED_BATCHES, size, graph.given
         )
         try:
-            return _observed(graph, model, names, outputs, batches)
+            return _observed(graph, source, names, outputs, batches)
         except Exception:
             if size == BATCH_SIZES[-1]:
                 raise
@@ -145,18 +147,20 @@ def observe(graph: Fp32Graph, model: onnx.ModelProto, names: Collection[str]) ->
 
 def _observed(
     graph: Fp32Graph,
-    model: onnx.ModelProto,
+    source: Path,
     names: Collection[str],
     outputs: Sequence[str],
     batches: Sequence[Mapping[str, Array]],
 ) -> Calibration:
     """Return what the fp32 graph computes on these batches, as `observe` does."""
+    import onnx
+
     inside = [name for name in names if name not in {spec.name for spec in graph.inputs}]
     beyond = (100.0 - min(METHODS.values())) / 200.0
     ends: dict[str, _Ends] = {}
     judged = []
     wanted = list(dict.fromkeys([*inside, *outputs]))
-    for index, values in enumerate(runs(lambda: model, batches, wanted, graph.big)):
+    for index, values in enumerate(runs(lambda: onnx.load(source), batches, wanted, graph.big)):
         if index >= BATCHES:
             comparable = (name for name in outputs if name not in graph.drawn_outputs)
             judged.append({name: values[name] for name in comparable})

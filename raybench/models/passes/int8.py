@@ -138,8 +138,8 @@ def to_int8(dialect: str, graph: Fp32Graph, target: Path) -> Conversion:
 
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         plan = _plan(dialect, graph, Path(folder) / "source.onnx")
-        model = onnx.load(plan.source)
-        calibration = observe(graph, model, plan.activations(model.graph))
+        names = plan.activations(onnx.load(plan.source, load_external_data=False).graph)
+        calibration = observe(graph, plan.source, names)
         best = _best(plan, calibration, Path(folder) / target.name)
         for file in best.folder.iterdir():
             file.replace(target.parent / file.name)
