@@ -328,7 +328,6 @@ def _core() -> Any:
 
 
 def _compile(graph: Any, properties: dict[str, Any]) -> Any:
-
     return _CALLS.run("build", lambda: _core().compile_model(graph, "CPU", properties))
 
 

@@ -203,9 +203,10 @@ def _runs_of_items(model: Model, batches: BatchPool, cache_dir: Path) -> dict[st
     """
     try:
         many, few = reference_runs(model, batches, (ITEMS, FEWER), cache_dir)
-    except Exception:
+    except Exception as error:
         if batches.batch_size > WHOLE_BATCH:
             raise
+        logger.info("The fp32 graph was not run on single items", exc_info=error)
         return {}
     return {name: (values, few[name]) for name, values in many.items()}
 

@@ -2,13 +2,14 @@
 
 Inputs and outputs are fp32. Of what is between, these stay fp32: values inside normalisations made
 of single ops, values that a run of the fp32 graph finds out of range, and a last softmax or sigmoid.
-The graph is then checked by rounding each half tensor, on other items than those that are streamed;
-where that is poor, the nodes that lose most go to fp32, too, and where it stays poor, all but the
-products of matrices.
+The graph is then checked by rounding each half tensor, on other items than those that are streamed
+(real ones are the same, in another order); where that is poor, the nodes that lose most go to fp32,
+too, and where it stays poor, all but the products of matrices.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU",
 _LAST = ("Softmax", "LogSoftmax", "Sigmoid")
 _MOVING = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class _Attempt:
@@ -98,7 +101,8 @@ def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
     try:
         _refuse_without_memory(source)
         return _checked(source, target, values)
-    except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises must not cost the row
+    except Exception as error:  # whatever ONNX Runtime raises must not cost the row
+        logger.info("The fp16 graph was not checked by rounding", exc_info=error)
         half = half_graph(_load(source), values)
         _save(half.model, source, target)
         note = f"The fp16 graph was not checked by rounding: {' '.join(str(error).split())[:200]}"
