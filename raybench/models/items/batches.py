@@ -129,7 +129,8 @@ def calibration_batches(
 ) -> list[Batch]:
     """Return batches of the pools' distribution that are in no pool, whatever its seed.
 
-    Given items are those of the pools, in an order of their own. The arguments are those of `BatchPool`; where no input has a batch, `batch_size` does not count.
+    Given items are those of the pools, in an order of their own. The arguments are those of
+    `BatchPool`; where no input has a batch, `batch_size` does not count.
     """
     items = _Items((_CALIBRATION, 0), ranges, given or {})
     made = _Batches(specs, batch_size, batches, batch_size if _batched(specs) else 1, items)

@@ -1,5 +1,7 @@
 """Ranges of int8 activations: what the fp32 graph computes on items that no measurement streams.
 
+Real items are an exception: they are those of the measurement, in another order.
+
 The range from the lowest to the highest value holds everything and spends its 256 steps on a few
 outliers; a range that cuts them off has finer steps. Which is better depends on the network, so each
 is tried and judged on further items.
