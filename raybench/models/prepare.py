@@ -73,6 +73,7 @@ def prepare(
     base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
+    fp32 = _fp32_model(name, base, inputs, ranges)
     dialect = dialect if precision in ("int8", "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_SOURCE:
@@ -86,10 +87,9 @@ def prepare(
             onnxruntime=metadata.version("onnxruntime"),
             **({"given": digest(given)} if given else {}),
         )
-        special = [
-            frozenset(base.facts.get(key, ())) for key in ("softmax_outputs", "drawn_outputs")
-        ]
-        source = Fp32Graph(base.folder / _GRAPH, inputs, ranges, special[0], given, special[1])
+        source = Fp32Graph(
+            fp32.path, inputs, ranges, fp32.softmax_outputs, given, fp32.drawn_outputs
+        )
 
         def build(folder: Path) -> dict[str, Any]:
             with cache.hold(base_key):
@@ -104,7 +104,7 @@ def prepare(
         key = key_of(kind="lrn", version=VERSION, source=key)
         entry = cache.entry(key, functools.partial(_build_lrn, entry, precision), revision)
     return replace(
-        _fp32_model(name, base, inputs, ranges),
+        fp32,
         precision=precision,
         dialect=dialect,
         path=entry.folder / _GRAPH,
