@@ -78,9 +78,10 @@ def _rows(values: Array, softmax: bool) -> Array:
     wide = values.astype(np.float64)
     if not np.isfinite(wide).all():
         return np.full((1, 1), np.nan)
+    rows: Array = wide.reshape(len(wide), -1)
     if softmax:
-        return np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
-    return wide.reshape(len(wide), -1)
+        rows = np.log(np.maximum(wide, _LEAST)).reshape(-1, wide.shape[-1])
+    return rows
 
 
 def _centred(expected: Array, actual: Array) -> tuple[Array, Array]:
