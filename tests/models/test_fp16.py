@@ -178,6 +178,18 @@ def test_an_output_that_is_an_input_is_left_alone(fp16: Callable[..., Model]) ->
     assert np.array_equal(session.run(None, {"x": x})[1], x)
 
 
+def test_a_graph_whose_values_are_named_after_operators_is_checked(
+    fp16: Callable[..., Model],
+) -> None:
+    model = graph(
+        "g (float[batch,512] x) => (float[batch,512] y) { h = MatMul(x, W1) a = Abs(h) y = Neg(a) }"
+    )
+    model.graph.node[1].output[0] = model.graph.node[2].input[0] = "h/Abs"
+    made = fp16(model).conversion
+    assert made.rounded_sqnr_db is not None
+    assert made.notes == ()
+
+
 def test_subgraphs_are_converted_and_exchange_fp32(fp16: Callable[..., Model]) -> None:
     text = """
     g (float[batch,8] x) => (float[batch,8] y) {

@@ -41,6 +41,9 @@ _HARMLESS = {
 }
 """Ops and the inputs at which a weight may be small, as it is only added or compared."""
 
+_PROBE = "/raybench-probe/"
+"""Stands in the name of what is computed of a value; exporters themselves write x/Abs and the like."""
+
 _SMALL_MATTERS = {"Log": 0, "Reciprocal": 0, "Div": 1}
 """Ops and the input whose smallest values make the largest results."""
 
@@ -75,10 +78,10 @@ def value_ranges(
     """
     graph = _graph(load())
     kinds = ("ReduceMax", "ReduceMin", "Size")
-    wanted = [*graph.outputs, *(f"{name}/{kind}" for kind in kinds for name in graph.values)]
+    wanted = [*graph.outputs, *(f"{name}{_PROBE}{kind}" for kind in kinds for name in graph.values)]
     found = run(lambda: _probed(load(), graph.values), inputs, wanted, big)
     largest, smallest, elements = (
-        {name: found[f"{name}/{kind}"].item() for name in graph.values} for kind in kinds
+        {name: found[f"{name}{_PROBE}{kind}"].item() for name in graph.values} for kind in kinds
     )
     unfit = {name for name, size in largest.items() if _is_unfit(size, HALF_MAX / _MARGIN)}
     unfit |= graph.unfit_weights
@@ -156,10 +159,12 @@ def _probed(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
     for name in values:
         model.graph.node.extend(
             [
-                helper.make_node("Abs", [name], [f"{name}/Abs"]),
-                helper.make_node("Size", [name], [f"{name}/Size"]),
+                helper.make_node("Abs", [name], [f"{name}{_PROBE}Abs"]),
+                helper.make_node("Size", [name], [f"{name}{_PROBE}Size"]),
                 *(
-                    helper.make_node(kind, [f"{name}/Abs"], [f"{name}/{kind}"], keepdims=0)
+                    helper.make_node(
+                        kind, [f"{name}{_PROBE}Abs"], [f"{name}{_PROBE}{kind}"], keepdims=0
+                    )
                     for kind in ("ReduceMax", "ReduceMin")
                 ),
             ]
