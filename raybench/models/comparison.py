@@ -19,7 +19,8 @@ import numpy as np
 
 from raybench.experiment import AS_IS
 from raybench.models.fidelity import CAP_DB, Fidelity, fidelity
-from raybench.models.reference import reference_outputs, reference_runs, run_graph
+from raybench.models.graph.cpu_run import run_graph
+from raybench.models.reference import reference_outputs, reference_runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import astuple
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.models.cache import Cache, key_of
+from raybench.models.graph.cpu_run import run_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,15 +65,3 @@ def reference_runs(
             {name: arrays[f"arr_{run * len(names) + i}"] for i, name in enumerate(names)}
             for run in range(len(counts))
         ]
-
-
-def run_graph(path: Path, inputs: list[dict[str, Array]]) -> tuple[list[str], list[list[Array]]]:
-    """Return the names of the outputs, and their values for each of the inputs."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return names, [session.run(names, each) for each in inputs]

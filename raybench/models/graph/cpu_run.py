@@ -1,4 +1,4 @@
-"""A graph run once on the CPU, as it stands: no node is fused, folded or left out."""
+"""A graph run on the CPU by ONNX Runtime, for its outputs or for values inside it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def runs(
     """
     with tempfile.TemporaryDirectory() as folder:
         source = _source(build(), names, Path(folder) / "model.onnx" if big else None)
-        session = _session(source)
+        session = open_session(source)
         del source
         for inputs in batches:
             yield dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
@@ -65,12 +65,28 @@ def _source(model: onnx.ModelProto, names: Sequence[str], path: Path | None) -> 
     return str(path)
 
 
-def _session(source: str | bytes) -> onnxruntime.InferenceSession:
+def run_graph(
+    path: Path, batches: Iterable[Mapping[str, Array]]
+) -> tuple[list[str], list[list[Array]]]:
+    """Return the names of the outputs, and their values for each batch, with all optimisations."""
+    session = open_session(str(path), as_written=False)
+    names = [output.name for output in session.get_outputs()]
+    return names, [session.run(names, dict(inputs)) for inputs in batches]
+
+
+def open_session(source: str | bytes, as_written: bool = True) -> onnxruntime.InferenceSession:
+    """Return a session on the CPU; raises whatever ONNX Runtime does.
+
+    Args:
+        source: path of the graph, or its bytes.
+        as_written: keep every node, none fused, folded or left out, and free each value after its last use.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    options.enable_cpu_mem_arena = False  # each value is freed after its last use
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # what fails is raised
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

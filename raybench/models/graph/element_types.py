@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.models.graph.cpu_run import open_session
 from raybench.models.graph.graph_walk import graphs_of
 from raybench.models.graph.shape_inference import skeleton, typed
 
@@ -83,19 +84,13 @@ def _untyped(known: onnx.ModelProto) -> list[str]:
 def _written(bare: onnx.ModelProto, names: list[str]) -> list[onnx.ValueInfoProto]:
     """Return the tensor types of values, as ONNX Runtime loads the graph; none if it does not."""
     import onnx
-    import onnxruntime
     from onnx import helper
 
     copy = onnx.ModelProto()
     copy.CopyFrom(bare)
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(
-            copy.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = open_session(copy.SerializeToString())
     except Exception:  # noqa: BLE001 - whatever ONNX Runtime raises: the types stay unknown
         return []
     kinds = {f"tensor({name})": kind for name, kind in _ORT_TYPES.items()}

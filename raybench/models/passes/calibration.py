@@ -10,14 +10,13 @@ is tried and judged on further items.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raybench.models.fidelity import CAP_DB, fidelity
-from raybench.models.graph.cpu_run import runs
+from raybench.models.graph.cpu_run import run_graph, runs
 from raybench.models.items.batches import calibration_batches
 
 if TYPE_CHECKING:
@@ -99,23 +98,15 @@ class Calibration:
 
     def sqnr_db(self, path: Path) -> float:
         """Return the fidelity of an int8 graph on this CPU, mean over the batches that judge."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        names = [output.name for output in session.get_outputs()]
+        names, outputs_of_graph = run_graph(path, self.inputs)
         found = []
-        for batch, expected in zip(self.inputs, self.outputs, strict=True):
-            actual = dict(zip(names, session.run(names, dict(batch)), strict=True))
+        for values, expected in zip(outputs_of_graph, self.outputs, strict=True):
+            actual = dict(zip(names, values, strict=True))
             # a length that follows from the values, as that of speech, differs in int8
             same = {
-                name: values
-                for name, values in expected.items()
-                if values.dtype.kind == "f" and values.shape == actual[name].shape
+                name: outputs
+                for name, outputs in expected.items()
+                if outputs.dtype.kind == "f" and outputs.shape == actual[name].shape
             }
             near = fidelity(same, actual, self.softmax_outputs)
             found.append(CAP_DB if near is None else near.sqnr_db)
