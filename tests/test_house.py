@@ -10,6 +10,8 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import raybench
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "raybench"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -149,3 +151,21 @@ def test_at_most_five_exceptions_are_named_and_each_exists_and_has_a_reason():
     assert len(EXCEPTIONS) <= 5
     assert set(EXCEPTIONS) <= defined
     assert all(EXCEPTIONS.values())
+
+
+def test_the_stub_of_the_package_declares_the_names_that_it_offers():
+    stub = tree(PACKAGE / "__init__.pyi")
+    listed = next(
+        ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign)
+    )
+    imported = {
+        (node.module, alias.asname or alias.name): alias.name
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    offered = {
+        (module, name): attribute for name, (module, attribute) in raybench._DEFINED_IN.items()
+    }
+    assert listed == raybench.__all__
+    assert imported == {**offered, ("raybench.version", "__version__"): "__version__"}

@@ -16,8 +16,7 @@ from raybench.models.graph.graph_types import graph_types
 from raybench.models.graph.graph_walk import drawn
 from raybench.models.graph.output_types import refuse_outputs
 from raybench.models.graph.shape_inference import dims
-from raybench.models.items.batches import digest
-from raybench.models.items.input_files import given_inputs
+from raybench.models.items.input_files import given_digest, given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.passes import precision as passes
 from raybench.models.shapes import input_shapes
@@ -25,7 +24,8 @@ from raybench.models.shapes.ranges import integer_ranges
 from raybench.models.source import identity, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import onnx
@@ -77,25 +77,9 @@ def prepare(
     dialect = dialect if precision in ("int8", "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_SOURCE:
-        given = given_inputs(name, settings, inputs)
-        key = key_of(
-            kind=precision,
-            version=passes.VERSION,
-            source=base_key,
-            dialect=dialect,
-            ranges=ranges if precision == "int8" else settings.ranges or None,
-            onnxruntime=metadata.version("onnxruntime"),
-            **({"given": digest(given)} if given else {}),
-        )
-        source = Fp32Graph(
-            fp32.path, inputs, ranges, fp32.softmax_outputs, given, fp32.drawn_outputs
-        )
-
-        def build(folder: Path) -> dict[str, Any]:
-            with cache.hold(base_key):
-                made = passes.convert(precision, dialect, source, folder / _GRAPH)
-            return {**asdict(made), **_proven(precision, folder, made.kept_fp32_ops)}
-
+        key = _key_of_pass(base_key, precision, dialect, ranges, settings)
+        hold = functools.partial(cache.hold, base_key)
+        build = functools.partial(_build_reduced, hold, fp32, settings, precision, dialect)
         revision = f"{revision} passes {passes.REVISION}"
         entry = cache.entry(key, build, revision)
         conversion = Conversion.from_facts(entry.facts)
@@ -111,6 +95,26 @@ def prepare(
         sha256=entry.sha256,
         conversion=conversion,
         **_types(precision, entry),
+    )
+
+
+def _key_of_pass(
+    base_key: str,
+    precision: str,
+    dialect: str | None,
+    ranges: dict[str, tuple[int, int]],
+    settings: ModelSettings,
+) -> str:
+    """Return the key of a reduced graph, which depends on the items that calibrate or check it."""
+    given = given_digest(settings)
+    return key_of(
+        kind=precision,
+        version=passes.VERSION,
+        source=base_key,
+        dialect=dialect,
+        ranges=ranges if precision == "int8" else settings.ranges or None,
+        onnxruntime=metadata.version("onnxruntime"),
+        **({"given": given} if given else {}),
     )
 
 
@@ -190,6 +194,24 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
     }
+
+
+def _build_reduced(
+    hold: Callable[[], AbstractContextManager[None]],
+    fp32: Model,
+    settings: ModelSettings,
+    precision: str,
+    dialect: str | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write the reduced graph of a model and return how it was made and what it computes in."""
+    given = given_inputs(fp32.name, settings, fp32.inputs)
+    source = Fp32Graph(
+        fp32.path, fp32.inputs, fp32.ranges, fp32.softmax_outputs, given, fp32.drawn_outputs
+    )
+    with hold():  # passes write temporary files beside the source
+        made = passes.convert(precision, dialect, source, folder / _GRAPH)
+    return {**asdict(made), **_proven(precision, folder, made.kept_fp32_ops)}
 
 
 def _per_item(macs: int | None, source: ModelSource) -> int | None:

@@ -24,6 +24,7 @@ from raybench.models.items.input_files import (
     sized,
 )
 from raybench.models.model import TensorSpec
+from raybench.models.prepare import prepare
 
 DATA = TensorSpec("data", "float32", ("N", 3, 2, 2))
 TOKENS = (TensorSpec("ids", "int64", ("N", 4)), TensorSpec("mask", "int64", ("N", 4)))
@@ -98,6 +99,25 @@ def test_calibration_takes_the_same_items_in_another_order(five):
     numbers = [int(n) for batch in batches for n in batch["data"][:, 0, 0, 0]]
     assert len(set(numbers)) == 4
     assert set(numbers) < set(range(5))
+
+
+def test_a_graph_in_the_cache_is_found_without_opening_the_items_and_other_items_make_another(
+    tmp_path, monkeypatch
+):
+    onnx.save(tiny_conv(), tmp_path / "net.onnx")
+    items = np.random.default_rng(0).random((20, 3, 8, 8), np.float32)
+
+    def made(items):
+        settings = ModelSettings(inputs=save(tmp_path / "items.npz", data=items))
+        return prepare(str(tmp_path / "net.onnx"), settings, "int8", "u8s8", tmp_path / "cache")
+
+    first = made(items)
+    other = made(items * 3)
+    assert first.path != other.path
+    monkeypatch.setattr("raybench.models.prepare.given_inputs", None)  # opening would fail
+    assert made(items).path == first.path
+    with pytest.raises(TypeError):
+        made(items * 2)
 
 
 def test_a_batch_that_is_not_first_and_an_input_without_one_are_read_as_the_model_takes_them(

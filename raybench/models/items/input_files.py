@@ -19,7 +19,7 @@ import numpy as np
 from raybench.errors import ModelError
 from raybench.experiment import InputFiles
 from raybench.models import source
-from raybench.models.cache import sha256_of
+from raybench.models.cache import key_of, sha256_of
 from raybench.models.items.images import IMAGES
 from raybench.models.items.stored_items import (
     array_columns,
@@ -224,6 +224,14 @@ def given_inputs(
     if not settings.inputs:
         return dict(values)
     return {**values, **open_inputs(settings.inputs, model, specs, values)}
+
+
+def given_digest(settings: ModelSettings) -> str | None:
+    """Return a hash over what `given_inputs` takes from the user, without opening a file's arrays."""
+    if not (settings.values or settings.inputs):
+        return None
+    files = files_digest(settings.inputs) if settings.inputs else None
+    return key_of(values=settings.values, files=files)
 
 
 def refuse_others(path: str, planned: InputFiles | None) -> None:
