@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.experiment import AS_IS
-from raybench.models.fidelity import CAP_DB, Fidelity, fidelity
+from raybench.models.fidelity import CAP_DB, Fidelity, fidelity, same_floats
 from raybench.models.graph.cpu_run import run_graph
 from raybench.models.reference import reference_outputs, reference_runs
 
@@ -341,11 +341,7 @@ def _by_onnx_runtime(
     expected = reference_outputs(model, batches, count, cache_dir)
     order, (values,) = run_graph(model.path, [batches.first(count)])
     actual = dict(zip(order, values, strict=True))
-    same = {
-        name: values
-        for name, values in expected.items()
-        if name in names and values.dtype.kind in "fc" and values.shape == actual[name].shape
-    }
+    same = same_floats({name: expected[name] for name in names}, actual)
     near = fidelity(same, actual, model.softmax_outputs)
     return None if near is None else near.sqnr_db
 

@@ -73,6 +73,18 @@ def fidelity(
     return Fidelity(min(pair.sqnr_db for pair in pairs), min(pair.cosine for pair in pairs))
 
 
+def same_floats(reference: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the reference outputs that hold floats in the shape of the others'.
+
+    A length that follows from the values, as that of speech, may differ.
+    """
+    return {
+        name: values
+        for name, values in reference.items()
+        if values.dtype.kind == "f" and values.shape == outputs[name].shape
+    }
+
+
 def _rows(values: Array, softmax: bool) -> Array:
     """Return float64 values, shape (rows, columns); a single NaN if a value is not finite."""
     wide = values.astype(np.float64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.models.fidelity import CAP_DB, fidelity
+from raybench.models.fidelity import CAP_DB, fidelity, same_floats
 from raybench.models.graph.cpu_run import run_graph, runs
 from raybench.models.items.batches import calibration_batches
 
@@ -102,13 +102,7 @@ class Calibration:
         found = []
         for values, expected in zip(outputs_of_graph, self.outputs, strict=True):
             actual = dict(zip(names, values, strict=True))
-            # a length that follows from the values, as that of speech, differs in int8
-            same = {
-                name: outputs
-                for name, outputs in expected.items()
-                if outputs.dtype.kind == "f" and outputs.shape == actual[name].shape
-            }
-            near = fidelity(same, actual, self.softmax_outputs)
+            near = fidelity(same_floats(expected, actual), actual, self.softmax_outputs)
             found.append(CAP_DB if near is None else near.sqnr_db)
         return sum(found) / len(found)
 
