@@ -95,14 +95,21 @@ def test_an_onnx_file_with_two_inputs_and_a_dynamic_length_runs(measure, quick, 
     assert row["fidelity_sqnr_db"] > 80
 
 
-def test_a_worker_that_is_killed_is_noticed_within_a_second(cluster):
+@contextlib.contextmanager
+def one_worker(cluster, label):
+    """Start a worker of a simulated GPU; yield its group, and how many share the memory of its node."""
     request = read(
         ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
     ).resolve(dict(cluster.devices))
     point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
     with reserve(cluster.nodes, {"gpu": 1}, 30) as reservation:
-        group = reservation.start_workers(reservation.slots, point, "test/killed", "", 30)
-        group.prepare(0, 30, {reservation.slots[0].node: 1})
+        group = reservation.start_workers(reservation.slots, point, label, "", 30)
+        yield group, {reservation.slots[0].node: 1}
+
+
+def test_a_worker_that_is_killed_is_noticed_within_a_second(cluster):
+    with one_worker(cluster, "test/killed") as (group, sharers):
+        group.prepare(0, 30, sharers)
         os.kill(group.members[0].host.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="ended in phase") as caught:
             group.start_stream(60, 1_000_000_000)
@@ -121,15 +128,10 @@ def test_a_library_that_crashes_is_named_with_its_signal_and_what_it_was_doing(
         worker._log.note(doing)
         os.kill(os.getpid(), number)
 
-    request = read(
-        ["experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1"]
-    ).resolve(dict(cluster.devices))
-    point = make_plan(request.experiment, request.devices, request.cluster.isolation, "").points[0]
-    with reserve(cluster.nodes, {"gpu": 1}, 30) as reservation:
-        group = reservation.start_workers(reservation.slots, point, "test/crashed", "", 30)
+    with one_worker(cluster, "test/crashed") as (group, sharers):
         group.members[0].actor.__ray_call__.remote(crash)
         with pytest.raises(WorkerDied) as caught:
-            group.prepare(0, 60, {reservation.slots[0].node: 1})
+            group.prepare(0, 60, sharers)
     assert f"crashed with {number.name} while {doing}" in str(caught.value)
     assert "OOM" not in str(caught.value)
     assert (caught.value.ranks, caught.value.retried) == ((0,), retried)

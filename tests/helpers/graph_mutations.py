@@ -157,9 +157,7 @@ def a_node_less(rng, model):
 
 @mutation
 def nodes_out_of_order(rng, model):
-    nodes = list(model.graph.node)[::-1]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    model.graph.node.reverse()
 
 
 @mutation
@@ -323,9 +321,7 @@ def _external(rng, model, location):
 
 @mutation
 def outputs_reversed(rng, model):
-    outputs = list(model.graph.output)[::-1]
-    del model.graph.output[:]
-    model.graph.output.extend(outputs)
+    model.graph.output.reverse()
 
 
 @mutation

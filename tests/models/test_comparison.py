@@ -41,6 +41,11 @@ WHOLE = {
         make_node("ReduceMean", ["h"], ["m"], axes=[0], keepdims=1),
         make_node("Sub", ["h", "m"], ["y"]),
     ],
+    "items_with_items": [
+        make_node("ReduceMean", ["h"], ["m"], axes=[1], keepdims=0),
+        make_node("Transpose", ["m"], ["t"]),
+        make_node("MatMul", ["m", "t"], ["y"]),
+    ],
     "times_outside_items": [
         make_node("Transpose", ["h"], ["t"], perm=[1, 0, 2]),
         make_node("Reshape", ["t", "rows"], ["y"]),

@@ -146,6 +146,52 @@ def test_the_share_of_the_macs_is_that_with_integers_on_both_sides() -> None:
     assert types(beside, {"W8": W8, "W": W, **SCALES}).quantised_macs_frac is None
 
 
+def test_a_graph_of_several_reduced_types_is_mixed() -> None:
+    half = [
+        HALF_X,
+        make_node("MatMul", ["xh", "Wh"], ["mh"]),
+        make_node("Cast", ["mh"], ["n"], to=F),
+    ]
+    int8 = [*DQ_X, DQ_W, make_node("MatMul", ["xd", "wd"], ["m"])]
+    sums = [make_node("Add", ["m", "n"], ["y"])]
+    found = types([*half, *int8, *sums], {"Wh": W.astype(np.float16), "W8": W8, **SCALES})
+    assert found.reduced_ops == ("MatMul:float16", "MatMul:int8")
+    assert found.precision == "mixed"
+
+
+def test_a_product_with_int8_weights_alone_is_a_product_of_floats() -> None:
+    one_of_two = [
+        *DQ_X, DQ_W, make_node("MatMul", ["xd", "wd"], ["m"]),
+        make_node("Gemm", ["m", "wd"], ["y"]),
+    ]  # fmt: skip
+    found = types(one_of_two, {"W8": W8, **SCALES})
+    assert found.floats == ("Gemm",)
+    assert found.quantised_macs_frac == 0.5
+
+
+def test_a_quantised_product_of_constants_has_no_part_in_the_share() -> None:
+    found = types(
+        [
+            *DQ_X, DQ_W, make_node("MatMul", ["xd", "wd"], ["m"]),
+            make_node("MatMul", ["wd", "wd"], ["anchors"]), make_node("MatMul", ["m", "W"], ["y"]),
+        ],
+        {"W8": W8, "W": W, **SCALES},
+    )  # fmt: skip
+    assert found.quantised_macs_frac == 0.5
+
+
+def test_branches_of_which_one_runs_are_no_more_than_the_whole() -> None:
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        product = make_node("MatMul", ["xd", "wd"], [f"{name}_y"], name)
+        made = helper.make_tensor_value_info(f"{name}_y", F, None)
+        branches[name] = helper.make_graph([product], name, [], [made])
+    nodes = [*DQ_X, DQ_W, make_node("If", ["c"], ["y"], "choose", **branches)]
+    found = types(nodes, {"c": np.array(True), "W8": W8, **SCALES})
+    assert len(found.nodes) == 2
+    assert found.quantised_macs_frac == 1.0
+
+
 def test_layers_that_leave_out_their_first_output_count_each() -> None:
     found = types(
         [
