@@ -14,7 +14,9 @@ import pytest
 from helpers.fake_nvml import FakeNvml
 from helpers.tiny_graphs import tiny_conv
 
+import raybench.worker as worker_module
 from raybench.config.compose import read
+from raybench.engines import registry
 from raybench.errors import ModelError, Unsupported
 from raybench.experiment import MeasureSettings, expand
 from raybench.machine import devices, nvml
@@ -251,3 +253,26 @@ def test_a_core_without_vnni_gets_weights_of_seven_bits(
         dialects.append(worker.prepare(point, 0, 0, 0).model.dialect)
         worker.close()
     assert dialects == ["u8s7", "u8s8"]
+
+
+def test_a_gpu_keeps_weights_of_eight_bits_whatever_cpu_is_beside_it(monkeypatch, tmp_path, point):
+    path = tmp_path / "net.onnx"
+    onnx.save(tiny_conv(), path)
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(devices, "saturates_int8", lambda: True)
+    point = replace(point, model=str(path), precision="int8")
+    device = devices.Device("gpu", "a GPU", 0, None, "0")
+    model = worker_module._prepare_model(point, registry.get("onnxruntime"), device)
+    assert model.dialect == "u8s8"
+
+
+def test_fp32_outputs_that_crashed_a_worker_are_not_computed_ahead(
+    tiny, tmp_path, pinned, monkeypatch
+):
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    computed = []
+    monkeypatch.setattr(worker_module, "prepare_reference", lambda *args: computed.append(args))
+    for crashed in (True, False):
+        monkeypatch.setattr(worker_module, "crashed_before", lambda doing, was=crashed: was)
+        Worker("w").build(on_file(tiny, 2, "onnxruntime"), 0, 0)
+        assert bool(computed) is not crashed

@@ -197,6 +197,22 @@ def test_an_output_of_random_numbers_is_named_and_not_the_engine(batch_size, lou
     assert ["draws random numbers" in note for note in found.notes] == [True]
 
 
+def test_fp32_that_differs_from_run_to_run_is_named_and_not_the_engine(outputs_of, monkeypatch):
+    """An operator of another domain may draw numbers without a word."""
+    run, rng = comparison.reference_runs, np.random.default_rng(2)
+
+    def differing(*args):
+        runs = run(*args)
+        return [
+            {"h": each["h"], "y": each["y"] + rng.normal(size=each["y"].shape)} for each in runs
+        ]
+
+    monkeypatch.setattr(comparison, "reference_runs", differing)
+    found = outputs_of(PER_ITEM["batch_first"], 4, noisy, names=("h", "y"))
+    assert found.fidelity.sqnr_db > 100
+    assert ["'y'" in note and "from run to run" in note for note in found.notes] == [True]
+
+
 def test_a_dropout_in_training_draws_random_numbers(outputs_of):
     mode = [
         make_node("Constant", [], ["half"], value_float=0.5),

@@ -17,7 +17,8 @@ from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.fidelity import fidelity
 from raybench.models.items.batches import BatchPool
-from raybench.models.passes.calibration import Calibration
+from raybench.models.passes import int8
+from raybench.models.passes.calibration import Calibration, _Ends
 from raybench.models.passes.gemm import plain_gemms
 from raybench.models.passes.int8_flow import last_products, nodes_for_int8, patch_convolutions
 from raybench.models.prepare import prepare
@@ -214,6 +215,52 @@ def test_outliers_are_cut_off_where_that_is_nearer_to_fp32(saved: Saved, cache: 
     assert on_cpu(model, cache) >= 35
 
 
+def test_a_percentile_is_cut_evenly_at_both_ends() -> None:
+    values = np.random.default_rng(0).permutation(3000).astype(np.float32)
+    seen = _Ends.of(values[:1000], 10).with_more(_Ends.of(values[1000:], 10))
+    calibration = Calibration({"a": seen}, [], [], ())
+    assert calibration.ranges("percentile 99.9") == {"a": (1.0, 2998.0)}
+    assert calibration.ranges("minmax") == {"a": (0.0, 2999.0)}
+
+
+def test_the_fidelity_that_is_recorded_is_that_of_items_like_those_that_are_streamed(
+    saved: Saved, cache: Path
+) -> None:
+    model = prepare(saved(product_and_bias()), ModelSettings(), "int8", "s8s8", cache)
+    assert model.conversion.judged_sqnr_db == pytest.approx(on_cpu(model, cache), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("by_method", "without_last", "tried", "chosen"),
+    [
+        ([36.0], 50.0, 1, "minmax"),  # good: no other could gain much
+        ([20.0, 25.0, 24.8, 21.0], 24.0, 5, "percentile 99.999"),
+        ([20.0, 25.0, 24.8, 21.0], 26.0, 5, "without last"),
+        ([32.0, 33.0, 32.0], 50.0, 3, "percentile 99.999"),  # it falls: more is cut off by the next
+    ],
+)
+def test_the_range_and_the_last_products_are_chosen_by_fidelity(
+    by_method: list[float],
+    without_last: float,
+    tried: int,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    made: list[str] = []
+
+    def attempt(plan: int8._Plan, _: Calibration, method: str, path: Path) -> int8._Trial:
+        whole = "head" in plan.nodes
+        made.append(method if whole else "without last")
+        sqnr_db = by_method[len(made) - 1] if whole else without_last
+        return int8._Trial(made[-1], path, sqnr_db, judged=True)
+
+    monkeypatch.setattr(int8, "_try", attempt)
+    plan = int8._Plan(tmp_path, False, "u8s8", ("body", "head"), frozenset({"head"}))
+    best = int8._best(plan, Calibration({}, [], [], ()), tmp_path)
+    assert (best.method, len(made)) == (chosen, tried)
+
+
 def test_the_last_products_are_those_that_no_other_comes_after() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], "first"),
@@ -255,6 +302,7 @@ def test_a_graph_that_onnx_runtime_cannot_run_is_left_to_the_engine(
     monkeypatch.setattr(Calibration, "sqnr_db", fail)
     model = prepare(saved(product_and_bias()), ModelSettings(), "int8", "u8s8", cache)
     assert model.conversion.calibration == "minmax"
+    assert model.conversion.judged_sqnr_db is None
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
