@@ -13,12 +13,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.models.graph.element_types import Scope, scopes
+from raybench.models.graph.element_types import scopes
 from raybench.models.graph.graph_walk import varying, walk
 from raybench.models.graph.macs import macs_of
-from raybench.models.graph.narrow_values import NarrowValues
 from raybench.models.graph.shape_inference import infer_sizes, skeleton
-from raybench.models.graph.value_origins import ValueOrigins, type_name
+from raybench.models.graph.value_origins import CASTS, ROUNDING, ValueOrigins, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,8 +63,7 @@ _MOVING = frozenset(
 )
 _QUANTISED = re.compile(r"Q[A-Z]|(?i:.*(quant|integer|nbits|bnb4|fpq4|float8|bfp))")
 """Names of operators that multiply integers, or floats by quantised weights, in any domain."""
-_ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-_CASTS = ("Cast", "CastLike", "BitCast")
+_CASTS = (*CASTS, "BitCast")
 _BITS = ("bits", "expert_weight_bits")
 """Attributes with the width of weights that an operator reads beside float activations."""
 _FOUR_BITS = ("MatMulBnb4", "MatMulFpQ4")
@@ -224,12 +222,10 @@ def _is_weighted(node: onnx.NodeProto) -> bool:
 
 
 def graph_types(model: onnx.ModelProto) -> GraphTypes:
-    """Return what a graph computes in; weights need no values."""
-    outermost = scopes(model)
-    places = list(_places(outermost, ""))
-    nodes = tuple(node for scope, place in places for node in _computing(scope, place))
-    narrow = NarrowValues(outermost)
-    rounding = tuple(node for scope, place in places for node in _rounding(scope, place, narrow))
+    """Return what a graph computes in, with its nodes in the order of the data; weights need no values."""
+    places = list(_places(ValueOrigins(scopes(model)), ""))
+    nodes = tuple(node for values, place in places for node in _computing(values, place))
+    rounding = tuple(node for values, place in places for node in _rounding(values, place))
     macs: dict[str, int | None] = {}
     total: int | None = None
     if any(node.type in _NARROW for node in nodes):
@@ -249,11 +245,11 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
     return GraphTypes(nodes, () if nodes else rounding, kinds, macs, total, tuple(sorted(floats)))
 
 
-def _places(scope: Scope, place: str) -> Iterator[tuple[Scope, str]]:
-    """Return each scope with its place in words, e.g. " in a subgraph of If 'choose'"."""
-    yield scope, place
-    for index, inner in scope.inner.items():
-        node = scope.graph.node[index]
+def _places(values: ValueOrigins, place: str) -> Iterator[tuple[ValueOrigins, str]]:
+    """Return each graph's values with its place in words, e.g. " in a subgraph of If 'choose'"."""
+    yield values, place
+    for index, inner in values.inner.items():
+        node = values.scope.graph.node[index]
         for each in inner:
             yield from _places(each, f" in a subgraph of {node.op_type} {_name(node)!r}")
 
@@ -262,41 +258,39 @@ def _name(node: onnx.NodeProto) -> str:
     return node.name or _output(node)
 
 
-def _computing(scope: Scope, place: str) -> Iterator[ReducedNode]:
-    values = ValueOrigins(scope)
-    for node in scope.graph.node:
+def _computing(values: ValueOrigins, place: str) -> Iterator[ReducedNode]:
+    for node in values.scope.graph.node:
         kind = _quantised_operator(node, values) or _of_operands(node, values)
         kind = kind or _half(node, values) or _stored(node, values)
         if kind is not None:
             yield _found(node, kind, place)
 
 
-def _rounding(scope: Scope, place: str, narrow: NarrowValues) -> Iterator[ReducedNode]:
+def _rounding(values: ValueOrigins, place: str) -> Iterator[ReducedNode]:
     """Return what holds reduced values in a graph that computes in fp32."""
-    values = ValueOrigins(scope)
-    for node in scope.graph.node:
+    for node in values.scope.graph.node:
         if node.op_type in _CASTS:
-            kind = values.type(node.output[0]) or values.type(node.input[-1])
+            kind = values[node.output[0]].type or values[node.input[-1]].type
             kind = kind if kind in _REDUCED_FLOATS else None
-            kind = kind or ("int8" if node.output[0] in narrow.roundings else None)
-        elif node.op_type in _ROUNDING:
+            kind = kind or ("int8" if node.output[0] in values.roundings else None)
+        elif node.op_type in ROUNDING:
             whole = node.input if node.op_type == "DequantizeLinear" else node.output
-            kind = values.type(whole[0]) or "int8"
+            kind = values[whole[0]].type or "int8"
         else:
             continue
         if kind is not None:
             yield _found(node, kind, place)
-    for tensor in scope.graph.initializer:
+    for tensor in values.scope.graph.initializer:
         kind = type_name(tensor.data_type) or ""
         reduced = math.prod(tensor.dims) > 1 and kind in _STORED_REDUCED
-        if reduced or (kind == "int8" and tensor.name in narrow.tensors):
+        if reduced or (kind == "int8" and tensor.name in values.tensors):
             where = f"initialiser {tensor.name!r}{place}"
             yield ReducedNode("Constant", kind + _WEIGHTS, where, tensor.name)
 
 
 def _found(node: onnx.NodeProto, kind: str, place: str) -> ReducedNode:
     where = f"node {_name(node)!r}{place}"
-    rounds = node.op_type in (*_ROUNDING, *_CASTS)
+    rounds = node.op_type in (*ROUNDING, *_CASTS)
     return ReducedNode(node.op_type, kind, where, _output(node), rounds)
 
 
@@ -306,14 +300,14 @@ def _output(node: onnx.NodeProto) -> str:
 
 def _quantised_operator(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
     """Return the type of an operator that is quantised by its name, whatever its domain."""
-    if node.op_type in _ROUNDING or not _QUANTISED.match(node.op_type):
+    if node.op_type in ROUNDING or not _QUANTISED.match(node.op_type):
         return None
     bits = next((a.i for a in node.attribute if a.name in _BITS), None)
     if bits is None and node.op_type in _FOUR_BITS:
         bits = 4
     if bits is not None:
         return f"int{bits}{_WEIGHTS}"
-    kinds = {values.type(name) for name in node.input}
+    kinds = {values[name].type for name in node.input}
     found = next((kind for kind in ("int4", "int8", "int16") if kind in kinds), None)
     return found or ("float8" if re.search("(?i)fp8|float8", node.op_type) else "int8")
 
@@ -321,19 +315,19 @@ def _quantised_operator(node: onnx.NodeProto, values: ValueOrigins) -> str | Non
 def _of_operands(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
     """Return the type of an operator whose operands come through DequantizeLinear."""
     if node.op_type in _ARITHMETIC:
-        kinds = [values.dequantised(name) for name in node.input if name]
+        kinds = [values[name].dequantised for name in node.input if name]
         quantised = all(kinds) and values.quantised_after(node.output[0])
         return _wider(kinds) if quantised else None
     if node.op_type == "Gather":
-        kind = values.dequantised(node.input[0])
-        return kind + _WEIGHTS if kind and values.constant(node.input[0]) else None
+        kind = values[node.input[0]].dequantised
+        return kind + _WEIGHTS if kind and values[node.input[0]].constant else None
     if node.op_type not in _WEIGHTED or len(node.input) < 2:
         return None
-    kinds = [values.dequantised(name) for name in node.input[:2]]
+    kinds = [values[name].dequantised for name in node.input[:2]]
     if all(kinds):
         return _wider(kinds)
     constant = (
-        kind for kind, name in zip(kinds, node.input, strict=False) if values.constant(name)
+        kind for kind, name in zip(kinds, node.input, strict=False) if values[name].constant
     )
     weights = next((kind for kind in constant if kind), None)
     return None if weights is None else weights + _WEIGHTS
@@ -343,7 +337,7 @@ def _stored(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
     """Return the type of an operator that computes in fp32 on weights stored in a narrower type."""
     if not _is_weighted(node):
         return None
-    kinds = (values.stored(name) for name in node.input[:2] if name)
+    kinds = (values[name].weights for name in node.input[:2] if name)
     weights = next((kind for kind in kinds if kind), None)
     return None if weights is None else weights + _WEIGHTS
 
@@ -357,11 +351,11 @@ def _half(node: onnx.NodeProto, values: ValueOrigins) -> str | None:
     """Return the type of an operator that reads or writes half precision or other odd floats."""
     if node.op_type in _MOVING:
         return None
-    kinds = {values.type(name) for name in (*node.input, *node.output)}
+    kinds = {values[name].type for name in (*node.input, *node.output)}
     found = next((kind for kind in _REDUCED_FLOATS if kind in kinds), None)
     if found is None and node.op_type in _WEIGHTED:
         if "double" in kinds:
             return "double"
-        of_int32 = values.type(node.output[0]) == "int32"  # int64 counts and numbers things
-        return "int32" if of_int32 and not values.constant(node.output[0]) else None
+        of_int32 = values[node.output[0]].type == "int32"  # int64 counts and numbers things
+        return "int32" if of_int32 and not values[node.output[0]].constant else None
     return found
