@@ -154,6 +154,33 @@ def test_values_out_of_range_stay_in_fp32(scale: float, fp16: Callable[..., Mode
     assert made.rounded_sqnr_db > 60
 
 
+@pytest.mark.parametrize(("least", "kept"), [(0.01, ()), (1e-6, ("Mul", "Div"))])
+def test_a_divisor_with_a_value_below_the_smallest_half_stays_in_fp32(
+    least: float, kept: tuple[str, ...], fp16: Callable[..., Model]
+) -> None:
+    text = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      d = Mul(x, sizes)
+      q = Div(d, d)
+      y = Add(q, x)
+    }"""
+    sizes = np.array([least, *[1.0] * 7])
+    assert fp16(graph(text, sizes=sizes)).conversion.kept_fp32_ops == kept
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(10.0, ()), (1000.0, ("LayerNormalization",))])
+def test_a_norm_whose_squares_exceed_half_precision_inside_stays_in_fp32(
+    scale: float, kept: tuple[str, ...], fp16: Callable[..., Model]
+) -> None:
+    text = """
+    g (float[batch,8] x) => (float[batch,8] y) {
+      h = Mul(x, scale)
+      n = LayerNormalization(h, gamma)
+      y = Mul(n, x)
+    }"""
+    assert fp16(graph(text, scale=scale)).conversion.kept_fp32_ops == kept
+
+
 def test_a_mask_of_the_most_negative_number_costs_nothing(fp16: Callable[..., Model]) -> None:
     text = """
     g (float[batch,8,8] x) => (float[batch,8,8] y) {
