@@ -15,10 +15,11 @@ from onnx.helper import make_node
 
 from raybench.experiment import ModelSettings
 from raybench.models import comparison
-from raybench.models.comparison import OutputComparison, compare
+from raybench.models.comparison import OutputComparison, compare, prepare_reference
 from raybench.models.fidelity import CAP_DB
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -280,6 +281,16 @@ def test_a_graph_for_one_batch_only_is_compared_at_that_batch(outputs_of):
     shape = make_node("Constant", [], ["shape"], value_ints=[12, 40])
     found = outputs_of([shape, *fixed], 12)
     assert found.fidelity.sqnr_db > 100
+
+
+def test_a_file_that_runs_as_it_is_has_no_fp32_outputs(small, tmp_path):
+    as_it_is = replace(small, precision="as_is")
+    pool = BatchPool(small.inputs, 2, 0, {}, min_bytes=1)
+    prepare_reference(as_it_is, pool, tmp_path)
+    outputs = reference_outputs(small, pool, 2, tmp_path / "other")
+    found = compare(outputs, as_it_is, pool, tmp_path)
+    assert (found.fidelity, found.notes) == (None, (comparison.NO_FP32,))
+    assert not (tmp_path / "references").exists()
 
 
 def test_an_engine_that_computes_nothing_is_not_compared(small, tmp_path):
