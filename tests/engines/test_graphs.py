@@ -123,6 +123,10 @@ NO_KERNEL = graph_of(
     ],
     [X], [("y", FLOAT, None)],
 )  # fmt: skip
+TOO_NEW = graph_of(
+    [make_node("Gelu", ["x"], ["y"], name="gelu_1")], [X], [("y", FLOAT, ["batch", 4])]
+)
+"""An operator that its opset, 17, does not have yet."""
 UNCONVERTED = graph_of(
     [make_node("Det", ["x"], ["y"], name="det_1")],
     [("x", FLOAT, ["batch", 4, 4])], [("y", FLOAT, None)],
@@ -156,6 +160,7 @@ def test_openvino_runs_an_operator_that_it_converts_at_fixed_shapes_only(loaded,
     [
         ("onnxruntime", FOREIGN, "my.ops:Warp"),
         ("openvino", FOREIGN, "my.ops.Warp"),
+        ("onnxruntime", TOO_NEW, "does not know operator Gelu"),
         ("onnxruntime", NO_KERNEL, "Erf(13) (node 'erf_1')"),
         ("openvino", UNCONVERTED, "Det-17"),
         ("openvino", BOTH, "Det-17"),

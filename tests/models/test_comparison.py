@@ -11,12 +11,13 @@ import onnxruntime
 import pytest
 from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto
-from onnx.helper import make_node
+from onnx.helper import make_graph, make_node, make_tensor_value_info
 
 from raybench.experiment import ModelSettings
 from raybench.models import comparison
 from raybench.models.comparison import OutputComparison, compare, prepare_reference
 from raybench.models.fidelity import CAP_DB
+from raybench.models.graph.graph_walk import drawn
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
@@ -223,6 +224,17 @@ def test_a_dropout_in_training_draws_random_numbers(outputs_of):
     found = outputs_of(mode, 4)
     assert found.fidelity is None
     assert "the graph draws random numbers" in found.notes[0]
+
+
+def test_a_branch_in_which_random_numbers_are_drawn_is_drawn_and_what_follows_from_it():
+    draw, keep = make_node("RandomNormalLike", ["x"], ["r"]), make_node("Identity", ["x"], ["k"])
+    branches = {
+        f"{name}_branch": make_graph([node], name, [], [make_tensor_value_info(made, FLOAT, None)])
+        for name, node, made in (("then", draw, "r"), ("else", keep, "k"))
+    }
+    nodes = [make_node("If", ["c"], ["h"], **branches), make_node("Relu", ["h"], ["y"])]
+    x, y = ("x", FLOAT, ["batch", 4]), ("y", FLOAT, None)
+    assert drawn(graph_of(nodes, [x], [y], {"c": np.array(True)}).graph) == {"h", "y"}
 
 
 def test_indices_are_compared_by_equality_and_are_no_signal(outputs_of):

@@ -59,6 +59,11 @@ def test_weak_typing_refuses_what_it_would_run_as_something_else(precision: str)
         builder.flags(_trt("8.6.0"), replace(ORDER, precision=precision))
 
 
+def test_weak_typing_says_why_no_graph_runs_as_it_is() -> None:
+    with pytest.raises(Unsupported, match=r"chooses types by itself.*Use TensorRT 10 or newer"):
+        builder.flags(_trt("8.6.1"), replace(ORDER, precision="as_is"))
+
+
 @pytest.mark.parametrize("version", ["10.13.3", "11.4.0"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "as_is"])
 def test_strong_typing_sets_no_precision(version: str, precision: str) -> None:
