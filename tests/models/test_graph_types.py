@@ -402,20 +402,23 @@ def test_activations_that_are_cast_to_int8_and_back_are_rounded() -> None:
     assert types(mask, {"s": ONE}).reduced_ops == ()
 
 
-def test_products_of_floats_in_other_domains_are_named_where_the_share_is_unknown() -> None:
-    mixed = types(
-        [
-            *DQ_X,
-            DQ_W,
-            make_node("MatMul", ["xd", "wd"], ["h"]),
-            ms("FusedMatMul", ["h", "W"], transB=1),
-        ],
-        {"W8": W8, "W": W, **SCALES},
-    )
+def test_products_of_floats_in_other_domains_are_named_where_the_share_is_unknown(
+    saved: Callable[..., str], cache: Path
+) -> None:
+    nodes = [
+        *DQ_X,
+        DQ_W,
+        make_node("MatMul", ["xd", "wd"], ["h"]),
+        ms("FusedMatMul", ["h", "W"], transB=1),
+    ]
+    weights = {"W8": W8, "W": W, **SCALES}
+    mixed = types(nodes, weights)
     assert mixed.precision == "int8"
     assert mixed.quantised_macs_frac is None
     (note,) = mixed.notes
     assert "FusedMatMul" in note
+    model = prepare(saved(graph(nodes, weights)), ModelSettings(), "as_is", None, cache)
+    assert note in model.count_notes
 
 
 def test_what_follows_from_constants_has_no_part_in_the_share() -> None:

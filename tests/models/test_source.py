@@ -146,6 +146,14 @@ def test_a_batch_fixed_inside_the_graph_runs_as_it_is_and_refuses_others(
     assert model.file_batch.note(1) is None
 
 
+def test_the_macs_of_one_item_are_those_of_a_batch_that_is_fixed_divided(
+    saved: Saved, cache: Path
+) -> None:
+    model = prepare(saved(tiny_conv(4, (4, 72))), ModelSettings(), "fp32", None, cache)
+    assert model.inputs[0].shape == (4, 3, 8, 8)
+    assert model.macs_per_item == 36 * 2 * 27
+
+
 @pytest.mark.parametrize(
     ("shape", "reshape", "opens"),
     [
