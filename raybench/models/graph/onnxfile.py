@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError, UsageError
-from raybench.models.graph.external_data import check_external, load_small, refuse_damaged
+from raybench.models.graph.external_data import check_external, load_small
 from raybench.models.graph.graph_types import GraphTypes, graph_types
 from raybench.models.graph.normal_form import normalise
 from raybench.models.graph.shape_inference import KEEP_ELEMENTS
+from raybench.models.graph.tensor_sizes import refuse_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
