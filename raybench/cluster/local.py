@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -14,6 +15,8 @@ from raybench.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from raybench.cluster.session_folders import SessionFolder
 
 POLL_S = 0.1
 """How often the processes are searched for Ray's node; one search takes a few milliseconds."""
@@ -37,6 +40,7 @@ def start(
     dashboard: bool,
     namespace: str,
     work_during_start: Callable[[], None],
+    folder: SessionFolder,
 ) -> Any:
     """Start Ray on the loopback address, connect to it and return Ray's context.
 
@@ -45,9 +49,10 @@ def start(
         dashboard: whether Ray's dashboard is served.
         namespace: of the actors.
         work_during_start: called once, in a thread, while Ray waits for its processes.
+        folder: is marked as soon as Ray has made it.
 
     Raises:
-        ClusterError: when Ray would listen on the network instead.
+        ClusterError: when Ray cannot be started, or would listen on the network instead.
     """
     with ray_internals.on_loopback() as on_loopback:
         if not on_loopback:
@@ -56,7 +61,16 @@ def start(
                 "Ray was imported before raybench could keep it on the loopback address, and would "
                 f"listen on the network. Set {variable} before this program starts."
             )
-        return _start(device_counts, dashboard, namespace, work_during_start)
+        try:
+            with ray_internals.on_session_folder(folder.mark):
+                context = _start(device_counts, dashboard, namespace, work_during_start)
+        except (Exception, SystemExit) as error:
+            folder.keep = True
+            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+            logs = f" Ray's logs are in {folder.path}/logs until the next run." * bool(folder.path)
+            raise ClusterError(f"Ray could not be started here: {reason}.{logs}") from error
+        folder.mark(Path(context.address_info["session_dir"]))
+        return context
 
 
 def _start(

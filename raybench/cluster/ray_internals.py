@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DASHBOARD_STARTERS = ("start_api_server", "start_monitor", "start_log_monitor")
 """Methods of Ray's Node that start what only a dashboard needs: server, autoscaler, log monitor."""
@@ -238,6 +238,33 @@ def without_dashboard() -> Iterator[None]:
         del sys.modules[DASHBOARD_PACKAGES]
         if imported is not None:
             sys.modules[DASHBOARD_PACKAGES] = imported
+
+
+@contextlib.contextmanager
+def on_session_folder(call: Callable[[Path], None]) -> Iterator[None]:
+    """Call a function with the folder of a session as soon as Ray has made it.
+
+    Where the method is missing: nothing is called, and the context of `ray.init` names the folder.
+    """
+    try:
+        from ray._private.node import Node
+
+        make_folders = Node.__dict__["_init_temp"]
+    except (ImportError, KeyError):
+        yield
+        return
+
+    def make_and_call(node: Any, *arguments: Any, **options: Any) -> None:
+        make_folders(node, *arguments, **options)
+        folder = getattr(node, "_session_dir", None)
+        if folder is not None:
+            call(Path(folder))
+
+    Node._init_temp = make_and_call
+    try:
+        yield
+    finally:
+        Node._init_temp = make_folders
 
 
 def is_autoscaler(process: psutil.Process) -> bool:

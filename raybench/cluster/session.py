@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from raybench.cluster import local, preflight, ray_internals
+from raybench.cluster import local, preflight, ray_internals, session_folders
 from raybench.cluster.nodes import Node, alive_nodes, collect_facts, responding_nodes
 from raybench.errors import ClusterError
 from raybench.machine import devices
@@ -194,24 +194,30 @@ def _connected(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # the first failure of a trial's workers is stored in its row; Ray would print all others
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    if address is None:
-        context = local.start(device_counts, dashboard, NAMESPACE, work_during_start)
-    else:
-        context = _join(address)
-    import ray
-
-    from raybench.cluster import actor  # imports NumPy, which commands without Ray do not need
-
-    try:
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            session_folders.remove_abandoned()
+            folder = stack.enter_context(session_folders.SessionFolder())
+            stack.callback(_leave)
+            context = local.start(device_counts, dashboard, NAMESPACE, work_during_start, folder)
+            stack.callback(local.end_autoscaler)
+        else:
+            stack.callback(_leave)
+            context = _join(address)
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
         nodes = alive_nodes() if address is None else responding_nodes()
         yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
-    finally:
-        if address is None:
-            local.end_autoscaler()
-        actor.forget_point_files()  # the next cluster may give its job the same id
-        ray.shutdown()
+
+
+def _leave() -> None:
+    """Disconnect from Ray, also after a start or a join that failed half-way."""
+    import ray
+
+    from raybench.cluster import actor  # imports NumPy, which commands without Ray do not need
+
+    actor.forget_point_files()  # the next cluster may give its job the same id
+    ray.shutdown()
 
 
 def _join(address: str) -> Any:

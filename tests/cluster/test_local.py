@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from raybench.cluster import local
+from raybench.cluster.session_folders import SessionFolder
 from raybench.errors import ClusterError
 
 
@@ -34,7 +35,7 @@ def test_ray_is_not_started_where_it_would_listen_on_the_network(monkeypatch):
         local.ray_internals, "on_loopback", lambda: contextlib.nullcontext(enter_result=False)
     )
     with pytest.raises(ClusterError, match=r"listen on the network\. Set RAY_ENABLE.*=0 before"):
-        local.start({"cpu": 1, "gpu": 0}, False, "raybench", lambda: None)
+        local.start({"cpu": 1, "gpu": 0}, False, "raybench", lambda: None, SessionFolder())
 
 
 def test_work_during_rays_start_is_done_even_if_ray_has_started():

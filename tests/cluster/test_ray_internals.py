@@ -74,6 +74,7 @@ def test_this_ray_has_the_private_methods_and_arguments():
     from ray._private.node import Node
 
     assert set(ray_internals.DASHBOARD_STARTERS) <= set(vars(Node))
+    assert "_session_dir" in inspect.getsource(vars(Node)["_init_temp"])
     source = inspect.getsource(inspect.unwrap(ray.init))
     assert '"_node_ip_address"' in source
     assert '"_system_config"' in source

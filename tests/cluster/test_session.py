@@ -22,9 +22,11 @@ POINT = SimpleNamespace(
 
 
 @pytest.fixture
-def without_ray(monkeypatch):
+def without_ray(monkeypatch, tmp_path):
     """Replace Ray's start and end, so that a session starts no processes."""
-    context = SimpleNamespace(dashboard_url=None)
+    folder = tmp_path / "ray" / "session_a"
+    folder.mkdir(parents=True)
+    context = SimpleNamespace(dashboard_url=None, address_info={"session_dir": str(folder)})
     monkeypatch.setattr(sessions.ray_internals, "init", lambda **options: context)
     monkeypatch.setattr(sessions, "alive_nodes", tuple)
     monkeypatch.setattr(sessions, "responding_nodes", tuple)
