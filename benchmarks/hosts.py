@@ -93,7 +93,7 @@ class Hosts:
         for name in ("ray", "venv", "source"):
             (self.folder / host / name).mkdir(parents=True, exist_ok=True)
         names = self.folder / host / "names"
-        names.write_text(f"127.0.0.1 localhost\n{HEAD} host-a\n{OTHER} host-b\n")
+        names.write_text(f"127.0.0.1 localhost\n{HEAD} host-a HEAD\n{OTHER} host-b\n")
         words = [f"hostname host-{host}", "mkdir -p /tmp/ray"]
         words.append(f"mount --bind {names} /etc/hosts")
         words.append(f"mount --bind {self.folder}/{host}/ray /tmp/ray")

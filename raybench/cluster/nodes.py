@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ class Node:
         of = f" of type {self.accelerator}" if self.accelerator else ""
         return f"{self.devices.get('gpu', 0)} GPUs{of} and {self.devices.get('cpu', 0)} CPU cores"
 
+    def with_cores(self, cores: int | None) -> Node:
+        """Return the node with no more CPU cores than this; None knows no limit."""
+        if cores is None:
+            return self
+        return replace(self, devices={**self.devices, "cpu": min(self.devices["cpu"], cores)})
+
 
 def alive_nodes() -> tuple[Node, ...]:
     """Return the nodes that Ray reports alive, by host name."""
@@ -73,21 +80,31 @@ def responding_nodes() -> tuple[Node, ...]:
     """Return the nodes of a joined cluster, without those that are dead but still listed alive.
 
     Ray lists a node as alive for up to 14 s after its end, and a call to the node makes it notice.
-    A node that is alive and does not reply is left to `collect_facts`, which names it.
+    A node that is alive and does not reply is left to `collect_facts`, which names it. Ray counts
+    every logical CPU of a machine; each node says how many cores a worker can be pinned to.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ping = ray.remote(num_cpus=0, max_retries=0)(lambda: None)
-    calls = [
-        ping.options(
+    count = ray.remote(num_cpus=0, max_retries=0)(local_cores)
+    calls = {
+        node.node_id: count.options(
             name=f"ping {node.hostname}",
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, False),
         ).remote()
         for node in alive_nodes()
-    ]
-    ray.wait(calls, num_returns=len(calls), timeout=REPLY_S)
-    return alive_nodes()
+    }
+    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=REPLY_S)
+    cores: dict[str, int] = {}
+    for node_id, call in calls.items():
+        with contextlib.suppress(Exception):  # a node that cannot run raybench is named later
+            cores |= {node_id: ray.get(call)} if call in ready else {}
+    return tuple(node.with_cores(cores.get(node.node_id)) for node in alive_nodes())
+
+
+def local_cores() -> int:
+    """Return the number of cores of this machine that a worker can be pinned to."""
+    return len(devices.cores())
 
 
 # ---------------------------------------------------------------- facts about nodes

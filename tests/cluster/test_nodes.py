@@ -101,3 +101,9 @@ def test_engine_auto_is_refused_where_nodes_differ_or_none_has_it():
         engine_and_device([], ["openvino"], [], device="cpu")
     with pytest.raises(EngineUnavailable, match="On node a: tensorrt is missing"):
         engine_and_device(["tensorrt"], ["tensorrt"], [], device="gpu")
+
+
+def test_a_node_offers_no_more_cores_than_a_worker_can_be_pinned_to():
+    assert A.with_cores(4).devices == {"gpu": 2, "cpu": 4}
+    assert A.with_cores(16) == A
+    assert A.with_cores(None) is A
