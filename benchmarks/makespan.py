@@ -81,7 +81,7 @@ def _pack(points: int, seed: int, run: RunWriter) -> dict[str, Any]:
     ending: list[tuple[float, int, Attempt]] = []
     now = loop_s = 0.0
     began_rows = time.perf_counter()
-    lines = ProgressLines(len(plan.trials), lambda line: None)
+    lines = ProgressLines(plan, lambda line: None)
     with Writer(run, lines.on_event, StopRequest()) as writer:
         while True:
             began = time.perf_counter()

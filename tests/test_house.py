@@ -169,3 +169,22 @@ def test_the_stub_of_the_package_declares_the_names_that_it_offers():
     }
     assert listed == raybench.__all__
     assert imported == {**offered, ("raybench.version", "__version__"): "__version__"}
+
+
+def test_words_reach_the_terminal_by_one_door():
+    """Everything printed passes `raybench.report.terminal.console` or `raybench.text.printable`."""
+    door = PACKAGE / "report" / "terminal" / "console.py"
+    printers = {PACKAGE / "cli" / "main.py", PACKAGE / "machine" / "crash_log.py"}
+    uses = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in MODULES
+        if path != door
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and (
+            ast.unparse(node.func) in ("Text", "Console")
+            or (ast.unparse(node.func) == "print" and path not in printers)
+            or ast.unparse(node.func).endswith("console.print")
+        )
+    ]
+    assert not uses

@@ -115,8 +115,9 @@ def refuse_disjoint(
 ) -> None:
     """Refuse sides without a common point, and networks that only share their name."""
     shared = a.keys() & b.keys()
+    same_name = () if "model" in ignored else shared  # by=model compares networks with each other
     identities = [
-        tuple(side[key].newest.get("model_identity") for side in (a, b)) for key in shared
+        tuple(side[key].newest.get("model_identity") for side in (a, b)) for key in same_name
     ]
     if any(of_a != of_b and None not in (of_a, of_b) for of_a, of_b in identities):
         raise ComparisonRefused(

@@ -25,6 +25,7 @@ from raybench.analysis.tables import as_table
 from raybench.errors import ComparisonRefused
 from raybench.stats.intervals import Span, t_quantile
 from raybench.stats.ratios import sum_of_variances
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -316,7 +317,10 @@ def _missing(changes: Sequence[Change]) -> tuple[str, ...]:
     sentences = []
     one_sided = sum(change.outcome == MISSING for change in changes)
     if one_sided:
-        sentences.append(f"{one_sided} of {len(changes)} points have a number on one side only.")
+        sentences.append(
+            f"{one_sided} of {counted(len(changes), 'point')} "
+            f"{agreeing(one_sided, 'has', 'have')} a number on one side only."
+        )
     if any(min(change.a_trials, change.b_trials) == 1 for change in changes):
         sentences.append(
             "No interval with a single trial. Use trials=3, or trials=5 for a CI gate."

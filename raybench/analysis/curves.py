@@ -10,12 +10,17 @@ from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.scaling_law import LEAST_SIZES, ScalingLaw, law
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.bottlenecks import Bound
     from raybench.analysis.cells import Cell
+
+
+TELLING = 0.05
+"""Largest half-width of an efficiency that says whether anything is lost on the way."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,11 @@ def _finding(entries: Sequence[ScalingEntry]) -> str:
         return f"{reached} ({share}); no confidence interval with one trial."
     low, high = last.efficiency.lo or 0, last.efficiency.hi or 0
     interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+    if high - low > 2 * TELLING:
+        return (
+            f"{reached} ({share}, {interval}): an interval too wide to say whether anything is lost; "
+            "more trials make it narrower."
+        )
     if all((efficiency.lo or 0) <= 1 <= (efficiency.hi or 0) for efficiency in sure):
         return f"{reached} ({share}, {interval}): no contention that these trials could measure."
     return f"{reached} ({share}, {interval})."
@@ -182,7 +192,11 @@ def _lacking(
             "Measure one worker on each device."
         )
     lost = sorted(
-        {f"{entry.workers} workers: {entry.status}" for entry in entries if entry.status != "ok"}
+        {
+            f"{counted(entry.workers or 0, 'worker')}: {entry.status}"
+            for entry in entries
+            if entry.status != "ok"
+        }
     )
     if lost:
         sentences.append(f"Without a number: {', '.join(lost)}.")

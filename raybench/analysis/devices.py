@@ -14,6 +14,7 @@ from raybench.analysis.marks import marks_of
 from raybench.analysis.series import SERIES, Series, without
 from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -187,7 +188,7 @@ def _missing(
     )
     if without_base:
         sentences.append(
-            f"No ratio at {without_base} of {len(shared)} points: {base} has no number there."
+            f"No ratio at {without_base} of {counted(len(shared), 'point')}: {base} has no number there."
         )
     if any(cell.ok and cell.trials < 2 for cell_of in shared.values() for cell in cell_of.values()):
         sentences.append("No interval of some ratios: fewer than 2 trials. Measure with trials=3.")

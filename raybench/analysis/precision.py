@@ -15,6 +15,7 @@ from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
 from raybench.experiment import AS_IS
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,7 +137,7 @@ def _missing(every: Sequence[Cell], compared: Mapping[_Point, Sequence[Cell]]) -
     without_fp32 = sum(_fp32(members) is None for members in compared.values())
     if without_fp32:
         sentences += (
-            f"No ratio at {without_fp32} of {len(compared)} points: fp32 has no number there. "
+            f"No ratio at {without_fp32} of {counted(len(compared), 'point')}: fp32 has no number there. "
             "Measure precision=fp32.",
         )
     if any(cell.ok and cell.trials < 2 for members in compared.values() for cell in members):

@@ -65,6 +65,19 @@ def parse(
     return Arguments(positional, values)
 
 
+def parse_format(options: Mapping[str, str], formats: Collection[str]) -> str:
+    """Return the format that was asked for, a table by default.
+
+    Raises:
+        ConfigError: for one that there is not.
+    """
+    written = options.get("format", "table")
+    form = {"md": "markdown", "text": "table"}.get(written.lower(), written.lower())
+    if form not in formats:
+        raise ConfigError(f"Unknown format {written!r}. {nearest(form, formats)}")
+    return form
+
+
 def to_bool(name: str, value: str) -> bool:
     """Convert the value of a switch.
 

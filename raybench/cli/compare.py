@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.analysis.compare import compare
-from raybench.cli.arguments import parse, to_bool, to_share
-from raybench.errors import ConfigError, nearest
+from raybench.cli.arguments import parse, parse_format, to_bool, to_share
+from raybench.errors import ConfigError
 from raybench.report.terminal.comparison import FORMATS, print_comparison
 from raybench.results.load import having, load
 from raybench.results.storage import is_address
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,11 +61,12 @@ def command(words: list[str]) -> int:
     """
     arguments = parse("compare", words, OPTIONS, switches=("strict",), equals_in_positional=True)
     options = arguments.options
-    if len(arguments.positional) != 2:
-        raise ConfigError(f"{len(arguments.positional)} sides were named. {USAGE}")
-    style = options.get("format", "table")
-    if style not in FORMATS:
-        raise ConfigError(f"Unknown format {style!r}. {nearest(style, FORMATS)}")
+    named = len(arguments.positional)
+    if named != 2:
+        raise ConfigError(
+            f"{counted(named, 'side')} {agreeing(named, 'was', 'were')} named. {USAGE}"
+        )
+    style = parse_format(options, FORMATS)
     strict = to_bool("strict", options.get("strict", "false"))
     folder = options.get("results.dir", "results")
     a, b = (parse_side(word, folder) for word in arguments.positional)

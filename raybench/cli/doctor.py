@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from raybench.analysis.series import device_name
@@ -16,9 +15,20 @@ from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable
 from raybench.machine import devices, nvml
+from raybench.report.terminal.console import (
+    lines_of,
+    open_console,
+    print_line,
+    print_rendered,
+    words,
+)
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.text import Text
 
     from raybench.cluster.node_facts import NodeFacts
 
@@ -47,7 +57,7 @@ def command(words: list[str]) -> int:
         )
     default = ClusterSettings().address
     address = preflight.requested_address(arguments.options.get("cluster.address", default))
-    console = Console(highlight=False)
+    console = open_console()
     if address is None:
         return _check_machine(console)
     with sessions.connect(address, {}, False) as session:
@@ -64,7 +74,7 @@ def _check_machine(console: Console) -> int:
     host = facts.environment
     lines = [
         ("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}"),
-        ("CPU", f"{devices.cpu_name()}, {len(cores)} cores to measure on"),
+        ("CPU", f"{devices.cpu_name()}, {counted(len(cores), 'core')} to measure on"),
         ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none found"),
         *_version_lines(facts),
     ]
@@ -81,7 +91,7 @@ def _check_machine(console: Console) -> int:
     if len(cores) < 2:
         lines.append(("warning", "with one core, Ray and the driver share it with the worker."))
     for label, text in lines:
-        console.print(f"{label:<14} {text}", markup=False, soft_wrap=True)
+        print_line(console, f"{label:<14} {text}")
     return 0 if able else 1
 
 
@@ -100,16 +110,16 @@ def _version_lines(facts: NodeFacts) -> list[tuple[str, str]]:
 
 def check_cluster(console: Console, session: sessions.Session, facts: Sequence[NodeFacts]) -> int:
     """Print a table of the nodes and their warnings; return 0 when a node can measure, else 1."""
-    console.print(_table(session, facts))
+    print_rendered(console, _table(session, facts))
     for difference in nodes.differences(facts):
-        console.print(f"differ   {difference}", markup=False, soft_wrap=True)
+        print_line(console, f"differ   {difference}")
     for node in facts:
         for issue in node.system_issues:
-            console.print(f"warning  {node.hostname}: {issue.what}", markup=False)
-            console.print(f"fix      {issue.fix}", markup=False, soft_wrap=True)
+            print_line(console, f"warning  {node.hostname}: {issue.what}")
+            print_line(console, f"fix      {issue.fix}")
     for line in sessions.busy_devices(session):
-        console.print(f"warning  {line}", markup=False)
-        console.print("see      ray list actors --filter state=ALIVE --detail", markup=False)
+        print_line(console, f"warning  {line}")
+        print_line(console, "see      ray list actors --filter state=ALIVE --detail")
     return 0 if any(_ready_engines(node) for node in facts) else 1
 
 
@@ -120,17 +130,17 @@ def _table(session: sessions.Session, facts: Sequence[NodeFacts]) -> Table:
         table.add_column(name, overflow="fold")
     for node, node_facts in zip(session.nodes, facts, strict=True):
         table.add_row(
-            node.hostname,
+            words(node.hostname),
             _devices(node_facts),
-            ", ".join(_ready_engines(node_facts)) or "none",
-            *(str(node_facts.environment.get(f"{name}_version") or "-") for name in versions),
+            words(", ".join(_ready_engines(node_facts)) or "none"),
+            *(words(node_facts.environment.get(f"{name}_version") or "-") for name in versions),
         )
     return table
 
 
-def _devices(facts: NodeFacts) -> str:
+def _devices(facts: NodeFacts) -> Text:
     names = [f"{count} x {device_name(name)}" for name, count in facts.products.items() if count]
-    return "\n".join(names) or "none"
+    return lines_of(names or ["none"])
 
 
 def _ready_engines(facts: NodeFacts) -> list[str]:

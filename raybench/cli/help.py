@@ -12,7 +12,7 @@ verbs (raybench VERB --help explains one)
   plan      show its points and the least time they take; starts nothing
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
-  show DIR  the table of a results folder
+  show DIR  the table of a results folder; format=csv, json or markdown for others to read
   compare A B
             what became faster or slower, point by point; fails after a regression
   report DIR...
@@ -119,12 +119,18 @@ exit code
   0  at least one engine can measure hardware    1  none can
 """,
     "show": """\
-usage: raybench show DIR
+usage: raybench show DIR|DIR:FILTERS [option=value ...]
 
-Prints the table of a results folder.
+Prints the table of a results folder, or of those of its rows that pass the filters
+column=value,column=value. Options may be written with or without dashes.
 
-example
+options
+  format=FORMAT       table, markdown (md), json or csv (table)
+  columns=NAME,...    these columns instead of the usual ones, e.g. model,workers,items_per_s
+
+examples
   raybench show results
+  raybench show results:precision=int8 format=csv > int8.csv
 """,
     "compare": """\
 usage: raybench compare A B [option=value ...]
@@ -137,7 +143,7 @@ options
   by=FACTOR,...       factors in which the sides may differ, e.g. by=engine_version
   metric=COLUMN       what is compared (items_per_s)
   threshold=SHARE     smallest change that counts, e.g. 0.01 or 1% (0.01)
-  format=FORMAT       table, markdown, json, csv or junit (table)
+  format=FORMAT       table, markdown (md), json, csv or junit (table)
   strict              undecided points also fail (exit code 3)
   results.dir=DIR     folder of sides that name none (results)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from rich.console import Console
-
 from raybench.config.files import experiment_files, presets, question
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable, nearest
 from raybench.models import zoo
+from raybench.report.terminal.console import open_console, print_line
 
 
 def command(words: list[str]) -> int:
@@ -27,11 +26,11 @@ def command(words: list[str]) -> int:
     for word in words:
         if word not in sections:
             raise ConfigError(f"list knows no {word!r}. {nearest(word, sections)}")
-    console = Console(highlight=False)
+    console = open_console()
     for section in words or sections:
-        console.print(section, style="bold", markup=False)
+        print_line(console, section, "bold")
         for name, description in sections[section]():
-            console.print(f"  {name:<14} {description}", markup=False, soft_wrap=True)
+            print_line(console, f"  {name:<14} {description}")
     return 0
 
 

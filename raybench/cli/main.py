@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 from raybench import gc_control
 from raybench.cli import help as pages
 from raybench.errors import ConfigError, RaybenchError, UsageError, nearest
+from raybench.text import printable
 from raybench.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_HELP = ("-h", "--help", "help")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,28 +32,45 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the program's name; None takes those of this process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or {"-h", "--help", "help"} & set(words):
-        verb = next((word for word in words if word in pages.VERBS), None)
-        print(pages.VERBS[verb] if verb else pages.PROGRAM.format(version=__version__), end="")
-        return 0
-    if words[0] == "--version":
-        print(__version__)
-        return 0
-    verb = words.pop(0) if "=" not in words[0] else "run"
     try:
-        if verb not in VERBS:
-            model = f"To measure it, write model={verb}. " if verb.endswith(".onnx") else ""
-            raise ConfigError(f"Unknown verb {verb!r}. {model}{nearest(verb, VERBS)}")
+        if (page := _page(words)) is not None:
+            print(page, end="")
+            return 0
+        verb = words.pop(0) if "=" not in words[0] else "run"
+        _refuse_unknown(verb)
         return VERBS[verb](words)
     except UsageError as error:
-        print(f"raybench: {error}", file=sys.stderr)
+        print(f"raybench: {printable(error)}", file=sys.stderr)
         return 2
     except RaybenchError as error:
-        print(f"raybench: {error}", file=sys.stderr)
+        print(f"raybench: {printable(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("raybench: interrupted; rows that were written are kept.", file=sys.stderr)
         return 130
+
+
+def _page(words: list[str]) -> str | None:
+    """Return the page that is asked for, or the version; None when a command is to be run.
+
+    Raises:
+        ConfigError: for the page of a verb that does not exist.
+    """
+    if words and words[0] in ("-V", "--version"):
+        return f"{__version__}\n"
+    asks = {"-h", "--help"} & set(words) or "help" in (words[0], *words[1:2]) if words else True
+    if not asks:
+        return None
+    verb = next((word for word in words if word not in _HELP), "")
+    if verb and "=" not in verb:
+        _refuse_unknown(verb)
+    return pages.VERBS.get(verb) or pages.PROGRAM.format(version=__version__)
+
+
+def _refuse_unknown(verb: str) -> None:
+    if verb not in VERBS:
+        model = f"To measure it, write model={verb}. " if verb.endswith(".onnx") else ""
+        raise ConfigError(f"Unknown verb {verb!r}. {model}{nearest(verb, VERBS)}")
 
 
 def _run_verb(verb: str, words: list[str]) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from raybench.config.compose import read
 from raybench.execute.discovery import discover
-from raybench.execute.progress_lines import describe_plan, title
+from raybench.execute.progress_lines import describe_plan
 from raybench.execute.run import plan_request
+from raybench.execute.trial_names import TrialNames
+from raybench.report.terminal.console import open_console, print_line
 
 
 def command(words: list[str]) -> int:
@@ -17,11 +17,11 @@ def command(words: list[str]) -> int:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         plan = plan_request(request, cluster)
     seed, isolation = request.experiment.seed, request.cluster.isolation
-    console = Console(highlight=False)
+    console, names = open_console(), TrialNames(plan)
     for line in (
         *describe_plan(request, plan, len(plan.trials)),
         f"In this order (seed {seed}), isolation {isolation}:",
-        *(f"  {planned.point.id}  {title(planned)}" for planned in plan.trials),
+        *(f"  {planned.point.id}  {names.name(planned)}" for planned in plan.trials),
     ):
-        console.print(line, markup=False, soft_wrap=True)
+        print_line(console, line)
     return 0

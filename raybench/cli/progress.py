@@ -7,24 +7,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
-from rich.text import Text
 from typing_extensions import override
 
 from raybench.execute.events import (
+    AttemptEnded,
     PhaseChanged,
     ProgressUpdated,
     RowWritten,
     TrialSkipped,
     TrialStarted,
 )
-from raybench.execute.progress_lines import ProgressLines, duration, node_lines, title
+from raybench.execute.progress_lines import ProgressLines, duration, node_lines
+from raybench.report.terminal.console import lines_of, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console
+    from rich.text import Text
 
     from raybench.execute.events import Event
+    from raybench.planning.plan import Plan
 
 MAX_LINES = 24
 """Most lines of the live display; running trials beyond that are not shown."""
@@ -44,20 +47,19 @@ class LiveProgress(ProgressLines):
     """Writes lines for finished trials, and below them a live display of the running ones.
 
     Args:
-        trials: number of trials in the plan.
-        shortest_s: the least time that they take; the first estimate of the time left.
+        plan: of the run; its least time is the first estimate of the time left.
         console: a terminal.
     """
 
-    def __init__(self, trials: int, shortest_s: float, console: Console) -> None:
+    def __init__(self, plan: Plan, console: Console) -> None:
         def write_line(line: str) -> None:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, line)
 
-        super().__init__(trials, write_line)
+        super().__init__(plan, write_line)
         self._live = Live(console=console, refresh_per_second=2, transient=True)
         self._running: dict[int, _RunningTrial] = {}
-        self._missing = trials
-        self._left_s = shortest_s
+        self._missing = len(plan.trials)
+        self._left_s = plan.shortest_s
         self._began = self._estimated = time.monotonic()
         self._finished = 0
 
@@ -72,24 +74,32 @@ class LiveProgress(ProgressLines):
     def on_event(self, event: Event) -> None:
         """Update the live display, and write a line for a trial that has ended."""
         if isinstance(event, TrialStarted):
-            self._running[event.planned.number] = _RunningTrial(title(event.planned))
+            self._running[event.planned.number] = _RunningTrial(self._title(event.planned))
         elif isinstance(event, PhaseChanged):
-            running = self._running[event.number]
-            running.phase, running.detail = event.phase, ""
+            self._enter(event)
         elif isinstance(event, ProgressUpdated):
             self._show_progress(event)
         else:
             if isinstance(event, TrialSkipped):
                 self._missing -= 1  # it takes no time
+            elif isinstance(event, AttemptEnded):
+                self._running.pop(event.planned.number, None)
             elif isinstance(event, RowWritten):
                 self._end(event.number, event.row)
             super().on_event(event)
             return
         self._show()
 
+    def _enter(self, event: PhaseChanged) -> None:
+        running = self._running.get(event.number)
+        if running is not None:
+            running.phase, running.detail = event.phase, ""
+
     def _show_progress(self, event: ProgressUpdated) -> None:
         """Show the current rate and how narrow its interval is."""
-        running, progress = self._running[event.number], event.progress
+        running, progress = self._running.get(event.number), event.progress
+        if running is None:
+            return
         rate = f"{progress.items_per_s:,.0f} items/s" if progress.items_per_s else ""
         relative = progress.relative
         interval = f" ± {100 * relative:.1f} %" if relative is not None and relative < 1 else ""
@@ -118,9 +128,11 @@ class LiveProgress(ProgressLines):
         for number, shown in running:
             last = number == running[-1][0]
             lines += [
-                f"[{number + 1}/{self._trials}] {shown.title}",
+                shown.title,
                 f"      {shown.phase} {shown.detail}"
                 + (f"  (about {duration(left)} left)" if last else ""),
                 *shown.nodes,
             ]
-        return Text("\n".join(lines[-MAX_LINES:]), style="cyan", overflow="ellipsis", no_wrap=True)
+        display = lines_of(lines[-MAX_LINES:], "cyan")
+        display.overflow, display.no_wrap = "ellipsis", True
+        return display

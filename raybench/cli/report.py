@@ -8,6 +8,8 @@ from raybench.cli.arguments import parse
 from raybench.errors import ConfigError
 from raybench.report.analyses import question
 from raybench.report.build import report
+from raybench.report.terminal.console import open_console, print_line
+from raybench.text import counted
 
 OPTIONS = ("out", "title", "by", "base", "scaling.mode", "usd_per_device_hour")
 
@@ -25,8 +27,9 @@ def command(words: list[str]) -> int:
     out, title = options.pop("out", None), options.pop("title", None)
     written = report(list(arguments.positional), out, title=title, question=question(options))
     for note in written.notes:
-        print(f"raybench: {note}", file=sys.stderr)
-    others = len(written.files) - 1
-    print(f"Report  {written.page}")
-    print(f"        {others} files beside it: report.md, and figures/ as SVG and PNG")
+        print_line(open_console(sys.stderr), f"raybench: {note}")
+    others = counted(len(written.files) - 1, "file")
+    console = open_console()
+    print_line(console, f"Report  {written.page}")
+    print_line(console, f"        {others} beside it: report.md, and figures/ as SVG and PNG")
     return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from raybench import gc_control
 from raybench.cli.progress import LiveProgress
@@ -16,9 +15,12 @@ from raybench.execute.progress_lines import ProgressLines, describe_run
 from raybench.execute.run import close_run, execute, open_run, start_run
 from raybench.execute.signals import Signals
 from raybench.execute.stop_request import StopRequest
+from raybench.report.terminal.console import open_console, print_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from raybench.cluster.session import Session
     from raybench.config.settings import Request
@@ -49,10 +51,10 @@ def measure(request: Request, cluster: DiscoveredCluster, words: list[str]) -> R
         cluster: the devices.
         words: of the command, kept in the run's manifest.
     """
-    console = Console(highlight=False)
+    console = open_console()
     context = open_run(request, cluster)
     for line in describe_run(context):
-        _print_line(console, line)
+        print_line(console, line)
     stop = StopRequest()
     with start_run(context, words) as started, gc_control.frozen():
         _print_dashboard(console, started.session)
@@ -71,19 +73,14 @@ def show_results(run: Run) -> int:
 @contextlib.contextmanager
 def _progress(context: RunContext, console: Console) -> Iterator[Listener]:
     """Show events as a live display in a terminal, else as lines."""
-    plan = context.plan
     if console.is_terminal:
-        with LiveProgress(len(plan.trials), plan.shortest_s, console) as live:
+        with LiveProgress(context.plan, console) as live:
             yield live.on_event
     else:
-        yield ProgressLines(len(plan.trials), lambda line: _print_line(console, line)).on_event
+        yield ProgressLines(context.plan, partial(print_line, console)).on_event
 
 
 def _print_dashboard(console: Console, session: Session | None) -> None:
     if session is not None and session.dashboard_url:
         token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
-        _print_line(console, f"Dashboard  {session.dashboard_url}{token}")
-
-
-def _print_line(console: Console, line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+        print_line(console, f"Dashboard  {session.dashboard_url}{token}")

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import sys
+
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
+from raybench.cli.arguments import parse, parse_format
+from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
-from raybench.report.terminal.table import print_table
+from raybench.report.terminal.results import FORMATS, print_results
 from raybench.results.load import load
+from raybench.text import agreeing, counted
+
+OPTIONS = ("format", "columns")
 
 
 def command(words: list[str]) -> int:
     """Print the table; return 0.
 
     Raises:
-        ConfigError: unless exactly one folder is named.
+        ConfigError: unless exactly one folder is named, or for an unknown option, format, column or
+            value.
+        ResultsError: for a folder without rows.
     """
-    if len(words) != 1:
-        raise ConfigError("show takes one results folder. Write: raybench show results")
-    folder = words[0]
-    rows = load(folder)
-    answer = scaling(rows, load(folder, "workers"))
-    print_table(answer, trials=repeats(rows), where=f"{folder}/trials (Parquet)")
+    arguments = parse("show", words, OPTIONS, equals_in_positional=True)
+    named = len(arguments.positional)
+    if named != 1:
+        raise ConfigError(
+            f"show takes one results folder, and {counted(named, 'folder')} "
+            f"{agreeing(named, 'was', 'were')} named. Write: raybench show results"
+        )
+    form = parse_format(arguments.options, FORMATS)
+    columns = arguments.options.get("columns", "").strip("[]").replace(" ", "")
+    side = parse_side(arguments.positional[0], "results")
+    rows = read_rows(side)
+    print_results(
+        scaling(rows, load(side.folder, "workers")),
+        form,
+        sys.stdout,
+        trials=repeats(rows),
+        where=f"{side.folder}/trials (Parquet)",
+        columns=[name for name in columns.split(",") if name],
+    )
     return 0

@@ -10,6 +10,7 @@ from raybench.cluster.node_facts import NodeFacts
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import checks, devices, environment, nvml
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +40,8 @@ class Node:
     def describe_devices(self) -> str:
         """Return a phrase with the number of its devices, for messages."""
         of = f" of type {self.accelerator}" if self.accelerator else ""
-        return f"{self.devices.get('gpu', 0)} GPUs{of} and {self.devices.get('cpu', 0)} CPU cores"
+        gpus = counted(self.devices.get("gpu", 0), "GPU")
+        return f"{gpus}{of} and {counted(self.devices.get('cpu', 0), 'CPU core')}"
 
     def with_cores(self, cores: int | None) -> Node:
         """Return the node with no more CPU cores than this; None knows no limit."""

@@ -16,6 +16,7 @@ from raybench.errors import (
     Refused,
     WorkerDied,
 )
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,8 +74,8 @@ def get_all(
 
 def _timeout(phase: str, timeout_s: float, workers: int) -> PhaseTimeout:
     return PhaseTimeout(
-        f"Phase {phase!r} did not end within {timeout_s:.0f} s on {workers} workers, which were "
-        "ended. Look for a hang, or allow more time."
+        f"Phase {phase!r} did not end within {timeout_s:.0f} s on {counted(workers, 'worker')}, "
+        f"{agreeing(workers, 'which was', 'which were')} ended. Look for a hang, or allow more time."
     )
 
 

@@ -13,6 +13,7 @@ from raybench.cluster.worker_group import RayMember, RayWorkerGroup
 from raybench.errors import Interrupted
 from raybench.experiment import ANY
 from raybench.planning.slots import DeviceSlot
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -184,7 +185,7 @@ def _busy_reason(missing: int, timeout_s: float) -> str | None:
     if not missing:
         return None
     return (
-        f"{missing} devices did not become free in {timeout_s:.0f} s. "
+        f"{counted(missing, 'device')} did not become free in {timeout_s:.0f} s. "
         "End the other work on the cluster, or raise cluster.start_timeout_s."
     )
 

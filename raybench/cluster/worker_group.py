@@ -12,6 +12,7 @@ from raybench.cluster.actor import point_files, store_built
 from raybench.cluster.ray_errors import get_all, translate, with_ranks
 from raybench.errors import PhaseTimeout, PointError
 from raybench.measure import clock
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -229,8 +230,8 @@ class RayWorkerStream:
         if stalled:
             raise with_ranks(
                 PhaseTimeout(
-                    f"No batch was completed for {stall_s:.0f} s on {len(stalled)} workers, which "
-                    "were ended. Look for a hang, or raise cluster.stall_timeout_s."
+                    f"No batch was completed for {stall_s:.0f} s on {counted(len(stalled), 'worker')}, "
+                    f"{agreeing(len(stalled), 'which was', 'which were')} ended. Look for a hang, or raise cluster.stall_timeout_s."
                 ),
                 stalled,
             )

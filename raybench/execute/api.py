@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from raybench import gc_control
@@ -56,7 +57,7 @@ def run(
         KeyboardInterrupt: after the rows of the running points were written as interrupted.
     """
     words = _words(experiment, overrides)
-    write_line = print if progress else _ignore
+    write_line = _line_printer() if progress else _ignore
     with gc_control.paused():
         draft = read(words)
         with discover(draft.cluster) as cluster:
@@ -64,7 +65,7 @@ def run(
             context = open_run(request, cluster)
             for line in describe_run(context):
                 write_line(line)
-            lines = ProgressLines(len(context.plan.trials), write_line)
+            lines = ProgressLines(context.plan, write_line)
             with start_run(context, words) as started, gc_control.frozen():
                 failed = execute(context, started, lines.on_event, StopRequest())
         return close_run(context, failed)
@@ -84,6 +85,13 @@ def plan(experiment: str | os.PathLike[str] | None = None, overrides: Overrides 
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         return plan_request(request, cluster)
+
+
+def _line_printer() -> Callable[[str], None]:
+    """Return what prints a line, as the command line does."""
+    from raybench.report.terminal.console import open_console, print_line
+
+    return partial(print_line, open_console())
 
 
 def _ignore(line: str) -> None:

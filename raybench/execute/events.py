@@ -46,10 +46,27 @@ class ProgressUpdated:
 
 @dataclass(frozen=True)
 class RowWritten:
-    """The row of trial `number` is in the store."""
+    """The row of a trial is in the store."""
 
-    number: int
+    planned: PlannedTrial
     row: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        """Place of the trial in the plan; 0 for one that is not in it."""
+        return self.planned.number
+
+
+@dataclass(frozen=True)
+class AttemptEnded:
+    """An attempt has ended; what has a row is followed by it."""
+
+    planned: PlannedTrial
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time has passed without another event."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +76,18 @@ class Note:
     text: str
 
 
-Event: TypeAlias = TrialSkipped | TrialStarted | PhaseChanged | ProgressUpdated | RowWritten | Note
+Event: TypeAlias = (
+    TrialSkipped
+    | TrialStarted
+    | PhaseChanged
+    | ProgressUpdated
+    | AttemptEnded
+    | RowWritten
+    | Ticked
+    | Note
+)
 Listener: TypeAlias = Callable[[Event], None]
-"""Called from the run's own thread, the threads of trials and the writer's thread."""
+"""Called from the writer's thread, which delivers the events of a run in their order."""
 
 
 def to_all(listeners: Iterable[Listener]) -> Listener:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from raybench.execute.events import Note, RowWritten, TrialSkipped, TrialStarted
+from raybench.execute.trial_names import TrialNames
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,14 +35,17 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
     devices = ", ".join(f"{n} {kind}" for kind, n in counts if n and "/" not in kind)
     lines = [
         f"{experiment.name}: {experiment.question}",
-        f"{_count(len(plan.points), 'point')}, {_count(experiment.trials, 'trial')} each, "
+        f"{counted(len(plan.points), 'point')}, {counted(experiment.trials, 'trial')} each, "
         f"preset {experiment.preset}, devices: {devices}",
     ]
+    common = TrialNames(plan).common
+    lines += [f"In all: {common}"] * bool(common)
     lines += [f"Inputs: {text}" for text in dict.fromkeys(_inputs(plan))]
-    if missing < len(plan.trials):
+    done = len(plan.trials) - missing
+    if done:
         lines.append(
-            f"{len(plan.trials) - missing} of {len(plan.trials)} trials have their rows in "
-            f"{request.results.dir}; rerun=all measures them again."
+            f"{done} of {counted(len(plan.trials), 'trial')} {agreeing(done, 'has its row', 'have their rows')} "
+            f"in {request.results.dir}; rerun=all measures again."
         )
     if missing:
         share = missing / len(plan.trials)
@@ -55,10 +60,6 @@ def _inputs(plan: Plan) -> list[str]:
     return [str(point.inputs) for point in plan.points if point.inputs is not None]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)
-
-
 def describe_run(context: RunContext) -> list[str]:
     """Return lines about a planned run, and about the nodes of a cluster that was joined."""
     lines = describe_plan(context.request, context.plan, len(context.missing))
@@ -67,18 +68,6 @@ def describe_run(context: RunContext) -> list[str]:
         return lines
     lines += [f"Node {node.hostname}: {node.describe_devices()}" for node in session.nodes]
     return lines + [f"Nodes differ in {difference}" for difference in context.differences]
-
-
-def title(planned: PlannedTrial) -> str:
-    """Return a planned trial in one short line."""
-    point = planned.point
-    unit = {"gpu": "GPU", "cpu": "core"}[point.device] + ("s" if point.workers > 1 else "")
-    trial = f" trial {planned.trial + 1}" if planned.trial else ""
-    purpose = {"measure": "", "fit": "try ", "prepare": "prepare "}[planned.purpose]
-    return (
-        f"{purpose}{point.model} {point.precision} batch {point.batch_size} on {point.workers} {unit}"
-        f" ({point.engine}){trial}"
-    )
 
 
 def duration(seconds: float) -> str:
@@ -115,7 +104,7 @@ def node_lines(workers: Sequence[WorkerStatus]) -> list[str]:
         f"      {host:<{width}}  {_node_state(on_host)}" for host, on_host in sorted(hosts.items())
     ]
     if len(lines) > MAX_NODES:
-        lines[MAX_NODES:] = [f"      and {len(lines) - MAX_NODES} more nodes"]
+        lines[MAX_NODES:] = [f"      and {counted(len(lines) - MAX_NODES, 'more node')}"]
     return lines
 
 
@@ -139,13 +128,14 @@ class ProgressLines:
     """Writes a line when a trial starts, is skipped or ends, and for each note of run and rows.
 
     Args:
-        trials: number of trials in the plan.
+        plan: of the run.
         write_line: called with each line, without a line end.
     """
 
-    def __init__(self, trials: int, write_line: Callable[[str], object]) -> None:
+    def __init__(self, plan: Plan, write_line: Callable[[str], object]) -> None:
         self._write_line = write_line
-        self._trials = trials
+        self._trials = len(plan.trials)
+        self._names = TrialNames(plan)
         self._shown_notes: set[tuple[str, str]] = set()
 
     def on_event(self, event: Event) -> None:
@@ -155,18 +145,22 @@ class ProgressLines:
         elif isinstance(event, TrialStarted):
             self._write_trial(event.planned, " ...")
         elif isinstance(event, RowWritten):
-            self._write_row(event.number, event.row)
+            self._write_row(event.planned, event.row)
         elif isinstance(event, Note):
             self._write_line(event.text)
 
     def _write_trial(self, planned: PlannedTrial, text: str) -> None:
-        self._write_line(f"[{planned.number + 1}/{self._trials}] {title(planned)}{text}")
+        self._write_line(self._title(planned) + text)
 
-    def _write_row(self, number: int, row: Mapping[str, Any]) -> None:
-        place = f"[{number + 1}/{self._trials}]" if row["status"] != "infeasible" else "[-]"
-        name = f"{row['model']} {row['precision']} batch {row['batch_size']} x{row['workers']}"
-        self._write_line(f"{place} {name}: {outcome(row)}")
+    def _title(self, planned: PlannedTrial) -> str:
+        """Return place and name of a trial."""
+        return f"[{planned.number + 1}/{self._trials}] {self._names.name(planned)}"
+
+    def _write_row(self, planned: PlannedTrial, row: Mapping[str, Any]) -> None:
+        outside = row["status"] == "infeasible"  # of the plan, or taken out of it
+        title = f"[-] {self._names.name(planned)}" if outside else self._title(planned)
+        self._write_line(f"{title}: {outcome(row)}")
         for note in row.get("notes") or ():
-            if (name, note) not in self._shown_notes:  # further trials have the same
-                self._shown_notes.add((name, note))
+            if (planned.point.id, note) not in self._shown_notes:  # further trials have the same
+                self._shown_notes.add((planned.point.id, note))
                 self._write_line(f"      {note}")

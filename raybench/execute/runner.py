@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from raybench.execute.events import Note, TrialSkipped, TrialStarted
+from raybench.execute.events import AttemptEnded, Note, TrialSkipped, TrialStarted
 from raybench.execute.recorder import Recorder
 from raybench.execute.trial import TrialRunner
 from raybench.execute.trial_threads import TrialThreads
@@ -99,12 +99,13 @@ class ExperimentRunner:
         with Writer(self.target.run, self.on_event, self.stop) as writer:
             recorder = Recorder(self.request.experiment, self.target.environment_id, writer)
             recorder.infeasible(self.plan, finals)
+            ordered = replace(self, on_event=writer.announce)  # behind the rows before
             for planned in self.plan.trials:
                 if planned.key in finals:
-                    self.on_event(TrialSkipped(planned, finals[planned.key]))
+                    ordered.on_event(TrialSkipped(planned, finals[planned.key]))
             missing = [planned for planned in self.plan.trials if planned.key not in finals]
             if missing and self.pool is not None:
-                self._run(missing, self.pool, recorder)
+                ordered._run(missing, self.pool, recorder)
         skipped = Counter(finals[t.key] for t in self.plan.trials if t.key in finals)
         return writer.tally + skipped + Counter({LOST: recorder.lost})
 
@@ -169,6 +170,7 @@ class ExperimentRunner:
             while (finished := self._next_finished(scheduler, threads)) is not None:
                 removed_before = len(scheduler.removed_devices)
                 outcomes = scheduler.end(finished.attempt, finished.error)
+                self.on_event(AttemptEnded(finished.attempt.planned))
                 self._announce(finished, outcomes, scheduler.removed_devices[removed_before:])
                 recorder.outcomes(outcomes, finished)
         except BaseException as error:

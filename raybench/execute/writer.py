@@ -1,13 +1,17 @@
-"""The writer: stores rows in a thread of its own, so that no device waits for the disk."""
+"""The writer: stores rows and delivers events in a thread of its own.
+
+So no device waits for the disk or the display, and a listener sees the row of a trial before the
+start of the next, although that has started meanwhile.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raybench.execute.events import RowWritten
+from raybench.execute.events import RowWritten, Ticked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,22 +19,34 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from raybench.execute.events import Listener
+    from raybench.execute.events import Event, Listener
     from raybench.execute.rows import Tables
     from raybench.execute.stop_request import StopRequest
     from raybench.planning.plan import PlannedTrial
     from raybench.results.store import RunWriter
 
 
+class _Rows(NamedTuple):
+    """The rows of a trial; `row` is that of `trials`."""
+
+    planned: PlannedTrial
+    row: Mapping[str, Any]
+    tables: Tables
+
+
+TICK_S = 1.0
+"""A listener hears so long after the last event that time has passed."""
+
+
 class Writer:
-    """Writes the rows of a run in the order in which they are put; leaving the context waits.
+    """Writes rows and passes events on, in the order in which they come; leaving the context waits.
 
     A row is counted and announced once it is on the disk. A row that cannot be written stops the
     run; those after it are still given to the store, which saves them elsewhere.
 
     Args:
         run: of the store.
-        on_event: receives every written row.
+        on_event: receives every event and every written row, all from the writer's thread.
         stop: asked to stop the run when a row cannot be written.
 
     Attributes:
@@ -42,9 +58,7 @@ class Writer:
         self._run = run
         self._on_event = on_event
         self._stop = stop
-        self._queue: queue.SimpleQueue[tuple[PlannedTrial, Mapping[str, Any], Tables] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Rows | Event | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -65,25 +79,41 @@ class Writer:
 
     def put(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
         """Queue the rows of a trial; `row` is that of `trials`."""
-        self._queue.put((planned, row, tables))
+        self._queue.put(_Rows(planned, row, tables))
+
+    def announce(self, event: Event) -> None:
+        """Queue an event behind the rows that were put before it; returns at once."""
+        self._queue.put(event)
 
     def _work(self) -> None:
-        while (item := self._queue.get()) is not None:
-            self._write(*item)
+        while (item := self._next()) is not None:
+            self._handle(item)
 
-    def _write(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
+    def _handle(self, item: _Rows | Event) -> None:
         try:
-            self._run.write_point(
-                planned.point.id,
-                planned.trial,
-                trials=row,
-                workers=tables.workers,
-                blocks=tables.blocks,
-                samples=tables.samples,
-                layers=tables.layers,
-            )
-            self.tally[row["status"]] += 1
-            self._on_event(RowWritten(planned.number, row))
+            if isinstance(item, _Rows):
+                self._write(*item)
+            else:
+                self._on_event(item)
         except BaseException as error:  # noqa: BLE001 - raised in the run's own thread
             self._error = self._error or error
             self._stop.request(error)
+
+    def _next(self) -> _Rows | Event | None:
+        try:
+            return self._queue.get(timeout=TICK_S)
+        except queue.Empty:
+            return Ticked()
+
+    def _write(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
+        self._run.write_point(
+            planned.point.id,
+            planned.trial,
+            trials=row,
+            workers=tables.workers,
+            blocks=tables.blocks,
+            samples=tables.samples,
+            layers=tables.layers,
+        )
+        self.tally[row["status"]] += 1
+        self._on_event(RowWritten(planned, row))

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from raybench.errors import NodeDied
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +67,9 @@ class DeviceHealth:
     def _remove_node(self, node: str) -> None:
         lost = [slot for slot in self.usable if slot.node == node]
         if lost:
-            self._remove(lost, f"node {lost[0].host or node} with {len(lost)} devices went away")
+            self._remove(
+                lost, f"node {lost[0].host or node} with {counted(len(lost), 'device')} went away"
+            )
 
     def _remove(self, slots: Sequence[DeviceSlot], reason: str) -> None:
         self.removed.append(reason)

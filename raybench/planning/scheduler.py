@@ -15,6 +15,7 @@ from raybench.planning.attempts import Attempt, Outcome
 from raybench.planning.batch_search import BatchSearches
 from raybench.planning.device_health import DeviceHealth
 from raybench.planning.slots import describe, pick
+from raybench.text import agreeing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -221,8 +222,8 @@ class Scheduler:
         if self._busy is not None:
             return PhaseTimeout(self._busy)
         error = Infeasible(
-            f"workers={point.workers} needs {describe(point.wants, point.workers)} and {left} are "
-            f"left: {'; '.join(self._health.removed)}. Fix that; the same command then runs what "
+            f"workers={point.workers} needs {describe(point.wants, point.workers)} and {left} "
+            f"{agreeing(left, 'is', 'are')} left: {'; '.join(self._health.removed)}. Fix that; the same command then runs what "
             "is missing."
         )
         error.devices_lost = True

@@ -25,6 +25,7 @@ from raybench.report.sections.timeline import timeline
 from raybench.report.sections.verdicts import verdicts
 from raybench.results.folders import read_folders
 from raybench.results.storage import is_address
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,7 @@ def _subtitle(answers: Answers) -> str:
     experiments = ", ".join(dict.fromkeys(filter(None, trials["experiment"].to_pylist())))
     experiment = f"Experiment {experiments}." if experiments else ""
     engines = ", ".join(_names(answers, "engine"))
-    size = f"{len(answers.scaling.entries)} points, {trials.num_rows} trials, engine {engines}."
+    size = f"{counted(len(answers.scaling.entries), 'point')}, {counted(trials.num_rows, 'trial')}, engine {engines}."
     return " ".join(part for part in (experiment, size, when) if part)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.report.symbols import WORDS, count_marks
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def interval_note(points: Sequence[Any]) -> str:
     if bare == len(points):
         sentences.append("No point has an interval.")
     elif bare:
-        sentences.append(f"{bare} of {len(points)} points without an interval.")
+        sentences.append(f"{bare} of {counted(len(points), 'point')} without an interval.")
     return " ".join(sentences)
 
 

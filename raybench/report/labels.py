@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from raybench.analysis.series import device_name
 from raybench.experiment import SYNTHETIC
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +27,8 @@ SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
+LARGEST = -1
+"""Stands for the largest batch that fits, before it has been found."""
 MOST = 6
 """Number of series that a reader can tell apart in a panel."""
 
@@ -44,7 +47,7 @@ def factor_label(factor: str, value: Any) -> str:
     if value is None:
         return "no memory limit" if factor == "memory_limit_bytes" else f"unknown {factor}"
     if factor == "batch_size":
-        return f"batch {value:,}"
+        return "largest batch" if value == LARGEST else f"batch {value:,}"
     if factor == "inflight":
         return f"{value} in flight"
     if factor == "transfers":
@@ -89,7 +92,7 @@ def factor_value(factor: str, value: Any) -> str:
 
 def workers_label(workers: int | None) -> str:
     """Return the number of workers in words; empty if unknown."""
-    return "" if workers is None else f"{workers} worker{'s' if workers != 1 else ''}"
+    return "" if workers is None else counted(workers, "worker")
 
 
 def joined(*parts: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from raybench.report.document import Figure, Paragraph, Table, Tally
 from raybench.report.symbols import TAGS, glyph
+from raybench.text import printable
 
 if TYPE_CHECKING:
     from raybench.report.document import Column, Document, Part, TableCell
@@ -26,7 +27,7 @@ def markdown(document: Document) -> str:
 
 def text(value: str) -> str:
     """Escape a text and put it on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(value.split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(printable(value).split()))
 
 
 def _part(part: Part) -> list[str]:

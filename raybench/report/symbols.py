@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -51,6 +53,7 @@ def count_marks(points: Sequence[Marked]) -> dict[str, str]:
     for mark, meaning in _MEANING.items():
         count = sum(mark in point.marks for point in points)
         if count:
-            who = "all" if count == len(points) else f"{count} of {len(points)}"
-            sentences[mark] = f"{who} points, {meaning}"
+            every = counted(len(points), "point")
+            who = f"{count} of {every}" if count < len(points) else f"all {every}"
+            sentences[mark] = f"{who if len(points) > 1 else 'the point'}, {meaning}"
     return sentences

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from raybench.errors import ResultsError
 from raybench.results.load import load
 from raybench.results.storage import is_address
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,8 +84,9 @@ def _each_run_once(
         copies = pa.array(sorted(runs & earlier), pa.string())
         if len(copies):
             notes.append(
-                f"{len(copies)} of {len(runs)} runs of a folder stand in an earlier one too; those "
-                "of the first count."
+                f"{len(copies)} of {counted(len(runs), 'run')} of a folder "
+                f"{agreeing(len(copies), 'stands', 'stand')} in an earlier one too; those of the "
+                "first count."
             )
         kept.append(
             {name: t.filter(pc.invert(pc.is_in(t["run_id"], copies))) for name, t in tables.items()}

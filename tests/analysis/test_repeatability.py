@@ -55,8 +55,9 @@ def test_a_line_tells_both_and_how_many_trials_would_do():
     head, line = of_trials(repeats(table(990.0, 1000.0, 1010.0)))
     assert "reproducibility" in head
     assert line == (
-        "alexnet int8 batch 8 x2: one trial claims ± 0.20 % for itself; 3 trials differ by 1.00 % "
+        "alexnet: one trial claims ± 0.20 % for itself; 3 trials differ by 1.00 % "
         "(standard deviation); 18 trials would give ± 0.50 %"
     )
-    assert "over 1,000 trials" in of_trials(repeats(table(500.0, 1500.0)))[1]
+    assert "look for what changes between them" in of_trials(repeats(table(500.0, 1500.0)))[1]
+    assert of_trials(repeats(table(999.9, 1000.0, 1000.1)))[1].endswith("; they give ± 0.50 %")
     assert of_trials([]) == []

@@ -48,16 +48,20 @@ def test_values_are_converted_or_refused():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_prints_its_own_page(verb, capsys):
-    assert main([verb, "--help"]) == 0
-    page = capsys.readouterr().out
+    pages = set()
+    for words in ([verb, "--help"], [verb, "x", "-h"], ["help", verb], [verb, "help"]):
+        assert main(words) == 0
+        pages.add(capsys.readouterr().out)
+    (page,) = pages
     assert page.startswith(f"usage: raybench {verb}".replace(" run", " [run]"))
     assert max(map(len, page.splitlines())) <= 100
 
 
 def test_the_page_of_the_program_names_every_verb(capsys):
-    assert main(["--help"]) == main(["experiment=smoke", "-h"]) == main([]) == 0
+    for words in (["--help"], ["experiment=smoke", "-h"], [], ["help"]):
+        assert main(words) == 0
     assert all(f"\n  {verb} " in help.PROGRAM for verb in VERBS)
-    assert capsys.readouterr().out.count("usage: raybench [verb]") == 3
+    assert capsys.readouterr().out.count("usage: raybench [verb]") == 4
 
 
 @pytest.mark.parametrize("verb", [compare, report])

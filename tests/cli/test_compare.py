@@ -60,14 +60,14 @@ def test_a_side_can_be_the_rows_of_some_inputs(write, capsys):
         main(["compare", f"{folder}:inputs=synthetic", f"{folder}:inputs={inputs}", "by=inputs"])
         == 0
     )
-    assert "1 points: 1 same" in capsys.readouterr().out.replace("1 point:", "1 points:")
+    assert "1 point: 1 same." in capsys.readouterr().out
 
 
 def test_strict_distinguishes_undecided_from_unchanged(write, capsys):
     a, b = write("old", 100.0, 200.0)[0], write("new", 100.0)[0]
     assert main(["compare", a, b]) == 0
     assert main(["compare", a, b, "--strict"]) == 3
-    assert "1 of 2 points have a number on one side only." in capsys.readouterr().out
+    assert "1 of 2 points has a number on one side only." in capsys.readouterr().out
 
 
 def test_filters_choose_the_sides_of_one_folder(write, capsys):
@@ -78,6 +78,18 @@ def test_filters_choose_the_sides_of_one_folder(write, capsys):
     out = capsys.readouterr().out
     assert "▲ improved" in out
     assert "precision: fp32 against int8" in out
+
+
+def test_two_networks_are_compared_where_that_is_the_question(write, capsys):
+    folder, _ = write("both", 100.0, model="alexnet", model_identity="zoo:alexnet@1/seed=0")
+    write("both", 300.0, precision="fp32", model="resnet50", model_identity="zoo:resnet50@1/seed=0")
+    sides = [f"{folder}:model=alexnet", f"{folder}:model=resnet50"]
+    assert main(["compare", *sides]) == 2
+    assert "add by=model" in capsys.readouterr().err
+    assert main(["compare", *sides, "by=model"]) == 0
+    out = capsys.readouterr().out
+    assert "▲ improved" in out
+    assert "model: alexnet against resnet50" in out
 
 
 def test_the_id_of_a_run_is_a_side(write, capsys, monkeypatch, tmp_path):
@@ -102,7 +114,7 @@ def test_a_side_is_a_folder_filters_or_both(tmp_path):
     ("words", "sentence"),
     [
         ([], "0 sides were named"),
-        (["A"], "1 sides were named"),
+        (["A"], "1 side was named"),
         (["A", "A", "format=xml"], "Unknown format 'xml'"),
         (["A", "A", "--fast"], "Unknown option '--fast'"),
         (["A", "A", "threshold=much"], "threshold takes a share"),

@@ -8,6 +8,7 @@ import pytest
 from raybench.cli import run
 from raybench.cli.main import main
 from raybench.errors import PointError
+from raybench.version import __version__
 
 
 def test_help_loads_no_library_but_the_standard_one():
@@ -57,7 +58,7 @@ def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
         (["list", "enginse"], "Did you mean 'engines'"),
         (["experiment=smoke", "cluster.select={rack: r1}"], "Leave it out"),
         (["doctor", "please"], "takes no words but cluster.address"),
-        (["show"], "takes one results folder"),
+        (["show"], "takes one results folder, and 0 folders were named"),
         (["show", "no/such/folder"], "no/such/folder"),
     ],
 )
@@ -89,11 +90,22 @@ def test_a_dynamic_dimension_without_a_size_is_asked_for_by_name(two_inputs, cap
     assert "model.shapes.sequence" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["-V", "--version"])
+def test_the_version_is_a_word_away(word, capsys):
+    assert main([word]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_a_page_of_a_verb_that_does_not_exist_is_refused(capsys):
+    assert main(["help", "shwo"]) == 2
+    assert "Unknown verb 'shwo'. Did you mean 'show'?" in capsys.readouterr().err
+
+
 def test_plan_lists_the_points_and_starts_nothing(tmp_path, capsys):
     folder = tmp_path / "results"
     words = ["experiment=paper", "engine=simulated", "cluster.gpus=4", f"results.dir={folder}"]
     assert main(["plan", *words]) == 0
-    assert "googlenet int8 batch 4096 on 1 GPU" in capsys.readouterr().out
+    assert "googlenet, int8, batch 4,096" in capsys.readouterr().out
     assert not folder.exists()
 
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from raybench.errors import ResultsError
+from raybench.execute.events import Ticked, TrialStarted
 from raybench.execute.rows import Tables
 from raybench.execute.stop_request import StopRequest
 from raybench.execute.writer import Writer
@@ -23,13 +24,17 @@ class Disk:
             raise ResultsError("No space left on device.")
 
     def on_event(self, event):
-        self.announced.append(event.number)
+        if not isinstance(event, Ticked):
+            self.announced.append(event.planned.number)
+
+
+def planned(number):
+    return SimpleNamespace(point=SimpleNamespace(id=f"p{number}"), trial=0, number=number)
 
 
 def put(writer, *numbers):
     for number in numbers:
-        planned = SimpleNamespace(point=SimpleNamespace(id=f"p{number}"), trial=0, number=number)
-        writer.put(planned, {"status": "ok"}, Tables({}))
+        writer.put(planned(number), {"status": "ok"}, Tables({}))
 
 
 def test_a_row_counts_when_it_is_on_the_disk_and_nobody_waits_for_it():
@@ -41,6 +46,34 @@ def test_a_row_counts_when_it_is_on_the_disk_and_nobody_waits_for_it():
         disk.may_write.set()
     assert disk.announced == [1, 2, 3]
     assert writer.tally == {"ok": 3}
+
+
+def test_a_result_is_announced_before_the_start_that_follows_it_however_slow_the_disk():
+    disk = Disk()
+    with Writer(disk, disk.on_event, StopRequest()) as writer:
+        put(writer, 1)
+        writer.announce(TrialStarted(planned(2)))  # returns while the disk is still at work
+        put(writer, 2)
+        writer.announce(TrialStarted(planned(3)))
+        assert not disk.announced
+        disk.may_write.set()
+    assert disk.announced == [1, 2, 2, 3]
+
+
+def test_a_listener_that_fails_ends_the_run_with_its_error():
+    def on_event(event):
+        raise BrokenPipeError
+
+    stop, stopped = StopRequest(), threading.Event()
+    stop.listen(stopped.set)
+
+    def announce():
+        with Writer(Disk(), on_event, stop) as writer:
+            writer.announce(TrialStarted(planned(1)))
+            assert stopped.wait(10)
+
+    with pytest.raises(BrokenPipeError):
+        announce()
 
 
 def test_a_full_disk_stops_the_run_and_later_rows_are_still_given_to_the_store():

@@ -342,7 +342,7 @@ def test_a_copy_of_a_folder_is_no_second_measurement(tmp_path, capsys):
     copy = shutil.copytree(source, tmp_path / "copy")
     html, _ = written(source, tmp_path / "out", str(copy))
     assert "1 points, 1 trials" in html
-    assert "1 of 1 runs of a folder stand in an earlier one too" in capsys.readouterr().err
+    assert "1 of 1 run of a folder stands in an earlier one too" in capsys.readouterr().err
     assert html.count("Evidence: ") == 1
     assert "1,000 items/s" in html
 

@@ -56,12 +56,15 @@ resnet50   int8              2                                                  
 resnet50   int8              4                                                            ∅ infeasible
 
 speedup: against 1 worker of the same series
+efficiency: speedup over that of ideal scaling
+x fp32: items/s against the same point in fp32
+p99 ms: latency of a batch, median over trials
 ±: 95 % CI within one trial; excludes run-to-run variation
 
-resnet50, precision fp32: 2 workers give 1.990 times the throughput of 1 (99.5 % of ideal); no confidence interval with one trial.
+resnet50, fp32: 2 workers give 1.990 times the throughput of 1 (99.5 % of ideal); no confidence interval with one trial.
 
-resnet50, precision int8, workers 2: worker_died. The process ended. Run again with rerun=failed.
-resnet50, precision int8, workers 4: infeasible. 4 workers need 4 GPUs.
+resnet50, int8, 2 workers: worker_died. The process ended. Run again with rerun=failed.
+resnet50, int8, 4 workers: infeasible. 4 workers need 4 GPUs.
 
 Rows  results/
 Next  preset=standard
@@ -160,7 +163,7 @@ def test_a_memory_limit_is_distinguished_from_none():
 
 def test_trials_that_failed_together_are_counted():
     failed = {"point_id": "a", "status": "timeout", "reason": "Too slow.", **LOST}
-    assert "workers 1: timeout (2 trials). Too slow." in printed(failed, {**failed, "trial": 1})
+    assert "resnet50: timeout (2 trials). Too slow." in printed(failed, {**failed, "trial": 1})
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

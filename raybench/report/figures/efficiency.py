@@ -10,6 +10,7 @@ from raybench.report.figures.axes import percent
 from raybench.report.figures.svg import finish
 from raybench.report.formatting import TIMES, number
 from raybench.report.labels import Naming
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +50,9 @@ def _figure(name: str, title: str, uses: Sequence[Utilization], field: str, what
     ends = [_row(axis, place, use, field) for place, use in enumerate(shown)]
     _dress(axis, shown, Naming([use.series for use in uses], _UNNAMED), field, ends)
     grammar.draw_legend(figure, {}, {m for u in shown for m in u.marks}, bars=True)
-    subset = "" if len(shown) == len(uses) else f"The {_MOST} highest of {len(uses)} points."
+    subset = (
+        "" if len(shown) == len(uses) else f"The {_MOST} highest of {counted(len(uses), 'point')}."
+    )
     text = " ".join(part for part in (what, _precision_note(shown), caveats(shown), subset) if part)
     return finish(figure, name, title, text)
 

@@ -8,6 +8,7 @@ from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import plain
 from raybench.report.figures.svg import finish
 from raybench.report.symbols import marks_in_words
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def figure(
         summary,
         "Each value is a block; the grey ground is warm-up, which does not count.",
         "" if gauges else "Clocks, temperature and power were not read on this device.",
-        f"{len(shown)} of {len(timelines)} trials are shown."
+        f"{len(shown)} of {counted(len(timelines), 'trial')} shown."
         if len(shown) < len(timelines)
         else "",
     ]

@@ -10,6 +10,7 @@ from raybench.report.figures.scaling import figures
 from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
 from raybench.report.sections.sentences import gaps, marked, missing
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +60,9 @@ def _speedups(entries: Sequence[ScalingEntry]) -> Table:
 
 def _curves(curves: Sequence[Curve]) -> Table:
     naming = Naming([curve.series for curve in curves])
-    held = [" ".join(f"{b.workers} workers: {b.evidence}" for b in c.bounds) for c in curves]
+    held = [
+        " ".join(f"{counted(b.workers, 'worker')}: {b.evidence}" for b in c.bounds) for c in curves
+    ]
     return columns.table(
         "curves",
         "What each series says as a whole, and what its flags and telemetry tell of its bounds.",

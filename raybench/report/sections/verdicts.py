@@ -13,6 +13,7 @@ from raybench.report.sections.sentences import marked
 from raybench.report.sections.study import TONES
 from raybench.report.symbols import count_marks
 from raybench.results.schema import FAILURES, OUTCOMES, VERDICTS
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +79,7 @@ def _warnings(entries: Sequence[ScalingEntry]) -> Iterator[Paragraph]:
     failed = sum(entry.status in FAILURES for entry in entries)
     if failed:
         yield Paragraph(
-            f"{failed} of {len(entries)} points failed; the table says which and why, and "
+            f"{failed} of {counted(len(entries), 'point')} failed; the table says which and why, and "
             "rerun=failed measures them again.", "bad", "Failed.",
         )  # fmt: skip
 

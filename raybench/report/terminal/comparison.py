@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from typing import IO, TYPE_CHECKING
 from xml.etree import ElementTree
 
 from rich import box
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from raybench.analysis.comparability import FACTORS
 from raybench.analysis.compare import (
@@ -24,7 +20,9 @@ from raybench.analysis.compare import (
 from raybench.analysis.tables import as_dict
 from raybench.report.formatting import with_half_width
 from raybench.report.labels import factor_value
-from raybench.report.terminal.console import emit
+from raybench.report.terminal.console import emit, words, write
+from raybench.report.terminal.formats import markdown_text, to_csv, to_json, to_markdown
+from raybench.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +54,13 @@ def print_comparison(
     if form == "table":
         emit(lambda width: _table(comparison), file)
     else:
-        file.write(_WRITERS[form](comparison, strict))
+        write(_written(comparison, form, strict, file.isatty()), file)
+
+
+def _written(comparison: Comparison, form: str, strict: bool, terminal: bool) -> str:
+    if form == "csv":
+        return to_csv(comparison.as_table(), terminal)
+    return _WRITERS[form](comparison, strict)
 
 
 def counts(comparison: Comparison) -> str:
@@ -66,7 +70,7 @@ def counts(comparison: Comparison) -> str:
         for outcome in OUTCOMES
         if comparison.count(outcome)
     ]
-    return f"{len(comparison.changes)} points: {', '.join(parts)}."
+    return f"{counted(len(comparison.changes), 'point')}: {', '.join(parts)}."
 
 
 def name_of(change: Change, names: Sequence[str]) -> str:
@@ -150,11 +154,11 @@ def _table(comparison: Comparison) -> RenderableType:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("outcome", no_wrap=True)
     for change in comparison.changes:
-        outcome = Text(f"{_GLYPHS[change.outcome]} {_marked(change)}", _COLOURS[change.outcome])
-        table.add_row(*(Text(cell) for cell in _cells(change, names)), outcome)
-    heading = [Text(line) for line in (*_heading(comparison), "")]
+        outcome = words(f"{_GLYPHS[change.outcome]} {_marked(change)}", _COLOURS[change.outcome])
+        table.add_row(*(words(cell) for cell in _cells(change, names)), outcome)
+    heading = [words(line) for line in (*_heading(comparison), "")]
     return Group(
-        *heading, table, *(Text(line) for line in ("", counts(comparison), *_closing(comparison)))
+        *heading, table, *(words(line) for line in ("", counts(comparison), *_closing(comparison)))
     )
 
 
@@ -169,32 +173,24 @@ def _closing(comparison: Comparison) -> list[str]:
 
 def _markdown(comparison: Comparison, strict: bool) -> str:
     names = _factors(comparison)
-    lines = [f"### raybench compare: {counts(comparison)}", ""]
-    lines += [f"- {line}" for line in _heading(comparison)]
-    lines += ["", "| point | A | B | B / A | outcome |", "|---|---:|---:|---:|---|"]
+    rows = []
     for change in comparison.changes:
         bold = "**" if change.outcome == REGRESSED else ""
-        cells = [*_cells(change, names), f"{bold}{_marked(change)}{bold}"]
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join([*lines, "", *(f"- {line}" for line in _closing(comparison)), ""])
+        rows.append([*_cells(change, names), f"{bold}{_marked(change)}{bold}"])
+    heading, closing = (
+        "".join(f"- {markdown_text(line)}\n" for line in lines)
+        for lines in (_heading(comparison), _closing(comparison))
+    )
+    titles = ("point", "A", "B", "B / A", "outcome")
+    table = to_markdown(titles, (False, True, True, True, False), rows)
+    return f"### raybench compare: {counts(comparison)}\n\n{heading}\n{table}\n{closing}"
 
 
 def _json(comparison: Comparison, strict: bool) -> str:
     facts = as_dict(comparison)
     facts["counts"] = {outcome: comparison.count(outcome) for outcome in OUTCOMES}
     facts["exit_code"] = comparison.exit_code(strict)
-    return json.dumps(facts, indent=2, default=str) + "\n"
-
-
-def _csv(comparison: Comparison, strict: bool) -> str:
-    """Return a line for each point; null is empty, the items of a list are separated by spaces."""
-    rows = comparison.as_table()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows.column_names)
-    for row in rows.to_pylist():
-        writer.writerow([" ".join(v) if isinstance(v, list) else v for v in row.values()])
-    return text.getvalue()
+    return to_json(facts)
 
 
 def _junit(comparison: Comparison, strict: bool) -> str:
@@ -202,7 +198,7 @@ def _junit(comparison: Comparison, strict: bool) -> str:
     undecided = comparison.count(INCONCLUSIVE) + comparison.count(MISSING)
     failures = comparison.count(REGRESSED) + (undecided if strict else 0)
     facts = {
-        "name": f"raybench compare {comparison.a_name} {comparison.b_name}",
+        "name": printable(f"raybench compare {comparison.a_name} {comparison.b_name}"),
         "tests": str(len(comparison.changes)),
         "failures": str(failures),
         "skipped": str(0 if strict else undecided),
@@ -210,10 +206,11 @@ def _junit(comparison: Comparison, strict: bool) -> str:
     suite = ElementTree.Element("testsuite", facts)
     names = _factors(comparison)
     for change in comparison.changes:
-        title = {"classname": f"raybench.{comparison.metric}", "name": name_of(change, names)}
+        name = printable(name_of(change, names))
+        title = {"classname": f"raybench.{comparison.metric}", "name": name}
         case = ElementTree.SubElement(suite, "testcase", title)
         summary = f"{_marked(change)}: {' -> '.join(_cells(change, names)[1:3])}, {_ratio(change)}"
-        message = f"{summary}. {change.note or ''}".rstrip()
+        message = printable(f"{summary}. {change.note or ''}".rstrip())
         if change.outcome == REGRESSED or (strict and change.outcome in (INCONCLUSIVE, MISSING)):
             ElementTree.SubElement(case, "failure", {"message": message})
         elif change.outcome in (INCONCLUSIVE, MISSING):
@@ -230,7 +227,6 @@ def _junit(comparison: Comparison, strict: bool) -> str:
 _WRITERS: dict[str, Callable[[Comparison, bool], str]] = {
     "markdown": _markdown,
     "json": _json,
-    "csv": _csv,
     "junit": _junit,
 }
-FORMATS = ("table", *_WRITERS)
+FORMATS = ("table", *_WRITERS, "csv")

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeAlias
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
+from raybench.analysis.repeatability import TARGET
 from raybench.analysis.series import SERIES
 from raybench.experiment import AS_IS, SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
-from raybench.report.labels import factor_value, part_in_int8
+from raybench.report.labels import Naming, factor_value, joined, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
-from raybench.report.terminal.console import emit
+from raybench.report.terminal.console import emit, lines_of, open_console, words
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import RenderableType
+    from rich.text import Text
 
     from raybench.analysis.curves import Curve, ScalingEntry
     from raybench.analysis.repeatability import Repeat
     from raybench.analysis.scaling import Scaling
+    from raybench.analysis.series import Series
 
 _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 """Writes one cell of a row; empty where the entry lacks the value."""
@@ -34,8 +38,8 @@ _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 _COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
 _OVER_FP32 = f"{TIMES} fp32"
 _IN_8_BITS = "8-bit MACs"
-MANY = 1000
-"""Above this many trials, the number needed is shown as "over 1,000"."""
+MANY = 30
+"""More trials than this are no advice: what makes them differ is to be found first."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns to leave out on a narrow terminal, the first one first."""
 
@@ -48,10 +52,9 @@ def render(scaling: Scaling, width: int) -> RenderableType:
     """
     entries = scaling.entries
     if not entries:
-        return Text("No rows.")
-    varying = [name for name in SERIES if len(_values(entries, name)) > 1]
-    factors = ["model", *(name for name in varying if name != "model")]
-    columns = _columns(entries, factors)
+        return words("No rows.")
+    names = PointNames(entries)
+    columns = _columns(entries, names.factors)
     table = _table(entries, columns)
     left_out = []
     for title in _LEAVE_OUT:
@@ -63,11 +66,50 @@ def render(scaling: Scaling, width: int) -> RenderableType:
         for column in table.columns:
             column.width = None  # words may wrap
     return Group(
-        *_caption(entries, [name for name in SERIES if name not in factors]),
+        *_caption(entries, names.factors),
         table,
-        *_legend(entries, left_out),
-        *_curves(scaling.curves, factors),
-        *_reasons(entries, factors),
+        *_legend(entries, columns, left_out),
+        *_curves(scaling.curves, names),
+        *_reasons(entries, names),
+    )
+
+
+class PlainTable(NamedTuple):
+    """The table as plain text.
+
+    Attributes:
+        caption: what all rows share.
+        titles: of the columns.
+        right: which columns are aligned to the right.
+        rows: cells.
+        notes: what is below the table, a line each.
+    """
+
+    caption: str
+    titles: Sequence[str]
+    right: Sequence[bool]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+
+
+def as_plain(scaling: Scaling) -> PlainTable:
+    """Return the whole table as plain text."""
+    entries = scaling.entries
+    if not entries:
+        return PlainTable("", (), (), (), ("No rows.",))
+    names = PointNames(entries)
+    columns = _columns(entries, names.factors)
+    below = (
+        *_legend(entries, columns, ()),
+        *_curves(scaling.curves, names),
+        *_reasons(entries, names),
+    )
+    return PlainTable(
+        "".join(line.plain for line in _caption(entries, names.factors)),
+        tuple(columns),
+        [_is_right(title) for title in columns],
+        [[_text(cell(entry)).plain for cell in columns.values()] for entry in entries],
+        [line.plain for line in below if line.plain],
     )
 
 
@@ -87,7 +129,7 @@ def print_table(
     def content(width: int) -> Group:
         parts: list[RenderableType] = [render(scaling, width)]
         if trials:
-            parts.append(Text("\n".join(["", *of_trials(trials)])))
+            parts.append(lines_of(["", *of_trials(trials, PointNames(scaling.entries))]))
         if where or next_steps:
             parts.append(_closing(where, next_steps))
         return Group(*parts)
@@ -95,24 +137,61 @@ def print_table(
     emit(content, sys.stdout if file is None else file)
 
 
-def of_trials(repeats: Sequence[Repeat]) -> list[str]:
-    """Return a line for each point on precision within and reproducibility between trials."""
-    lines = []
-    for repeat in repeats:
-        series = repeat.series
-        needed = f"{repeat.needed:,} trials" if repeat.needed < MANY else f"over {MANY:,} trials"
-        lines.append(
-            f"{series.model} {series.precision} batch {series.batch_size} x{repeat.workers}: one "
-            f"trial claims ± {100 * repeat.within:.2f} % for itself; {repeat.trials} trials differ "
-            f"by {100 * repeat.spread:.2f} % (standard deviation); {needed} would give ± 0.50 %"
-        )
+class PointNames:
+    """Names of the points of a table: the model, and the factors in which the points differ.
+
+    Args:
+        points: of the table.
+
+    Attributes:
+        factors: that have a column; the model always has one.
+    """
+
+    def __init__(self, points: Sequence[ScalingEntry | Repeat]) -> None:
+        self._naming = Naming([point.series for point in points])
+        self._by_workers = len({point.workers for point in points}) > 1
+        self.factors = ("model", *(f for f in self._naming.varying if f != "model"))
+
+    def series(self, series: Series) -> str:
+        """Return the name of a series."""
+        return joined(series.model or "-", self._naming.label(series, without=("model",)))
+
+    def point(self, series: Series, workers: int | None) -> str:
+        """Return the name of a point, which names its number of workers if there are others."""
+        return joined(self.series(series), workers_label(workers) if self._by_workers else "")
+
+
+def of_trials(repeats: Sequence[Repeat], names: PointNames | None = None) -> list[str]:
+    """Return a line for each point on precision within and reproducibility between trials.
+
+    Args:
+        repeats: points with several trials.
+        names: of all points of the table; by default those of these.
+    """
+    names = PointNames(repeats) if names is None else names
+    lines = [
+        f"{names.point(repeat.series, repeat.workers)}: one trial claims ± "
+        f"{100 * repeat.within:.2f} % for itself; {counted(repeat.trials, 'trial')} differ by "
+        f"{100 * repeat.spread:.2f} % (standard deviation); {_more_trials(repeat)}"
+        for repeat in repeats
+    ]
     return ["Precision within a trial, reproducibility between trials", *lines] if lines else []
+
+
+def _more_trials(repeat: Repeat) -> str:
+    """Say how many trials reach the half-width of preset standard, if so many are sensible."""
+    target = f"± {100 * TARGET:.2f} %"
+    if repeat.needed <= repeat.trials:
+        return f"they give {target}"
+    if repeat.needed <= MANY:
+        return f"{counted(repeat.needed, 'trial')} would give {target}"
+    return f"too far apart for {target} by more trials: look for what changes between them"
 
 
 def _closing(where: str | None, next_steps: Sequence[str]) -> Text:
     lines = [f"Rows  {where}"] if where else []
     lines += [f"{'      ' if i else 'Next  '}{step}" for i, step in enumerate(next_steps)]
-    return Text("\n".join(["", *lines]))
+    return lines_of(["", *lines])
 
 
 def _columns(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> dict[str, _Writer]:
@@ -150,12 +229,11 @@ def _table(entries: Sequence[ScalingEntry], columns: Mapping[str, _Writer]) -> T
     written = {title: [_text(cell(entry)) for entry in entries] for title, cell in columns.items()}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for title, cells in written.items():
-        is_name = title in SERIES and title not in ("batch_size", "inflight", "memory_limit_bytes")
         table.add_column(
-            Text(title),
-            justify="left" if is_name or title == "verdict" else "right",
-            no_wrap=not is_name,
-            width=max(cell.cell_len for cell in (Text(title), *cells)),
+            words(title),
+            justify="right" if _is_right(title) else "left",
+            no_wrap=_is_right(title) or title == "verdict",
+            width=max(cell.cell_len for cell in (words(title), *cells)),
         )
     before = None
     for entry, row in zip(entries, zip(*written.values(), strict=True), strict=True):
@@ -166,46 +244,57 @@ def _table(entries: Sequence[ScalingEntry], columns: Mapping[str, _Writer]) -> T
     return table
 
 
+def _is_right(title: str) -> bool:
+    """Return whether a column holds numbers."""
+    is_name = title in SERIES and title not in ("batch_size", "inflight", "memory_limit_bytes")
+    return not is_name and title != "verdict"
+
+
 def _text(cell: str | Text) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell  # plain: names may look like markup
+    return words(cell) if isinstance(cell, str) else cell
 
 
 def _natural_width(table: Table) -> int:
-    console = Console(width=10_000)
-    return Measurement.get(console, console.options, table).maximum
+    console = open_console(io.StringIO())
+    wide = console.options.update_width(10_000)
+    return Measurement.get(console, wide, table).maximum
 
 
-def _values(entries: Sequence[ScalingEntry], name: str) -> list[Any]:
-    """Return the different values of a factor, without those that a trial did not learn."""
-    values = dict.fromkeys(getattr(entry.series, name) for entry in entries)
-    if name in ("device", "engine_version"):
-        values.pop(None, None)
-    return list(values)
+def _caption(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> list[Text]:
+    """Return the factors that have no column, in one line; some have a value for each engine."""
+    same = []
+    for name in SERIES:
+        values = dict.fromkeys(getattr(entry.series, name) for entry in entries)
+        shown = [
+            factor_value(name, value)
+            for value in values
+            if value not in (None, "{}") and (value != SYNTHETIC or len(values) > 1)
+        ]
+        if shown and name not in (*factors, "environment_id", "simulated", "method_version"):
+            same.append(f"{name} {', '.join(shown)}")
+    return [words(" · ".join(same)), words("")] if same else []
 
 
-def _caption(entries: Sequence[ScalingEntry], names: Sequence[str]) -> list[Text]:
-    """Return the factors that are the same in every row, in one line."""
-    same = [
-        f"{name} {factor_value(name, value)}"
-        for name in names
-        for value in _values(entries, name)
-        if value not in (None, "{}", SYNTHETIC)
-        and name not in ("environment_id", "simulated", "method_version")
-    ]
-    return [Text(" · ".join(same)), Text("")] if same else []
-
-
-def _legend(entries: Sequence[ScalingEntry], left_out: Sequence[str]) -> list[Text]:
+def _legend(
+    entries: Sequence[ScalingEntry], columns: Mapping[str, _Writer], left_out: Sequence[str]
+) -> list[Text]:
+    """Return what the columns mean that are shown and do not say so themselves."""
     lines = []
     bases = sorted({e.base_workers for e in entries if e.base_workers is not None})
-    if bases and any(e.speedup.value not in (None, 1.0) for e in entries):
-        base = " or ".join(f"{n} worker{'s' if n > 1 else ''}" for n in bases)
-        lines.append(f"speedup: against {base} of the same series")
+    base = " or ".join(map(workers_label, bases))
+    meanings = {
+        "speedup": f"against {base} of the same series",
+        "efficiency": "speedup over that of ideal scaling",
+        "over alone": "against the mean of the same devices each alone",
+        "slowest": "its rate over the mean of all workers",
+        _OVER_FP32: "items/s against the same point in fp32",
+        "dB to fp32": "how near the outputs are to those of fp32 (SQNR); higher is nearer",
+    }
+    lines += [f"{title}: {meanings[title]}" for title in meanings if title in columns]
+    latencies = " and ".join(title for title in ("p50 ms", "p99 ms") if title in columns)
+    if latencies:
+        lines.append(f"{latencies}: latency of a batch, median over trials")
     intervals = {entry.interval for entry in entries}
-    if any(e.solo_speedup.value is not None for e in entries):
-        lines.append("over alone: against the mean of the same devices each alone")
-    if any(e.slowest_worker and "imbalance" in e.flags for e in entries):
-        lines.append("slowest: its rate over the mean of all workers")
     if BETWEEN in intervals:
         trials = sorted({e.trials for e in entries if e.interval == BETWEEN})
         lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
@@ -213,7 +302,7 @@ def _legend(entries: Sequence[ScalingEntry], left_out: Sequence[str]) -> list[Te
         lines.append("±: 95 % CI within one trial; excludes run-to-run variation")
     if any(entry.series.simulated for entry in entries):
         lines.append("SIMULATED: timings come from a model, not from hardware")
-    if any(part_in_int8(e.series.precision, e.quantised_macs_frac) for e in entries):
+    if _IN_8_BITS in columns:
         lines.append(
             f"{_IN_8_BITS}: part of the int8 graph's work computed in 8 bits, if under 90 %"
         )
@@ -222,7 +311,7 @@ def _legend(entries: Sequence[ScalingEntry], left_out: Sequence[str]) -> list[Te
         lines += [f"  {model}: {ops}" for model, ops in _ops_as_they_are(entries)]
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
-    return [Text(""), *(Text(line, style="dim") for line in lines)] if lines else []
+    return [words(""), *(words(line, "dim") for line in lines)] if lines else []
 
 
 def _ops_as_they_are(entries: Sequence[ScalingEntry]) -> list[tuple[str, str]]:
@@ -235,32 +324,25 @@ def _ops_as_they_are(entries: Sequence[ScalingEntry]) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _curves(curves: Sequence[Curve], factors: Sequence[str]) -> list[Text]:
+def _curves(curves: Sequence[Curve], names: PointNames) -> list[Text]:
     """Return what each curve shows, and what holds its largest point back."""
     lines = []
     for curve in curves:
-        names = [
-            f"{name} {factor_value(name, getattr(curve.series, name))}" for name in factors[1:]
-        ]
-        lines.append(f"{', '.join([curve.series.model or '-', *names])}: {curve.finding}")
+        lines.append(f"{names.series(curve.series)}: {curve.finding}")
         last = [bound for bound in curve.bounds if bound.workers == curve.workers[-1]]
         lines += [f"  bound by {bound.what}: {bound.evidence}" for bound in last]
-    return [Text(""), *(Text(line) for line in lines)] if lines else []
+    return [words(""), *(words(line) for line in lines)] if lines else []
 
 
-def _reasons(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> list[Text]:
+def _reasons(entries: Sequence[ScalingEntry], names: PointNames) -> list[Text]:
     """Return a line on each row without a number."""
     lines = []
     for entry in entries:
         if entry.status != "ok":
-            names = [
-                f"{name} {factor_value(name, getattr(entry.series, name))}" for name in factors[1:]
-            ]
-            workers = f"workers {four_digits(entry.workers)}"
-            where = ", ".join([entry.series.model or "-", *names, workers])
-            count = f" ({entry.trials} trials)" if entry.trials > 1 else ""
+            where = names.point(entry.series, entry.workers)
+            count = f" ({counted(entry.trials, 'trial')})" if entry.trials > 1 else ""
             lines.append(f"{where}: {entry.status}{count}. {entry.reason or ''}".rstrip())
-    return [Text(""), *(Text(line) for line in lines)] if lines else []
+    return [words(""), *(words(line) for line in lines)] if lines else []
 
 
 def _known(text: str) -> str:
@@ -285,7 +367,7 @@ def _verdict(entry: ScalingEntry) -> Text:
     else:
         glyph, word, colour = FAILED_GLYPH, entry.status, "red"
     mark = " SIMULATED" if entry.series.simulated else ""
-    return Text(f"{glyph} {word}{mark}", style=colour)
+    return words(f"{glyph} {word}{mark}", colour)
 
 
 def _slowest(entry: ScalingEntry) -> str:

@@ -1,0 +1,79 @@
+"""What the trials of a plan are called: by what distinguishes them, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raybench.analysis.series import Series
+from raybench.experiment import ANY, METHOD_VERSION, SYNTHETIC
+from raybench.report.labels import LARGEST, Naming, factor_label, joined, workers_label
+
+if TYPE_CHECKING:
+    from raybench.experiment import Point
+    from raybench.planning.plan import Plan, PlannedTrial
+
+_PURPOSES = {"measure": "", "fit": "try ", "prepare": "prepare "}
+
+
+class TrialNames:
+    """Names of the trials of a plan: the model, and the factors in which its points differ.
+
+    The factors are chosen once, by the rule that labels of series follow, so that a progress line,
+    the live display, tables and reports name a point by the same factors.
+
+    Args:
+        plan: of the run.
+
+    Attributes:
+        common: what all points share, in words; empty for a single point of nothing but a model.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._naming = Naming([_series(point) for point in plan.points])
+        counts = {point.workers for point in plan.points}
+        self._by_workers = len(counts) > 1
+        self._trials = 1 + max((planned.trial for planned in plan.trials), default=0)
+        workers = "" if self._by_workers else workers_label(next(iter(counts), None))
+        self.common = joined(self._naming.same, workers)
+
+    def name(self, planned: PlannedTrial) -> str:
+        """Return the name of a trial; with several trials it says which of them it is."""
+        point = planned.point
+        varying = self._naming.label(_series(point), without=("model",))
+        found = point.largest and point.batch_size > 1
+        trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
+        name = joined(
+            point.model,
+            varying,
+            factor_label("batch_size", point.batch_size) if found else "",
+            workers_label(point.workers) if self._by_workers else "",
+            trial,
+        )
+        if planned.purpose == "fit" and "batch_size" not in self._naming.varying:
+            name = joined(name, factor_label("batch_size", point.batch_size))
+        return _PURPOSES[planned.purpose] + name
+
+
+def _series(point: Point) -> Series:
+    """Return the series of a point as far as it is known before anything has run."""
+    kind = {"gpu": "GPU", "cpu": "CPU core"}[point.device]
+    series = Series(
+        model=point.model,
+        precision=point.precision,
+        batch_size=point.batch_size,
+        engine=point.engine,
+        engine_version=None,
+        engine_options=json.dumps(dict(point.engine_options), sort_keys=True, default=str),
+        device=kind if point.accelerator == ANY else point.accelerator,
+        inflight=point.inflight,
+        transfers=point.transfers,
+        memory_limit_bytes=point.memory_limit_bytes,
+        preset=point.preset,
+        simulated=point.engine == "simulated",
+        environment_id=None,
+        method_version=METHOD_VERSION,
+        inputs=SYNTHETIC if point.inputs is None else str(point.inputs),
+    )
+    return replace(series, batch_size=LARGEST) if point.largest else series
