@@ -55,7 +55,7 @@ def test_a_worker_that_completes_nothing_is_named_as_stalled():
     running = stream([member(0, lambda: next(batches)), member(1)])
     running.snapshot(0.2)
     time.sleep(0.25)
-    with pytest.raises(PhaseTimeout, match=r"No batch was completed .* on 1 workers") as caught:
+    with pytest.raises(PhaseTimeout, match=r"No batch was completed .* on 1 worker,") as caught:
         running.snapshot(0.2)
     assert str(caught.value).endswith("Look for a hang, or raise cluster.stall_timeout_s.")
     assert caught.value.ranks == (1,)

@@ -334,14 +334,14 @@ def test_a_folder_that_cannot_be_read_is_named_beside_those_that_can(tmp_path, c
 def test_the_same_folder_twice_counts_once(tmp_path):
     source = folder(tmp_path / "r", [{}])
     result = report([str(source), f"{source}/."], str(tmp_path / "out"))
-    assert "1 points, 1 trials" in result.page.read_text()
+    assert "1 point, 1 trial," in result.page.read_text()
 
 
 def test_a_copy_of_a_folder_is_no_second_measurement(tmp_path, capsys):
     source = folder(tmp_path / "r", [{}], count=8)
     copy = shutil.copytree(source, tmp_path / "copy")
     html, _ = written(source, tmp_path / "out", str(copy))
-    assert "1 points, 1 trials" in html
+    assert "1 point, 1 trial," in html
     assert "1 of 1 run of a folder stands in an earlier one too" in capsys.readouterr().err
     assert html.count("Evidence: ") == 1
     assert "1,000 items/s" in html
