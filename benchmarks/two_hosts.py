@@ -207,7 +207,10 @@ def job(scene: Scene) -> None:
     expect(row["n_nodes"] == 2, f"{row}")
 
 
-LONG = ("measure.min_s=12", "measure.max_s=18", "measure.target=0.0001")
+LONG = (
+    *("preset=quick", "measure.min_s=12", "measure.max_s=18", "measure.look_s=1"),
+    "measure.target=0.0001",
+)
 INTO_THE_STREAM_S = 7
 
 
@@ -223,7 +226,7 @@ def cable_cut(scene: Scene, step: str, point: str, loss: str, *words: str) -> tu
     """
     run = subprocess.Popen(
         scene.hosts.raybench(
-            "a", *SIMULATED, *QUICK, *LONG, *words, f"cluster.address={scene.hosts.address}",
+            "a", *SIMULATED, *LONG, *words, f"cluster.address={scene.hosts.address}",
             f"results.dir={scene.folder(step)}",
         ),
         env=scene.hosts.variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -175,7 +175,27 @@ class Interrupted(PointError):
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return a clause that suggests the most similar choice, if any, and lists all choices."""
     names = sorted(choices)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"Did you mean {close[0]!r}? Known: {', '.join(names)}."
+    close = closest(name, names)
+    if close is not None:
+        return f"Did you mean {close!r}? Known: {', '.join(names)}."
     return f"Known: {', '.join(names) or 'none'}."
+
+
+def closest(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Return the most similar choice, or None; case, dots, dashes and underscores hardly count.
+
+    Args:
+        name: as written.
+        choices: what could have been meant.
+        cutoff: least similarity, from 0 to 1.
+    """
+    bare = {choice: _bare(choice) for choice in sorted(choices)}
+    found = difflib.get_close_matches(_bare(name[:200]), bare.values(), n=1, cutoff=cutoff)
+    if not found:
+        return None
+    same = [choice for choice, text in bare.items() if text == found[0]]
+    return name if name in same else same[0]
+
+
+def _bare(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(".", "").strip()

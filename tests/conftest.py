@@ -3,6 +3,7 @@ import signal
 
 import onnx
 import pytest
+from helpers.last_words import last_of
 from helpers.tiny_graphs import tiny_bert, tiny_conv
 
 from raybench.cli.run import measure as measure_request
@@ -32,7 +33,7 @@ def measure(cluster, tmp_path):
 
     def command(*words):
         folder = tmp_path / "results"
-        request = read([f"results.dir={folder}", *words]).resolve(cluster.devices)
+        request = read(last_of([f"results.dir={folder}", *words])).resolve(cluster.devices)
         discovered = DiscoveredCluster(cluster, cluster.devices)
         return show_results(measure_request(request, discovered, list(words))), folder
 

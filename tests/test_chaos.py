@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.last_words import last_of
 
 import raybench
 
@@ -55,7 +56,7 @@ def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
              "batch_size=[1,2]", "cluster.gpus=1", "cluster.cpus=1", *quick,
              "measure.min_s=3", "measure.max_s=3", f"results.dir={folder}"]  # fmt: skip
     with subprocess.Popen(
-        [sys.executable, "-m", "raybench", *words], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "raybench", *last_of(words)], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.config.words import Word, shown, split
 from raybench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def parse(
     switches: Collection[str] = (),
     equals_in_positional: bool = False,
 ) -> Arguments:
-    """Recognise `name=value` and `--name=value` for the options of a command.
+    """Recognise `name=value`, `--name=value` and `--name value` for the options of a command.
 
     The name of an existing folder is never an option, although it may contain an equals sign.
 
@@ -46,22 +48,27 @@ def parse(
             bucket, which may have an equals sign after ://, always may.
 
     Raises:
-        ConfigError: for an unknown option.
+        ConfigError: for an option that is unknown, empty or given twice.
     """
     positional: list[str] = []
     values: dict[str, str] = {}
-    for word in words:
-        name, equals, value = word.lstrip("-").partition("=")
-        if equals and os.path.isdir(word):
-            positional.append(word)
-        elif name in options and (equals or name in switches):
-            values[name] = value if equals else "true"
-        elif word.startswith("-"):
-            raise ConfigError(f"Unknown option {word!r}. {nearest(name, options)}")
-        elif equals and not equals_in_positional and "://" not in name:
-            raise ConfigError(f"{verb} knows no {name!r}. {nearest(name, options)}")
+    for word in split(words, switches):
+        if word.value is not None and os.path.isdir(word.text):
+            positional.append(word.text)
+        elif word.name in options and (word.value is not None or word.name in switches):
+            if word.name in values:
+                raise ConfigError(f"{word.name} is given twice. Give it once.")
+            if word.value == "":
+                raise ConfigError(f"{word.name} is empty. Give it a value, or leave it out.")
+            values[word.name] = "true" if word.value is None else word.value
+        elif word.dashed:
+            raise _unknown_option(word, options)
+        elif word.value is not None and not equals_in_positional and "://" not in word.name:
+            raise ConfigError(f"{verb} knows no {word.name!r}. {nearest(word.name, options)}")
+        elif not word.text:
+            raise ConfigError(f"{verb} was given an empty word. Leave it out, or give it a value.")
         else:
-            positional.append(word)
+            positional.append(word.text)
     return Arguments(positional, values)
 
 
@@ -78,6 +85,12 @@ def parse_format(options: Mapping[str, str], formats: Collection[str]) -> str:
     return form
 
 
+def _unknown_option(word: Word, options: Collection[str]) -> ConfigError:
+    if word.name in options:
+        return ConfigError(f"{word.text} has no value. Write {word.name}=VALUE.")
+    return ConfigError(f"Unknown option {shown(word.text)}. {nearest(word.name, options)}")
+
+
 def to_bool(name: str, value: str) -> bool:
     """Convert the value of a switch.
 
@@ -85,7 +98,7 @@ def to_bool(name: str, value: str) -> bool:
         ConfigError: when it is neither true nor false.
     """
     if value.lower() not in ("true", "false"):
-        raise ConfigError(f"{name} takes true or false, not {value!r}.")
+        raise ConfigError(f"{name} takes true or false, not {shown(value)}. Correct the value.")
     return value.lower() == "true"
 
 
@@ -96,6 +109,11 @@ def to_share(name: str, value: str) -> float:
         ConfigError: when it is neither.
     """
     try:
-        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError:
-        raise ConfigError(f"{name} takes a share such as 0.01, not {value!r}.") from None
+        share = math.nan
+    if not 0 <= share < math.inf:
+        raise ConfigError(
+            f"{name} takes a share such as 0.01, not {shown(value)}. Correct the value."
+        )
+    return share

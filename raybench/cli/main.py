@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from raybench import gc_control
 from raybench.cli import help as pages
+from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, RaybenchError, UsageError, nearest
 from raybench.text import printable
 from raybench.version import __version__
@@ -36,7 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
         if (page := _page(words)) is not None:
             print(page, end="")
             return 0
-        verb = words.pop(0) if "=" not in words[0] else "run"
+        is_setting = "=" in words[0] or words[0].startswith("-")
+        verb = "run" if is_setting else words.pop(0)
+        for word in words:
+            refuse_unwritable(word)
         _refuse_unknown(verb)
         return VERBS[verb](words)
     except UsageError as error:
@@ -69,8 +73,11 @@ def _page(words: list[str]) -> str | None:
 
 def _refuse_unknown(verb: str) -> None:
     if verb not in VERBS:
-        model = f"To measure it, write model={verb}. " if verb.endswith(".onnx") else ""
-        raise ConfigError(f"Unknown verb {verb!r}. {model}{nearest(verb, VERBS)}")
+        from raybench.config.files import meant_by  # heavy, and needed for this sentence alone
+
+        meant = meant_by(verb)
+        advice = f"{meant} " if meant else ""
+        raise ConfigError(f"Unknown verb {shown(verb)}. {advice}{nearest(verb, VERBS)}")
 
 
 def _run_verb(verb: str, words: list[str]) -> int:

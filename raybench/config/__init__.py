@@ -1,1 +1,1 @@
-"""Turns YAML files and `key=value` words into an Experiment; the only user of omegaconf."""
+"""Turns YAML files and `key=value` words into an Experiment."""

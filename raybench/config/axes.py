@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from raybench.config.convert import switch, whole_number
+from raybench.config.words import InlineText, refuse_unwritable, shown, structure
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import PRECISIONS
 
@@ -17,8 +20,10 @@ def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
     Raises:
         ConfigError: naming the axis, the value and what the axis takes.
     """
+    if isinstance(written, InlineText):
+        written = structure(written)
     values = list(written) if isinstance(written, (list, tuple)) else [written]
-    if not values:
+    if not values or values in ([""], [None]):
         raise ConfigError(f"grid.{axis} is empty. Give it at least one value.")
     return tuple(_parse_value(axis, value) for value in values)
 
@@ -28,25 +33,36 @@ def _parse_value(axis: str, value: Any) -> Any:
         return _whole_number(axis, value)
     if axis == "transfers":
         return _switch(axis, value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if not isinstance(value, str) or not value:
-        raise ConfigError(f"grid.{axis} takes names, not {value!r}. Write a name.")
+        raise ConfigError(f"grid.{axis} takes names, not {shown(value)}. Write a name.")
+    refuse_unwritable(value, axis)
     if axis == "precision" and value not in PRECISIONS:
-        raise ConfigError(f"Unknown precision {value!r}. {nearest(value, PRECISIONS)}")
-    return value
+        raise ConfigError(f"Unknown precision {shown(value)}. {nearest(value, PRECISIONS)}")
+    return str(value)
 
 
 def _whole_number(axis: str, value: Any) -> int | str:
     keyword = {"workers": "auto", "batch_size": "max"}.get(axis)
     if keyword is not None and value == keyword:
         return keyword
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST[axis]:
+    number = whole_number(value)
+    if number is None or not 1 <= number <= MOST[axis]:
         takes = f"whole numbers from 1 to {MOST[axis]}" + (f" or {keyword}" if keyword else "")
-        raise ConfigError(f"grid.{axis} takes {takes}, not {value!r}. Correct the value.")
-    return value
+        raise ConfigError(f"grid.{axis} takes {takes}, not {_written(value)}. Correct the value.")
+    return number
 
 
 def _switch(axis: str, value: Any) -> bool:
-    switches = {True: True, False: False, "on": True, "off": False}
-    if isinstance(value, (bool, str)) and value in switches:
-        return switches[value]
-    raise ConfigError(f"grid.{axis} takes on or off, not {value!r}. Correct the value.")
+    state = switch(value)
+    if state is None:
+        raise ConfigError(f"grid.{axis} takes on or off, not {_written(value)}. Correct the value.")
+    return state
+
+
+def _written(value: Any) -> str:
+    """Return a value as it is quoted; digits of a number that is no more than that are not."""
+    return (
+        str(value) if isinstance(value, str) and whole_number(value) is not None else shown(value)
+    )

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from raybench.config.axes import parse_axis
-from raybench.config.files import experiment_path, question
+from raybench.config.axes import MOST, parse_axis
+from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
 from raybench.config.settings import GridSettings, Request
+from raybench.config.words import shown
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import AXES, EngineChoice, Experiment
@@ -24,19 +25,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from raybench.config.layers import SettingsLayer
+    from raybench.config.layers import Given, SettingsLayer
     from raybench.config.settings import ClusterSettings, Settings
     from raybench.experiment import MeasureSettings
 
     Unavailable = Callable[[str, str], str | None]
 
+_VERDICTS = ("stable", "unstable", "unverified")
+_LONGEST_S = 1e8
+"""Three years: what is longer is a slip, and no clock or table has to hold it."""
 
-def read(overrides: Sequence[str]) -> Draft:
-    """Read `key=value` words and the experiment file they name.
+
+def read(overrides: Sequence[Given]) -> Draft:
+    """Read `key=value` words and the experiment file they name; the file is read once.
 
     Args:
-        overrides: one of them is experiment=NAME or experiment=FILE.yaml, or model=FILE.onnx for one
-            point of that model.
+        overrides: words, or keys with their values. One of them is experiment=NAME or
+            experiment=FILE.yaml, or model=FILE.onnx for one point of that model.
 
     Raises:
         ConfigError: for anything unknown, mistyped or contradictory, naming key and remedy.
@@ -99,7 +104,7 @@ class Draft:
         choose = partial(_choose_engine, devices=devices, unavailable=unavailable)
         kind = choose(self.engines[0], requested[0] or requested[1] or "auto")[1]
         settings = self.settings if kind == "cpu" else merge_layers(command, file, kind)
-        experiment = _experiment(self.path, settings, choose, command.axes)
+        experiment = _experiment(self, settings, choose)
         return Request(experiment, settings.cluster, settings.results, devices, settings.rerun)
 
 
@@ -144,20 +149,18 @@ def _choose_engine(
 
 
 def _experiment(
-    path: Path,
-    settings: Settings,
-    choose: Callable[[str, str], tuple[str, str]],
-    forced: Mapping[str, Any],
+    draft: Draft, settings: Settings, choose: Callable[[str, str], tuple[str, str]]
 ) -> Experiment:
     grids = tuple(
-        {axis: parse_axis(axis, grid[axis]) for axis in AXES} for grid in _grids(settings, forced)
+        {axis: parse_axis(axis, grid[axis]) for axis in AXES}
+        for grid in _grids(settings, draft.command.axes)
     )
     names = list(dict.fromkeys(name for grid in grids for name in grid["engine"]))
     chosen = {name: choose(name, settings.device.kind) for name in names}
     options = _engine_options(settings.engine, [name for name, _ in chosen.values()])
     return Experiment(
-        name=path.stem,
-        question=question(path),
+        name=draft.path.stem,
+        question=draft.file.question,
         grids=grids,
         exclude=tuple(
             {axis: parse_axis(axis, value) for axis, value in _given_axes(rule).items()}
@@ -191,14 +194,20 @@ def _check_cluster(cluster: ClusterSettings) -> None:
     """Refuse impossible counts and times before Ray is asked for anything."""
     for name, least in (("gpus", 0), ("cpus", 1), ("retries", 0)):
         value = getattr(cluster, name)
-        if value is not None and value < least:
+        if value is not None and not least <= value <= MOST["workers"]:
             raise ConfigError(
-                f"cluster.{name} takes a whole number from {least}, not {value}. Correct the value."
+                f"cluster.{name} takes a whole number from {least} to {MOST['workers']}, not {value}. "
+                "Correct the value."
             )
     for name in ("start_timeout_s", "prepare_timeout_s", "stall_timeout_s"):
-        value = getattr(cluster, name)
-        if not value > 0:  # nan neither
-            raise ConfigError(f"cluster.{name} must be above 0, not {value}. Correct the value.")
+        _seconds(f"cluster.{name}", getattr(cluster, name))
+
+
+def _seconds(key: str, value: float) -> None:
+    if not 0 < value <= _LONGEST_S:  # nan neither
+        raise ConfigError(
+            f"{key} must be above 0 and at most {_LONGEST_S:,.0f}, not {value}. Correct the value."
+        )
 
 
 def _checked(measure: MeasureSettings) -> MeasureSettings:
@@ -206,17 +215,25 @@ def _checked(measure: MeasureSettings) -> MeasureSettings:
     for name, value in asdict(measure).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"measure.{name} must be a finite number, not {value}.")
-    for name in ("block_s", "min_s", "max_s", "look_s"):
+        if isinstance(value, (int, float)) and not 0 <= value <= _LONGEST_S:
+            raise ConfigError(
+                f"measure.{name} must be from 0 to {_LONGEST_S:,.0f}, not {value}. Correct the value."
+            )
+    for name in ("block_s", "min_s", "max_s", "look_s", "target"):
         if getattr(measure, name) <= 0:
             raise ConfigError(f"measure.{name} must be above 0, not {getattr(measure, name)}.")
-    if measure.max_s < measure.min_s:
+    for name in ("warmup_window_blocks", "warmup_advance_blocks", "looks_in_a_row"):
+        _whole(f"measure.{name}", getattr(measure, name), 1, 2**31 - 1)
+    for low, high in (("min_s", "max_s"), ("warmup_min_s", "warmup_max_s")):
+        least, most = getattr(measure, low), getattr(measure, high)
+        if most < least:
+            raise ConfigError(
+                f"measure.{high}={most} is below measure.{low}={least}. Raise {high}."
+            )
+    if measure.verdict_best not in _VERDICTS:
         raise ConfigError(
-            f"measure.max_s={measure.max_s} is below measure.min_s={measure.min_s}. Raise max_s."
-        )
-    if measure.warmup_max_s < measure.warmup_min_s:
-        raise ConfigError(
-            f"measure.warmup_max_s={measure.warmup_max_s} is below "
-            f"measure.warmup_min_s={measure.warmup_min_s}. Raise warmup_max_s."
+            f"Unknown measure.verdict_best {measure.verdict_best!r}. "
+            f"{nearest(measure.verdict_best, _VERDICTS)}"
         )
     return measure
 
@@ -230,7 +247,7 @@ def _engine_options(
     for key in given:
         if key not in all_keys:
             raise ConfigError(
-                f"Unknown key 'engine.{key}' for {', '.join(engines)}. {nearest(key, all_keys)}"
+                f"Unknown key {f'engine.{key}'!r} for {', '.join(engines)}. {nearest(key, all_keys)}"
             )
     options = {}
     for name in engines:
@@ -251,7 +268,10 @@ def parse_bytes(key: str, value: Any) -> int | None:
     """
     if value is None:
         return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", str(value).lower())
-    if isinstance(value, bool) or match is None or float(match[1]) <= 0:
-        raise ConfigError(f"{key} takes a size such as 24GiB, not {value!r}. Correct the value.")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*([kmg]i?)?b?\s*", str(value).lower())
+    size = 0 if match is None else int(float(match[1]) * _UNITS[match[2] or ""])
+    if isinstance(value, bool) or not 0 < size < 2**63:  # as its column holds it
+        raise ConfigError(
+            f"{key} takes a size such as 24GiB, not {shown(value)}. Correct the value."
+        )
+    return size

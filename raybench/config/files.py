@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from raybench.config.yaml_files import first_comment, read_text
+from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
+from raybench.models import zoo
 from raybench.paths import DATA
 
 OF_ONE_MODEL = "model"
@@ -14,7 +18,8 @@ OF_ONE_MODEL = "model"
 def experiment_files() -> dict[str, Path]:
     """Return every experiment by name; ./experiments/ overrides those that are shipped."""
     files = {path.stem: path for path in sorted((DATA / "experiments").glob("*.yaml"))}
-    files.update({path.stem: path for path in sorted(Path("experiments").glob("*.yaml"))})
+    own = Path("experiments").absolute()  # a driver may change its folder later
+    files.update({path.stem: path for path in sorted(own.glob("*.yaml"))})
     return files
 
 
@@ -25,17 +30,31 @@ def experiment_path(name: str) -> Path:
         ConfigError: when there is no such file.
     """
     if "/" in name or name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
+        path = Path(name).expanduser().absolute()
+        if not os.path.lexists(path):
             raise ConfigError(
                 f"Experiment file {name!r} does not exist. Give a path to a YAML file."
             )
         return path
     files = experiment_files()
     if name not in files:
-        model = f"To measure a model, write model={name}. " if name.endswith(".onnx") else ""
+        model = f"To measure a model, write model={name}. " if _is_model(name) else ""
         raise ConfigError(f"Unknown experiment {name!r}. {model}{nearest(name, files)}")
     return files[name]
+
+
+def meant_by(name: str) -> str | None:
+    """Return the word to write for the name of something, or None for a name that is unknown."""
+    if _is_model(name):
+        return f"Write model={name}."
+    for key, names in (("experiment", experiment_files()), ("preset", presets())):
+        if name in names:
+            return f"Write {key}={name}."
+    return f"Write engine={name}." if name in registry.BUILT_IN else None
+
+
+def _is_model(name: str) -> bool:
+    return name.endswith(".onnx") or name in zoo.RECIPES
 
 
 def presets() -> dict[str, Path]:
@@ -61,6 +80,9 @@ def group_path(group: str, name: str) -> Path:
 
 
 def question(path: Path) -> str:
-    """Return the question in the first line of an experiment file."""
-    with path.open(encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+    """Return the comment that a file begins with: the question of an experiment.
+
+    Raises:
+        ConfigError: when the file cannot be read.
+    """
+    return first_comment(read_text(path))

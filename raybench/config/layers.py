@@ -6,34 +6,32 @@ conf/preset/<name>.yaml, the experiment file, the command line.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+import functools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-
-from raybench.config.files import OF_ONE_MODEL, experiment_files, group_path
-from raybench.config.settings import GridSettings, Settings
+from raybench.config.convert import Where, build, convert, defaults
+from raybench.config.files import OF_ONE_MODEL, experiment_files, group_path, meant_by
+from raybench.config.places import COMMAND, EXPERIMENT, kind_at, path_of
+from raybench.config.references import resolve
+from raybench.config.settings import Settings
+from raybench.config.words import InlineText, has_open_bracket, shown, split, structure
+from raybench.config.yaml_files import first_comment, read_text, read_yaml
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import AXES
 from raybench.paths import DATA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
+Given: TypeAlias = "str | tuple[str, Any]"
+"""A word of the command line, or a key and its value from Python."""
+_Path: TypeAlias = "tuple[str, ...]"
 
-_ONLY_AXES = set(AXES) - {entry.name for entry in fields(Settings)}
-"""Axes that share their name with no section of the settings."""
-_NAMES = ("device", "cluster", "preset", "experiment", "rerun", "order")
-"""Keys whose value on the command line is text, so that YAML does not read `yes` as true."""
-_PATHS = ("results.dir", "model.inputs")
-"""Keys below a section whose value is text: to YAML a path would end at ` #`."""
-
-
-_OF_GRAPHS = ("model.shapes.", "model.ranges.", "model.values.")
-"""What follows these is one key: names in graphs hold dots."""
+_FILE = "(file)"
+"""Where `cluster: attach` stands among the keys of the cluster."""
 
 
 @dataclass(frozen=True)
@@ -44,145 +42,164 @@ class SettingsLayer:
         source: its name in messages.
         axes: values of the axes, as written.
         rest: all other keys.
+        cluster: the file of `conf/cluster/` that it names, as in `cluster: attach`.
+        question: the comment that a file begins with.
     """
 
     source: str
     axes: dict[str, Any]
     rest: dict[str, Any]
-
-    def named_group(self, group: str) -> str | None:
-        """Return the entry of a group that this layer names, as in `preset: quick`."""
-        name = self.rest.get(group)
-        return name if isinstance(name, str) else None
+    cluster: str | None = None
+    question: str = ""
 
 
 def read_file(path: Path) -> SettingsLayer:
     """Return the settings of a YAML file.
 
     Raises:
-        ConfigError: when the file is not YAML, or holds something else than keys and values.
+        ConfigError: when the file is not YAML, or holds something else than known keys and values.
     """
-    try:
-        node = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not readable YAML: {reason}. Correct the file.") from error
-    content = OmegaConf.to_container(node, resolve=False)
-    if content is None:
-        content = {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}, not keys and values.")
-    return _layer(str(path), {str(key): value for key, value in content.items()})
+    text = read_text(path)
+    content = read_yaml(path, text)
+    if content is not None and not isinstance(content, dict):
+        held = "a list" if isinstance(content, list) else "text"
+        raise ConfigError(f"{path} holds {held}, not keys and values. Give an experiment's file.")
+    return _layer(_flat((), content or {}, str(path)), str(path), first_comment(text))
 
 
-def read_overrides(overrides: Sequence[str]) -> tuple[SettingsLayer, str]:
-    """Return the settings given as `key=value` words, and the name of the experiment.
+@functools.cache
+def _read_shipped(path: Path) -> SettingsLayer:
+    """Return the settings of a file that comes with raybench, read once."""
+    return read_file(path)
 
-    Words that name a model and no experiment ask for that model alone.
+
+def read_overrides(overrides: Sequence[Given]) -> tuple[SettingsLayer, str]:
+    """Return the settings given in words or from Python, and the name of the experiment.
+
+    Settings that name a model and no experiment ask for that model alone.
 
     Raises:
-        ConfigError: for a word that is not key=value, or when neither is named.
+        ConfigError: for a word that is not key=value, a key that is unknown or given twice, or when
+            neither is named.
     """
-    content: dict[str, Any] = {"grid": {}}
-    dotted: list[str] = []
-    for word in overrides:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            example = f"model={word}" if word.endswith(".onnx") else "for example trials=3"
-            raise ConfigError(f"{word!r} is not key=value. Write {example}.")
-        if value.startswith("[") and value.count("[") > value.count("]"):
-            raise ConfigError(
-                f"{word!r} has a bracket that is not closed. Put the whole word in quotes, as in "
-                "'model.shapes.x=[N, 3]': without them the shell splits it at its spaces."
-            )
-        key = _without_grid(key)
-        if key in AXES:
-            path = key == "model" and value and not value.startswith(("[", "{", "!"))
-            content["grid"][key] = value if path else _parse_value(word, value)
-        elif key == "grid":
-            content["grid"] |= _to_axes("the command line", _parse_value(word, value))
-        elif key in _NAMES:
-            content[key] = value
+    names: list[str] = []
+    leaves: list[tuple[_Path, Any]] = []
+    for key, value in _settings(overrides):
+        if key == EXPERIMENT:
+            names.append(convert(str, value, Where(EXPERIMENT, COMMAND)))
         else:
-            dotted.append(word)
-    name = content.pop("experiment", OF_ONE_MODEL if "model" in content["grid"] else None)
-    if name is None:
-        raise ConfigError(
-            "No experiment was named. Add experiment=NAME, or model=FILE.onnx to measure that model "
-            "alone. " + nearest("", experiment_files())
+            leaves += _flat(path_of(key, COMMAND), value, COMMAND)
+    if len(names) > 1:
+        raise _twice(EXPERIMENT, *names[:2])
+    layer = _layer(leaves, COMMAND)
+    if names:
+        return layer, names[0]
+    if any("model" in axes for axes in (layer.axes, *layer.rest.get("grids", []))):
+        return layer, OF_ONE_MODEL
+    raise ConfigError(
+        "No experiment was named. Add experiment=NAME, or model=FILE.onnx to measure that model "
+        f"alone. {nearest('', experiment_files())}"
+    )
+
+
+def _settings(overrides: Sequence[Given]) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of each word, and those from Python as they are."""
+    before = ""
+    for word in split([given for given in overrides if isinstance(given, str)]):
+        if word.value is None or not word.name:
+            raise _no_setting(word.text, word.name, before)
+        yield word.name, InlineText(word.value)
+        before = word.value
+    yield from (given for given in overrides if not isinstance(given, str))
+
+
+def _no_setting(text: str, name: str, before: str) -> ConfigError:
+    """Return the refusal of a word that is not key=value."""
+    if has_open_bracket(before):
+        return ConfigError(
+            f"{shown(text)} is not key=value, and the word before it has a bracket that is not closed. "
+            "Put the whole word in quotes, as in 'model.shapes.x=[N, 3]': without them the shell "
+            "splits it at its spaces."
         )
-    layer = _layer("the command line", content)
-    for word in dotted:
-        layer.rest.update(_merge_word(layer.rest, word))
-    return layer, str(name)
+    if text.startswith("-") and name:
+        path_of(name, COMMAND)
+        return ConfigError(f"{shown(text)} has no value. Write {name}=VALUE.")
+    advice = meant_by(name) if name == text else None
+    return ConfigError(f"{shown(text)} is not key=value. {advice or 'Write for example trials=3.'}")
 
 
-def _without_grid(key: str) -> str:
-    """Return the key of a word, that of an axis without `grid.`; refuse a key below an axis."""
-    name = key.removeprefix("grid.")
-    axis, dot, _ = name.partition(".")
-    if (dot and axis in _ONLY_AXES) or (name != key and name not in AXES):
-        raise ConfigError(f"Unknown key {key!r} in the command line. {nearest(axis, AXES)}")
-    return name
+# ---------------------------------------------------------------- one layer
 
 
-def _to_axes(source: str, grid: Any) -> dict[str, Any]:
-    """Return the axes of the key `grid`, which must hold a mapping."""
-    if not isinstance(grid, dict):
-        raise ConfigError(
-            f"grid in {source} takes axes and their values, not {grid!r}. "
-            "Write for example grid.batch_size=8."
-        )
-    return {str(axis): value for axis, value in grid.items()}
-
-
-def _layer(source: str, content: dict[str, Any]) -> SettingsLayer:
-    """Separate the axes from the rest; turn `device: cpu` into `device: {kind: cpu}`.
+def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
+    """Yield the values below a place by their paths; sections and mappings of names are opened.
 
     A key with the name of an axis sets the axis when it holds a name, number or list
     (`engine: openvino`), and options when it holds a mapping (`engine: {threads: 1}`).
     """
-    axes = _to_axes(source, content.pop("grid", None) or {})
-    for axis in AXES:
-        if axis in content and (axis in _ONLY_AXES or not isinstance(content[axis], dict)):
-            axes[axis] = content.pop(axis)
-    if isinstance(content.get("device"), str):
-        content["device"] = {"kind": content["device"]}
-    return SettingsLayer(source, axes, content)
+    kind = kind_at(path, source)
+    if is_dataclass(kind) or typing.get_origin(kind) is dict:
+        held = structure(value) if isinstance(value, InlineText) and value[:1] == "{" else value
+        if isinstance(held, Mapping):
+            for name, inner in held.items():
+                yield from _flat((*path, name), inner, source)
+            return
+    if len(path) == 1 and path[0] in AXES:
+        yield ("grid", *path), value
+    elif path == ("device",) and value is not None:
+        yield ("device", "kind"), value
+    elif path == ("cluster",) and value is not None:
+        yield ("cluster", _FILE), value
+    else:
+        yield path, value
 
 
-def _parse_value(word: str, value: str) -> Any:
-    try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{word!r} cannot be read: {' '.join(str(error).split())}.") from error
+def _layer(
+    leaves: Iterator[tuple[_Path, Any]] | Sequence[tuple[_Path, Any]],
+    source: str,
+    question: str = "",
+) -> SettingsLayer:
+    """Return the layer of some values, converted to the types of their keys."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves:
+        _put(tree, path, value)
+    cluster = tree["cluster"].pop(_FILE, None) if isinstance(tree.get("cluster"), dict) else None
+    if cluster is not None:
+        cluster = convert(str, cluster, Where("cluster", source))
+    rest = convert(Settings, tree, Where("", source))
+    return SettingsLayer(source, rest.pop("grid", {}), rest, cluster, question)
 
 
-def _merge_word(rest: dict[str, Any], word: str) -> dict[str, Any]:
-    key, _, value = word.partition("=")
-    section = next((name for name in _OF_GRAPHS if key.startswith(name)), None)
-    try:
-        if key in _PATHS:
-            parent, _, name = key.partition(".")
-            entry = OmegaConf.create({parent: {name: value}})
-        elif section is None:
-            entry = OmegaConf.from_dotlist([word])
-        else:
-            node = {key.removeprefix(section): _parse_value(word, value)}
-            for name in reversed(section.rstrip(".").split(".")):
-                node = {name: node}
-            entry = OmegaConf.create(node)
-        merged = OmegaConf.merge(OmegaConf.create(rest), entry)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{word!r} cannot be read: {' '.join(str(error).split())}.") from error
-    return dict(OmegaConf.to_container(merged, resolve=False))  # type: ignore[arg-type]
+def _put(tree: dict[str, Any], path: _Path, value: Any) -> None:
+    node = tree
+    for name in path[:-1]:
+        inner = node.setdefault(name, {})
+        if inner is None:  # an empty section
+            inner = node[name] = {}
+        if not isinstance(inner, dict):
+            raise _twice(".".join(path), inner, value)
+        node = inner
+    if path[-1] in node:
+        raise _twice(".".join(path), node[path[-1]], value)
+    node[path[-1]] = value
+
+
+def _twice(key: str, first: Any, second: Any) -> ConfigError:
+    return ConfigError(
+        f"{key.removeprefix('grid.').replace('.' + _FILE, '')} is given twice, as {_short(first)} and "
+        f"as {_short(second)}. Give it once."
+    )
+
+
+def _short(value: Any) -> str:
+    return "several keys" if isinstance(value, dict) else shown(value)
 
 
 # ---------------------------------------------------------------- merging
 
 
 def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Settings:
-    """Merge all layers for devices of one kind and resolve interpolations.
+    """Merge all layers for devices of one kind and follow references.
 
     Args:
         command: settings of the command line.
@@ -190,75 +207,36 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
         kind: "cpu" or "gpu".
 
     Raises:
-        ConfigError: for an unknown key or a value of the wrong type.
+        ConfigError: for a reference that leads nowhere, or to a value of the wrong type.
     """
     # the group's own `kind: cpu` is the default for this kind and does not force it
-    device = read_file(group_path("device", kind))
-    layers = [read_file(DATA / "conf" / "config.yaml"), device]
-    cluster = command.named_group("cluster")
-    if cluster is None:
-        cluster = file.named_group("cluster")
+    device = _read_shipped(group_path("device", kind))
+    layers = [_read_shipped(DATA / "conf" / "config.yaml"), device]
+    cluster = command.cluster if command.cluster is not None else file.cluster
     if cluster is not None:
-        layers.append(read_file(group_path("cluster", cluster)))
+        layers.append(_read_shipped(group_path("cluster", str(cluster))))
     chosen = [layer.rest["preset"] for layer in (command, file, device) if "preset" in layer.rest]
-    preset = str(chosen[0])
-    layers += [read_file(group_path("preset", preset)), file, command]
-    base = OmegaConf.structured(Settings)
+    layers += [_read_shipped(group_path("preset", str(chosen[0]))), file, command]
+    tree: dict[str, Any] = defaults(Settings)
     axes: dict[str, Any] = {}
     for layer in layers:
-        rest = {k: v for k, v in layer.rest.items() if not (k == "cluster" and isinstance(v, str))}
-        _check_sections(rest, layer.source)
-        base = merge_into(base, rest, layer.source)
-        for axis in layer.axes:
-            if axis not in AXES:
-                raise ConfigError(
-                    f"Unknown key 'grid.{axis}' in {layer.source}. {nearest(axis, AXES)}"
-                )
+        tree = _merged(tree, layer.rest)
         axes |= layer.axes  # whole values: one value replaces a list and is not merged with it
-    base = merge_into(base, {"grid": axes, "preset": preset}, "the command line")
-    try:
-        return OmegaConf.to_object(base)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{_key_of(error)}: {_first_line(error)}. Correct the value.") from error
+    tree["grid"] |= axes
+    tree["preset"] = chosen[0]
+    return build(Settings, resolve(tree))  # type: ignore[no-any-return]
 
 
-def _check_sections(content: dict[str, Any], source: str) -> None:
-    """Refuse a section without keys and a list of grids that is no list, by their names."""
-    schema = Settings()
-    for name, value in content.items():
-        section = getattr(schema, name, None)
-        if is_dataclass(section) and not isinstance(value, dict):
-            key = f"{name}.{fields(section)[0].name}"
-            raise ConfigError(
-                f"{name} in {source} takes keys such as {key}, not {value!r}. Name the key."
-            )
-        if isinstance(section, list) and not isinstance(value, list):
-            raise ConfigError(
-                f"{name} in {source} takes a list of grids, not {value!r}. Write a list."
-            )
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        under = both.get(key)
+        inner = isinstance(value, dict) and isinstance(under, dict)
+        both[key] = _merged(under, value) if inner else value  # type: ignore[arg-type]
+    return both
 
 
-def merge_into(base: Any, content: dict[str, Any], source: str) -> Any:
-    """Merge settings into a node of the schema.
-
-    Raises:
-        ConfigError: for an unknown key, offering the nearest, or a value of the wrong type.
-    """
-    try:
-        return OmegaConf.merge(base, OmegaConf.create(content))
-    except ConfigKeyError as error:
-        key = _key_of(error)
-        parent, _, name = key.rpartition(".")
-        in_grid = error.object_type is GridSettings
-        offer = nearest(name, AXES if in_grid else _keys_below(parent))
-        raise ConfigError(f"Unknown key {key!r} in {source}. {offer}") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(
-            f"{_key_of(error)} in {source}: {_first_line(error)}. Correct the value."
-        ) from error
-
-
-def merge_options(schema: type, options: dict[str, Any], source: str) -> dict[str, Any]:
+def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return an engine's options with their types and defaults.
 
     Args:
@@ -266,24 +244,5 @@ def merge_options(schema: type, options: dict[str, Any], source: str) -> dict[st
         options: those that were given, by name.
         source: where they come from, for messages.
     """
-    merged = merge_into(OmegaConf.structured({"engine": schema}), {"engine": options}, source)
-    typed: Any = OmegaConf.to_container(merged.engine)
-    return dict(typed)
-
-
-def _key_of(error: OmegaConfBaseException) -> str:
-    """Return the full key that an OmegaConf error is about."""
-    return str(getattr(error, "full_key", None) or getattr(error, "key", None) or "configuration")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".")
-
-
-def _keys_below(parent: str) -> list[str]:
-    """Return the keys that the schema has below a dotted path; without a path also the axes."""
-    node: Any = Settings()
-    for name in parent.split(".") if parent else []:
-        node = getattr(node, name, None)
-    names = [entry.name for entry in fields(node)] if is_dataclass(node) else []
-    return names if parent else list({*names, *AXES})
+    given = convert(schema, dict(options), Where("engine", source))
+    return {**defaults(schema), **given}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from raybench.experiment import MeasureSettings, ModelSettings
 
@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from raybench.experiment import Experiment
+
+
+AS_WRITTEN = "as written"
+Unread = Annotated[Any, AS_WRITTEN]
+"""A value whose type is known later: that of an axis, or of an option of an engine."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,14 @@ class ResultsSettings:
 class GridSettings:
     """One grid as written: a value or a list of values for each axis; None where not given."""
 
-    model: Any = None
-    precision: Any = None
-    batch_size: Any = None
-    workers: Any = None
-    engine: Any = None
-    inflight: Any = None
-    transfers: Any = None
-    accelerator: Any = None
+    model: Unread = None
+    precision: Unread = None
+    batch_size: Unread = None
+    workers: Unread = None
+    engine: Unread = None
+    inflight: Unread = None
+    transfers: Unread = None
+    accelerator: Unread = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Settings:
     preset: str = "standard"
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
-    engine: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Unread] = field(default_factory=dict)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     results: ResultsSettings = field(default_factory=ResultsSettings)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from raybench import gc_control
 from raybench.config.compose import read
@@ -23,6 +23,9 @@ from raybench.execute.run import (
 )
 from raybench.execute.stop_request import StopRequest
 from raybench.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from raybench.config.layers import Given
 
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str] | str | None
 
@@ -48,7 +51,8 @@ def run(
     Args:
         experiment: name of an experiment or path of its YAML file; "experiment=" may precede it.
             None measures one point of the model in `overrides`.
-        overrides: settings by key, or the words of the command line.
+        overrides: settings by key, with Python's values (text is taken as it is, and never as a list
+            in brackets), or the words of the command line.
         progress: print a line when a trial starts and when it ends.
 
     Raises:
@@ -56,17 +60,17 @@ def run(
             ModelError, EngineUnavailable, ClusterError and ResultsError say in which respect.
         KeyboardInterrupt: after the rows of the running points were written as interrupted.
     """
-    words = _words(experiment, overrides)
+    given = _given(experiment, overrides)
     write_line = _line_printer() if progress else _ignore
     with gc_control.paused():
-        draft = read(words)
+        draft = read(given)
         with discover(draft.cluster) as cluster:
             request = draft.resolve(cluster.devices, cluster.unavailable)
             context = open_run(request, cluster)
             for line in describe_run(context):
                 write_line(line)
             lines = ProgressLines(context.plan, write_line)
-            with start_run(context, words) as started, gc_control.frozen():
+            with start_run(context, _command(given)) as started, gc_control.frozen():
                 failed = execute(context, started, lines.on_event, StopRequest())
         return close_run(context, failed)
 
@@ -81,7 +85,7 @@ def plan(experiment: str | os.PathLike[str] | None = None, overrides: Overrides 
     Raises:
         UsageError: the request cannot be carried out; see `run`.
     """
-    draft = read(_words(experiment, overrides))
+    draft = read(_given(experiment, overrides))
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         return plan_request(request, cluster)
@@ -98,43 +102,53 @@ def _ignore(line: str) -> None:
     """Write nothing."""
 
 
-def _words(experiment: str | os.PathLike[str] | None, overrides: Overrides) -> list[str]:
-    """Return the words of the command line that ask for the same."""
-    words = []
+def _given(experiment: str | os.PathLike[str] | None, overrides: Overrides) -> list[Given]:
+    """Return the settings: words as they are, and keys with their values as plain Python data.
+
+    Raises:
+        ConfigError: for overrides that are neither.
+    """
+    given: list[Given] = []
     if experiment is not None:
-        words.append(f"experiment={os.fspath(experiment).removeprefix('experiment=')}")
+        name = os.fspath(experiment)
+        given.append(("experiment", name.removeprefix("experiment=")))
     if isinstance(overrides, str):
-        return [*words, overrides]
+        return [*given, overrides]
     if isinstance(overrides, Mapping):
-        return words + [f"{key}={_text(value)}" for key, value in _flat(overrides)]
+        return [*given, *((str(key), _plain(value)) for key, value in overrides.items())]
+    words: list[Any]
     try:
-        words += overrides or ()
+        words = list(overrides or ())
     except TypeError:  # neither a mapping nor a sequence
-        words.append(repr(overrides))
+        words = [overrides]
     for word in words:
         if not isinstance(word, str):
             raise ConfigError(f"{word!r} is not key=value. Write for example 'trials=3'.")
-    return words
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings of nested mappings by dotted key; an empty mapping is a value."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _text(value: Any) -> str:
-    """Return a value as the command line takes it: text as it is, all else as YAML."""
-    if isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    return json.dumps(value, default=_plain)
+    return [*given, *words]
 
 
 def _plain(value: Any) -> Any:
-    """Convert a path, a tuple-like or a NumPy number inside a list to plain data."""
+    """Convert paths, NumPy's numbers and arrays, and whatever is like a tuple to plain data."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.tolist() if hasattr(value, "tolist") else list(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    try:
+        return [_plain(item) for item in value]
+    except TypeError:
+        raise ConfigError(
+            f"{value!r} is no value of a setting. Give text, numbers, lists or mappings."
+        ) from None
+
+
+def _command(given: Sequence[Given]) -> list[str]:
+    """Return the words of a command line that says the same, for the run's manifest."""
+    return [entry if isinstance(entry, str) else f"{entry[0]}={_text(entry[1])}" for entry in given]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -16,7 +16,7 @@ def test_help_loads_no_library_but_the_standard_one():
         "import sys, runpy; sys.argv = ['raybench', '--help']\n"
         "try: runpy.run_module('raybench', run_name='__main__')\n"
         "except SystemExit: pass\n"
-        "heavy = {'ray', 'numpy', 'pyarrow', 'omegaconf', 'onnx', 'scipy', 'rich', 'matplotlib'}\n"
+        "heavy = {'ray', 'numpy', 'pyarrow', 'yaml', 'onnx', 'scipy', 'rich', 'matplotlib'}\n"
         "print('loaded:', heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -39,7 +39,13 @@ def test_modules_that_ray_can_start_without_are_not_imported_before(tmp_path):
     ("words", "sentence"),
     [
         (["rnu", "experiment=scaling"], "Unknown verb 'rnu'. Did you mean 'run'"),
-        (["mine.onnx"], "To measure it, write model=mine.onnx."),
+        (["mine.onnx"], "Unknown verb 'mine.onnx'. Write model=mine.onnx."),
+        (["scaling"], "Write experiment=scaling."),
+        (["alexnet", "trials=1"], "Write model=alexnet."),
+        (["--trials"], "'--trials' has no value. Write trials=VALUE."),
+        (["--trails", "3"], "Unknown key 'trails' in the command line. Did you mean 'trials'?"),
+        (["plan", "exp\x1b[31m=x"], "holds a control character"),
+        (["show", "caf\udce9"], "holds bytes that are not UTF-8"),
         (["experiment=scaling", "model=alexnt"], "'alexnt'"),
         (["experiment=scaling", "model=missing.onnx"], "missing.onnx"),
         (

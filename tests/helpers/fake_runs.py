@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import yaml
 from helpers.fake_workers import FakeReservation
+from helpers.last_words import last_of
 
 from raybench.config.compose import read
 from raybench.execute.runner import DevicePool, ExperimentRunner, RowTarget
@@ -25,7 +26,7 @@ WORDS = (
 @lru_cache
 def composed(words):
     """Request of a command line; composing takes far longer than a run on fake workers."""
-    return read([*WORDS, *words]).resolve(DEVICES)
+    return read(last_of([*WORDS, *words])).resolve(DEVICES)
 
 
 def request_of(words):

@@ -1,5 +1,7 @@
 """Experiments, points and planned trials for tests, from the words of a command line."""
 
+from helpers.last_words import last_of
+
 from raybench.config.compose import read
 from raybench.experiment import expand
 from raybench.planning.plan import order_trials
@@ -9,7 +11,7 @@ DEVICES = {"gpu": 4, "cpu": 2}
 
 def expanded(*words, devices=DEVICES):
     """Experiment and points of a command line with simulated engines."""
-    request = read(["experiment=scaling", "engine=simulated", *words]).resolve(devices)
+    request = read(last_of(["experiment=scaling", "engine=simulated", *words])).resolve(devices)
     identities = {"alexnet": "a", "googlenet": "g"}
     return request.experiment, expand(request.experiment, devices, identities)
 

@@ -234,7 +234,7 @@ def fresh(code: str) -> str:
 def test_import_raybench_loads_no_other_library():
     code = "import sys, json, raybench; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(fresh(code))
-    heavy = {"ray", "pyarrow", "numpy", "onnx", "scipy", "rich", "omegaconf"}
+    heavy = {"ray", "pyarrow", "numpy", "onnx", "scipy", "rich", "yaml"}
     assert heavy.isdisjoint(modules)
 
 

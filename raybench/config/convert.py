@@ -1,0 +1,321 @@
+"""Values as the types of their keys: what takes text gets it as written, all else is read by type."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typing_extensions import override
+
+from raybench.config.places import kinds, top_level, unknown_key
+from raybench.config.references import Reference, Template
+from raybench.config.settings import AS_WRITTEN, Settings
+from raybench.config.words import InlineText, refuse_unwritable, shown, structure
+from raybench.errors import ConfigError, closest
+
+_WHOLE = re.compile(r"[+-]?[0-9]+(_[0-9]+)*", re.ASCII)
+_NUMBER = re.compile(
+    r"[+-]?(([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?|\.?(inf|nan))",
+    re.ASCII | re.IGNORECASE,
+)
+_SWITCHES = {
+    "true": True, "yes": True, "on": True, "1": True,
+    "false": False, "no": False, "off": False, "0": False,
+}  # fmt: skip
+_NOTHING = ("null", "~")
+_LONGEST = 40
+
+
+@dataclass(frozen=True)
+class Where:
+    """The place of a value, for messages.
+
+    Attributes:
+        key: with its sections.
+        source: file or command line.
+    """
+
+    key: str
+    source: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.key} in {self.source}"
+
+    def below(self, name: str) -> Where:
+        """Return the place of a key below this one."""
+        return Where(f"{self.key}.{name}" if self.key else name, self.source)
+
+    def refuse(self, takes: str, value: Any, advice: str = "Correct the value.") -> ConfigError:
+        """Return the refusal of a value."""
+        return ConfigError(f"{self} takes {takes}, not {shown(_plainly(value))}. {advice}")
+
+
+def convert(kind: Any, value: Any, where: Where) -> Any:
+    """Return a value as the type of its key; sections become mappings of the keys they hold.
+
+    Args:
+        kind: the type, as the schema's dataclasses or an engine's options declare it.
+        value: text of a word or a file, or a value from Python.
+        where: its place.
+
+    Raises:
+        ConfigError: naming place, value and what the key takes.
+    """
+    if isinstance(value, Template):
+        return Reference(str(value), str(where), partial(convert, kind, where=where))
+    if kind is Any:
+        return guess(value, where)
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        return _as_written(value, where) if AS_WRITTEN in kind.__metadata__ else value
+    if origin in (types.UnionType, typing.Union):
+        return _one_of(typing.get_args(kind), value, where)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _section(kind, value, where)
+    if value is None or value == "":
+        raise ConfigError(f"{where} is empty. Give it a value, or leave it out.")
+    if origin is Literal:
+        return _choice(typing.get_args(kind), value, where)
+    if origin in (list, tuple) or kind in (list, tuple):
+        return _list(kind, value, where)
+    if origin is dict or kind is dict:
+        return _mapping(kind, value, where)
+    return _scalar(kind, value, where)
+
+
+def build(kind: type, tree: Mapping[str, Any]) -> Any:
+    """Return a dataclass from a mapping of all its keys, sections within it included."""
+    given = {}
+    for name, inner in kinds(kind).items():
+        value = tree[name]
+        if isinstance(inner, type) and is_dataclass(inner):
+            value = build(inner, value)
+        elif typing.get_origin(inner) is list and is_dataclass(typing.get_args(inner)[0]):
+            entry = typing.get_args(inner)[0]
+            value = [build(entry, {**defaults(entry), **item}) for item in value]
+        given[name] = value
+    return kind(**given)
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """Return the default of every key of a section, sections within it included."""
+    plain = kind()
+    values = {entry.name: getattr(plain, entry.name) for entry in fields(kind)}
+    return {
+        name: defaults(type(value)) if is_dataclass(value) else value
+        for name, value in values.items()
+    }
+
+
+# ---------------------------------------------------------------- single values
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a whole number, given as one or written in decimal digits; None if it is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if _WHOLE.fullmatch(text) and len(text) <= _LONGEST else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number(value: Any) -> float | None:
+    """Return a number, given as one or written in decimal digits; None if it is none."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text) or len(text) > _LONGEST:
+            return None
+        sign = "-" if text.startswith("-") else ""
+        bare = text.lstrip("+-")
+        special = bare.lstrip(".").lower()
+        try:
+            return float(sign + (special if special in ("inf", "nan") else bare))
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def switch(value: Any) -> bool | None:
+    """Return true or false, given as such or written as a word for it; None if it is neither."""
+    if isinstance(value, str):
+        return _SWITCHES.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def guess(value: Any, where: Where) -> Any:
+    """Return the value that a text stands for where a key takes several types.
+
+    Decimal numbers, true, false and null are what they say; all else is text.
+    """
+    if isinstance(value, Template):
+        return Reference(str(value), str(where), partial(guess, where=where))
+    if isinstance(value, InlineText):
+        value = structure(value)
+    if isinstance(value, Mapping):
+        return {_name(key, where): guess(inner, where) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [guess(inner, where) for inner in value]
+    if not isinstance(value, str):
+        return value
+    return _typed(text_of(value, where))
+
+
+def _typed(text: str) -> Any:
+    if text.lower() in _NOTHING:
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    whole = whole_number(text)
+    if whole is not None:
+        return whole
+    found = number(text)
+    return text if found is None else found
+
+
+def text_of(value: Any, where: Where) -> str:
+    """Return a text as it was written.
+
+    Raises:
+        ConfigError: for what is no text, is empty, or that no file or table could hold.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise where.refuse("text", value)
+    if not value:
+        raise ConfigError(f"{where} is empty. Give it a value, or leave it out.")
+    refuse_unwritable(value, where.key)
+    return str(value)
+
+
+def _scalar(kind: Any, value: Any, where: Where) -> Any:
+    if kind is str:
+        return text_of(value, where)
+    for own, read, takes in (
+        (bool, switch, "true or false"),
+        (int, whole_number, "a whole number"),
+        (float, number, "a number"),
+    ):
+        if kind is own:
+            found = read(value)
+            if found is None:
+                raise where.refuse(takes, value)
+            return found
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind[_choice(tuple(kind.__members__), value, where)]
+    if kind is Path:
+        return Path(text_of(value, where))
+    raise where.refuse(f"a {getattr(kind, '__name__', kind)}", value, "Set it from Python.")
+
+
+def _choice(choices: Sequence[Any], value: Any, where: Where) -> Any:
+    for choice in choices:
+        if value == choice or (isinstance(value, str) and value == str(choice)):
+            return choice
+    names = [str(choice) for choice in choices]
+    takes = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    near = closest(value, names) if isinstance(value, str) else None
+    raise where.refuse(takes, value, f"Did you mean {near!r}?" if near else "Correct the value.")
+
+
+def _one_of(choices: Sequence[Any], value: Any, where: Where) -> Any:
+    """Return a value as the first type that takes it; what is not set may be written null."""
+    real = [choice for choice in choices if choice is not type(None)]
+    if len(real) < len(choices) and (
+        value is None or (isinstance(value, str) and value.lower() in _NOTHING)
+    ):
+        return None
+    for choice in real[:-1]:
+        with contextlib.suppress(ConfigError):
+            return convert(choice, value, where)
+    return convert(real[-1], value, where)
+
+
+# ---------------------------------------------------------------- lists, mappings, sections
+
+
+def _as_written(value: Any, where: Where) -> Any:
+    """Return a value whose type is known later; only its references are followed."""
+    if isinstance(value, Template):
+        return Reference(str(value), str(where), partial(_as_written, where=where))
+    if isinstance(value, list):
+        return [_as_written(item, where) for item in value]
+    return value
+
+
+def _list(kind: Any, value: Any, where: Where) -> Any:
+    if isinstance(value, InlineText):
+        value = structure(value)
+    if not isinstance(value, (list, tuple)):
+        of = " of grids" if where.key in ("grids", "exclude") else ""
+        raise where.refuse(f"a list{of}", value, "Write a list: [..., ...].")
+    args = typing.get_args(kind)
+    inner = args[0] if args else Any
+    items = [convert(inner, item, where) for item in value]
+    return tuple(items) if tuple in (kind, typing.get_origin(kind)) else items
+
+
+def _mapping(kind: Any, value: Any, where: Where) -> dict[str, Any]:
+    if isinstance(value, InlineText):
+        value = structure(value)
+    if not isinstance(value, Mapping):
+        raise where.refuse("names and their values", value, "Write {NAME: VALUE}.")
+    args = typing.get_args(kind)
+    inner = args[1] if args else Any
+    return {
+        _name(key, where): convert(inner, item, where.below(str(key)))
+        for key, item in value.items()
+    }
+
+
+def _name(key: Any, where: Where) -> str:
+    if isinstance(key, bool) or not isinstance(key, (str, int)):
+        raise where.refuse("names that are text", key)
+    refuse_unwritable(str(key), where.key)
+    return str(key)
+
+
+def _section(kind: type, value: Any, where: Where) -> dict[str, Any]:
+    """Return the converted keys of a section, those alone that are given."""
+    if isinstance(value, InlineText):
+        value = structure(value)
+    names = kinds(kind)
+    if value is None:  # a section of a file whose keys are all commented out
+        return {}
+    if not isinstance(value, Mapping):
+        example = where.below(next(iter(names))).key
+        raise where.refuse(f"keys such as {example}", value, "Name the key.")
+    content = {}
+    for key, item in value.items():
+        if key not in names:
+            siblings = top_level() if kind is Settings else names
+            raise unknown_key(
+                where.below(str(key)).key, where.source, siblings, getattr(key, "position", None)
+            )
+        content[str(key)] = convert(names[key], item, where.below(str(key)))
+    return content
+
+
+def _plainly(value: Any) -> Any:
+    """Return a value without the classes that say where a text came from."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plainly(item) for key, item in value.items()}
+    return [_plainly(item) for item in value] if isinstance(value, (list, tuple)) else value
