@@ -87,7 +87,7 @@ def test_filters_choose_rows_as_in_compare(folder, capsys):
     [
         (["A", "B"], "2 folders were named"),
         (["A", "format=xml"], "Unknown format 'xml'. Known: csv, json, markdown, table."),
-        (["A", "format="], "Unknown format ''."),
+        (["A", "format="], "format is empty. Give it a value"),
         (["A", "columns=presicion"], "Did you mean 'precision'"),
         (["A", "--colums=model"], "Did you mean 'columns'"),
     ],

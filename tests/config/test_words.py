@@ -200,7 +200,7 @@ def test_a_wrong_word_is_refused_in_one_sentence(words, sentence):
 
 
 def test_a_misspelt_key_is_named_before_the_missing_experiment():
-    with pytest.raises(ConfigError, match="Unknown key 'modle'.*mean 'model'"):
+    with pytest.raises(ConfigError, match=r"Unknown key 'modle'.*mean 'model'"):
         read(["modle=x.onnx"])
 
 
