@@ -22,7 +22,6 @@ from raybench.report.terminal.console import (
     print_rendered,
     words,
 )
-from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +73,7 @@ def _check_machine(console: Console) -> int:
     host = facts.environment
     lines = [
         ("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}"),
-        ("CPU", f"{devices.cpu_name()}, {counted(len(cores), 'core')} to measure on"),
+        ("CPU", f"{devices.cpu_name()}, {devices.describe_cores()}"),
         ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none found"),
         *_version_lines(facts),
     ]

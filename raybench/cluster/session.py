@@ -114,7 +114,8 @@ def local_devices(gpus: int | None, cpus: int | None) -> dict[str, int]:
     cores = len(devices.cores())
     if cpus is not None and cpus > cores:
         raise ClusterError(
-            f"cluster.cpus={cpus} offers more cores than this machine has: {cores}. "
+            f"cluster.cpus={cpus} offers more cores than this machine has: "
+            f"{devices.describe_cores()}. "
             f"Use cluster.cpus={cores}."
         )
     return {"gpu": devices.gpu_count() if gpus is None else gpus, "cpu": cpus or cores}

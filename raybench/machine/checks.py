@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.machine import nvml, sysfs
+from raybench.machine import cgroup, devices, nvml, sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,8 @@ def system_issues(
         governors: frequency governors of the CPUs; by default this machine's.
         processes: returns the ids of processes with a context on the GPU of a UUID.
     """
-    issues = _of_host(
+    issues = [*_of_groups(cgroup.limits())]
+    issues += _of_host(
         os.nice(0) if nice is None else nice,
         os.getloadavg()[0] if load is None else load,
         sysfs.governors() if governors is None else governors,
@@ -71,6 +72,15 @@ def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[Syste
         yield SystemIssue(
             f"CPU clocks follow the governor {', '.join(slow)}",
             "sudo cpupower frequency-set -g performance",
+        )
+
+
+def _of_groups(limits: cgroup.GroupLimits) -> Iterator[SystemIssue]:
+    quota, cores = limits.cores, len(devices.physical_cores())
+    if quota is not None and quota < cores:
+        yield SystemIssue(
+            f"a CPU quota of {quota:g} cores holds back whatever uses more (control groups)",
+            f"docker run --cpus={cores}, or limits.cpu of the pod, or CPUQuota={cores}00% of the service",
         )
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from raybench.experiment import DECLARED
-from raybench.machine import sysfs
+from raybench.machine import cgroup, sysfs
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,13 +55,36 @@ class Device:
 def cores() -> tuple[int, ...]:
     """Return one logical CPU of each physical core this process may use, highest number first.
 
-    The highest come first because interrupts and the driver favour the lowest.
+    The highest come first because interrupts and the driver favour the lowest. There are no more
+    than a CPU quota keeps busy, in whole cores, and always one.
     """
+    quota = cgroup.limits().cores
+    most = None if quota is None else max(1, int(quota))
+    return physical_cores()[:most]
+
+
+def physical_cores() -> tuple[int, ...]:
+    """Return the same without regard to a CPU quota."""
     allowed = sorted(os.sched_getaffinity(0), reverse=True)
     first_of_core: dict[frozenset[int], int] = {}
     for cpu in reversed(allowed):
         first_of_core.setdefault(sysfs.core_siblings(cpu), cpu)
     return tuple(cpu for cpu in allowed if cpu in first_of_core.values())
+
+
+def describe_cores() -> str:
+    """Return how many cores there are to measure on, and what keeps them from being more."""
+    count, all_cores, quota = len(cores()), len(physical_cores()), cgroup.limits().cores
+    phrase = f"{counted(count, 'core')} to measure on"
+    usable, online = len(os.sched_getaffinity(0)), psutil.cpu_count() or 0
+    if usable < online:
+        phrase += f"; this process may use {usable} of {online} CPUs"
+    if quota is not None and quota < all_cores:
+        part = f", and only {quota:.0%} of its time" if quota < 1 else ""
+        phrase += (
+            f"; a CPU quota of {quota:g} allows {'no more' if count < all_cores else 'it'}{part}"
+        )
+    return phrase
 
 
 def cpu_name() -> str:
@@ -76,7 +100,7 @@ def core(number: int) -> Device:
         number,
         None,
         str(number),
-        memory_bytes=int(psutil.virtual_memory().total),
+        memory_bytes=memory_bytes(),
         numa_node=sysfs.numa_node_of_cpu(number),
         cpus=(number,),
     )
@@ -196,9 +220,9 @@ def share(cpus: Sequence[int], position: int, sharers: int) -> tuple[int, ...]:
 
 
 def memory_bytes() -> int:
-    """Return the memory all processes here may use: the machine's, or its container's limit."""
+    """Return the memory all processes here may use: the machine's, or a control group's limit."""
     total = int(psutil.virtual_memory().total)
-    limit = sysfs.memory_limit_bytes()
+    limit = cgroup.limits().memory_bytes
     return total if limit is None else min(total, limit)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psutil
 
 from raybench.experiment import ENVIRONMENT, canonical_hash, canonical_json
-from raybench.machine import sysfs
+from raybench.machine import cgroup, sysfs
 from raybench.paths import PACKAGE
 from raybench.version import __version__
 
@@ -73,16 +73,24 @@ def snapshot() -> dict[str, Any]:
 def environment_id(*nodes: Mapping[str, Any]) -> str:
     """Return 20 hex digits over the facts of `SAME`; missing ones count as None.
 
-    The kinds of nodes count, not how many there are of each: a cluster that lost or gained a node
+    A CPU quota below the CPUs that a node may use counts as well. The kinds of nodes count, not how many there are of each: a cluster that lost or gained a node
     continues with the same rows. `devices` is the caller's: how many of each product name the
     node offers, as `{"NVIDIA H200": 8}`.
     """
     kinds: dict[str, dict[str, Any]] = {}
     for facts in nodes:
-        same = {name: facts.get(name) for name in SAME}
+        same = {name: facts.get(name) for name in SAME} | _binding_quota(facts)
         kinds[canonical_json(same, default=str)] = same
     different = [kinds[text] for text in sorted(kinds)]
     return canonical_hash(different[0] if len(different) == 1 else different, 20, default=str)
+
+
+def _binding_quota(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Return the CPU quota if there is one that binds; a machine without one keeps its older id."""
+    quota, usable = facts.get("cpu_quota_cores"), facts.get("cpu_usable")
+    if quota is None or (usable is not None and quota >= usable):
+        return {}
+    return {"cpu_quota_cores": quota}
 
 
 def kind(facts: Mapping[str, Any]) -> str:
@@ -141,6 +149,11 @@ def _cloud_provider() -> str | None:
 def _instance_type() -> str | None:
     """Return the type of a cloud instance; only Amazon writes it into the firmware."""
     return sysfs.firmware("product_name") if _cloud_provider() == "aws" else None
+
+
+def _memory_limit_gib() -> float | None:
+    limit = cgroup.limits().memory_bytes
+    return None if limit is None else round(limit / 2**30, 2)
 
 
 def _version(distributions: tuple[str, ...]) -> str | None:
@@ -202,5 +215,7 @@ _PROBES: dict[str, Callable[[], Any]] = {
     "cloud_provider": _cloud_provider,
     "instance_type": _instance_type,
     "slurm_job_id": lambda: os.environ.get("SLURM_JOB_ID"),
+    "cpu_quota_cores": lambda: cgroup.limits().cores,
+    "memory_limit_gib": _memory_limit_gib,
     "env_allowlist": variables,
 }

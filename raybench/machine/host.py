@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from typing_extensions import override
 
-from raybench.machine import sysfs, telemetry
+from raybench.machine import cgroup, sysfs, telemetry
 from raybench.machine.sysfs import KernelFile
 from raybench.machine.telemetry import PERIOD_S
 
@@ -46,6 +46,9 @@ class HostSample:
         throttles: how often heat has slowed the worker's CPUs.
         rss_bytes: memory of this process.
         available_bytes: memory of the node that is available.
+        throttled_s: time for which a CPU quota held back this process's control groups, all CPUs.
+        group_s: CPU time of this process's control group.
+        quota_cores: its CPU quota, or that of a group above it, whichever is less.
     """
 
     t_ns: int
@@ -62,6 +65,9 @@ class HostSample:
     throttles: int | None = None
     rss_bytes: int | None = None
     available_bytes: int | None = None
+    throttled_s: float | None = None
+    group_s: float | None = None
+    quota_cores: float | None = None
 
 
 class HostTelemetry(telemetry.Telemetry[HostSample]):
@@ -78,6 +84,7 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
         super().__init__(period_s)
         self._root = root
         self._files: list[KernelFile] = []
+        self._groups: cgroup.CpuStatistics | None = None
 
     @override
     def _open(self) -> bool:
@@ -101,6 +108,8 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
             _Package(self._kept_open(zone / "energy_uj"), zone)
             for zone in sysfs.energy_zones(self._root)
         ]
+        self._groups = cgroup.CpuStatistics(self._root)
+        self._quota = cgroup.limits(self._root).cores
         self._process = psutil.Process()
         self._ticks = os.sysconf("SC_CLK_TCK")
         cost_s = min(self._cost_s() for _ in range(3))
@@ -119,6 +128,8 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
     def _close(self) -> None:
         for file in self._files:
             file.close()
+        if self._groups is not None:
+            self._groups.close()
 
     def _cost_s(self) -> float:
         began = time.thread_time()
@@ -131,6 +142,7 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
         own_s = time.process_time()
         times = sysfs.cpu_times(self._stat.text(), self._ticks)
         clock = _mean(self._clocks)
+        groups = cgroup.CpuTimes() if self._groups is None else self._groups.read()
         return HostSample(
             t_ns=t_ns,
             cpus=len(self._cpus),
@@ -146,6 +158,9 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
             throttles=sum(_numbers(self._throttles)) if self._throttles else None,
             rss_bytes=int(self._process.memory_info().rss),
             available_bytes=sysfs.available_bytes(self._memory.text()),
+            throttled_s=groups.throttled_s,
+            group_s=groups.used_s,
+            quota_cores=self._quota,
         )
 
 
@@ -217,10 +232,12 @@ def columns(samples: Sequence[HostSample], start_ns: int, end_ns: int) -> dict[s
         "cpu_energy_j": rise["energy_j"],
         "rss_peak_mib": max(memory) / 2**20 if memory else None,
         "node_available_min_mib": min(free) / 2**20 if free else None,
+        "cpu_throttled_frac": _throttled_frac(rise["throttled_s"], rise["group_s"], window_s),
+        "cpu_quota_cores": min(telemetry.readings(samples, "quota_cores"), default=None),
     }
 
 
-_COUNTERS = ("busy_s", "steal_s", "node_busy_s", "own_s", "energy_j")
+_COUNTERS = ("busy_s", "steal_s", "node_busy_s", "own_s", "energy_j", "throttled_s", "group_s")
 
 
 def _rise(samples: Sequence[HostSample], name: str, start_ns: int, end_ns: int) -> float | None:
@@ -238,3 +255,21 @@ def _share_beyond(own_s: float | None, busy_s: float | None, whole_s: float) -> 
     if busy_s is None or own_s is None or whole_s <= 0:
         return None
     return max(busy_s - own_s, 0.0) / whole_s  # ticks can be fewer than the time that was used
+
+
+def _throttled_frac(
+    throttled_s: float | None, used_s: float | None, window_s: float
+) -> float | None:
+    """Return the share of a window for which a quota held the busy CPUs of a group back.
+
+    Throttled time is summed over CPUs. Of several CPUs each was held back for its part, so the sum
+    is divided by the CPU time that they would have used, where that is more than one window.
+
+    Args:
+        throttled_s: time of the window for which CPUs were held back.
+        used_s: CPU time of the group in the window; None if unknown: the group counts as one CPU.
+        window_s: length of the window.
+    """
+    if throttled_s is None or window_s <= 0:
+        return None
+    return min(throttled_s / max(window_s, throttled_s + (used_s or 0.0)), 1.0)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 ROOT = Path("/")
 CPUS = "sys/devices/system/cpu"
-CGROUP_LIMITS = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""A container's memory limit, version 2 and version 1."""
 SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "x86_pkg_temp", "cpu-thermal")
 """Names of processors' temperature sensors, in hwmon and among the thermal zones."""
 FALLBACK_CACHE_BYTES = 32 << 20
@@ -43,10 +41,7 @@ class KernelFile:
 
     def number(self) -> int | None:
         """Return the current content as a whole number."""
-        try:
-            return int(self.text())
-        except ValueError:
-            return None
+        return whole_number(self.text())
 
     def close(self) -> None:
         """Close the file."""
@@ -58,14 +53,19 @@ def text(path: Path) -> str | None:
     """Return the stripped content of a file."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return None
 
 
 def number(path: Path) -> int | None:
     """Return the content of a file as a whole number."""
+    return whole_number(text(path) or "")
+
+
+def whole_number(word: str) -> int | None:
+    """Return a word as a whole number; None if it is none, such as "max"."""
     try:
-        return int(text(path) or "")
+        return int(word)
     except ValueError:
         return None
 
@@ -202,12 +202,6 @@ def available_bytes(meminfo: str) -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def memory_limit_bytes() -> int | None:
-    """Return this container's memory limit; None where there is none."""
-    limits = (number(ROOT / path) for path in CGROUP_LIMITS)  # "max" where there is no limit
-    return next((limit for limit in limits if limit is not None), None)
 
 
 # --- the machine ----------------------------------------------------------------------------------

@@ -12,6 +12,20 @@ if TYPE_CHECKING:
     from raybench.measure.limits import Limits
 
 
+def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the quota, for how long it held the workers back, and how to get by with it or raise it."""
+    quota, share = (
+        evidence.columns.get(f"cpu_{name}") for name in ("quota_cores", "throttled_frac")
+    )
+    which = "A CPU quota" if quota is None else f"A CPU quota of {quota:g} cores"
+    part = "part" if share is None else f"{share:.0%}"
+    fewer = "" if quota is None or quota < 2 else " or use fewer of its cores (cluster.cpus=N)"
+    return (
+        f"{which} held the workers back for {part} of the window: raise it (docker run --cpus, "
+        f"limits.cpu of a pod, CPUQuota= of a service){fewer}, and run again."
+    )
+
+
 def warmup_not_converged(_evidence: TrialEvidence, limits: Limits) -> str:
     """Suggest a longer warm-up."""
     longer = 2 * limits.settings.warmup_max_s

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from raybench.measure.limits import Limits
 
 THROTTLED_FRAC = 0.01
+CPU_THROTTLED_FRAC = 0.01
+"""Chosen here: as much as other flags allow of a window that is not the device's own."""
 CLOCK_LOW = 0.75
 """Share of the highest clock below which a device counts as slow (nvbench's threshold)."""
 CLOCK_VARIED = 0.02
@@ -135,6 +137,13 @@ def _host_bound(evidence: TrialEvidence) -> bool:
 
 
 _RULES = (
+    FlagRule(
+        "cpu_throttled",
+        "blocking",
+        "A CPU quota held the workers back for over 1 % of the window.",
+        _above("cpu_throttled_frac", CPU_THROTTLED_FRAC),
+        sentences.cpu_throttled,
+    ),
     FlagRule(
         "warmup_not_converged",
         "blocking",

@@ -158,6 +158,8 @@ _COMBINE: dict[str, Callable[[list[Any]], Any]] = {
     "cpu_mhz_min": min,
     "rss_peak_mib": max,
     "node_available_min_mib": min,
+    "cpu_throttled_frac": max,
+    "cpu_quota_cores": min,
 }
 """How a column of all workers is combined into one of the trial, leaving out unknown values."""
 

@@ -196,6 +196,10 @@ first_infer_ms         float64   ms       first batch
 engine_bytes           int64     B        size of the built plan
 engine_sha256          string    -        hash of the built plan
 """
+_CONTROL_GROUPS = """
+cpu_throttled_frac     float64   1        share of the window for which a CPU quota held busy CPUs back; worst
+cpu_quota_cores        float64   cores    CPU time that the control groups of a worker allow; least; null without a quota
+"""
 _WORKER = """
 worker                 int16     -        number of the worker, from 0
 node_id                string    -        node in the Ray cluster
@@ -309,16 +313,18 @@ cloud_provider         string    -        aws, gcp or azure, from the machine's 
 instance_type          string    -        where the machine reports it
 slurm_job_id           string    -        job of the batch system
 env_allowlist          map       -        environment variables that affect the measurement
+cpu_quota_cores        float64   cores    CPU time that the control groups allow; null without a quota
+memory_limit_gib       float64   GiB      memory that the control groups allow; null without a limit
 """
 
 _TABLES = {
     "trials": (
         _KEYS + _TRIAL + _THROUGHPUT + _AGGREGATE + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START,
+        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START + _CONTROL_GROUPS,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START,
+        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START + _CONTROL_GROUPS,
     ),
     "blocks": (_KEYS, _BLOCK),
     "samples": (_KEYS, _SAMPLE),

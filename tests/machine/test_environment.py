@@ -135,6 +135,17 @@ def test_unknown_is_missing_and_devices_have_no_order():
     assert environment_id({"devices": two}) == environment_id({"devices": swapped})
 
 
+def test_a_cpu_quota_that_binds_tells_machines_apart():
+    def id_with(**facts):
+        return environment_id({**FACTS, "cpu_usable": 4, **facts})
+
+    assert id_with(cpu_quota_cores=None) == environment_id(FACTS)
+    assert id_with(cpu_quota_cores=4.0) == environment_id(FACTS)
+    assert (
+        len({environment_id(FACTS), id_with(cpu_quota_cores=1.5), id_with(cpu_quota_cores=2)}) == 3
+    )
+
+
 def test_a_machine_is_the_same_as_itself(facts):
     assert environment_id(snapshot()) == environment_id(facts)
     assert len(environment_id(facts)) == 20

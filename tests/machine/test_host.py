@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.control_groups import V2_MOUNT, machine_with
 
 from raybench.machine import host
 from raybench.results.schema import SCHEMAS
@@ -157,3 +158,35 @@ def test_this_machine_reports_its_busy_time() -> None:
     assert last.own_s >= first.own_s
     assert last.node_busy_s >= first.node_busy_s > 0
     assert last.available_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("throttled", "used", "share"),
+    [
+        (0.5, 0.5, 0.5),  # one CPU that half a core was left of
+        (0.5, None, 0.5),
+        (0.8, 7.2, 0.1),  # eight busy CPUs
+        (0.1, 0.1, 0.1),  # a process that mostly waits
+        (4.0, None, 1.0),
+        (0.0, 1.0, 0.0),
+        (None, 1.0, None),
+    ],
+)
+def test_throttled_time_is_a_share_of_the_window(
+    throttled: float | None, used: float | None, share: float | None
+) -> None:
+    def grown(rate: float | None, t: int) -> float | None:
+        return None if rate is None else 7 + rate * t
+
+    samples = [
+        _at(t, throttled_s=grown(throttled, t), group_s=grown(used, t))  # type: ignore[arg-type]
+        for t in range(0, 21, 2)
+    ]
+    frac = host.columns(samples, 5 * S, 15 * S)["cpu_throttled_frac"]
+    assert frac == (None if share is None else pytest.approx(share))
+
+
+def test_the_quota_of_a_group_is_a_column(machine: Path) -> None:
+    assert host.columns(taken(machine), 0, S)["cpu_quota_cores"] is None
+    machine_with(machine, "0::/job\n", V2_MOUNT, {"job/cpu.max": "150000 100000"})
+    assert host.columns(taken(machine), 0, S)["cpu_quota_cores"] == 1.5

@@ -84,14 +84,6 @@ def test_numa_nodes_of_cpus_and_boards(root: Path) -> None:
     assert sysfs.numa_node_of_pci(None) is None
 
 
-def test_a_container_s_memory_limit_is_read_from_either_version(root: Path) -> None:
-    assert sysfs.memory_limit_bytes() is None
-    write(root / sysfs.CGROUP_LIMITS[0], "max\n")
-    assert sysfs.memory_limit_bytes() is None
-    write(root / sysfs.CGROUP_LIMITS[1], "4096\n")
-    assert sysfs.memory_limit_bytes() == 4096
-
-
 def test_the_last_level_cache_is_the_largest(tmp_path: Path) -> None:
     for index, size in enumerate(("32K", "1024K", "32M", "odd")):
         write(tmp_path / f"index{index}" / "size", size + "\n")

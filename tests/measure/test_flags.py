@@ -17,6 +17,7 @@ def test_the_list_of_flags_is_closed():
         assert "\n" not in flag.meaning
     assert groups == {
         "blocking": [
+            "cpu_throttled",
             *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
             *("foreign_process", "foreign_load", "clock_skew", "wrong_outputs"),
             "reference_not_finite",
@@ -62,6 +63,7 @@ def test_a_quiet_trial_raises_nothing():
 @pytest.mark.parametrize(
     ("columns", "flag"),
     [
+        ({"cpu_throttled_frac": 0.02}, "cpu_throttled"),
         ({"throttle_thermal_frac": 0.02}, "throttled_thermal"),
         ({"throttle_hw_frac": 0.02}, "throttled_hw"),
         ({"throttle_power_frac": 0.9}, "throttled_power"),
@@ -106,6 +108,7 @@ def test_each_fact_about_the_trial_raises_its_flag(facts, flag):
 
 def test_columns_at_their_thresholds_raise_nothing():
     columns = {
+        "cpu_throttled_frac": 0.01,
         "throttle_thermal_frac": 0.01,
         "throttle_hw_frac": 0.0,
         "throttle_power_frac": 0.01,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.machine import sysfs
+from raybench.machine import cgroup, sysfs
 from raybench.models.conversion import Conversion
 from raybench.models.fidelity import fidelity
 from raybench.models.graph.cpu_run import run
@@ -119,7 +119,7 @@ def _refuse_without_memory(source: Fp32Graph) -> None:
     weights = sum(file.stat().st_size for file in source.path.parent.iterdir())
     limits = (
         sysfs.available_bytes((sysfs.ROOT / "proc/meminfo").read_text()),
-        sysfs.memory_limit_bytes(),
+        cgroup.limits().memory_bytes,
     )
     needed, free = _MEMORY * weights, min((x for x in limits if x is not None), default=None)
     if free is not None and needed > free:
