@@ -84,7 +84,7 @@ def streamed(worker, point, seconds=1.2, meanwhile=lambda: None):
     return snapshot, measurements[0]
 
 
-TIMING_FLAGS = {"few_batches", "outliers", "host_bound", "harness_cost"}
+TIMING_FLAGS = {"stalled", "few_batches", "outliers", "host_bound", "harness_cost"}
 
 
 def flags(measurement):

@@ -84,9 +84,9 @@ class StreamWatch:
         """
         limits = self.limits
         longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
-        block_ns = int(limits.block_s * 1e9)
+        block_ns = round(limits.span_s * 1e9)
         stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
-        warm_up, stop = self._watch(stream)
+        warm_up, stop = self._watch(stream, block_ns)
         measurements, clocks = stream.finish()
         if warm_up.window_start is None or stop.last is None:
             raise Refused(
@@ -101,10 +101,12 @@ class StreamWatch:
         notes = sorted({text for reading in readings for text in reading.failures})
         return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop, notes)
 
-    def _watch(self, stream: WorkerStream) -> tuple[warmup.WarmUp, stopping.StopDecision]:
+    def _watch(
+        self, stream: WorkerStream, block_ns: int
+    ) -> tuple[warmup.WarmUp, stopping.StopDecision]:
         """Take snapshots until the rules are done or a stream has ended by itself."""
-        limits = self.limits
-        blocks = BlockRates(len(self.group.members), self.attempt.planned.point.batch_size)
+        limits, batch_size = self.limits, self.attempt.planned.point.batch_size
+        blocks = BlockRates(len(self.group.members), batch_size, block_ns)
         warm_up, stop = warmup.WarmUp("not_yet"), stopping.StopDecision()
         while stop.state == "measuring":
             due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()

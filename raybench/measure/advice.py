@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raybench.stats.intervals import NBM_BATCHES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from raybench.measure.evidence import TrialEvidence
     from raybench.measure.limits import Limits
 
@@ -24,6 +26,36 @@ def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
         f"{which} held the workers back for {part} of the window: raise it (docker run --cpus, "
         f"limits.cpu of a pod, CPUQuota= of a service){fewer}, and run again."
     )
+
+
+def stalled(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the longest stall, and the rate without the time that stalls took."""
+    columns = evidence.columns
+    return (
+        f"{_longest_stall(columns)}{_without_stalls(columns)}: look for what stopped the process or "
+        "the machine then, and run again."
+    )
+
+
+def _longest_stall(columns: Mapping[str, Any]) -> str:
+    length_s, at_s = columns.get("longest_stall_s"), columns.get("longest_stall_at_s")
+    if length_s is None or at_s is None:
+        return "A worker completed no batch for some time"
+    count = columns.get("stalls") or 1
+    others = f", the longest of {count} stalls" if count > 1 else ""
+    return (
+        f"No batch for {_length(length_s)} at {max(at_s, 0):.0f} s of the window "
+        f"(worker {columns.get('longest_stall_worker')}{others})"
+    )
+
+
+def _without_stalls(columns: Mapping[str, Any]) -> str:
+    rate = columns.get("items_per_s_without_stalls")
+    return "" if rate is None else f", {rate:,.1f} items/s without the time of stalls"
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
 
 
 def warmup_not_converged(_evidence: TrialEvidence, limits: Limits) -> str:
@@ -151,6 +183,6 @@ def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> st
     times = max(times, 1.1)
     seconds = times * evidence.window.blocks * limits.span_s / limits.scale
     if times > 20:
-        return f"{times:.0f} times the length would be needed, look for other load first"
+        return "a longer window would not do, look for other load first"
     shown = math.ceil(max(seconds, limits.settings.max_s) / 10) * 10
     return f"measure {times:.1f} times longer (measure.max_s={shown})"

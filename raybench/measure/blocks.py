@@ -18,11 +18,13 @@ class Blocks:
     Attributes:
         edges: int64, shape (k + 1,): index of the batch whose completion is the edge.
         edge_ns: int64, shape (k + 1,): time of that completion.
+        cells: int64, shape (k + 1,): grid cell that each edge lies in, rising.
         items: int64, shape (k,): items completed after one edge and up to the next.
     """
 
     edges: NDArray[np.int64]
     edge_ns: NDArray[np.int64]
+    cells: NDArray[np.int64]
     items: NDArray[np.int64]
 
     @property
@@ -44,7 +46,7 @@ def cut(
     batches since the previous edge (method.md, section 1). The rate of a block is then not
     quantised by whole batches, and the blocks of different workers coincide. A grid point without
     such a completion before the next one (a stall, a slow batch) has no edge, and the block before
-    it is longer.
+    it covers several cells of the grid.
 
     Args:
         done_ns: completions, int64, shape (n,), rising.
@@ -63,7 +65,29 @@ def cut(
                 edges.append(edge)
     chosen = np.array(edges, np.int64)
     items = np.diff(chosen) * batch_size if len(chosen) else np.empty(0, np.int64)
-    return Blocks(chosen, done_ns[chosen] if len(chosen) else np.empty(0, np.int64), items)
+    edge_ns = done_ns[chosen] if len(chosen) else np.empty(0, np.int64)
+    return Blocks(chosen, edge_ns, (edge_ns - start_ns) // block_ns, items)
+
+
+def by_cell(
+    per_block: NDArray[np.float64], edge_ns: NDArray[np.int64], block_ns: int
+) -> NDArray[np.float64]:
+    """Return one value for each grid cell from the first edge to the last.
+
+    It is the value of the block that lies in the cell. A block that a stall stretches counts in every
+    cell by the time that it covers of it, so the mean over cells is weighted by time, as items over
+    time is, and the same cell of two workers is the same second.
+
+    Args:
+        per_block: float64, shape (k,): a value of each block.
+        edge_ns: int64, shape (k + 1,): time of each edge since the start of the grid.
+        block_ns: length of a cell.
+    """
+    cells = edge_ns // block_ns
+    after_gap = np.diff(cells, prepend=cells[0]) > 1
+    places = np.where(after_gap, edge_ns / block_ns, cells)  # in cells
+    sums = np.concatenate([[0.0], np.cumsum(per_block * np.diff(places))])
+    return np.diff(np.interp(np.arange(cells[0], cells[-1] + 1), places, sums))
 
 
 def items_between(

@@ -145,6 +145,13 @@ _RULES = (
         sentences.cpu_throttled,
     ),
     FlagRule(
+        "stalled",
+        "blocking",
+        "A worker completed no batch for 5 batches' length and 20 ms or more.",
+        _above("stalls", 0),
+        sentences.stalled,
+    ),
+    FlagRule(
         "warmup_not_converged",
         "blocking",
         "Throughput was still changing at the end of the longest warm-up.",

@@ -20,9 +20,7 @@ class Limits:
     Attributes:
         settings: as configured.
         scale: factor by which blocks and time limits exceed the configured ones; 1 to 4.
-        block_s: spacing of the grid on which workers cut blocks.
-        span_s: actual length of a block; more than `block_s` when the batches that a block needs
-            do not fit into it.
+        span_s: length of a block, the spacing of the grid on which workers cut their streams.
         warmup_min: fewest blocks of warm-up.
         warmup_max: most blocks of warm-up.
         measure_min: blocks in the window at the first check.
@@ -32,7 +30,6 @@ class Limits:
 
     settings: MeasureSettings
     scale: float
-    block_s: float
     span_s: float
     warmup_min: int
     warmup_max: int
@@ -53,14 +50,12 @@ class Limits:
         """
         needed_s = settings.block_min_batches * slowest_batch_s
         scale = min(max(1.0, needed_s / settings.block_s), MAX_SCALE)
-        block_s = settings.block_s * scale
-        span_s = max(block_s, needed_s)
+        span_s = max(settings.block_s * scale, needed_s)
         batches_s = settings.warmup_min_batches * slowest_batch_s
         minimum = max(1, _round_up(settings.min_s * scale / span_s))
         return cls(
             settings=settings,
             scale=scale,
-            block_s=block_s,
             span_s=span_s,
             warmup_min=_round_up(max(settings.warmup_min_s * scale, batches_s) / span_s),
             warmup_max=_round_down(settings.warmup_max_s * scale / span_s),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raybench.measure.blocks import by_cell
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -55,15 +57,17 @@ class TrialProgress:
 
 
 class BlockRates:
-    """Collects the block edges of all workers as they arrive and computes block rates.
+    """Collects the block edges of all workers as they arrive and computes rates by grid cell.
 
     Args:
         workers: number of workers.
         batch_size: items of a batch.
+        block_ns: length of a grid cell.
     """
 
-    def __init__(self, workers: int, batch_size: int) -> None:
+    def __init__(self, workers: int, batch_size: int, block_ns: int) -> None:
         self._batch_size = batch_size
+        self._block_ns = block_ns
         self._edges: list[list[int]] = [[] for _ in range(workers)]
         self._edge_ns: list[list[int]] = [[] for _ in range(workers)]
         self._temp_c: list[list[float]] = [[] for _ in range(workers)]
@@ -89,25 +93,35 @@ class BlockRates:
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """Items/s of each block, shape (workers, k), for the k blocks that all workers have."""
-        k = self._blocks
-        if not k:
-            return np.empty((len(self._edges), 0))
-        edges = np.array([e[: k + 1] for e in self._edges], np.float64)
-        stamps = np.array([ns[: k + 1] for ns in self._edge_ns], np.float64)
-        rates: NDArray[np.float64] = (
-            np.diff(edges, axis=1) * self._batch_size * 1e9 / np.diff(stamps, axis=1)
+        """Items/s in each grid cell, shape (workers, k), for the k cells that all workers have."""
+        edges = [np.array(each, np.float64) for each in self._edges]
+        stamps = [np.array(each, np.float64) for each in self._edge_ns]
+        return self._in_common(
+            [
+                np.diff(edge) * self._batch_size * 1e9 / np.diff(ns)
+                for edge, ns in zip(edges, stamps, strict=True)
+            ]
         )
-        return rates
 
     @property
     def temperatures_c(self) -> NDArray[np.float64] | None:
-        """Device temperatures at the end of each block, shape as `rates`; None if all unknown."""
-        k = self._blocks
-        if not k or all(math.isnan(c) for worker in self._temp_c for c in worker):
+        """Device temperatures at the end of each cell's block, shape as `rates`; None if unknown."""
+        if all(math.isnan(c) for worker in self._temp_c for c in worker):
             return None
-        return np.array([worker[1 : k + 1] for worker in self._temp_c])
+        temperatures = self._in_common([np.array(worker[1:]) for worker in self._temp_c])
+        return temperatures if temperatures.size else None
 
-    @property
-    def _blocks(self) -> int:
-        return max(min(len(edges) for edges in self._edges) - 1, 0)
+    def _in_common(self, per_block: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Return the values of each worker's blocks in the grid cells that all workers have."""
+        stamps = [np.array(ns, np.int64) for ns in self._edge_ns]
+        if any(len(edge_ns) < 2 for edge_ns in stamps):
+            return np.empty((len(stamps), 0))
+        ends = [(edge_ns[0] // self._block_ns, edge_ns[-1] // self._block_ns) for edge_ns in stamps]
+        first = max(begin for begin, _ in ends)
+        last = max(min(end for _, end in ends), first)
+        return np.array(
+            [
+                by_cell(values, edge_ns, self._block_ns)[first - begin : last - begin]
+                for values, edge_ns, (begin, _) in zip(per_block, stamps, ends, strict=True)
+            ]
+        )

@@ -55,6 +55,11 @@ class StreamTrace:
     late_ns: int
     batch_size: int
 
+    @property
+    def inflight(self) -> int:
+        """Return the batches in flight: those that were submitted before the first completion."""
+        return max(int(np.searchsorted(self.submit_ns, self.done_ns[0])), 1)
+
 
 class _Piece(NamedTuple):
     """Times of `PIECE` batches; `enqueued_ns` is ahead by the batches in flight."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.errors import EngineFailure
-from raybench.measure.blocks import Blocks, cut, items_between
+from raybench.measure import stalls
+from raybench.measure.blocks import Blocks, by_cell, cut, items_between
 from raybench.stats import intervals, trends
 
 if TYPE_CHECKING:
@@ -62,21 +63,53 @@ class _WorkerBlocks:
         done_ns: completions from the common start on, shape (n,).
         latency_ms: of each batch, shape (n,).
         blocks: from the common start on.
-        first: number of the first measured block.
-        last: number of the block after the last measured one.
+        block_ns: length of a grid cell.
+        measured: first grid cell of the window, and the cell after its last.
+        stalls: of the whole stream.
     """
 
     trace: StreamTrace
     done_ns: NDArray[np.int64]
     latency_ms: NDArray[np.float64]
     blocks: Blocks
-    first: int
-    last: int
+    block_ns: int
+    measured: tuple[int, int]
+    stalls: tuple[stalls.Stall, ...]
+
+    @property
+    def first(self) -> int:
+        """Number of the block that holds the beginning of the window."""
+        return int(np.searchsorted(self.blocks.cells, self.measured[0], side="right")) - 1
+
+    @property
+    def last(self) -> int:
+        """Number of the block after the one that holds the end of the window."""
+        return int(np.searchsorted(self.blocks.cells, self.measured[1]))
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """Items per second of each measured block."""
-        return self.blocks.rates[self.first : self.last]
+        """Items per second in each grid cell of the window."""
+        return self._by_cell(self.blocks.rates)
+
+    @property
+    def stalled_ns(self) -> NDArray[np.float64]:
+        """Time without a completion in each block, warm-up included, in ns."""
+        begins, ends = self.blocks.edge_ns[:-1], self.blocks.edge_ns[1:]
+        return np.array(
+            [
+                sum(stall.within(begin, end) for stall in self.stalls)
+                for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+            ]
+        )
+
+    @property
+    def stalled_cells(self) -> NDArray[np.bool_]:
+        """Which grid cells of the window lie in a block with a stall."""
+        return self._by_cell(self.stalled_ns) > 0
+
+    def _by_cell(self, per_block: NDArray[np.float64]) -> NDArray[np.float64]:
+        begin, end = (cell - int(self.blocks.cells[0]) for cell in self.measured)
+        return by_cell(per_block, self.blocks.edge_ns, self.block_ns)[begin:end]
 
 
 def summarise(
@@ -90,7 +123,9 @@ def summarise(
 
     The window common to all workers begins at the latest first edge after the warm-up and ends at
     the earliest last edge. Throughput is the number of items completed in it over its length. Its
-    interval is that of the mean aggregate block rate, which the stopping rule's last check used.
+    interval is that of the mean aggregate rate over the cells of the grid, which the stopping rule's
+    last check used: also a mean over time, so that a stall widens the interval of the rate that it
+    lowers. A stall astride the beginning or the end of the window is part of it.
 
     Args:
         traces: one per worker, each by its own clock; `start_ns` relates them to one another.
@@ -102,12 +137,7 @@ def summarise(
     Raises:
         EngineFailure: when a worker completed no whole block after the warm-up.
     """
-    workers = [_cut(t, warmup_blocks, measured_blocks, block_ns, min_batches) for t in traces]
-    if any(worker.first >= worker.last for worker in workers):
-        raise EngineFailure(
-            "A worker completed no whole block after the warm-up: its batches are too slow for this "
-            "preset. Use a smaller batch_size or a longer measure.max_s."
-        )
+    workers = _cut(traces, warmup_blocks, measured_blocks, block_ns, min_batches)
     window = _Window(
         begin=max(int(worker.blocks.edge_ns[worker.first]) for worker in workers),
         end=min(int(worker.blocks.edge_ns[worker.last]) for worker in workers),
@@ -124,13 +154,33 @@ def summarise(
 
 
 def _cut(
-    trace: StreamTrace, warmup: int, measured: int, block_ns: int, min_batches: int
-) -> _WorkerBlocks:
-    done_ns = trace.done_ns - trace.start_ns
-    blocks = cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
-    last = min(warmup + measured, len(blocks))
-    latency_ms = (trace.done_ns - trace.submit_ns) / 1e6
-    return _WorkerBlocks(trace, done_ns, latency_ms, blocks, warmup, last)
+    traces: Sequence[StreamTrace], warmup: int, measured: int, block_ns: int, min_batches: int
+) -> list[_WorkerBlocks]:
+    """Cut all traces on the same grid, and place the window in the cells that all of them have."""
+    done = [trace.done_ns - trace.start_ns for trace in traces]
+    blocks = [
+        cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
+        for done_ns, trace in zip(done, traces, strict=True)
+    ]
+    first = max((int(each.cells[0]) for each in blocks if len(each)), default=0) + warmup
+    last = min([first + measured, *(int(each.cells[-1]) if len(each) else 0 for each in blocks)])
+    if first >= last:
+        raise EngineFailure(
+            "A worker completed no whole block after the warm-up: its batches are too slow for this "
+            "preset. Use a smaller batch_size or a longer measure.max_s."
+        )
+    return [
+        _WorkerBlocks(
+            trace=trace,
+            done_ns=done_ns,
+            latency_ms=(trace.done_ns - trace.submit_ns) / 1e6,
+            blocks=each,
+            block_ns=block_ns,
+            measured=(first, last),
+            stalls=stalls.find(done_ns, trace.inflight),
+        )
+        for trace, done_ns, each in zip(traces, done, blocks, strict=True)
+    ]
 
 
 def _items(worker: _WorkerBlocks, window: _Window) -> float:
@@ -142,10 +192,10 @@ def _trial(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
     batch_size = workers[0].trace.batch_size
     items = [_items(worker, window) for worker in workers]
     rates = [count * 1e9 / (window.end - window.begin) for count in items]
-    shortest = min(len(worker.rates) for worker in workers)
-    aggregate = np.sum([worker.rates[:shortest] for worker in workers], axis=0)
+    aggregate = np.sum([worker.rates for worker in workers], axis=0)
     return {
         **_throughput(aggregate, sum(rates), sum(items), batch_size, window),
+        **_stalls(workers, window),
         **_stability(aggregate),
         **_latency(_all_latencies(workers, window)),
         **_device_time(workers, window),
@@ -167,6 +217,7 @@ def _worker(worker: _WorkerBlocks, window: _Window) -> dict[str, Any]:
     edges, counts = _histogram(latency_ms)
     return {
         **_throughput(worker.rates, rate, items, worker.trace.batch_size, window),
+        **_stalls([worker], window),
         **_stability(worker.rates),
         **_latency(latency_ms),
         **_device_time([worker], window),
@@ -197,11 +248,12 @@ def _throughput(
     window: _Window,
 ) -> dict[str, Any]:
     interval = intervals.mean_ci(rates)
-    half = interval.relative if math.isfinite(interval.half_width) else None
+    half = interval.relative if math.isfinite(interval.relative) else None
+    lo, hi = (None, None) if half is None else intervals.rate_bounds(items_per_s, half)
     return {
         "items_per_s": items_per_s,
-        "items_per_s_lo": items_per_s * (1 - half) if half is not None else None,
-        "items_per_s_hi": items_per_s * (1 + half) if half is not None else None,
+        "items_per_s_lo": lo,
+        "items_per_s_hi": hi,
         "rel_half_width": half,
         "ci_level": intervals.CONFIDENCE,
         "ci_method": CI_METHOD,
@@ -213,6 +265,23 @@ def _throughput(
         "items": round(items),
         "batches": round(items / batch_size),
         "window_s": (window.end - window.begin) / 1e9,
+    }
+
+
+def _stalls(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+    """Return what stalls there were, and the rate and its half-width without their time."""
+    length = window.end - window.begin
+    without = [
+        _items(w, window) * 1e9 / (length - stalls.lost_ns(w.stalls, window.begin, window.end))
+        for w in workers
+    ]
+    clean = ~np.any([worker.stalled_cells for worker in workers], axis=0)
+    rates = np.sum([worker.rates for worker in workers], axis=0)[clean]
+    relative = intervals.mean_ci(rates).relative if len(rates) else math.inf
+    return {
+        **stalls.columns([worker.stalls for worker in workers], window.begin, window.end),
+        "items_per_s_without_stalls": sum(without),
+        "rel_half_width_without_stalls": relative if math.isfinite(relative) else None,
     }
 
 
@@ -295,7 +364,7 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
 
 def _block_rows(rank: int, worker: _WorkerBlocks) -> list[dict[str, Any]]:
     """Return the rows in `blocks` of one worker, warm-up included."""
-    blocks, batch_size = worker.blocks, worker.trace.batch_size
+    blocks, batch_size, stalled_ns = worker.blocks, worker.trace.batch_size, worker.stalled_ns
     rows = []
     for k in range(worker.last):
         first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
@@ -312,6 +381,7 @@ def _block_rows(rank: int, worker: _WorkerBlocks) -> list[dict[str, Any]]:
                 "latency_mean_ms": float(latency.mean()),
                 "latency_max_ms": float(latency.max()),
                 "gpu_busy_frac": _busy_frac(worker, k),
+                "stalled_s": float(stalled_ns[k]) / 1e9,
             }
         )
     return rows

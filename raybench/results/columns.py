@@ -100,6 +100,16 @@ end_skew_ms            float64   ms       first to last worker at the end of the
 clock_bound_us         float64   us       worst bound on a worker's clock against the driver's
 clock_skew             float64   1        move of a clock against the driver's beyond the bounds / time; worst
 """
+_STALLS = """
+stalls                 int32     -        gaps of 5 batches and 20 ms or more without a completion
+stalled_workers        int16     -        workers with a stall in the window
+stalled_s              float64   s        time of the window in stalls, sum over the workers
+longest_stall_s        float64   s        length of the longest stall; null without one
+longest_stall_at_s     float64   s        its start, from the start of the window
+longest_stall_worker   int16     -        number of its worker, from 0
+items_per_s_without_stalls     float64 items/s  items in the window / time of the window not lost in stalls
+rel_half_width_without_stalls  float64 1        half the interval of blocks without a stall / their mean
+"""
 _STABILITY = """
 warmup_s               float64   s        warm-up thrown away before the window
 warmup_batches         int64     -        batches of warm-up
@@ -240,6 +250,7 @@ temp_c                 float32   degC     temperature
 power_w                float32   W        power
 energy_mj              int64     mJ       energy
 throttle_mask          int64     -        NVML clocks-event reasons, or-ed
+stalled_s              float32   s        time of the block in stalls
 """
 _SAMPLE = """
 worker                 int16     -        number of the worker, from 0
@@ -320,11 +331,11 @@ memory_limit_gib       float64   GiB      memory that the control groups allow; 
 _TABLES = {
     "trials": (
         _KEYS + _TRIAL + _THROUGHPUT + _AGGREGATE + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START + _CONTROL_GROUPS,
+        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START + _CONTROL_GROUPS + _STALLS,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START + _CONTROL_GROUPS,
+        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START + _CONTROL_GROUPS + _STALLS,
     ),
     "blocks": (_KEYS, _BLOCK),
     "samples": (_KEYS, _SAMPLE),

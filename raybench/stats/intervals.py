@@ -226,6 +226,19 @@ def mean_ci(x: Floats, confidence: float = CONFIDENCE) -> Interval:
     return Interval(float(x.mean()), t * max(se, se_nbm(x)), n_eff)
 
 
+def rate_bounds(rate: float, relative: float) -> tuple[float, float]:
+    """Return the interval of a positive rate from its relative half-width.
+
+    It is symmetric on the logarithm (delta method): where the half-width is small this is rate
+    times 1 -+ relative, and where it is large the lower bound stays above zero.
+
+    Args:
+        rate: positive.
+        relative: half-width of the rate's own interval over the rate, finite.
+    """
+    return rate * math.exp(-relative), rate * math.exp(relative)
+
+
 def half_width_df(n: float, n_eff: float) -> float:
     """Return the degrees of freedom that `mean_ci` uses for n values worth n_eff."""
     return max(n / (3 * n / n_eff - 2), 1.0)

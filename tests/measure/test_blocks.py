@@ -136,7 +136,7 @@ def test_before_the_first_and_after_the_last_nothing_is_known():
 
 def test_a_watch_sees_the_rates_of_the_blocks():
     blocks = cut(steady(130_000_000, 10), 0, S, 4, 8)
-    watch = BlockRates(1, 8)
+    watch = BlockRates(1, 8, S)
     for k in range(len(blocks.edges)):
         watch.add(0, blocks.edges[k : k + 1].tolist(), blocks.edge_ns[k : k + 1].tolist())
         assert watch.rates.shape == (1, k)
@@ -144,7 +144,7 @@ def test_a_watch_sees_the_rates_of_the_blocks():
 
 
 def test_a_watch_goes_as_far_as_the_slowest_worker():
-    watch = BlockRates(2, 4)
+    watch = BlockRates(2, 4, S)
     assert watch.rates.shape == (2, 0)
     watch.add(0, [0, 10, 20], [0, S, 2 * S])
     assert watch.rates.shape == (2, 0)

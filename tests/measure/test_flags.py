@@ -17,8 +17,8 @@ def test_the_list_of_flags_is_closed():
         assert "\n" not in flag.meaning
     assert groups == {
         "blocking": [
-            "cpu_throttled",
-            *("warmup_not_converged", "step", "drift", "throttled_thermal", "throttled_hw"),
+            *("cpu_throttled", "stalled", "warmup_not_converged", "step", "drift"),
+            *("throttled_thermal", "throttled_hw"),
             *("foreign_process", "foreign_load", "clock_skew", "wrong_outputs"),
             "reference_not_finite",
         ],

@@ -11,7 +11,7 @@ from raybench.measure.limits import Limits
 
 
 def test_limits_of_the_standard_preset():
-    assert (LIMITS.scale, LIMITS.block_s, LIMITS.span_s) == (1, 1, 1)
+    assert (LIMITS.scale, LIMITS.span_s) == (1, 1)
     assert (LIMITS.warmup_min, LIMITS.warmup_max) == (5, 60)
     assert (LIMITS.measure_min, LIMITS.check_every, LIMITS.measure_max) == (30, 10, 120)
 
@@ -28,7 +28,7 @@ def test_a_quick_batch_changes_nothing():
 
 def test_slow_batches_stretch_blocks_and_limits_together():
     limits = Limits.of(STANDARD, 0.5)
-    assert (limits.scale, limits.block_s, limits.span_s) == (2, 2, 2)
+    assert (limits.scale, limits.span_s) == (2, 2)
     assert (limits.measure_min, limits.check_every, limits.measure_max) == (30, 10, 120)
     assert limits.warmup_min == 5  # 20 batches are 10 s, no more than twice 5 s
     assert limits.warmup_max == 60
@@ -36,7 +36,7 @@ def test_slow_batches_stretch_blocks_and_limits_together():
 
 def test_stretching_ends_at_four():
     limits = Limits.of(STANDARD, 10.0)
-    assert (limits.scale, limits.block_s, limits.span_s) == (4, 4, 40)
+    assert (limits.scale, limits.span_s) == (4, 40)
     assert (limits.measure_min, limits.check_every, limits.measure_max) == (3, 1, 12)
     assert limits.warmup_max == 6
 
