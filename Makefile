@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test quick check docs site browser clean
+.PHONY: demo test busy quick check docs site browser clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m raybench experiment=scaling
@@ -16,6 +16,12 @@ quick: check
 # The whole suite, with Ray, browser and hosts where the machine has them; it prints what it skips.
 test: check site
 	$(BIN)/python -m pytest
+
+# The suite while a process keeps each core busy: nothing that a test asserts may depend on load.
+# `make busy TIMES=5` runs it five times.
+TIMES ?= 1
+busy: $(VENV)/.dev
+	$(BIN)/python benchmarks/busy.py --times $(TIMES) $(BIN)/python -m pytest
 
 # Chromium for the test that opens a report; without one that test is skipped and says so.
 browser:
