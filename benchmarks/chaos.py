@@ -2,8 +2,9 @@
 
 A grid of simulated points runs as a user would run it, with faults from outside: SIGKILL of workers
 (kill), SIGSTOP of workers (hang), SIGKILL of a raylet (node), SIGKILL of the driver, which is then
-started again with the same command (driver). The largest batches do not fit in the memory of the
-simulated device. Afterwards every point must have exactly one final row with the status that it has
+started again with the same command (driver). A fault is due when so many points are finished, and stays due
+until it has a victim. The largest batches do not fit in the memory of the simulated device. Afterwards
+every fault must be done, every point must have exactly one final row with the status that it has
 without faults, no process may be left, and the wall time may be at most 1.5 times that of the run
 without faults plus the times in which faults are to be noticed. The last line is one JSON document.
 
@@ -22,7 +23,6 @@ import os
 import random
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -33,16 +33,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from _faults import MARK, Faults, end_left
 from _table import markdown
 
 import raybench
 from raybench.results.schema import FINAL
 
-MARK = "RAYBENCH_CHAOS"
-"""Variable that every process of a run inherits, to find the processes that are left."""
-STALL_S, PREPARE_S, START_S = 3.0, 10.0, 20.0
-"""Deadlines of the phases in which a worker can hang."""
+STALL_S, PREPARE_S, START_S = 10.0, 30.0, 120.0
+"""Deadlines of the phases in which a worker can hang; no working one misses them on a busy machine."""
 FAULT_OF_STATUS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
 """Fault by the status that the driver prints when it notices it."""
 FAULTS = {
@@ -50,16 +48,14 @@ FAULTS = {
     "nodes": ("kill", "kill", "hang", "hang", "node", "driver"),
 }
 SLOWER = 1.5
+FIRST_POINT = re.compile(r"^\[")
 RETRIES = re.compile(r"^\[\d+\] (\w+), tried again")
-BEGINS = re.compile(r"^\[\d+/\d+\] .* \.\.\.$")
-WORKERS = ("ray::scaling/", "ray::BenchWorker")
-"""Prefixes of workers' process titles; a busy worker is named after its point."""
-WORKERS_S = 10.0
-"""How long workers and raylets may outlive the last driver."""
-AGENTS_S = 120.0
-"""How long Ray's agents may outlive a killed raylet; they hold no device."""
 SIZES = (1, 2, 4)
 """Devices of a point."""
+ROWS = "trials/*/*.parquet"
+"""Files of a results folder, one for each finished trial of a point."""
+MOST_TRIALS = 5
+"""So many trials of each point must suffice for all faults."""
 
 
 @dataclass
@@ -69,6 +65,7 @@ class Case:
     cluster: str
     seed: int | None
     points: int
+    trials: int = 1
     done: list[tuple[float, str]] = field(default_factory=list)
     heard: list[tuple[float, str]] = field(default_factory=list)
     wall_s: float = 0.0
@@ -186,7 +183,7 @@ def _summary(runs: list[dict[str, Any]]) -> list[str]:
 
 def _facts(case: Case, calm: dict[str, Any] | None) -> dict[str, Any]:
     """Return the record of a run, judged by the run without faults."""
-    limit_s = None if calm is None else SLOWER * calm["wall_s"] + case.allowed_s
+    limit_s = None if calm is None else SLOWER * case.trials * calm["wall_s"] + case.allowed_s
     late = limit_s is not None and case.wall_s > limit_s
     return {
         "cluster": case.cluster,
@@ -225,11 +222,16 @@ def fits(points: int) -> int:
     return max(points // len(SIZES), 3) - 2
 
 
+def planned_points(points: int) -> int:
+    """Return the number of points of the command."""
+    return len(SIZES) * (fits(points) + 2)
+
+
 def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None) -> Case:
     case = Case(kind, seed, points)
     mark = secrets.token_hex(8)
     env = {**os.environ, MARK: mark, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": mark * 4}
-    faults = _faults(kind, seed, fits(points) * len(SIZES))
+    faults = _faults(kind, seed, planned_points(points))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         results = Path(folder) / "results"
         command = [sys.executable, "-m", "raybench", *words(points, results)]
@@ -239,74 +241,72 @@ def _case(kind: str, seed: int | None, points: int, calm: dict[str, Any] | None)
         else:
             command += ["cluster.gpus=8", "cluster.cpus=1", "cluster.dashboard=false"]
         began = time.monotonic()
-        _drive(case, command, env, faults, random.Random(seed))
+        _run(case, command, results, Faults(faults, env, mark, random.Random(seed)))
         case.wall_s = time.monotonic() - began
-        _judge(case, results, len(_planned(command)))
+        _judge(case, results)
         if case.wrong:
             print(case.log)
-    left = _left(mark)
+    left = end_left(mark)
     if left:
         case.wrong.append(f"{len(left)} processes left: {left}")
     return case
 
 
-def _planned(command: list[str]) -> list[str]:
-    """Return the ids of the command's points, as `raybench plan` prints them."""
-    words = [word for word in command[3:] if not word.startswith("cluster.address")]
-    plan = [*command[:3], "plan", *words, "cluster.gpus=8"]
-    done = subprocess.run(plan, capture_output=True, text=True, check=True)
-    return re.findall(r"^  ([0-9a-f]{20})  ", done.stdout, re.MULTILINE)
-
-
 def _faults(kind: str, seed: int | None, points: int) -> list[tuple[float, str]]:
-    """Return each fault with the number of points, of those that fit, that begin before it."""
+    """Return each fault with the number of points that have a row when it is due."""
     if seed is None:
         return []
     chance = random.Random(f"{kind}/{seed}")
     return sorted((chance.uniform(0.05, 0.85) * points, fault) for fault in FAULTS[kind])
 
 
-def _drive(
-    case: Case,
-    command: list[str],
-    env: dict[str, str],
-    faults: list[tuple[float, str]],
-    chance: random.Random,
-) -> None:
-    """Run the driver to its end, with the faults that are due; restart it when it was killed."""
-    waiting = list(faults)
+def _run(case: Case, command: list[str], results: Path, faults: Faults) -> None:
+    """Run the command to its end, with faults; again after a kill, and with a trial more for the rest.
+
+    A fault that finds no victim stays due. Where the grid ends before the last is done, which a
+    busy machine can bring about, each point gets one trial more.
+    """
     while True:
-        started = time.monotonic()
-        driver = subprocess.Popen(
-            command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        begun = threading.Event()
-        ear = threading.Thread(target=_listen, args=(driver, case.heard, begun))
-        ear.start()
-        with contextlib.ExitStack() as stack:
-            stack.callback(ear.join)
-            stack.callback(driver.kill)
-            while not begun.wait(0.05) and driver.poll() is None:
-                pass
-            case.starts_s.append(time.monotonic() - started)
-            killed = False
-            while driver.poll() is None:
-                begun_points = sum(bool(BEGINS.match(line)) for _, line in list(case.heard))
-                if waiting and begun_points > waiting[0][0]:
-                    fault = waiting[0][1]
-                    at = time.monotonic()
-                    victim = _do(fault, driver, env[MARK], chance)
-                    if victim is not None:  # otherwise it stays due until there is a victim
-                        del waiting[0]
-                        case.done.append((at, fault))
-                        case.heard.append((at, f"======== {fault}: {victim}"))
-                        killed = fault == "driver"
-                time.sleep(0.02)
-        if not killed:
-            if driver.returncode:
-                case.wrong.append(f"exit code {driver.returncode}")
-            return
+        code = _drive(case, [*command, f"trials={case.trials}"], results, faults)
+        if code:
+            case.wrong.append(f"exit code {code}")
+        if code is None:
+            continue
+        if code or not faults.waiting:
+            break
+        if case.trials == MOST_TRIALS:
+            case.wrong.append(f"faults without a victim: {[fault for _, fault in faults.waiting]}")
+            break
+        case.trials += 1
+
+
+def _drive(case: Case, command: list[str], results: Path, faults: Faults) -> int | None:
+    """Run one driver with the faults that are due; return its exit code, None where it was killed."""
+    started = time.monotonic()
+    driver = subprocess.Popen(
+        command, env=faults.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    begun = threading.Event()
+    ear = threading.Thread(target=_listen, args=(driver, case.heard, begun))
+    ear.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(ear.join)
+        stack.callback(driver.kill)
+        while not begun.wait(0.05) and driver.poll() is None:
+            pass
+        case.starts_s.append(time.monotonic() - started)
+        while driver.poll() is None:
+            at = time.monotonic()
+            done = faults.do_next(driver, finished=len(list(results.glob(ROWS))))
+            if done is not None:
+                fault, victim = done
+                case.done.append((at, fault))
+                case.heard.append((at, f"======== {fault}: {victim}"))
+                if fault == "driver":
+                    return None
+            time.sleep(0.05)
+    return driver.returncode
 
 
 def _listen(
@@ -317,85 +317,13 @@ def _listen(
     with driver.stdout as lines:
         for line in lines:
             heard.append((time.monotonic(), line.rstrip()))
-            if BEGINS.match(line):
+            if FIRST_POINT.match(line):
                 begun.set()
 
 
-def _do(fault: str, driver: subprocess.Popen[str], mark: str, chance: random.Random) -> str | None:
-    """Cause the fault and return a description of the victim, or None without a victim."""
-    if fault == "driver":
-        driver.kill()
-        driver.wait()
-        return "driver"
-    if fault == "node":
-        raylets = [p for p in _marked(mark) if p.name() == "raylet" and _gpus(p) == 2]
-        victims = raylets
-    else:
-        victims = [p for p in _marked(mark) if _title(p).startswith(WORKERS) and _in_hand(p)]
-    with contextlib.suppress(psutil.Error, IndexError):
-        victim = chance.choice(victims)
-        words = _described(victim)
-        victim.send_signal(signal.SIGSTOP if fault == "hang" else signal.SIGKILL)
-        return words
-    return None
-
-
-def _in_hand(worker: psutil.Process) -> bool:
-    """Return whether the worker runs under a living raylet, which could still end it."""
-    with contextlib.suppress(psutil.Error):
-        return worker.status() != psutil.STATUS_STOPPED and _parent(worker).startswith("raylet")
-    return False
-
-
-def _gpus(raylet: psutil.Process) -> int:
-    resources = [word for word in raylet.cmdline() if word.startswith("--static_resource_list")]
-    parts = resources[0].partition("=")[2].split(",") if resources else []
-    return int(float(parts[parts.index("GPU") + 1])) if "GPU" in parts else 0
-
-
-def _title(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    marked = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                marked.append(process)
-    return marked
-
-
-def _left(mark: str) -> list[str]:
-    """Return the processes that outlive their limit, and kill them."""
-    began = time.monotonic()
-    while left := _marked(mark):
-        agents = all("agent" in _title(process).lower() for process in left)
-        if time.monotonic() - began > (AGENTS_S if agents else WORKERS_S):
-            break
-        time.sleep(0.5)
-    descriptions = list(map(_described, left))
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    return descriptions
-
-
-def _described(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error):
-        return f"{_title(process)[:60]} ({process.status()}, of {_parent(process)})"
-    return "already gone"
-
-
-def _parent(process: psutil.Process) -> str:
-    parent = process.parent()
-    return f"{parent.name()} {parent.pid}" if parent else "nobody"
-
-
-def _judge(case: Case, results: Path, points: int) -> None:
-    """Check that every point has exactly one final row with the right status."""
+def _judge(case: Case, results: Path) -> None:
+    """Check that every trial of every point has exactly one final row with the right status."""
+    trials = planned_points(case.points) * case.trials
     try:
         rows = raybench.load(results).to_pylist()
     except raybench.ResultsError as error:
@@ -403,11 +331,11 @@ def _judge(case: Case, results: Path, points: int) -> None:
         return
     final = [row for row in rows if row["status"] in FINAL]
     count = Counter((row["point_id"], row["trial"], row["environment_id"]) for row in final)
-    if len(count) != points:
-        case.wrong.append(f"{len(count)} points with a final row, not {points}")
+    if len(count) != trials:
+        case.wrong.append(f"{len(count)} trials with a final row, not {trials}")
     doubled = sum(n > 1 for n in count.values())
     if doubled:
-        case.wrong.append(f"{doubled} points with more than one")
+        case.wrong.append(f"{doubled} trials with more than one")
     for row in final:
         right = (
             ("ok",) if row["batch_size"] <= fits(case.points) else ("out_of_memory", "infeasible")
