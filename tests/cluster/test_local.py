@@ -14,13 +14,13 @@ from raybench.errors import ClusterError
 def test_only_rays_autoscaler_is_ended_before_ray_itself(tmp_path):
     monitor = tmp_path / "ray" / "autoscaler" / "_private" / "monitor.py"
     monitor.parent.mkdir(parents=True)
-    monitor.write_text("import time; time.sleep(60)")
+    monitor.write_text("import time; time.sleep(600)")
     other = tmp_path / "monitor.py"
     other.write_text(monitor.read_text())
     both = [subprocess.Popen([sys.executable, str(script)]) for script in (monitor, other)]
     try:
         local.end_autoscaler()
-        assert both[0].wait(10) == -9
+        assert both[0].wait(300) == -9
         assert both[1].poll() is None
     finally:
         for child in both:
@@ -48,7 +48,7 @@ def test_work_during_rays_start_is_done_even_if_ray_has_started():
 def test_work_during_rays_start_begins_with_its_node(tmp_path):
     node = tmp_path / "raylet" / "raylet"
     node.parent.mkdir()
-    node.write_text("import time; time.sleep(60)")
+    node.write_text("import time; time.sleep(600)")
     begun = threading.Event()
     with subprocess.Popen([sys.executable, str(node)]) as child:
         local._run_once_node_starts(threading.Event(), begun.set)

@@ -29,7 +29,7 @@ def test_a_plan_is_built_once_for_a_kind_of_machine_and_copied_to_the_other_node
         env={**usual, "PYTHONPATH": os.pathsep.join(map(str, folders)),
              "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0",
              plan_nodes.FOLDER: str(tmp_path)},
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True, timeout=1200,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     builders = (tmp_path / "builds").read_text().split()

@@ -1,6 +1,6 @@
 """Streams of a group as the driver follows them, with actors that need no Ray."""
 
-import time
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +22,7 @@ def member(rank, done=lambda: 0):
 
     actor = SimpleNamespace(
         snapshot=SimpleNamespace(remote=snapshot),
-        clock_ns=SimpleNamespace(remote=time.perf_counter_ns),
+        clock_ns=SimpleNamespace(remote=lambda: worker_group.time.perf_counter_ns()),
         halt=SimpleNamespace(remote=lambda: None),
         asked=asked,
     )
@@ -30,16 +30,18 @@ def member(rank, done=lambda: 0):
 
 
 @pytest.fixture(autouse=True)
-def direct_calls(monkeypatch):
-    """Results of calls are there at once."""
+def clock(monkeypatch):
+    """Results of calls are there at once, by a clock that a test moves; it stands at 100 s."""
     monkeypatch.setattr(worker_group, "get_all", lambda calls, *rest: list(calls))
+    now = SimpleNamespace(s=100.0)
+    clocks = {"monotonic": lambda: now.s, "perf_counter_ns": lambda: int(now.s * 1e9)}
+    monkeypatch.setattr(worker_group, "time", SimpleNamespace(**clocks))
+    return now
 
 
-def stream(members):
+def stream(members, start_s=100.0):
     clocks = [Clock(0, 1000, 0)] * len(members)
-    return RayWorkerStream(
-        members, ["records"] * len(members), clocks, time.perf_counter_ns(), None
-    )
+    return RayWorkerStream(members, ["records"] * len(members), clocks, int(start_s * 1e9), None)
 
 
 def test_a_snapshot_asks_only_for_edges_that_are_new():
@@ -50,13 +52,14 @@ def test_a_snapshot_asks_only_for_edges_that_are_new():
     assert [each.actor.asked for each in members] == [[0, 2, 4]] * 2
 
 
-def test_a_worker_that_completes_nothing_is_named_as_stalled():
-    batches = iter(range(100))
+def test_a_worker_that_completes_nothing_is_named_as_stalled(clock):
+    batches = count()
     running = stream([member(0, lambda: next(batches)), member(1)])
-    running.snapshot(0.2)
-    time.sleep(0.25)
+    clock.s = 160
+    running.snapshot(60)
+    clock.s = 160.1
     with pytest.raises(PhaseTimeout, match=r"No batch was completed .* on 1 worker,") as caught:
-        running.snapshot(0.2)
+        running.snapshot(60)
     assert str(caught.value).endswith("Look for a hang, or raise cluster.stall_timeout_s.")
     assert caught.value.ranks == (1,)
 
@@ -70,6 +73,8 @@ def test_the_end_of_a_stream_brings_records_and_both_clocks():
         assert abs(each.after.offset_ns) <= each.after.round_trip_ns
 
 
-def test_time_counts_from_the_common_start():
-    running = stream([member(0)])
-    assert 0 <= running.elapsed_s() < 60
+def test_time_counts_from_the_common_start(clock):
+    running = stream([member(0)], start_s=100.5)
+    assert running.elapsed_s() == -0.5
+    clock.s = 107.5
+    assert running.elapsed_s() == 7

@@ -350,7 +350,7 @@ def test_an_interrupt_in_any_phase_keeps_rows_and_frees_the_devices(phase):
     def script(now, group):
         if group.point.batch_size == 16 and now == phase:
             interrupted.stop.request(KeyboardInterrupt())
-            assert group.reservation.closed.wait(10)  # as a worker that is killed
+            assert group.reservation.closed.wait(300)  # as a worker that is killed
             raise concerning(WorkerDied("killed"), 0)
 
     interrupted.reservation.script = script
@@ -370,7 +370,7 @@ def test_what_finishes_while_the_run_is_interrupted_is_kept():
             while not used(interrupted, "stop"):  # the other trial has been measured
                 time.sleep(0.001)
             interrupted.stop.request(KeyboardInterrupt())
-            assert group.reservation.closed.wait(10)
+            assert group.reservation.closed.wait(300)
 
     interrupted.reservation.script = script
     with pytest.raises(KeyboardInterrupt):
@@ -392,7 +392,7 @@ def test_a_full_disk_stops_the_run_and_marks_nothing_as_interrupted():
 
     def waits_for_the_writer(phase, group):
         if phase == "start" and len(group.reservation.groups) > 2:
-            assert group.reservation.closed.wait(10)
+            assert group.reservation.closed.wait(300)
 
     stopped.reservation.script = waits_for_the_writer
     with pytest.raises(ResultsError, match="No space left"):
@@ -406,7 +406,7 @@ def test_points_share_a_node_only_where_the_isolation_allows_it():
 
     def script(phase, group):
         if phase == "prepare":
-            started.wait(10)
+            started.wait(300)
             together.append(group.slots[0])
 
     run("workers=1", "batch_size=[1,2,4,8]", "cluster.isolation=gpu", script=script)

@@ -34,8 +34,8 @@ def test_the_first_signal_asks_to_stop_and_the_second_ends_all_at_once(number):
         process.send_signal(number)
         assert process.stdout.readline() == "first\n"
         process.send_signal(number)
-        assert process.wait(60) == 130
-    deadline = time.monotonic() + 60
+        assert process.wait(300) == 130
+    deadline = time.monotonic() + 300
     while _alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(child)

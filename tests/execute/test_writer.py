@@ -18,7 +18,7 @@ class Disk:
         self.written, self.announced = [], []
 
     def write_point(self, point_id, trial, **tables):
-        assert self.may_write.wait(10)
+        assert self.may_write.wait(300)
         self.written.append(point_id)
         if self.full is not None and len(self.written) >= self.full:
             raise ResultsError("No space left on device.")
@@ -70,7 +70,7 @@ def test_a_listener_that_fails_ends_the_run_with_its_error():
     def announce():
         with Writer(Disk(), on_event, stop) as writer:
             writer.announce(TrialStarted(planned(1)))
-            assert stopped.wait(10)
+            assert stopped.wait(300)
 
     with pytest.raises(BrokenPipeError):
         announce()
@@ -84,7 +84,7 @@ def test_a_full_disk_stops_the_run_and_later_rows_are_still_given_to_the_store()
     def measure():
         with Writer(disk, disk.on_event, stop) as writer:
             put(writer, 1, 2)
-            assert stopped.wait(10)
+            assert stopped.wait(300)
             put(writer, 3)
             stop.check()
 

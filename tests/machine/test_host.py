@@ -52,7 +52,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def taken(root: Path, meanwhile: object = None) -> tuple[host.HostSample, ...]:
     telemetry = host.HostTelemetry(3600, root)
     telemetry.start()
-    while not telemetry.samples:
+    while not telemetry.samples and telemetry.failure is None:
         time.sleep(0.001)
     if callable(meanwhile):
         meanwhile()
@@ -77,11 +77,11 @@ def test_every_figure_is_read(machine: Path) -> None:
 
 
 def test_no_file_stays_open_after_the_end(machine: Path) -> None:
-    open_before = len(os.listdir("/proc/self/fd"))
     telemetry = host.HostTelemetry(3600, machine)
     telemetry.start()
     telemetry.end()
-    assert len(os.listdir("/proc/self/fd")) == open_before
+    still_open = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert not [path for path in still_open if path.startswith(str(machine))]
 
 
 def test_an_energy_counter_that_begins_again_goes_on(machine: Path) -> None:
@@ -94,7 +94,7 @@ def test_readings_that_fail_end_early_and_say_why(machine: Path, monkeypatch) ->
     telemetry = host.HostTelemetry(0.001, machine)
     monkeypatch.setattr(telemetry, "_read", lambda edge: 1 / 0)
     telemetry.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while telemetry.failure is None and time.monotonic() < deadline:
         time.sleep(0.001)
     assert telemetry.end() == ()
@@ -154,7 +154,7 @@ def test_clocks_and_memory_are_those_of_the_window() -> None:
 
 
 def test_this_machine_reports_its_busy_time() -> None:
-    first, last = taken(Path("/"), lambda: time.sleep(0.3))
+    first, last = taken(Path("/"))
     assert last.own_s >= first.own_s
     assert last.node_busy_s >= first.node_busy_s > 0
     assert last.available_bytes > 0

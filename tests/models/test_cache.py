@@ -89,7 +89,7 @@ def test_of_many_processes_one_builds(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    hashes = {process.communicate(timeout=60)[0] for process in running}
+    hashes = {process.communicate(timeout=600)[0] for process in running}
     assert len(hashes) == 1
     assert (tmp_path / "built").read_text() == "x"
 
