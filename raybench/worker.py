@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Lo
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
 from raybench.machine.crash_log import CrashLog, crashed_before
+from raybench.measure.probe import probe_batch_s, time_batch
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
 from raybench.measure.stream import StreamTrace, loop_cost_us
 from raybench.measure.telemetry_columns import Readings
@@ -44,10 +44,6 @@ MAKING, LOADING, FIRST_BATCHES, REFERENCE, STREAMING, TIMING = (
 
 LAYER_BATCHES = 20  # behind each layer's median time
 MEMORY_SHARE = 0.9  # of a node's memory, that all workers together may map
-
-PROBE_S = 0.03
-"""Length of the probe that estimates the time of a batch, which only sizes blocks: one batch of a
-slow model is enough."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +124,7 @@ class Worker:
     """Owns one device and one engine for one trial of one point.
 
     `prepare`, `stream` and `close` are called in this order, possibly for several points in turn.
-    `snapshot` and `halt` may be called from another thread while `stream` runs.
+    `doing` may be called from another thread at any time, `snapshot` and `halt` while `stream` runs.
 
     Args:
         label: shown for the process, e.g. in Ray's dashboard.
@@ -138,7 +134,7 @@ class Worker:
 
     def __init__(self, label: str, log: CrashLog | None = None) -> None:
         self._label = label
-        self._log = log or CrashLog()
+        self._log = self._steps = log or CrashLog()
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
@@ -173,19 +169,19 @@ class Worker:
             PointError: when the engine cannot run the point on this device.
         """
         engine_class = registry.get(point.engine)
+        self._steps = log = self._log if engine_class.traits.reads_graph else CrashLog()
         load = self._load(point, engine_class, rank, slot, seed)
         device, model = load.device, load.model
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
-        log = self._log if engine_class.traits.reads_graph else CrashLog()
         log.note(f"{LOADING} {point.model!r}")
         engine = engine_class.load(load)
         self._running = None
         self._loaded = _Loaded(point, device, engine, load.batches, telemetry)
         log.note(f"{FIRST_BATCHES} {point.model!r}")
-        first_ms = _time_batch(engine, 0) * 1e3
+        first_ms = time_batch(engine, 0) * 1e3
         compared = rank == 0 and engine_class.traits.reads_graph
         comparison = _compare(engine, load, log) if compared else OutputComparison()
         log.note(f"{FIRST_BATCHES} {point.model!r}")
@@ -194,7 +190,7 @@ class Worker:
             engine=engine.info,
             model=model,
             comparison=comparison,
-            batch_s=_probe_batch_s(engine),
+            batch_s=probe_batch_s(engine),
             first_infer_ms=first_ms,
             harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
@@ -279,6 +275,10 @@ class Worker:
             devices.pin(list(device.cpus))
         return device
 
+    def doing(self) -> str:
+        """Return what `prepare` or `build` has begun last; callable while they run."""
+        return self._steps.doing
+
     def clock_ns(self) -> int:
         """Return this process's monotonic clock in ns."""
         return time.perf_counter_ns()
@@ -353,21 +353,6 @@ def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device)
     )
     model.refuse_batch(point.batch_size)
     return model
-
-
-def _time_batch(engine: EngineBase, sequence: int) -> float:
-    began = time.perf_counter()
-    engine.submit(sequence)
-    engine.collect(sequence)
-    return time.perf_counter() - began
-
-
-def _probe_batch_s(engine: EngineBase) -> float:
-    """Return the median time of a batch, from batches 1, 2, ... over `PROBE_S`."""
-    times = [_time_batch(engine, 1)]
-    while sum(times) < PROBE_S and len(times) < 1000:
-        times.append(_time_batch(engine, 1 + len(times)))
-    return statistics.median(times)
 
 
 def _reference(model: Model) -> str:

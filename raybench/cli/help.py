@@ -9,7 +9,7 @@ usage: raybench [verb] experiment=NAME|model=FILE.onnx [key=value ...]
 
 verbs (raybench VERB --help explains one)
   run       measure an experiment, or a model alone (this is the default verb)
-  plan      show its points and the least time they take; starts nothing
+  plan      show its points and the time they take; starts nothing
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
   show DIR  the table of a results folder; format=csv, json or markdown for others to read

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def actor_class() -> Any:
     """Return the Worker as a Ray actor class.
 
-    `snapshot` and `halt` run on a thread of their own, so that they are answered during a stream.
+    `doing`, `snapshot` and `halt` run on a thread of their own, so that they are answered meanwhile.
     Calls that are made hundreds of times record no task events: Ray's dashboard keeps 10,000 events
     of a job and should show what the workers do. Ray never restarts the actor and never repeats a
     call, because a trial that was cut off does not count.
@@ -60,6 +60,11 @@ def actor_class() -> Any:
         @override
         def clock_ns(self) -> int:
             return super().clock_ns()
+
+        @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
+        @override
+        def doing(self) -> str:
+            return super().doing()
 
         @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
         @override

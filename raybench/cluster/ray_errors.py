@@ -35,6 +35,7 @@ def get_all(
     phase: str,
     ranks: Sequence[int] | None = None,
     nodes: Sequence[str] = (),
+    while_waiting: Callable[[Sequence[int]], object] | None = None,
 ) -> list[Any]:
     """Wait for Ray calls and return their results in order.
 
@@ -45,6 +46,7 @@ def get_all(
         ranks: of the workers called; by default one call per worker, in order of rank.
         nodes: ids of the workers' nodes, by rank. When given, the wait also ends when one of them
             is lost.
+        while_waiting: called about once a second with the ranks of those who have not returned.
 
     Raises:
         PointError: for the first call that fails, with the ranks of the workers concerned.
@@ -59,12 +61,16 @@ def get_all(
     while waiting:
         left_s = max(deadline - time.monotonic(), 0.0)
         ready, waiting = ray.wait(
-            waiting, num_returns=1, timeout=min(left_s, NODE_CHECK_S) if nodes else left_s
+            waiting,
+            num_returns=1,
+            timeout=min(left_s, NODE_CHECK_S) if nodes or while_waiting else left_s,
         )
         if ready:
             translate(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
             continue
         late = [rank_of[call] for call in waiting]
+        if while_waiting is not None:
+            while_waiting(late)
         if lost_nodes([nodes[rank] for rank in late] if nodes else (), 0.0):
             raise with_ranks(NodeDied(f"A node went away in phase {phase!r}."), late)
         if time.monotonic() >= deadline:

@@ -15,7 +15,7 @@ from raybench.measure import clock
 from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
@@ -29,7 +29,7 @@ PINGS = 20
 CALL_S = 30.0
 """Deadline of a call that should return at once."""
 FINISH_S = CALL_S + 10.0
-"""Deadline for the streams' measurements once they are halted."""
+"""Deadline for the streams' measurements once they are halted, unless a batch takes longer."""
 LEAD_NS = 100_000_000
 """Shortest time from the order to start until the streams start."""
 LEAD_ROUND_TRIPS = 20
@@ -72,13 +72,20 @@ class RayWorkerGroup:
         self._point = point
         self._label = label
 
-    def prepare(self, seed: int, timeout_s: float, sharers: Mapping[str, int]) -> list[Prepared]:
+    def prepare(
+        self,
+        seed: int,
+        timeout_s: float,
+        sharers: Mapping[str, int],
+        on_step: Callable[[str], object] | None = None,
+    ) -> list[Prepared]:
         """Prepare all workers for the point, at the same time.
 
         Args:
             seed: of the synthetic batches.
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
+            on_step: called about once a second with what a worker that is not done is doing.
         """
         files = point_files(self._point)
         calls = [
@@ -88,9 +95,18 @@ class RayWorkerGroup:
             for rank, member in enumerate(self.members)
         ]
         with crashes.named(self.members, self._point):
-            return get_all(calls, timeout_s, "prepare")
+            return get_all(calls, timeout_s, "prepare", while_waiting=self._asking(on_step))
 
-    def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+    def _asking(self, on_step: Callable[[str], object] | None) -> StepQuestions | None:
+        return None if on_step is None else StepQuestions(self.members, on_step)
+
+    def build(
+        self,
+        seed: int,
+        timeout_s: float,
+        nodes: Iterable[str],
+        on_step: Callable[[str], object] | None = None,
+    ) -> None:
         """Let the only worker build graph and plan, and copy the plan to other nodes.
 
         A node that cannot store the plan will build its own.
@@ -99,6 +115,7 @@ class RayWorkerGroup:
             seed: of the synthetic batches.
             timeout_s: longest time that either may take.
             nodes: ids of nodes that can use the same plan.
+            on_step: called about once a second with what the worker is doing.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -108,7 +125,8 @@ class RayWorkerGroup:
             self._point, member.slot.number, seed, point_files(self._point)
         )
         with crashes.named(self.members, self._point):
-            (manifest,) = get_all([call], timeout_s, "prepare")
+            asking = self._asking(on_step)
+            (manifest,) = get_all([call], timeout_s, "prepare", while_waiting=asking)
         others = set(nodes) - {member.node_id} if manifest else set()
         if not others:
             return
@@ -156,6 +174,32 @@ class RayWorkerGroup:
             get_all([member.actor.close.remote() for member in self.members], CALL_S, "close")
 
 
+class StepQuestions:
+    """Asks a worker that is not done what it is doing, without waiting for the answer.
+
+    Args:
+        members: the workers, by rank.
+        on_step: called with each answer.
+    """
+
+    def __init__(self, members: Sequence[RayMember], on_step: Callable[[str], object]) -> None:
+        self._members = members
+        self._on_step = on_step
+        self._asked: Any = None
+
+    def __call__(self, late: Sequence[int]) -> None:
+        """Pass on the answer to the question before, if it has come, and ask again."""
+        import ray
+
+        if self._asked is None:
+            self._asked = self._members[late[0]].actor.doing.remote()
+        answered, _ = ray.wait([self._asked], timeout=0)
+        if answered:
+            self._asked = None
+            with contextlib.suppress(Exception):  # its end is reported by the call that waits
+                self._on_step(ray.get(answered[0]))
+
+
 class RayWorkerStream:
     """The streams of all workers of a group, which began at one common instant.
 
@@ -183,6 +227,7 @@ class RayWorkerStream:
         self._calls = calls
         self._clocks = clocks
         self._edges_seen = [0] * len(members)
+        self._patience_s = FINISH_S
         start = time.monotonic() + (start_ns - time.perf_counter_ns()) / 1e9
         self._progress = [(0, start)] * len(members)
         """Batches that each worker had completed when that number was first seen, and when."""
@@ -208,6 +253,7 @@ class RayWorkerStream:
         Raises:
             PhaseTimeout: naming the workers that have not completed a batch for `stall_s`.
         """
+        self._patience_s = max(FINISH_S, stall_s)
         calls = [
             member.actor.snapshot.remote(seen)
             for member, seen in zip(self._members, self._edges_seen, strict=True)
@@ -241,7 +287,7 @@ class RayWorkerStream:
         for member in self._members:
             member.actor.halt.remote()
         with crashes.named(self._members, self._point):
-            measurements = get_all(self._calls, FINISH_S, "measure")
+            measurements = get_all(self._calls, self._patience_s, "measure")
         return measurements, clock.clock_drifts(self._clocks, measure_clocks(self._members))
 
 

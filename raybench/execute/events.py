@@ -30,10 +30,25 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class PhaseChanged:
-    """Trial `number` of the plan enters a phase: start, prepare, warm-up, measure, layers."""
+    """Trial `number` of the plan enters a phase, or is in a step of it.
+
+    Attributes:
+        number: of the trial in the plan.
+        phase: start, prepare, warm-up, measure, layers.
+        step: what its workers do in it, e.g. "loading the graph"; empty where unknown.
+    """
 
     number: int
     phase: str
+    step: str = ""
+
+
+@dataclass(frozen=True)
+class BatchTimed:
+    """A trial is prepared, and its slowest worker takes `batch_s` seconds for a batch."""
+
+    planned: PlannedTrial
+    batch_s: float
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ Event: TypeAlias = (
     TrialSkipped
     | TrialStarted
     | PhaseChanged
+    | BatchTimed
     | ProgressUpdated
     | AttemptEnded
     | RowWritten

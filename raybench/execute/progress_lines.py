@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from raybench.execute.events import Note, RowWritten, TrialSkipped, TrialStarted
+from raybench.execute.events import BatchTimed, Note, RowWritten, TrialSkipped, TrialStarted
+from raybench.execute.running_trials import RunningTrials, duration, items_per_s, span
 from raybench.execute.trial_names import TrialNames
+from raybench.planning.estimates import TimeRange
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.text import agreeing, counted
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
     from raybench.measure.progress import WorkerStatus
     from raybench.planning.plan import Plan, PlannedTrial
 
+FIRST_HEARTBEATS_S = (10.0, 30.0)
+"""A line says what a trial is doing so long after its start, and then each minute."""
+MINUTE_S = 60.0
+"""A stream that flows needs no line before."""
 MAX_NODES = 16
 """Most nodes of a trial that get a line."""
 
@@ -48,9 +55,8 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
             f"in {request.results.dir}; rerun=all measures again."
         )
     if missing:
-        share = missing / len(plan.trials)
-        shortest, longest = plan.shortest_s * share, plan.longest_s * share
-        lines.append(f"{duration(shortest)} to {duration(longest)} to go.")
+        whole = TimeRange(plan.shortest_s, plan.longest_s)
+        lines.append(f"{span(whole.times(missing / len(plan.trials)))} to go.")
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
 
@@ -70,16 +76,6 @@ def describe_run(context: RunContext) -> list[str]:
     return lines + [f"Nodes differ in {difference}" for difference in context.differences]
 
 
-def duration(seconds: float) -> str:
-    """Convert seconds to "42 s", "3 min 05 s" or "2 h 10 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def outcome(row: Mapping[str, Any]) -> str:
     """Return the outcome of a trial in a few words: its rate and verdict, or status and reason."""
     mark = " SIMULATED" if row.get("simulated") else ""
@@ -87,7 +83,7 @@ def outcome(row: Mapping[str, Any]) -> str:
         glyph = OUTCOME_GLYPH if row["status"] in OUTCOMES else FAILED_GLYPH
         return f"{glyph} {row['status']}: {row['reason']}{mark}"
     verdict = str(row["verdict"])
-    rate = f"{row['items_per_s']:,.1f} items/s"
+    rate = f"{items_per_s(row['items_per_s'])} items/s"
     if row.get("rel_half_width") is not None:
         rate += f" ± {100 * row['rel_half_width']:.1f} %"
     why = f" ({row['advice']})" if verdict == "unstable" and row.get("advice") else ""
@@ -112,7 +108,7 @@ def _node_state(workers: Sequence[WorkerStatus]) -> str:
     rates = [worker.items_per_s for worker in workers if worker.items_per_s is not None]
     parts = [f"{len(workers)} x {workers[0].device.split()[0]}"]
     if rates:
-        parts.append(f"{sum(rates):,.0f} items/s")
+        parts.append(f"{items_per_s(sum(rates), 0)} items/s")
     for name, unit, combine in (
         ("latency_ms", "ms", max),
         ("power_w", "W", sum),
@@ -127,27 +123,80 @@ def _node_state(workers: Sequence[WorkerStatus]) -> str:
 class ProgressLines:
     """Writes a line when a trial starts, is skipped or ends, and for each note of run and rows.
 
+    Where nothing else is written for long, a line says what a trial is doing: after 10 and 30
+    seconds and then each minute, for a stream that flows from a minute on.
+
     Args:
         plan: of the run.
         write_line: called with each line, without a line end.
+        clock: returns monotonic seconds.
     """
 
-    def __init__(self, plan: Plan, write_line: Callable[[str], object]) -> None:
+    heartbeats = True
+    """Whether lines say what goes on; a live display shows it anyway."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        write_line: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._write_line = write_line
         self._trials = len(plan.trials)
         self._names = TrialNames(plan)
+        self._running = RunningTrials(plan, clock)
+        self._due_s: dict[int, float] = {}
         self._shown_notes: set[tuple[str, str]] = set()
 
     def on_event(self, event: Event) -> None:
         """Write a line for the event, unless only a live display would show it."""
-        if isinstance(event, TrialSkipped):
+        foretold = self._foretold(event) if isinstance(event, BatchTimed) else None
+        self._running.on_event(event)
+        if isinstance(event, BatchTimed):
+            self._foretell(event, foretold)
+        elif isinstance(event, TrialSkipped):
             self._write_trial(event.planned, f": kept ({event.status})")
         elif isinstance(event, TrialStarted):
+            self._due_s.pop(event.planned.number, None)
             self._write_trial(event.planned, " ...")
         elif isinstance(event, RowWritten):
             self._write_row(event.planned, event.row)
         elif isinstance(event, Note):
             self._write_line(event.text)
+        if self.heartbeats:
+            self._beat()
+
+    def _foretold(self, event: BatchTimed) -> TimeRange:
+        """Return how long the trial was to take before its batch was timed."""
+        return self._running.left.of_trial(event.planned)
+
+    def _foretell(self, event: BatchTimed, before: TimeRange | None) -> None:
+        """Say how long a trial takes whose batches are slower than was foretold."""
+        planned, left = event.planned, self._running.left
+        now = left.of_trial(planned)
+        window_s = planned.point.measure.min_s
+        expected = before is not None and now.shortest_s <= before.longest_s
+        if planned.purpose != "measure" or (expected and event.batch_s < window_s):
+            return
+        longer = f", longer than the preset's window of {window_s:g} s, which stretches"
+        self._write_line(
+            f"{self._title(planned)}: a batch takes {duration(event.batch_s)}"
+            f"{longer if event.batch_s >= window_s else ''}; this trial takes {span(now)}, "
+            f"the run {span(left.left())} from now"
+        )
+
+    def _beat(self) -> None:
+        """Write what trials are doing of which nothing was written for long."""
+        now = self._running.clock()
+        for number, trial in self._running.by_number.items():
+            elapsed_s = now - trial.began_s
+            due_s = self._due_s.get(number, FIRST_HEARTBEATS_S[0])
+            if elapsed_s < due_s:
+                continue
+            later = (s for s in FIRST_HEARTBEATS_S if s > elapsed_s)
+            self._due_s[number] = next(later, elapsed_s // 60 * 60 + 60)
+            if trial.is_slow or elapsed_s >= MINUTE_S:
+                self._write_line(f"{self._title(trial.planned)}: {trial.describe(now)}")
 
     def _write_trial(self, planned: PlannedTrial, text: str) -> None:
         self._write_line(self._title(planned) + text)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from raybench.errors import Refused
 from raybench.execute.events import PhaseChanged, ProgressUpdated
 from raybench.measure import stopping, telemetry_columns, warmup
-from raybench.measure.progress import BlockRates, TrialProgress, WorkerStatus
+from raybench.measure.progress import BlockRates, Completions, TrialProgress, WorkerStatus
 from raybench.measure.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ RECENT_BLOCKS = 4
 """Blocks that the displayed rate is the mean of."""
 SNAPSHOT_S = 1.0
 """Usual time between two snapshots; each takes a millisecond of the worker's core."""
+HEARTBEAT_S = 10.0
+"""Longest time between two snapshots, also where a block takes longer."""
 SHORTEST_WAIT_S = 0.05
 """Time to the next snapshot when the block that a rule waits for is about to end."""
 BACKSTOP_S = 120.0
@@ -83,8 +85,10 @@ class StreamWatch:
             PointError: when a worker fails or hangs, or the streams end before there is a number.
         """
         limits = self.limits
-        longest_s = (limits.warmup_max + limits.measure_max) * limits.span_s
+        # a block lies between two completions, and the first may come late
+        longest_s = (limits.warmup_max + limits.measure_max + 2) * limits.span_s
         block_ns = round(limits.span_s * 1e9)
+        self.on_event(PhaseChanged(self.attempt.planned.number, "warm-up"))
         stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
         warm_up, stop = self._watch(stream, block_ns)
         measurements, clocks = stream.finish()
@@ -107,12 +111,16 @@ class StreamWatch:
         """Take snapshots until the rules are done or a stream has ended by itself."""
         limits, batch_size = self.limits, self.attempt.planned.point.batch_size
         blocks = BlockRates(len(self.group.members), batch_size, block_ns)
+        completions = Completions(len(self.group.members))
         warm_up, stop = warmup.WarmUp("not_yet"), stopping.StopDecision()
         while stop.state == "measuring":
             due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()
-            if stream.wait(min(max(due_s, SHORTEST_WAIT_S), max(limits.span_s, SNAPSHOT_S))):
+            usual_s = min(max(limits.span_s, SNAPSHOT_S), HEARTBEAT_S)
+            if stream.wait(min(max(due_s, SHORTEST_WAIT_S), usual_s)):
                 break
             snapshots = stream.snapshot(self.stall_s)
+            now_s = stream.elapsed_s()
+            completions.add([seen.done for seen in snapshots], now_s)
             for rank, seen in enumerate(snapshots):
                 blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = blocks.rates
@@ -120,7 +128,11 @@ class StreamWatch:
                 warm_up = warmup.warm_up(rates, limits, blocks.temperatures_c)
             if warm_up.window_start is not None:
                 stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.window_start :], limits)
-            self._report(rates, warm_up, stop, self._worker_status(rates, snapshots))
+            current = TrialProgress(
+                now_s, 0.0, None, None, self._worker_status(rates, snapshots),
+                *completions.waiting(now_s),
+            )  # fmt: skip
+            self._report(rates, warm_up, stop, current)
         return warm_up, stop
 
     def _worker_status(
@@ -147,22 +159,33 @@ class StreamWatch:
         rates: NDArray[np.float64],
         warm_up: warmup.WarmUp,
         stop: stopping.StopDecision,
-        workers: Sequence[WorkerStatus],
+        current: TrialProgress,
     ) -> None:
-        """Announce the current rate, its precision and how long this phase can still take."""
+        """Announce the current rate, its precision and how long this phase can still take.
+
+        Args:
+            rates: of each worker in each block.
+            warm_up: the decision so far.
+            stop: the decision so far.
+            current: without rate and limit, the time since the common start.
+        """
         number, limits = self.attempt.planned.number, self.limits
         totals = rates.sum(axis=0)
         if warm_up.window_start is None:
             self.on_event(PhaseChanged(number, "warm-up"))
             rate = float(totals[-RECENT_BLOCKS:].mean()) if len(totals) else None
-            limit_s = limits.warmup_max * limits.span_s
-            progress = TrialProgress(len(totals) * limits.span_s, limit_s, rate, None, workers)
+            limit_s = max(limits.warmup_max, 1) * limits.span_s
+            progress = replace(current, limit_s=limit_s, items_per_s=rate)
             self.on_event(ProgressUpdated(number, progress))
             return
         self.on_event(PhaseChanged(number, "measure"))
         window = totals[warm_up.window_start :]
-        if len(window):
-            relative = stop.last.interval.relative if stop.last else None
-            elapsed_s, limit_s = (n * limits.span_s for n in (len(window), limits.measure_max))
-            progress = TrialProgress(elapsed_s, limit_s, float(window.mean()), relative, workers)
-            self.on_event(ProgressUpdated(number, progress))
+        relative = stop.last.interval.relative if stop.last else None
+        progress = replace(
+            current,
+            elapsed_s=max(current.elapsed_s - warm_up.window_start * limits.span_s, 0.0),
+            limit_s=limits.measure_max * limits.span_s,
+            items_per_s=float(window.mean()) if len(window) else None,
+            relative=relative,
+        )
+        self.on_event(ProgressUpdated(number, progress))

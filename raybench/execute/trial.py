@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from raybench.errors import PointError
 from raybench.execute import rows
-from raybench.execute.events import PhaseChanged
+from raybench.execute.events import BatchTimed, PhaseChanged
 from raybench.execute.stream_watch import StreamWatch
 from raybench.measure.limits import Limits
 
@@ -99,13 +99,18 @@ class TrialRunner:
         """Build graph and engine plan, also for other nodes of the same kind."""
         self._enter("prepare")
         nodes = {slot.node for slot in self.attempt.planned.allowed_slots}
-        group.build(self.request.experiment.seed, self.request.cluster.prepare_timeout_s, nodes)
+        cluster, seed = self.request.cluster, self.request.experiment.seed
+        group.build(seed, cluster.prepare_timeout_s, nodes, self._prepares)
 
     def _prepare(self, group: WorkerGroup) -> rows.TrialWorkers:
         """Load the engines; for a probe of the batch size that is all."""
         self._enter("prepare")
         timeout_s = self.request.cluster.prepare_timeout_s
-        prepared = group.prepare(self.request.experiment.seed, timeout_s, self._sharers())
+        prepared = group.prepare(
+            self.request.experiment.seed, timeout_s, self._sharers(), self._prepares
+        )
+        batch_s = max(each.batch_s for each in prepared)
+        self.on_event(BatchTimed(self.attempt.planned, batch_s))
         return rows.TrialWorkers(group.members, prepared)
 
     def _measure(self, group: WorkerGroup) -> MeasuredTrial:
@@ -179,5 +184,10 @@ class TrialRunner:
             slot.node for slot in (self.attempt.slots if only_mine else self.reservation.slots)
         )
 
-    def _enter(self, phase: str) -> None:
-        self.on_event(PhaseChanged(self.attempt.planned.number, phase))
+    def _prepares(self, step: str) -> None:
+        """Announce what a worker does to prepare; "" between two steps says nothing."""
+        if step:
+            self._enter("prepare", step.partition(" of '")[0])
+
+    def _enter(self, phase: str, step: str = "") -> None:
+        self.on_event(PhaseChanged(self.attempt.planned.number, phase, step))

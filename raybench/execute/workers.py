@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
@@ -82,7 +82,11 @@ class WorkerGroup(Protocol):
         ...
 
     def prepare(
-        self, seed: int, timeout_s: float, sharers: Mapping[str, int]
+        self,
+        seed: int,
+        timeout_s: float,
+        sharers: Mapping[str, int],
+        on_step: Callable[[str], object] | None = None,
     ) -> Sequence[Prepared]:
         """Prepare all workers for the point, at the same time.
 
@@ -90,16 +94,24 @@ class WorkerGroup(Protocol):
             seed: of the synthetic batches.
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
+            on_step: called about once a second with what a worker that is not done is doing.
         """
         ...
 
-    def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+    def build(
+        self,
+        seed: int,
+        timeout_s: float,
+        nodes: Iterable[str],
+        on_step: Callable[[str], object] | None = None,
+    ) -> None:
         """Let the only worker build graph and plan, and copy the plan to other nodes.
 
         Args:
             seed: of the synthetic batches.
             timeout_s: longest time that either may take.
             nodes: ids of nodes that can use the same plan.
+            on_step: called about once a second with what the worker is doing.
         """
         ...
 

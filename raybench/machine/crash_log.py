@@ -51,15 +51,20 @@ class CrashLog:
 
     Args:
         path: of the file; None writes nothing.
+
+    Attributes:
+        doing: what was noted last.
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.doing = ""
         self._file = None if path is None else path.open("w")
         if self._file is not None:
             faulthandler.enable(self._file, all_threads=False)
 
     def note(self, doing: str) -> None:
         """Write down what this process begins now; "" once that has ended."""
+        self.doing = doing
         if self._file is not None:
             print(doing, file=self._file, flush=True)
 

@@ -47,6 +47,8 @@ class TrialProgress:
         items_per_s: of all workers together; None before the first block.
         relative: half-width of the interval over the mean; None before the first interval.
         workers: status of each worker.
+        batches: completed by the worker that has completed fewest.
+        waiting_s: since a batch of that worker was last seen to be completed.
     """
 
     elapsed_s: float
@@ -54,6 +56,31 @@ class TrialProgress:
     items_per_s: float | None
     relative: float | None
     workers: Sequence[WorkerStatus] = ()
+    batches: int = 0
+    waiting_s: float = 0.0
+
+
+class Completions:
+    """When each worker was last seen to have completed a batch, on the driver's clock.
+
+    Args:
+        workers: number of workers.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._seen = [(0, 0.0)] * workers
+
+    def add(self, done: Sequence[int], now_s: float) -> None:
+        """Note how many batches each worker has completed, `now_s` after the common start."""
+        self._seen = [
+            before if batches == before[0] else (batches, now_s)
+            for before, batches in zip(self._seen, done, strict=True)
+        ]
+
+    def waiting(self, now_s: float) -> tuple[int, float]:
+        """Return the batches of the worker that is furthest behind, and how long it waits."""
+        batches, since_s = min(self._seen)
+        return batches, max(now_s - since_s, 0.0)
 
 
 class BlockRates:

@@ -60,11 +60,13 @@ class CheckedModel:
         inputs: inputs; every dimension but the batch is a number.
         limits: number of valid indices of each input that indexes a table.
         file_batch: the batch that the file is fixed to; None if it is open.
+        macs_per_item: multiply-accumulates of its fp32 graph; None where they are unknown.
     """
 
     inputs: tuple[TensorSpec, ...]
     limits: dict[str, int]
     file_batch: FileBatch | None = None
+    macs_per_item: int | None = None
 
 
 def resolve(name: str) -> Recipe | Path:
@@ -107,9 +109,28 @@ def check(
     source = resolve(name)
     if isinstance(source, Path):
         opened = _open_file(name, source, settings, precisions)
-        return CheckedModel(opened.inputs, opened.limits, opened.file_batch)
+        macs = _macs(opened.proto, opened.file_batch)
+        return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs)
     _refuse_precisions(name, None, precisions)
-    return CheckedModel(source.inputs, _check_recipe(source, settings))
+    limits = _check_recipe(source, settings)
+    return CheckedModel(source.inputs, limits, macs_per_item=_recipe_macs(source.name))
+
+
+@functools.lru_cache(maxsize=16)
+def _recipe_macs(name: str) -> int | None:
+    return _macs(zoo.RECIPES[name].model(None), None)
+
+
+def _macs(proto: onnx.ModelProto, file_batch: FileBatch | None) -> int | None:
+    """Return the multiply-accumulates of an item; None where they cannot be counted."""
+    from raybench.models.graph.macs import count
+
+    try:
+        macs = count(proto).macs_per_item
+    except Exception:  # noqa: BLE001 - an estimate of time refuses no model
+        return None
+    fixed = file_batch is not None and file_batch.why is not None
+    return macs // file_batch.size if macs and fixed and file_batch else macs
 
 
 def declared_inputs(name: str) -> tuple[OpenInput, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
@@ -11,6 +12,7 @@ from raybench.errors import ClusterError, ModelError
 from raybench.experiment import expand
 from raybench.models import source
 from raybench.models.items.input_files import inspect, sized
+from raybench.planning.estimates import TimeLeft
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:
@@ -18,10 +20,9 @@ if TYPE_CHECKING:
 
     from raybench.experiment import Experiment, ModelSettings, Point
     from raybench.models.model import FileBatch
+    from raybench.models.source import CheckedModel
+    from raybench.planning.estimates import TimeRange
     from raybench.planning.slots import DeviceSlot
-
-PREPARE_S = 4.0
-"""Time to start the workers of a point and to load a cached model, for the estimate only."""
 
 WINDOW = 16
 """Trials that may be sorted by size when points share a node; the order of windows stays random."""
@@ -70,6 +71,7 @@ class Plan:
         infeasible: why a point cannot run here, by its id.
         concurrent_devices: devices that may be used by different points at the same time.
         remarks: what to say before the start of files that are fixed to a batch.
+        macs_per_item: multiply-accumulates of each model that are known, for estimates of time.
     """
 
     points: tuple[Point, ...]
@@ -77,27 +79,21 @@ class Plan:
     infeasible: Mapping[str, str]
     concurrent_devices: int = 1
     remarks: tuple[str, ...] = ()
+    macs_per_item: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def shortest_s(self) -> float:
-        """Time that all trials take with the shortest warm-up and window."""
-        return self._duration_s(
-            [t.point.measure.warmup_min_s + t.point.measure.min_s for t in self.trials]
-        )
+        """Time that all trials take with the shortest warm-up and window on a fast device."""
+        return self._duration.shortest_s
 
     @property
     def longest_s(self) -> float:
-        """Time with the longest warm-up and window, if nothing has to be built or retried."""
-        return self._duration_s(
-            [t.point.measure.warmup_max_s + t.point.measure.max_s for t in self.trials]
-        )
+        """Time with the longest warm-up and window on a slow device, if nothing is retried."""
+        return self._duration.longest_s
 
-    def _duration_s(self, streams_s: list[float]) -> float:
-        times_s = [PREPARE_S + stream_s for stream_s in streams_s]
-        if self.concurrent_devices == 1:
-            return sum(times_s)
-        device_s = (s * t.point.workers for s, t in zip(times_s, self.trials, strict=True))
-        return max(sum(device_s) / self.concurrent_devices, max(times_s, default=0.0))
+    @cached_property
+    def _duration(self) -> TimeRange:
+        return TimeLeft(self, lambda: 0.0).left()
 
 
 def make_plan(
@@ -135,7 +131,15 @@ def make_plan(
     return replace(
         plan,
         remarks=_remarks(plan.points, {name: model.file_batch for name, model in checked.items()}),
+        macs_per_item=_macs(plan.points, checked),
     )
+
+
+def _macs(points: Sequence[Point], checked: Mapping[str, CheckedModel]) -> dict[str, int]:
+    """Return the multiply-accumulates of the models that an engine computes, where known."""
+    computed = {point.model for point in points if registry.get(point.engine).traits.reads_graph}
+    counts = {name: checked[name].macs_per_item for name in computed}
+    return {name: macs for name, macs in counts.items() if macs}
 
 
 def _settings(experiment: Experiment, model: str) -> ModelSettings:

@@ -191,13 +191,25 @@ class FakeWorkerGroup:
             raise WorkerDied(f"A worker's process ended in phase {phase!r}.")
 
     def prepare(
-        self, seed: int, timeout_s: float, sharers: Mapping[str, int]
+        self,
+        seed: int,
+        timeout_s: float,
+        sharers: Mapping[str, int],
+        on_step: Callable[[str], object] | None = None,
     ) -> Sequence[Prepared]:
         self.sharers = dict(sharers)
         self.enter("prepare")
+        if on_step is not None:
+            on_step("loading the graph of 'alexnet'")
         return [prepared(self.point, slot, self.reservation.batch_s) for slot in self.slots]
 
-    def build(self, seed: int, timeout_s: float, nodes: Iterable[str]) -> None:
+    def build(
+        self,
+        seed: int,
+        timeout_s: float,
+        nodes: Iterable[str],
+        on_step: Callable[[str], object] | None = None,
+    ) -> None:
         self.built_for = frozenset(nodes)
         self.enter("build")
 

@@ -1,0 +1,197 @@
+"""Estimates: how long trials take, first from the plan and then from what has been measured.
+
+A trial takes its preparation and the blocks of warm-up and window, which a slow batch stretches
+(`raybench.measure.limits`). So all hangs on the time of a batch: guessed from the model's
+multiply-accumulates within the bounds of what devices do, then known from the first probe, and for
+other batch sizes and other points of the engine derived from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from raybench.measure.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from raybench.experiment import Point
+    from raybench.planning.plan import Plan, PlannedTrial
+
+PREPARE_S = 4.0
+"""Time to start the workers of a point and to load a cached model."""
+PREPARE_BATCHES = 3
+"""Batches before the stream: the first, that of the fp32 outputs, and the probe."""
+MACS_PER_S = {"cpu": (2e10, 1e12), "gpu": (2e12, 1e15)}
+"""What a core or a GPU computes at least and at most, in multiply-accumulates a second."""
+NEAR, FAR = 1.3, 4.0
+"""Factors between an estimate and the truth: for a time that was measured, and for one derived from
+the speed of another network on the same engine."""
+LONG_BATCH_S = 5.0
+"""From so long a batch on, progress says how long it has been running."""
+
+
+class TimeRange(NamedTuple):
+    """The shortest and the longest time that something may take, in seconds."""
+
+    shortest_s: float
+    longest_s: float
+
+    def plus(self, other: TimeRange) -> TimeRange:
+        """Return the range of both, one after the other."""
+        return TimeRange(self.shortest_s + other.shortest_s, self.longest_s + other.longest_s)
+
+    def times(self, factor: float) -> TimeRange:
+        """Return the range of so many."""
+        return TimeRange(self.shortest_s * factor, self.longest_s * factor)
+
+    def after(self, elapsed_s: float) -> TimeRange:
+        """Return what is left after some time."""
+        return TimeRange(*(max(seconds - elapsed_s, 0.0) for seconds in self))
+
+
+NOTHING = TimeRange(0.0, 0.0)
+
+
+def trial_range(point: Point, batch: TimeRange) -> TimeRange:
+    """Return how long a trial of a point takes whose batch takes so long."""
+    fast, slow = (Limits.of(point.measure, batch_s) for batch_s in batch)
+    return TimeRange(
+        PREPARE_S
+        + PREPARE_BATCHES * batch.shortest_s
+        + (fast.warmup_min + fast.measure_min) * fast.span_s,
+        PREPARE_S
+        + PREPARE_BATCHES * batch.longest_s
+        + (slow.warmup_max + slow.measure_max) * slow.span_s,
+    )
+
+
+def guess_batch(point: Point, macs_per_item: int | None) -> TimeRange:
+    """Return how long a batch takes by the model's multiply-accumulates; 0 where unknown."""
+    if not macs_per_item or point.largest:
+        return NOTHING
+    slowest, fastest = MACS_PER_S[point.device]
+    macs = macs_per_item * point.batch_size
+    return TimeRange(macs / fastest, macs / slowest)
+
+
+def in_parallel(plan: Plan, ranges: Iterable[tuple[PlannedTrial, TimeRange]]) -> TimeRange:
+    """Return how long trials take on the devices of a plan, side by side where it allows that."""
+    every = list(ranges)
+    if plan.concurrent_devices == 1:
+        return _sum(one for _, one in every)
+    device_s = _sum(one.times(planned.point.workers) for planned, one in every)
+    shared = device_s.times(1 / plan.concurrent_devices)
+    longest = [max((seconds[k] for _, seconds in every), default=0.0) for k in (0, 1)]
+    return TimeRange(max(shared[0], longest[0]), max(shared[1], longest[1]))
+
+
+def _sum(ranges: Iterable[TimeRange]) -> TimeRange:
+    total = NOTHING
+    for one in ranges:
+        total = total.plus(one)
+    return total
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Points whose batches take the same time, but for their size."""
+
+    model: str
+    engine: tuple[object, ...]
+
+
+@dataclass
+class _Running:
+    """A trial that has started, and when."""
+
+    planned: PlannedTrial
+    began_s: float
+
+
+class TimeLeft:
+    """Estimates the time that is left of a run, and of its trials, from what was measured so far.
+
+    Args:
+        plan: of the run.
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(self, plan: Plan, clock: Callable[[], float]) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._open = {planned.number: planned for planned in plan.trials}
+        self._running: dict[int, _Running] = {}
+        self._batches: dict[_Kind, dict[int, float]] = {}
+        self._took_s: dict[str, float] = {}
+
+    def started(self, planned: PlannedTrial) -> None:
+        """Note the start of an attempt."""
+        self._running[planned.number] = _Running(planned, self._clock())
+
+    def batch_timed(self, planned: PlannedTrial, batch_s: float) -> None:
+        """Note the time of a batch, in seconds."""
+        point = planned.point
+        self._batches.setdefault(_kind(point), {})[point.batch_size] = batch_s
+
+    def attempt_ended(self, planned: PlannedTrial) -> None:
+        """Note the end of an attempt, which may be tried again."""
+        running = self._running.pop(planned.number, None)
+        if running is not None and planned.purpose == "measure":
+            self._took_s[planned.point.id] = self._clock() - running.began_s
+
+    def decided(self, planned: PlannedTrial) -> None:
+        """Note that a trial has its row, whether it ran or not."""
+        self._open.pop(planned.number, None)
+
+    def of_trial(self, planned: PlannedTrial) -> TimeRange:
+        """Return how long a trial takes from its start to its end."""
+        took_s = self._took_s.get(planned.point.id)
+        if took_s is not None:
+            return TimeRange(took_s / NEAR, took_s * NEAR)
+        return trial_range(planned.point, self._batch(planned.point))
+
+    def left(self) -> TimeRange:
+        """Return how long the trials take that have no row yet, less what has passed of them."""
+        now = self._clock()
+        ranges = []
+        for number, planned in self._open.items():
+            running = self._running.get(number)
+            whole = self.of_trial(running.planned if running else planned)
+            ranges.append((planned, whole.after(now - running.began_s if running else 0.0)))
+        return in_parallel(self._plan, ranges)
+
+    def _batch(self, point: Point) -> TimeRange:
+        """Return how long a batch of a point takes, by the best evidence that there is."""
+        kind, size = _kind(point), point.batch_size
+        macs = self._plan.macs_per_item.get(point.model)
+        if known := self._batches.get(kind):
+            return _scaled(known, size)
+        rates = [] if not macs else list(self._rates(kind.engine))
+        if rates and macs:
+            batch_s = [macs * size / rate for rate in (max(rates), min(rates))]
+            return TimeRange(batch_s[0] / FAR, batch_s[1] * FAR)
+        return guess_batch(point, macs)
+
+    def _rates(self, engine: tuple[object, ...]) -> Iterable[float]:
+        """Return the multiply-accumulates a second that the networks of an engine reached."""
+        for kind, batches in self._batches.items():
+            macs = self._plan.macs_per_item.get(kind.model)
+            if kind.engine == engine and macs:
+                yield from (macs * size / batch_s for size, batch_s in batches.items() if batch_s)
+
+
+def _kind(point: Point) -> _Kind:
+    engine = (point.engine, point.engine_options, point.precision, point.device, point.accelerator)
+    return _Kind(point.model, engine)
+
+
+def _scaled(known: Mapping[int, float], size: int) -> TimeRange:
+    """Return how long a batch of a size takes by those that are known.
+
+    A larger batch takes at least as long, and longer at most in proportion.
+    """
+    nearest = min(known, key=lambda other: abs(other - size))
+    batch_s, growth = known[nearest], size / nearest
+    return TimeRange(batch_s * min(growth, 1.0) / NEAR, batch_s * max(growth, 1.0) * NEAR)
