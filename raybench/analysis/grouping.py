@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from raybench.analysis.columns import floats, none_for_nan
 from raybench.results.schema import VERDICTS
-from raybench.stats.intervals import t_quantile
+from raybench.stats.intervals import bounds, t_quantile
 from raybench.stats.ratios import Logs
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ def intervals(
     within_lo = floats(rows["items_per_s_lo"])[groups.last]
     within_hi = floats(rows["items_per_s_hi"])[groups.last]
     single = ~several & ~np.isnan(within_lo + within_hi) & (metric == "items_per_s")
-    lo = np.where(several, means - half, np.where(single, within_lo, np.nan))
-    hi = np.where(several, means + half, np.where(single, within_hi, np.nan))
+    between_lo, between_hi = bounds(means, half)
+    lo = np.where(several, between_lo, np.where(single, within_lo, np.nan))
+    hi = np.where(several, between_hi, np.where(single, within_hi, np.nan))
     kinds = [BETWEEN if s else WITHIN if a else None for s, a in zip(several, single, strict=True)]
     return means, none_for_nan(lo), none_for_nan(hi), kinds
 

@@ -48,6 +48,14 @@ class TrialWorkers:
         }
         return len(kinds) > 1
 
+    @property
+    def places(self) -> list[str]:
+        """Return the host and the device of each worker, for people."""
+        return [
+            f"{member.host.hostname}, {prepared.device.name}"
+            for member, prepared in zip(self.members, self.prepared, strict=True)
+        ]
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -206,6 +214,7 @@ def verdict_columns(
         trials,
         workers.uneven,
         workers.prepared[0].comparison.reference_finite,
+        workers.places,
     )
     raised = flagging.raised_flags(evidence)
     return {

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from raybench.measure.evidence import TrialEvidence
     from raybench.measure.limits import Limits
 
+WIDE = 0.3
+"""An interval with a half-width above this is not symmetric in percent; it is a factor."""
+OUT_OF_REACH = 20
+"""A measurement that would take so many times longer is not advised."""
+
 
 def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
     """Name the quota, for how long it held the workers back, and how to get by with it or raise it."""
@@ -29,33 +34,35 @@ def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
 
 
 def stalled(evidence: TrialEvidence, _limits: Limits) -> str:
-    """Name the longest stall, and the rate without the time that stalls took."""
-    columns = evidence.columns
+    """Name the longest stall, and the rate with and without the time that stalls took."""
     return (
-        f"{_longest_stall(columns)}{_without_stalls(columns)}: look for what stopped the process or "
-        "the machine then, and run again."
+        f"{_longest_stall(evidence)}{_both_rates(evidence.columns)}. Look for what stopped the process "
+        "or its machine then (a suspended or moved virtual machine, swapping, other work), and run "
+        "again."
     )
 
 
-def _longest_stall(columns: Mapping[str, Any]) -> str:
+def _longest_stall(evidence: TrialEvidence) -> str:
+    columns = evidence.columns
     length_s, at_s = columns.get("longest_stall_s"), columns.get("longest_stall_at_s")
     if length_s is None or at_s is None:
         return "A worker completed no batch for some time"
-    count = columns.get("stalls") or 1
-    others = f", the longest of {count} stalls" if count > 1 else ""
-    return (
-        f"No batch for {_length(length_s)} at {max(at_s, 0):.0f} s of the window "
-        f"(worker {columns.get('longest_stall_worker')}{others})"
-    )
+    rank, count = columns.get("longest_stall_worker") or 0, columns.get("stalls") or 1
+    place = f" on {evidence.places[rank]}" if rank < len(evidence.places) else ""
+    others = f"; the longest of {count} stalls" if count > 1 else ""
+    when = f"at {at_s:.0f} s of the window" if at_s >= 0 else "when the window began"
+    return f"No batch for {_length(length_s)} {when} (worker {rank}{place}{others})"
 
 
-def _without_stalls(columns: Mapping[str, Any]) -> str:
-    rate = columns.get("items_per_s_without_stalls")
-    return "" if rate is None else f", {rate:,.1f} items/s without the time of stalls"
+def _both_rates(columns: Mapping[str, Any]) -> str:
+    rate, without = columns.get("items_per_s"), columns.get("items_per_s_without_stalls")
+    if rate is None or without is None:
+        return ""
+    return f": {rate:,.1f} items/s with the time of stalls, {without:,.1f} without"
 
 
 def _length(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
+    return f"{seconds:.1f} s" if seconds >= 0.9995 else f"{seconds * 1e3:.0f} ms"
 
 
 def warmup_not_converged(_evidence: TrialEvidence, limits: Limits) -> str:
@@ -174,7 +181,11 @@ def few_neff(evidence: TrialEvidence, limits: Limits) -> str:
 
 
 def _half_width(relative: float) -> str:
-    return f"±{relative:.2%}" if math.isfinite(relative) else "unknown"
+    if not math.isfinite(relative):
+        return "unknown"
+    if relative > WIDE:
+        return f"a factor of {math.exp(min(relative, 9)):,.1f} up and down"
+    return f"±{relative:.2%}"
 
 
 def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> str:
@@ -182,7 +193,10 @@ def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> st
         return "no batch was completed in time, use a smaller batch_size"
     times = max(times, 1.1)
     seconds = times * evidence.window.blocks * limits.span_s / limits.scale
-    if times > 20:
-        return "a longer window would not do, look for other load first"
+    if times > OUT_OF_REACH:
+        return (
+            "a longer window would not do, so look for what disturbs the measurement, such as other "
+            "work on the machine or a changing clock"
+        )
     shown = math.ceil(max(seconds, limits.settings.max_s) / 10) * 10
     return f"measure {times:.1f} times longer (measure.max_s={shown})"

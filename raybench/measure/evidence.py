@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from raybench.measure.stopping import WindowCheck
     from raybench.measure.warmup import WarmUp
@@ -25,6 +25,7 @@ class TrialEvidence:
         uneven: the workers' devices or software differ.
         reference_finite: False if the outputs could not be compared with those of the fp32 graph
             because its own are not finite.
+        places: host and device of each worker, for people; empty if unknown.
     """
 
     warm_up: WarmUp
@@ -34,6 +35,7 @@ class TrialEvidence:
     trials: int | None = None
     uneven: bool = False
     reference_finite: bool = True
+    places: Sequence[str] = ()
 
     def of_compute(self, *names: str) -> float | None:
         """Return the longest of these times over the compute time; None without a device clock."""

@@ -16,6 +16,12 @@ STALL_BATCHES = 5
 """A gap of so many batches is a stall; fewer are within what a scheduler or a copy may cost."""
 STALL_LEAST_NS = 20_000_000
 """A shorter gap is none. Chosen here: a few time slices of a core that has other work to do."""
+RARE = 100
+SINGLE = 3
+"""The longest gap of 100, and the three longest of any stream, say nothing of how long batches are: they
+may be stalls."""
+ENOUGH = 20
+"""Gaps from which the length of the longer batches is estimated."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +31,12 @@ class Stall:
     Attributes:
         start_ns: the completion before it.
         end_ns: the completion that ended it.
-        batch_ns: usual time between two completions, which this stretch would have taken.
+        lost_ns: time that it took from the stream.
     """
 
     start_ns: int
     end_ns: int
-    batch_ns: int
+    lost_ns: float
 
     @property
     def length_ns(self) -> int:
@@ -42,20 +48,16 @@ class Stall:
         return max(0.0, min(self.end_ns, end_ns) - max(self.start_ns, begin_ns))
 
     def lost(self, begin_ns: float, end_ns: float) -> float:
-        """Return the time between two instants, in ns, that the stall took from the stream.
-
-        The batch that ends a stall would have taken its usual time without it.
-        """
-        share = self.within(begin_ns, end_ns) / self.length_ns
-        return (self.length_ns - self.batch_ns) * share
+        """Return the time between two instants, in ns, that the stall took from the stream."""
+        return self.lost_ns * self.within(begin_ns, end_ns) / self.length_ns
 
 
 def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
     """Return the stalls of one worker's stream, in order of time.
 
-    The usual time between completions is a quantile of the gaps: the median for one batch in
-    flight. Several batches in flight may complete at once, and then one gap in `inflight` is as
-    long as all of them together; the quantile 1 - 1 / (2 inflight) is that gap.
+    Lost is the time from the last completion before the stall until as many batches are completed as
+    were in flight, less the time that these usually take. A device that worked on while its host was
+    stopped hands over its finished batches at once, and these are not lost.
 
     Args:
         done_ns: completions, int64, shape (n,), rising.
@@ -64,9 +66,46 @@ def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
     gaps = np.diff(done_ns)
     if len(gaps) < 2:
         return ()  # nothing says how long a batch usually takes
-    batch_ns = int(np.quantile(gaps, 1 - 1 / (2 * inflight)))
-    stalled = np.flatnonzero(gaps >= max(STALL_BATCHES * batch_ns, STALL_LEAST_NS))
-    return tuple(Stall(int(done_ns[k]), int(done_ns[k + 1]), batch_ns) for k in stalled)
+    stalled = np.flatnonzero(gaps >= threshold_ns(gaps, inflight)).tolist()
+    if not stalled:
+        return ()
+    ahead = min(inflight, len(gaps))
+    usual_ns = float(np.median(done_ns[ahead:] - done_ns[:-ahead])) / ahead
+    found = []
+    for k in stalled:
+        after = min(k + ahead, len(gaps))
+        lost_ns = float(done_ns[after] - done_ns[k]) - (after - k) * usual_ns
+        found.append(
+            Stall(int(done_ns[k]), int(done_ns[k + 1]), min(max(lost_ns, 0.0), float(gaps[k])))
+        )
+    return tuple(found)
+
+
+def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
+    """Return the shortest gap between completions that is a stall in this stream, in ns.
+
+    It is `STALL_BATCHES` batches and at least `STALL_LEAST_NS`. The length of a batch is a quantile
+    of the gaps: the median for one batch in flight. Several batches in flight may complete at once,
+    and then one gap in `inflight` is as long as all of them together; the quantile
+    1 - 1 / (2 inflight) is that gap.
+
+    Where batches differ, as those of a detector or a loop do, a gap of five usual ones may be a long
+    batch. The threshold then lies above the reach of the stream's own tail: from the 90 % to the 99 %
+    quantile it grows by a factor, and three times more by that factor up to the longest batch of a
+    window, but by no more than to `STALL_BATCHES` times the 99 % quantile.
+
+    Args:
+        gaps: between completions in ns, int64, shape (n,), n >= 1.
+        inflight: batches in flight.
+    """
+    batch_ns = float(np.quantile(gaps, 1 - 1 / (2 * inflight)))
+    least = max(STALL_BATCHES * batch_ns, STALL_LEAST_NS)
+    kept = len(gaps) - max(SINGLE, len(gaps) // RARE)
+    if kept < ENOUGH:
+        return least
+    usual, long = np.quantile(np.partition(gaps, kept)[:kept], [0.9, 0.99])
+    growth = long / max(usual, 1.0)
+    return max(least, float(long * min(growth**3, STALL_BATCHES)))
 
 
 def lost_ns(stalls: Sequence[Stall], begin_ns: float, end_ns: float) -> float:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from raybench.measure.stream import StreamTrace
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-CI_METHOD = "t*max(se_ar1,se_nbm10)"
+CI_METHOD = "log_t*max(se_ar1,se_nbm10)"
+"""The blocks are cells of the grid, so that their mean is one over time. Rows from before stalls were
+looked for say "t*max(se_ar1,se_nbm10)"; without a stretched block both are the same interval."""
 
 
 @dataclass(frozen=True)
@@ -249,11 +251,11 @@ def _throughput(
 ) -> dict[str, Any]:
     interval = intervals.mean_ci(rates)
     half = interval.relative if math.isfinite(interval.relative) else None
-    lo, hi = (None, None) if half is None else intervals.rate_bounds(items_per_s, half)
+    lo, hi = (None, None) if half is None else intervals.bounds(items_per_s, half * items_per_s)
     return {
         "items_per_s": items_per_s,
-        "items_per_s_lo": lo,
-        "items_per_s_hi": hi,
+        "items_per_s_lo": None if lo is None else float(lo),
+        "items_per_s_hi": None if hi is None else float(hi),
         "rel_half_width": half,
         "ci_level": intervals.CONFIDENCE,
         "ci_method": CI_METHOD,

@@ -79,7 +79,7 @@ _THROUGHPUT = """
 items_per_s            float64   items/s  items in the window / length of the window
 items_per_s_lo         float64   items/s  lower bound within the trial
 items_per_s_hi         float64   items/s  upper bound within the trial
-rel_half_width         float64   1        half the interval / items_per_s
+rel_half_width         float64   1        half the interval / items_per_s; bounds: items_per_s x or / exp of it
 ci_level               float64   1        confidence of every interval in the row
 ci_method              string    -        estimator of the interval
 n_blocks               int32     -        blocks in the window

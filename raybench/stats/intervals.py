@@ -33,11 +33,11 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its symmetric confidence interval, in the unit of the data.
+    """A mean and its confidence interval, in the unit of the data.
 
     Attributes:
         mean: of the series.
-        half_width: infinite when there are too few values for an interval.
+        half_width: of the symmetric interval; infinite when there are too few values for one.
         n_eff: number of independent values that carry as much information as the series.
     """
 
@@ -47,13 +47,13 @@ class Interval:
 
     @property
     def lo(self) -> float:
-        """Lower end."""
-        return self.mean - self.half_width
+        """Lower end, by `bounds`."""
+        return float(bounds(self.mean, self.half_width)[0])
 
     @property
     def hi(self) -> float:
-        """Upper end."""
-        return self.mean + self.half_width
+        """Upper end, by `bounds`."""
+        return float(bounds(self.mean, self.half_width)[1])
 
     @property
     def relative(self) -> float:
@@ -83,6 +83,26 @@ class Outliers:
     tukey: int
     mad: int
     either: int
+
+
+def bounds(mean: npt.ArrayLike, half_width: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Return the ends of intervals of positive quantities: mean / f and mean x f, f = exp(h / mean).
+
+    This is the symmetric interval of the logarithm (delta method). While it is narrow it is the
+    symmetric interval of the mean: the ends differ by 0.001 % of the mean at +-0.5 %. A wide one
+    does not reach below zero.
+
+    Args:
+        mean: any shape; ends of a mean that is not positive are symmetric.
+        half_width: of the symmetric interval, same shape.
+    """
+    mean, half_width = np.asarray(mean, np.float64), np.asarray(half_width, np.float64)
+    positive = mean > 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        factor = np.exp(half_width / np.where(positive, mean, 1.0))
+        lo = np.where(positive, mean / factor, mean - half_width)
+        hi = np.where(positive, mean * factor, mean + half_width)
+    return lo, hi
 
 
 # --- quantiles ------------------------------------------------------------------------------------
@@ -224,19 +244,6 @@ def mean_ci(x: Floats, confidence: float = CONFIDENCE) -> Interval:
     se, n_eff = se_ar1(x)
     t = t_quantile(0.5 + confidence / 2, half_width_df(n, n_eff))
     return Interval(float(x.mean()), t * max(se, se_nbm(x)), n_eff)
-
-
-def rate_bounds(rate: float, relative: float) -> tuple[float, float]:
-    """Return the interval of a positive rate from its relative half-width.
-
-    It is symmetric on the logarithm (delta method): where the half-width is small this is rate
-    times 1 -+ relative, and where it is large the lower bound stays above zero.
-
-    Args:
-        rate: positive.
-        relative: half-width of the rate's own interval over the rate, finite.
-    """
-    return rate * math.exp(-relative), rate * math.exp(relative)
 
 
 def half_width_df(n: float, n_eff: float) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.stats.intervals import CONFIDENCE, Span, exact_t_quantile, t_quantile
+from raybench.stats.intervals import CONFIDENCE, Span, bounds, exact_t_quantile, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,8 @@ class TrialInterval:
 
     Attributes:
         mean: of the trial means.
-        half_width: t interval with trials - 1 degrees of freedom; None for a single trial.
+        half_width: t interval with trials - 1 degrees of freedom; None for a single trial. The ends
+            `lo` and `hi` are those of `intervals.bounds`.
         trials: number of trials.
         sd: standard deviation between the trial means; None for a single trial.
         within_sd: the part of `sd` explained by noise within trials (within-trial precision).
@@ -56,12 +57,12 @@ class TrialInterval:
     @property
     def lo(self) -> float | None:
         """Lower end, or None for a single trial."""
-        return None if self.half_width is None else self.mean - self.half_width
+        return None if self.half_width is None else float(bounds(self.mean, self.half_width)[0])
 
     @property
     def hi(self) -> float | None:
         """Upper end, or None for a single trial."""
-        return None if self.half_width is None else self.mean + self.half_width
+        return None if self.half_width is None else float(bounds(self.mean, self.half_width)[1])
 
 
 def logs(values: Floats) -> Logs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,8 @@ def test_three_trials_give_intervals_between_trials():
     base, twice = [100.0, 101.0, 99.0], [199.0, 200.0, 201.0]
     one, two = entries(*trials(base), *trials(twice, workers=2))
     assert (one.trials, one.interval, one.items_per_s.value) == (3, BETWEEN, 100)
-    half = 4.302652729911275 / 3**0.5  # t of 2 degrees of freedom, s = 1
-    assert (one.items_per_s.lo, one.items_per_s.hi) == pytest.approx((100 - half, 100 + half))
+    factor = math.exp(4.302652729911275 / 3**0.5 / 100)  # t of 2 degrees of freedom, s = 1
+    assert (one.items_per_s.lo, one.items_per_s.hi) == pytest.approx((100 / factor, 100 * factor))
     assert (one.speedup.value, one.speedup.lo, one.speedup.hi) == (1, None, None)
     span = ratio_ci(pa.array(twice).to_numpy(), pa.array(base).to_numpy())
     assert two.speedup.value == 2

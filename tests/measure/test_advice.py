@@ -42,9 +42,42 @@ def test_advice_for_a_slow_point_is_in_configured_seconds():
     assert sentence[0] == sentence[1]
 
 
-def test_noise_far_above_the_target_is_not_advised_to_wait():
-    window = check_window(noise(0.5, 120)[0], STANDARD)
-    assert "other load" in flags.advice(window.flags, evidence(window=window), LIMITS)
+@pytest.mark.parametrize("sd", [0.5, 20.0])
+def test_noise_far_above_the_target_is_not_advised_to_wait(sd):
+    window = check_window(np.abs(noise(sd, 120)[0]), STANDARD)
+    sentence = flags.advice(("wide_ci",), evidence(window=window), LIMITS)
+    assert "other work" in sentence
+    assert "times" not in sentence
+
+
+def test_a_stall_is_named_with_its_place_and_both_rates():
+    columns = {
+        "stalls": 2, "stalled_s": 6.0, "longest_stall_s": 5.0, "longest_stall_at_s": 21.2,
+        "longest_stall_worker": 1, "items_per_s": 808.8, "items_per_s_without_stalls": 909.1,
+    }  # fmt: skip
+    trial = evidence(columns, places=["a, GPU", "b, GPU"])
+    raised = flags.raised_flags(trial)
+    assert raised == ("stalled",)
+    assert flags.verdict(raised) == "unstable"
+    sentence = flags.advice(raised, trial, LIMITS)
+    for words in ("No batch for 5.0 s at 21 s of the window", "worker 1 on b, GPU", "2 stalls",
+                  "808.8 items/s with", "909.1 without"):  # fmt: skip
+        assert words in sentence
+
+
+def test_the_advice_is_about_the_stall_even_if_it_shifts_and_widens():
+    window = replace(evidence().window, flags=("step", "wide_ci"))
+    columns = {"stalls": 1, "longest_stall_worker": 0, "longest_stall_s": 0.05,
+               "longest_stall_at_s": -0.01}  # fmt: skip
+    trial = evidence(columns, window=window)
+    raised = flags.raised_flags(trial)
+    assert set(raised) == {"stalled", "step", "wide_ci"}
+    sentence = flags.advice(raised, trial, LIMITS)
+    assert "No batch for 50 ms when the window began (worker 0)" in sentence
+
+
+def test_a_stream_without_stalls_or_of_an_older_row_is_not_flagged():
+    assert flags.raised_flags(evidence({"stalls": 0})) == flags.raised_flags(evidence()) == ()
 
 
 def test_too_few_blocks_are_named():

@@ -102,7 +102,8 @@ def test_mean_ci_of_ten_alternating_values_by_hand():
     se = x.std(ddof=1) / math.sqrt(10)  # batches of one, no correlation: both errors agree
     interval = intervals.mean_ci(x)
     assert interval.half_width == pytest.approx(scipy.stats.t.ppf(0.975, 10) * se, rel=1e-3)
-    assert (interval.lo + interval.hi) / 2 == pytest.approx(2.0)
+    assert math.sqrt(interval.lo * interval.hi) == pytest.approx(2.0)
+    assert math.log(interval.hi / 2.0) == pytest.approx(interval.relative)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.3, 0.6])

@@ -58,8 +58,8 @@ def test_trial_interval_by_hand():
     assert interval.within_sd == pytest.approx(0.6)
     assert interval.between_sd == pytest.approx(0.8)
     assert interval.trials_needed == 18
-    assert interval.lo == pytest.approx(100 - interval.half_width)
-    assert interval.hi == pytest.approx(100 + interval.half_width)
+    assert interval.lo == pytest.approx(100 * math.exp(-interval.half_width / 100))
+    assert interval.hi == pytest.approx(100 * math.exp(interval.half_width / 100))
 
 
 def test_between_component_is_never_negative():
