@@ -57,7 +57,7 @@ class Hosts:
         self.variables = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("RAY_") and name != "PYTHONPATH"
+            if not name.startswith(("RAY_", "RAYBENCH_")) and name != "PYTHONPATH"
         } | {
             "PATH": f"{PYTHON.parent}:{os.environ['PATH']}",
             "HOME": str(folder),

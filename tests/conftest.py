@@ -1,5 +1,7 @@
 import os
+import re
 import signal
+import tempfile
 
 import onnx
 import pytest
@@ -11,6 +13,14 @@ from raybench.cli.run import show_results
 from raybench.cluster import session as sessions
 from raybench.config.compose import read
 from raybench.execute.discovery import DiscoveredCluster
+from raybench.machine.devices import cores
+
+# what a shell sets for raybench, Ray or thread pools must not decide what the tests see
+OF_THE_SHELL = re.compile(
+    r"RAYBENCH_(?!BROWSER)|(RAY|XDG|SLURM|AWS|OMP|KMP|MKL|OPENBLAS)_|COLUMNS$"
+)
+for name in filter(OF_THE_SHELL.match, list(os.environ)):
+    del os.environ[name]
 
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -20,10 +30,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache():
+    """Prepare graphs in a folder of this session, not in the one of the user who runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="raybench-", ignore_cleanup_errors=True) as folder:
+        os.environ["RAYBENCH_CACHE"] = folder
+        yield
+
+
 @pytest.fixture(scope="session")
-def cluster():
-    """Start the only Ray cluster of the session, with 2 cores and 4 declared GPUs."""
-    with sessions.connect(None, {"cpu": 2, "gpu": 4}, dashboard=False) as session:
+def cluster(own_cache):
+    """Start the only Ray cluster of the session: 2 cores, or the only one, and 4 declared GPUs."""
+    devices = {"cpu": min(2, len(cores())), "gpu": 4}
+    with sessions.connect(None, devices, dashboard=False) as session:
         yield session
 
 
