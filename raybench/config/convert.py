@@ -296,8 +296,6 @@ def _section(kind: type, value: Any, where: Where) -> dict[str, Any]:
     if isinstance(value, InlineText):
         value = structure(value)
     names = kinds(kind)
-    if value is None:  # a section of a file whose keys are all commented out
-        return {}
     if not isinstance(value, Mapping):
         example = where.below(next(iter(names))).key
         raise where.refuse(f"keys such as {example}", value, "Name the key.")

@@ -139,6 +139,8 @@ def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
     """
     kind = kind_at(path, source)
     if is_dataclass(kind) or typing.get_origin(kind) is dict:
+        if value is None:  # a section of a file whose keys are all commented out
+            return
         held = structure(value) if isinstance(value, InlineText) and value[:1] == "{" else value
         if isinstance(held, Mapping):
             for name, inner in held.items():
@@ -146,9 +148,9 @@ def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
             return
     if len(path) == 1 and path[0] in AXES:
         yield ("grid", *path), value
-    elif path == ("device",) and value is not None:
+    elif path == ("device",):
         yield ("device", "kind"), value
-    elif path == ("cluster",) and value is not None:
+    elif path == ("cluster",):
         yield ("cluster", _FILE), value
     else:
         yield path, value
@@ -174,8 +176,6 @@ def _put(tree: dict[str, Any], path: _Path, value: Any) -> None:
     node = tree
     for name in path[:-1]:
         inner = node.setdefault(name, {})
-        if inner is None:  # an empty section
-            inner = node[name] = {}
         if not isinstance(inner, dict):
             raise _twice(".".join(path), inner, value)
         node = inner

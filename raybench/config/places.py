@@ -115,14 +115,17 @@ def _nearest_key(key: str, siblings: list[str]) -> str | None:
     found = closest(name, siblings, cutoff=0.7)
     if found is not None:
         return f"{section}.{found}" if section and found not in AXES else found
-    whole = closest(key, everywhere, cutoff=0.7)
-    if whole is not None:
-        return whole
+    if section not in _every_section():
+        whole = closest(key, everywhere, cutoff=0.75)
+        if whole is not None:
+            return whole
     by_name = {entry.rpartition(".")[2]: entry for entry in reversed(everywhere)}
     last = closest(name, by_name, cutoff=0.8)
-    if last is not None:
-        return by_name[last]
-    return closest(key, everywhere, cutoff=0.5) if len(key) > 3 else None
+    return None if last is None else by_name[last]
+
+
+def _every_section() -> set[str]:
+    return {name for name, kind in kinds(Settings).items() if is_dataclass(kind)} | {"engine"}
 
 
 def _every_key() -> list[str]:
