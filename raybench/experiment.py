@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
 )  # fmt: skip
 ANY = "any"
+MOST_TRIALS = 50_000
+"""Most trials of a run: several days of the shortest ones."""
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
 SYNTHETIC = "synthetic"
@@ -276,9 +279,11 @@ def expand(
         identities: `model_identity` of each model on the axis.
 
     Raises:
-        ConfigError: when nothing is left after `exclude`, or a value is repeated in an axis.
+        ConfigError: when nothing is left after `exclude`, a value is repeated in an axis, or there are
+            more trials than a run can hold.
     """
     points: dict[str, Point] = {}
+    _refuse_many(experiment)
     for grid in experiment.grids:
         _refuse_repeats(grid)
         for cell in _cells(experiment, grid, devices):
@@ -291,6 +296,16 @@ def expand(
             "every combination. Give each axis a value or loosen exclude."
         )
     return tuple(points.values())
+
+
+def _refuse_many(experiment: Experiment) -> None:
+    """Refuse grids that nobody could measure, before they fill the memory."""
+    cells = sum(math.prod(len(values) for values in grid.values()) for grid in experiment.grids)
+    if cells * experiment.trials > MOST_TRIALS:
+        raise ConfigError(
+            f"Experiment {experiment.name!r} has {cells:,} combinations in {experiment.trials:,} trials, "
+            f"and a run takes {MOST_TRIALS:,} at most. Shorten an axis, or split the experiment."
+        )
 
 
 def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:

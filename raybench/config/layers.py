@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -137,14 +137,15 @@ def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
     A key with the name of an axis sets the axis when it holds a name, number or list
     (`engine: openvino`), and options when it holds a mapping (`engine: {threads: 1}`).
     """
-    kind = kind_at(path, source)
+    kind = kind_at(path)
     if is_dataclass(kind) or typing.get_origin(kind) is dict:
         if value is None:  # a section of a file whose keys are all commented out
             return
         held = structure(value) if isinstance(value, InlineText) and value[:1] == "{" else value
         if isinstance(held, Mapping):
             for name, inner in held.items():
-                yield from _flat((*path, name), inner, source)
+                below = path_of(name if isinstance(name, str) else str(name), source, path)
+                yield from _flat(below, inner, source)
             return
     if len(path) == 1 and path[0] in AXES:
         yield ("grid", *path), value
@@ -156,11 +157,7 @@ def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
         yield path, value
 
 
-def _layer(
-    leaves: Iterator[tuple[_Path, Any]] | Sequence[tuple[_Path, Any]],
-    source: str,
-    question: str = "",
-) -> SettingsLayer:
+def _layer(leaves: Iterable[tuple[_Path, Any]], source: str, question: str = "") -> SettingsLayer:
     """Return the layer of some values, converted to the types of their keys."""
     tree: dict[str, Any] = {}
     for path, value in leaves:

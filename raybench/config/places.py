@@ -26,41 +26,49 @@ def kinds(section: type) -> dict[str, Any]:
     return {entry.name: hints[entry.name] for entry in fields(section)}
 
 
-def path_of(key: str, source: str) -> tuple[str, ...]:
+def path_of(key: str, source: str, section: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the sections and the name that a dotted key consists of.
 
     What follows a mapping of names is one name, dots and all: `model.shapes.a.b` ends in `a.b`.
 
+    Args:
+        key: as written.
+        source: file or command line, for messages.
+        section: where the key stands; none for the top.
+
     Raises:
         ConfigError: for an unknown key, offering the nearest.
     """
-    path: tuple[str, ...] = ()
-    rest = key.removeprefix("grid.")
-    if rest in AXES:
-        return (rest,)
-    if rest != key:
-        raise unknown_key(key, source, AXES)
+    path, rest = section, str(key)
+    if not section:
+        rest = rest.removeprefix("grid.")
+        if rest in AXES:
+            return (rest,)
+        if rest != key:
+            raise unknown_key(key, source, AXES, getattr(key, "position", None))
     while True:
-        kind = kind_at(path, source, key)
-        if typing.get_origin(kind) is dict and path:
+        if typing.get_origin(kind_at(path)) is dict and path:
             return (*path, rest)
         name, dot, rest = rest.partition(".")
         path = (*path, name)
+        _check(path, source, ".".join((*section, str(key))), getattr(key, "position", None))
         if not dot:
-            kind_at(path, source, key)
             return path
 
 
-def kind_at(path: tuple[str, ...], source: str, key: str | None = None) -> Any:
+def _check(path: tuple[str, ...], source: str, key: str, position: str | None) -> None:
+    """Refuse a place that does not exist, by the key as it was written."""
+    try:
+        kind_at(path)
+    except KeyError as error:
+        raise unknown_key(key, source, error.args[0], position) from None
+
+
+def kind_at(path: tuple[str, ...]) -> Any:
     """Return the type of what stands at a place of the schema; a section is a dataclass.
 
-    Args:
-        path: sections and name.
-        source: for messages.
-        key: the key as written, for messages.
-
     Raises:
-        ConfigError: when there is no such place, offering the nearest key.
+        KeyError: when there is no such place, with the names that there are in its section.
     """
     if len(path) == 1 and path[0] in AXES and path[0] not in kinds(Settings):
         return kinds(GridSettings)[path[0]]
@@ -71,9 +79,7 @@ def kind_at(path: tuple[str, ...], source: str, key: str | None = None) -> Any:
             continue
         names = kinds(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
         if name not in names:
-            siblings = names if place else top_level()
-            written = key or ".".join(str(part) for part in path)
-            raise unknown_key(written, source, siblings, getattr(name, "position", None))
+            raise KeyError([*names] if place else top_level())
         kind = names[name]
     return kind
 

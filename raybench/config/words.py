@@ -111,11 +111,6 @@ def structure(text: str) -> Any:
     """
     if not text.startswith(("[", "{")):
         return text
-    if has_open_bracket(text):
-        raise ConfigError(
-            f"{shown(text)} has a bracket that is not closed. Put the whole word in quotes, as in "
-            "'model.shapes.x=[N, 3]': without them the shell splits it at its spaces."
-        )
     reader = _BracketReader(text)
     value = reader.read(0)
     if reader.place < len(text):  # a name such as [old]/net.onnx
@@ -170,7 +165,10 @@ class _BracketReader:
     def _ends(self, closing: str) -> bool:
         self._skip()
         if self.place >= len(self._text):
-            raise ConfigError(f"{shown(self._text)} has a bracket that is not closed. Close it.")
+            raise ConfigError(
+                f"{shown(self._text)} has a bracket that is not closed. Put the whole word in quotes, "
+                "as in 'model.shapes.x=[N, 3]': without them the shell splits it at its spaces."
+            )
         ends = self._text[self.place] == closing
         self.place += ends
         return ends

@@ -20,7 +20,8 @@ MOST_BYTES = 256 * 1024
 MOST_VALUES = 20_000
 _DEEPEST = 20
 _MERGE = "<<"
-_QUOTED = re.compile(r"\s*(['\"]).*\1")
+_QUOTED = re.compile(r"\s*(?:'[^']*'|\"[^\"]*\")")
+_CUT_OFF = re.compile(r",? but (found|got)$")
 
 
 class Key(str):
@@ -86,8 +87,7 @@ def read_yaml(path: Path, text: str) -> Any:
         node = loader.get_single_node()
         return None if node is None else _TreeReader(path).read(node, 0)
     except yaml.MarkedYAMLError as error:
-        what = _QUOTED.sub("", error.problem or "it is broken")
-        raise _broken(path, error.problem_mark, what) from None
+        raise _broken(path, error.problem_mark, _problem(error)) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise ConfigError(
@@ -149,6 +149,15 @@ class _TreeReader:
                 raise _broken(self._path, key_node.start_mark, "a key stands there twice")
             own[key] = value
         return {**merged, **own}
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """Return what is wrong without what the file holds: signs alone are quoted, such as ':'."""
+    text = _QUOTED.sub(
+        lambda found: "" if any(map(str.isalnum, found[0])) else found[0],
+        error.problem or "it is broken",
+    )
+    return _CUT_OFF.sub("", text)
 
 
 def _scalar(node: yaml.ScalarNode) -> str | None:

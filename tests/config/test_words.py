@@ -218,7 +218,6 @@ def test_a_misspelt_key_is_named_before_the_missing_experiment():
         ({"cluster.isolation": True}, "takes cluster, node or gpu, not True"),
         ({"cluster": {"select": {"k": 3}}}, "cluster.select.k in .* takes text, not 3"),
         ({"results.dir": object()}, "is no value of a setting"),
-        ({"model.shapes": {("a", 1): 3}}, "names that are text"),
         ({3: 1}, "Unknown key '3'"),
         ({"measure": {3: 1}}, "Unknown key 'measure.3'"),
     ],
@@ -252,3 +251,9 @@ def test_brackets_that_are_part_of_a_name_are_no_list():
     assert structure("[a]/b") == "[a]/b"
     assert structure("{a}") == "{a}"
     assert structure('{"a": [1, {b: c}], d: "e: f"}') == {"a": ["1", {"b": "c"}], "d": "e: f"}
+
+
+def test_a_grid_that_nobody_could_measure_is_refused_before_it_fills_the_memory():
+    sizes = f"batch_size=[{','.join(map(str, range(1, 3001)))}]"
+    with pytest.raises(ConfigError, match="has 18,000 combinations in 3 trials, and a run takes"):
+        raybench.plan("scaling", [sizes, "inflight=[1,2,3]", "trials=3", "device=cpu", "workers=1"])

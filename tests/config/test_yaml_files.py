@@ -191,7 +191,7 @@ def test_a_reference_that_leads_nowhere_is_refused(tmp_path, monkeypatch, value,
 
 
 def test_a_reference_to_a_value_of_another_type_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="trials in .* takes a whole number, not 'results'"):
+    with pytest.raises(ConfigError, match=r"trials in .* takes a whole number, not 'results'"):
         resolved("# Q?\nmodel: alexnet\ntrials: ${results.dir}\n", tmp_path)
     with pytest.raises(ConfigError, match="Unknown preset"):
         resolved("# Q?\nmodel: alexnet\npreset: ${results.dir}\n", tmp_path)
@@ -201,3 +201,13 @@ def test_a_path_may_lie_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     Path(tmp_path, "mine.yaml").write_text("# Q?\nmodel: alexnet\n")
     assert read(["experiment=~/mine.yaml"]).path == tmp_path / "mine.yaml"
+
+
+def test_dotted_keys_stand_for_nested_ones(tmp_path):
+    text = "# Q?\ngrid: {model: alexnet}\nmeasure.max_s: 6\ngrid.batch_size: 3\nmodel.shapes.a.b: 2\nmodel: {values.x: 1}\n"
+    experiment = resolved(text, tmp_path).experiment
+    assert experiment.measure.max_s == 6.0
+    assert experiment.grids[0]["batch_size"] == (3,)
+    assert experiment.model.shapes == {"a.b": 2}
+    with pytest.raises(ConfigError, match=r"measure.max_s is given twice"):
+        resolved(f"{text}measure: {{max_s: 7}}\n", tmp_path)
