@@ -20,8 +20,8 @@ Key: TypeAlias = tuple[str, str | None]
 """(point_id, environment_id)."""
 
 _COLUMNS = (
-    "run_id", "point_id", "trial", "environment_id", "block", "phase", "t_start_ns", "t_end_ns",
-    "items", "sm_clock_mhz", "temp_c", "power_w",
+    "run_id", "point_id", "trial", "environment_id", "worker", "block", "phase", "t_start_ns",
+    "t_end_ns", "items", "stalled_s", "sm_clock_mhz", "temp_c", "power_w",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class TrialTimeline:
             the measured window; negative in warm-up.
         items_per_s: rate of each worker, summed over workers.
         measured: False in warm-up.
+        stalled: whether a worker stalled in the block.
         sm_clock_mhz: mean over workers; None if it was not read.
         temp_c: of the hottest worker; None if it was not read.
         power_w: of all workers together; None if it was not read.
@@ -43,6 +44,7 @@ class TrialTimeline:
     t_s: Floats
     items_per_s: Floats
     measured: npt.NDArray[np.bool_]
+    stalled: npt.NDArray[np.bool_]
     sm_clock_mhz: Floats | None
     temp_c: Floats | None
     power_w: Floats | None
@@ -51,7 +53,7 @@ class TrialTimeline:
 def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
     """Return the newest timeline of every trial in a `blocks` table, by point and environment."""
     table = blocks.select([name for name in _COLUMNS if name in blocks.column_names])
-    for name in ("t_start_ns", "t_end_ns", "items", "block"):
+    for name in ("t_start_ns", "t_end_ns", "items", "worker", "block"):
         table = table.filter(pc.is_valid(table[name]))
     if not table.num_rows:
         return {}
@@ -86,6 +88,7 @@ def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.ND
 
 def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline:
     """Add up the blocks of the same number: the grids of all workers start together."""
+    columns = _unstretched(columns)
     _, place = np.unique(columns["block"], return_inverse=True)
     count = np.bincount(place)
     start = columns["t_start_ns"].astype(np.float64)
@@ -116,7 +119,33 @@ def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline
         t_s=middle[whole],
         items_per_s=np.bincount(place, rates)[whole],
         measured=measured[whole],
+        stalled=_stalled(columns, place)[whole],
         sm_clock_mhz=gauge("sm_clock_mhz", "mean"),
         temp_c=gauge("temp_c", "max"),
         power_w=gauge("power_w", "sum"),
     )
+
+
+def _unstretched(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Cut each block that a stall stretched into blocks of its own numbers and of equal rates."""
+    order = np.lexsort((columns["block"], columns["worker"]))
+    columns = {name: values[order] for name, values in columns.items()}
+    worker, block = columns["worker"], columns["block"]
+    same = worker[1:] == worker[:-1]
+    pieces = np.append(np.where(same, np.diff(block), 1), 1)
+    row = np.repeat(np.arange(len(block)), pieces)
+    which = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    cut = {name: values[row] for name, values in columns.items()}
+    length_ns = (cut["t_end_ns"] - cut["t_start_ns"]) / pieces[row]
+    cut["t_start_ns"] = cut["t_start_ns"] + which * length_ns
+    return {
+        **cut,
+        "t_end_ns": cut["t_start_ns"] + length_ns,
+        "block": cut["block"] + which,
+        "items": cut["items"] / pieces[row],
+    }
+
+
+def _stalled(columns: dict[str, npt.NDArray[Any]], place: npt.NDArray[Any]) -> Any:
+    seconds = columns.get("stalled_s", np.zeros(len(place)))  # older rows have none
+    return np.bincount(place, np.nan_to_num(seconds.astype(np.float64)) > 0) > 0

@@ -374,7 +374,7 @@ def _block_rows(rank: int, worker: _WorkerBlocks) -> list[dict[str, Any]]:
         rows.append(
             {
                 "worker": rank,
-                "block": k,
+                "block": int(blocks.cells[k]),
                 "phase": "warmup" if k < worker.first else "measure",
                 "t_start_ns": int(blocks.edge_ns[k]),
                 "t_end_ns": int(blocks.edge_ns[k + 1]),

@@ -236,7 +236,7 @@ latency_hist_counts    ints      -        latencies in each bucket
 """
 _BLOCK = """
 worker                 int16     -        number of the worker, from 0
-block                  int32     -        number of the block, from 0
+block                  int32     -        number of the block, from 0; a stretched block is several
 phase                  string    -        warmup or measure
 t_start_ns             int64     ns       start on the driver's monotonic clock
 t_end_ns               int64     ns       end on the driver's monotonic clock

@@ -51,3 +51,15 @@ def test_blocks_without_a_time_or_a_gauge_are_no_trouble():
     (trace,) = timelines(build("blocks", blocks(10), {}))["p", None]
     assert trace.temp_c is None
     assert np.isfinite(trace.items_per_s).all()
+
+
+def test_a_stretched_block_is_drawn_where_it_was_and_marked():
+    """Worker 1 stalls through blocks 4 and 5: block 6 of both is the same second."""
+    rows = blocks(1000, 2)
+    first, second, third = (row for row in rows if row["worker"] == 1 and row["block"] in (4, 5, 6))
+    rows = [row for row in rows if row not in (second, third)]
+    first |= {"t_end_ns": 7 * 10**9, "items": 300, "stalled_s": 2.0}
+    (trace,) = timelines(build("blocks", rows, {}))["p", None]
+    assert trace.items_per_s.tolist() == pytest.approx([1000] * 4 + [600] * 3 + [1000])
+    assert trace.t_s.tolist() == pytest.approx([-1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
+    assert trace.stalled.tolist() == [False] * 4 + [True] * 3 + [False]

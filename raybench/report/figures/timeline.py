@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from raybench.report.figures import grammar, style
 from raybench.report.figures.axes import plain
 from raybench.report.figures.svg import finish
@@ -51,6 +53,8 @@ def figure(
         for timeline, tint in zip(shown, tints.values(), strict=True):
             _line(axes[row][0], timeline.t_s, getattr(timeline, field), tint, pattern, dotted)
     _dress([row[0] for row in axes], shown, gauges)
+    for timeline, tint in zip(shown, tints.values(), strict=True):
+        _hatch_stalls(axes[0][0], timeline, tint)
     grammar.draw_legend(canvas, tints if len(tints) > 1 else {}, ())
     axes[0][0].set_title(
         marks_in_words(marks), loc="right", fontsize=8, fontweight="normal", color=style.INK, pad=3
@@ -58,6 +62,9 @@ def figure(
     caption = [
         summary,
         "Each value is a block; the grey ground is warm-up, which does not count.",
+        "On hatched ground a worker stalled: it completed no batch for far longer than one takes."
+        if any(timeline.stalled.any() for timeline in shown)
+        else "",
         "" if gauges else "Clocks, temperature and power were not read on this device.",
         f"{len(shown)} of {counted(len(timelines), 'trial')} shown."
         if len(shown) < len(timelines)
@@ -76,6 +83,16 @@ def _line(
     if dotted:
         axis.plot(seconds, values, color=tint, linestyle="none", marker=".", markersize=3,
                   zorder=3)  # fmt: skip
+
+
+def _hatch_stalls(axis: Any, timeline: TrialTimeline, tint: str) -> None:
+    """Hatch the ground of the blocks in which a worker stalled."""
+    half = float(np.median(np.diff(timeline.t_s))) / 2 if len(timeline.t_s) > 1 else 0.5
+    for seconds in timeline.t_s[timeline.stalled].tolist():
+        axis.axvspan(
+            seconds - half, seconds + half, facecolor="none", edgecolor=tint, hatch="////",
+            alpha=0.4, linewidth=0, zorder=1,
+        )  # fmt: skip
 
 
 def _dress(axes: Sequence[Any], timelines: Sequence[TrialTimeline], gauges: Sequence[str]) -> None:
