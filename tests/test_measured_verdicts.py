@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import raybench
+from raybench.execute.stream_watch import StreamWatch
 from raybench.machine import devices
 
 pytestmark = pytest.mark.ray
@@ -60,6 +64,36 @@ def test_one_slow_worker_of_four_is_flagged_and_named(judged):
     assert "imbalance" in row["flags"]
     assert row["imbalance"] > 0
     assert row["slowest_worker"] == 2
+
+
+@pytest.fixture
+def stopped_in_the_window(monkeypatch):
+    """Stop the first worker for a second once, as soon as its window has begun."""
+    report, stopped = StreamWatch._report, []
+
+    def stop_once(watch, rates, warm_up, *more):
+        report(watch, rates, warm_up, *more)
+        if warm_up.window_start is not None and not stopped:
+            stopped.append(watch.group.members[0].host.pid)
+            os.kill(stopped[0], signal.SIGSTOP)
+            time.sleep(1)  # the length of the stop
+            os.kill(stopped[0], signal.SIGCONT)
+
+    monkeypatch.setattr(StreamWatch, "_report", stop_once)
+    return stopped
+
+
+def test_a_worker_that_is_stopped_is_flagged_with_the_rate_without_it(
+    judged, stopped_in_the_window
+):
+    row = judged("measure.min_s=6", "measure.max_s=6")
+    assert stopped_in_the_window
+    assert row["verdict"] == "unstable"
+    assert "stalled" in row["flags"]
+    assert row["longest_stall_s"] >= 1
+    assert row["longest_stall_worker"] == 0
+    assert 0 < row["items_per_s_lo"] < row["items_per_s"] < row["items_per_s_without_stalls"]
+    assert "No batch for" in row["advice"]
 
 
 @contextlib.contextmanager
