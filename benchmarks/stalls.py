@@ -125,9 +125,7 @@ def completions(case: Case, limits: Limits, rng: np.random.Generator) -> np.ndar
     return done.astype(np.int64)
 
 
-def traces(
-    case: Case, limits: Limits, rng: np.random.Generator
-) -> tuple[list[StreamTrace], float]:
+def traces(case: Case, limits: Limits, rng: np.random.Generator) -> tuple[list[StreamTrace], float]:
     """Return the traces of all workers, and when the stop began in ns."""
     lead_s = limits.warmup_min + 2 * limits.settings.warmup_window_blocks
     begin = rng.uniform(0.5 * lead_s, lead_s + limits.measure_min) * limits.span_s * 1e9
