@@ -7,6 +7,7 @@ import onnx
 import pytest
 from helpers.last_words import last_of
 from helpers.tiny_graphs import tiny_bert, tiny_conv
+from hypothesis import HealthCheck, settings
 
 from raybench.cli.run import measure as measure_request
 from raybench.cli.run import show_results
@@ -14,6 +15,11 @@ from raybench.cluster import session as sessions
 from raybench.config.compose import read
 from raybench.execute.discovery import DiscoveredCluster
 from raybench.machine.devices import cores
+
+# the same examples everywhere, and none fails because the machine is slow or the folder read-only
+settings.register_profile("raybench", derandomize=True, database=None, deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+settings.load_profile("raybench")
 
 # what a shell sets for raybench, Ray or thread pools must not decide what the tests see
 OF_THE_SHELL = re.compile(

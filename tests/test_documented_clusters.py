@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import hosts
@@ -56,7 +55,7 @@ class Shells:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=1200,
         )
         assert done.returncode == code, f"{script}\n{done.stdout}{done.stderr}"
         return done
@@ -117,7 +116,6 @@ def interrupted_job(shells, export, recipe):
         for line in job.stdout:
             if line.startswith("[1/1]"):
                 break
-        time.sleep(1)
         os.killpg(job.pid, signal.SIGINT)  # as a terminal does
         output = job.stdout.read()
     assert "interrupted; rows that were written are kept" in output

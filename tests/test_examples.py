@@ -69,7 +69,7 @@ def test_the_notebook_goes_from_a_run_to_a_figure(tmp_path):
     nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     client = nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}
     )
     client.execute()
     table, finding, figure = [c for c in notebook.cells if c.cell_type == "code"][2:]

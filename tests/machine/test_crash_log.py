@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 def pid_of_process(end):
     """Run the script to its end, whatever that is, and return the process's id."""
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(end=end)])
-    process.wait(60)
+    process.wait(300)
     return process.pid
 
 
