@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.cluster.node_facts import NodeFacts
+from raybench.cluster.ray_errors import last_line
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
 from raybench.machine import checks, devices, environment, nvml
@@ -138,9 +139,8 @@ def _reply(node: Node, call: Any) -> NodeFacts:
     try:
         facts: NodeFacts = ray.get(call, timeout=REPLY_S)
     except Exception as error:
-        last_line = [line for line in str(error).splitlines() if line.strip()][-1:]
         raise ClusterError(
-            f"Node {node.hostname} cannot run raybench: {' '.join(last_line).strip()[:300]}. "
+            f"Node {node.hostname} cannot run raybench: {last_line(error)}. "
             "Install raybench's requirements there (pip install raybench), or leave the node out "
             "with cluster.select."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,22 @@ NODE_CHECK_S = 1.0
 """How often the nodes of workers that are starting are checked; a start on a dead node never ends."""
 NODE_POLL_S = 0.25
 """How often `lost_nodes` asks Ray for dead nodes."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ENDS = tuple(
+    (re.compile(pattern), clause)
+    for pattern, clause in (
+        (r"raised in its creation task.*\n(?:.*\n)*(.*\S)", "it could not start, {}"),
+        (r"killed by `?ray.kill", "another program ended it"),
+        (r"(?i)exit code:? (\d+)", "it exited with code {}"),
+        (
+            r"connection error code|SYSTEM_ERROR|Socket closed",
+            "it was killed, by hand or by the system for its memory (dmesg says so)",
+        ),
+        (r"unavailable|RpcError", "its node no longer answered"),
+    )
+)
+"""Parts of Ray's texts, and what they mean; the first that is found counts."""
 
 T = TypeVar("T")
 
@@ -113,7 +130,7 @@ def failure_of(error: Exception, phase: str) -> PointError | None:
     if isinstance(error, rx.NodeDiedError):
         return NodeDied(f"A node went away in phase {phase!r}. Look at that machine.")
     if isinstance(error, (rx.ActorDiedError, rx.ActorUnavailableError, rx.TaskCancelledError)):
-        died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_last_line(error)}")
+        died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_why_it_ended(error)}.")
         died.node_unclear = isinstance(error, rx.ActorUnavailableError)
         return died
     return None
@@ -128,7 +145,7 @@ def _failure_in_worker(cause: BaseException, phase: str) -> PointError:
     if isinstance(cause, MemoryError):
         return OutOfMemory(phase, None, str(cause) or "MemoryError")
     return EngineFailure(
-        f"A worker raised {type(cause).__name__} in phase {phase!r}: {_last_line(cause)}"
+        f"A worker raised {type(cause).__name__} in phase {phase!r}: {last_line(cause)}"
     )
 
 
@@ -155,6 +172,20 @@ def lost_nodes(nodes: Sequence[str], wait_s: float) -> list[str]:
     return []
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _why_it_ended(error: Exception) -> str:
+    """Return a clause in place of Ray's text, which is long, lists ids and guesses."""
+    text = str(error)
+    return next(
+        (
+            clause.format(*found.groups())
+            for pattern, clause in _ENDS
+            if (found := pattern.search(text))
+        ),
+        last_line(error).rstrip("."),
+    )
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line of an error's text, without colours and at most 300 characters."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]

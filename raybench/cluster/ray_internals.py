@@ -181,6 +181,28 @@ def init(
 
 
 @contextlib.contextmanager
+def without_messages() -> Iterator[None]:
+    """Keep Ray from printing what its processes report: ids, colours, guesses, for each event anew.
+
+    What concerns a point is in its row, in one sentence.
+
+    Where the function is missing: Ray prints.
+    """
+    try:
+        from ray._private import worker
+
+        printing = worker.print_to_stdstream
+    except (ImportError, AttributeError):
+        yield
+        return
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
+
+
+@contextlib.contextmanager
 def on_loopback() -> Iterator[bool]:
     """Let Ray start on the loopback address, as it does on systems where it builds no clusters.
 

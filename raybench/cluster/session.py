@@ -195,7 +195,9 @@ def _connected(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # the first failure of a trial's workers is stored in its row; Ray would print all others
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")  # of Ray's autoscaler
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ray_internals.without_messages())
         if address is None:
             session_folders.remove_abandoned()
             folder = stack.enter_context(session_folders.SessionFolder())
