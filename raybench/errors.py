@@ -60,6 +60,10 @@ class ResultsError(UsageError):
     """A results folder that cannot be read or written."""
 
 
+class HeadLost(RaybenchError):
+    """The head node of a cluster went away during a run, and the cluster with it."""
+
+
 class ComparisonRefused(UsageError):
     """Two sets of rows that differ in something that the user did not allow to differ."""
 

@@ -77,10 +77,10 @@ def get_all(
     waiting = list(calls)
     while waiting:
         left_s = max(deadline - time.monotonic(), 0.0)
-        ready, waiting = ray.wait(
-            waiting,
-            num_returns=1,
-            timeout=min(left_s, NODE_CHECK_S) if nodes or while_waiting else left_s,
+        wait_s = min(left_s, NODE_CHECK_S) if nodes or while_waiting else left_s
+        ready, waiting = translate(
+            lambda refs=waiting, s=wait_s: ray.wait(refs, num_returns=1, timeout=s),  # type: ignore[misc]
+            phase,
         )
         if ready:
             translate(lambda refs=ready: ray.get(refs), phase, (rank_of[ready[0]],))  # type: ignore[misc]
@@ -129,6 +129,8 @@ def failure_of(error: Exception, phase: str) -> PointError | None:
         return OutOfMemory(phase, None, "Ray ended the worker to save the node")
     if isinstance(error, rx.NodeDiedError):
         return NodeDied(f"A node went away in phase {phase!r}. Look at that machine.")
+    if isinstance(error, rx.RaySystemError):  # also of a call after Ray has ended
+        return NodeDied(f"Ray ended on this machine in phase {phase!r}.")
     if isinstance(error, (rx.ActorDiedError, rx.ActorUnavailableError, rx.TaskCancelledError)):
         died = WorkerDied(f"A worker's process ended in phase {phase!r}: {_why_it_ended(error)}.")
         died.node_unclear = isinstance(error, rx.ActorUnavailableError)

@@ -203,6 +203,27 @@ def without_messages() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def without_automatic_start() -> Iterator[None]:
+    """Keep Ray from starting a cluster of its own when it is called while there is none.
+
+    A thread that is still at work when its cluster is lost would do so. After an error, which may
+    leave such threads, it stays off.
+
+    Where the name is missing: Ray may start.
+    """
+    try:
+        from ray._private import auto_init_hook
+
+        before = auto_init_hook.enable_auto_connect
+    except (ImportError, AttributeError):
+        yield
+        return
+    auto_init_hook.enable_auto_connect = False
+    yield
+    auto_init_hook.enable_auto_connect = before
+
+
+@contextlib.contextmanager
 def on_loopback() -> Iterator[bool]:
     """Let Ray start on the loopback address, as it does on systems where it builds no clusters.
 

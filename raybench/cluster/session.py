@@ -34,12 +34,14 @@ class Session:
         dashboard_url: with scheme; None when there is no dashboard.
         attached: whether the cluster ran before, and goes on after the session.
         asks_for_token: whether the dashboard asks its visitors for a token.
+        head: host:port of the head node; empty when unknown.
     """
 
     nodes: tuple[Node, ...]
     dashboard_url: str | None
     attached: bool = False
     asks_for_token: bool = False
+    head: str = ""
 
     @property
     def devices(self) -> dict[str, int]:
@@ -198,6 +200,7 @@ def _connected(
     os.environ.setdefault("RAY_SCHEDULER_EVENTS", "0")  # of Ray's autoscaler
     with contextlib.ExitStack() as stack:
         stack.enter_context(ray_internals.without_messages())
+        stack.enter_context(ray_internals.without_automatic_start())
         if address is None:
             session_folders.remove_abandoned()
             folder = stack.enter_context(session_folders.SessionFolder())
@@ -210,7 +213,8 @@ def _connected(
         url = context.dashboard_url
         token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"  # Ray sets it as well
         nodes = alive_nodes() if address is None else responding_nodes()
-        yield Session(nodes, f"http://{url}" if url else None, address is not None, token)
+        head = context.address_info.get("gcs_address") or ""
+        yield Session(nodes, f"http://{url}" if url else None, address is not None, token, head)
 
 
 def _leave() -> None:

@@ -240,7 +240,9 @@ class RayWorkerStream:
         """Sleep until a stream ends or the time is over; return whether one has ended."""
         import ray
 
-        ended, _ = ray.wait(self._calls, num_returns=1, timeout=seconds)
+        ended, _ = translate(
+            lambda: ray.wait(self._calls, num_returns=1, timeout=seconds), "measure"
+        )
         if ended:
             rank = self._calls.index(ended[0])
             with crashes.named(self._members, self._point):

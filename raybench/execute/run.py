@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from raybench.cluster import nodes
 from raybench.cluster import session as sessions
+from raybench.cluster.head_watch import watching
 from raybench.cluster.metrics import RunMetrics
 from raybench.errors import ClusterError, ResultsError
 from raybench.execute.discovery import check_engines
@@ -218,6 +219,7 @@ def execute(
 
     Raises:
         KeyboardInterrupt: when the run was asked to stop; its rows are kept.
+        HeadLost: when the cluster's head node went away; rows that were written are kept.
         ResultsError: when rows cannot be written.
     """
     # heavy: see _import_ahead
@@ -230,7 +232,8 @@ def execute(
     target = RowTarget(writer, context.environment_id, context.finals)
     pool = None if session is None else _device_pool(context, session)
     try:
-        tally = ExperimentRunner(context.request, plan, target, pool, on_event, stop).execute()
+        with watching(session.head if session else "", stop.request):
+            tally = ExperimentRunner(context.request, plan, target, pool, on_event, stop).execute()
     except BaseException as error:
         with contextlib.suppress(ResultsError):  # the full disk has been reported already
             writer.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")

@@ -64,6 +64,8 @@ def test_only_one_file_uses_private_names_of_ray():
         ("ray.core.generated.gcs_service_pb2", "InternalKVGetRequest"),
         ("ray.core.generated.gcs_service_pb2", "GetAllNodeInfoRequest"),
         (ray_internals.DASHBOARD_PACKAGES, "__name__"),
+        ("ray._private.worker", "print_to_stdstream"),
+        ("ray._private.auto_init_hook", "enable_auto_connect"),
     ],
 )
 def test_this_ray_has_the_private_name(module, name):
@@ -287,3 +289,36 @@ def test_a_process_that_has_ended_is_none_of_rays():
 def test_rays_node_is_a_child_of_the_driver(cluster):
     children = psutil.Process().children()
     assert any(ray_internals.is_node_process(child) for child in children)
+
+
+# --- messages and automatic start -----------------------------------------------------------------
+
+
+def test_messages_of_rays_processes_are_not_printed_during_a_session(capfd, monkeypatch):
+    from ray._private import worker
+
+    printing = worker.print_to_stdstream
+    message = {"lines": ["A worker died. Lease ID: 1"], "pid": "raylet", "is_err": False}
+    with ray_internals.without_messages():
+        assert "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
+        worker.print_to_stdstream(message, ignore_prefix=False)
+    assert capfd.readouterr() == ("", "")
+    assert worker.print_to_stdstream is printing
+    monkeypatch.delattr(worker, "print_to_stdstream")
+    with ray_internals.without_messages():
+        pass
+
+
+def test_ray_does_not_start_by_itself_during_a_session_nor_after_one_that_failed(monkeypatch):
+    from ray._private import auto_init_hook
+
+    monkeypatch.setattr(auto_init_hook, "enable_auto_connect", True)
+    with ray_internals.without_automatic_start():
+        assert not auto_init_hook.enable_auto_connect
+    assert auto_init_hook.enable_auto_connect
+    with pytest.raises(ValueError, match="lost"), ray_internals.without_automatic_start():
+        raise ValueError("lost")
+    assert not auto_init_hook.enable_auto_connect
+    monkeypatch.delattr(auto_init_hook, "enable_auto_connect")
+    with ray_internals.without_automatic_start():
+        pass
