@@ -72,8 +72,8 @@ def show_results(run: Run) -> int:
 
 @contextlib.contextmanager
 def _progress(context: RunContext, console: Console) -> Iterator[Listener]:
-    """Show events as a live display in a terminal, else as lines."""
-    if console.is_terminal:
+    """Show events as a live display in a terminal that can move its cursor, else as lines."""
+    if console.is_terminal and not console.is_dumb_terminal:
         with LiveProgress(context.plan, console) as live:
             yield live.on_event
     else:

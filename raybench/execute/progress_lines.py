@@ -9,6 +9,7 @@ from raybench.execute.events import BatchTimed, Note, RowWritten, TrialSkipped, 
 from raybench.execute.running_trials import RunningTrials, duration, items_per_s, span
 from raybench.execute.trial_names import TrialNames
 from raybench.planning.estimates import TimeRange
+from raybench.report.formatting import percent
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.text import agreeing, counted
 
@@ -85,7 +86,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     verdict = str(row["verdict"])
     rate = f"{items_per_s(row['items_per_s'])} items/s"
     if row.get("rel_half_width") is not None:
-        rate += f" ± {100 * row['rel_half_width']:.1f} %"
+        rate += f" ± {percent(row['rel_half_width'], 1)}"
     why = f" ({row['advice']})" if verdict == "unstable" and row.get("advice") else ""
     return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
 

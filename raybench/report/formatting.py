@@ -49,10 +49,20 @@ def four_digits(value: float | None) -> str:
 
 
 def with_half_width(estimate: Estimate) -> str:
-    """Write a value in plain text with half its interval in percent, e.g. `1,000 ± 0.5 %`."""
+    """Write a value in plain text with half its interval in percent, e.g. `1,000 ± 0.5 %`.
+
+    An interval that is wider than the value is not the same on both sides: `28 [6.1, 130]`.
+    """
     if estimate.relative_width is None:
         return four_digits(estimate.value)
-    return f"{four_digits(estimate.value)} ± {50 * estimate.relative_width:.1f} %"
+    if estimate.relative_width > 1:
+        return f"{four_digits(estimate.value)} [{estimate.lo:,.3g}, {estimate.hi:,.3g}]"
+    return f"{four_digits(estimate.value)} ± {percent(estimate.relative_width / 2, 1)}"
+
+
+def percent(half_width: float, places: int) -> str:
+    """Write half an interval in percent; one that is as wide as its value has no figure."""
+    return "> 100 %" if half_width > 1 else f"{100 * half_width:.{places}f} %"
 
 
 def interval(lo: float, hi: float, places: int) -> str:

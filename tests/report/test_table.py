@@ -99,6 +99,34 @@ def test_intervals_between_trials_are_distinguished_from_those_within():
     assert "within one trial" not in text
 
 
+def test_an_interval_wider_than_its_value_is_written_by_its_ends():
+    text = printed(
+        *(
+            {"point_id": "a", "trial": k, "items_per_s": rate}
+            for k, rate in enumerate((50.0, 100.0, 180.0))
+        ),
+        {"point_id": "b", "workers": 2, "items_per_s": 200.0},
+    )
+    (line,) = [line for line in text.splitlines() if line.startswith("resnet50         1 ")]
+    assert re.search(r" 110\.0 \[\d+\.?\d*, \d+\] ", line)
+    assert "± or [from, to]: 95 %, between 3 trials" in text
+
+
+def test_an_engine_version_is_that_of_its_engine():
+    text = printed(
+        {"items_per_s": 1.0, "engine_version": "10.0"},
+        {"items_per_s": 2.0, "engine": "openvino", "engine_version": "2026.4"},
+    )
+    assert "engine_version tensorrt 10.0, openvino 2026.4 ·" in text.replace(
+        "openvino 2026.4, tensorrt 10.0", "tensorrt 10.0, openvino 2026.4"
+    )
+
+
+def test_a_pipe_gets_every_line_whole(tmp_path):
+    long = "It failed because " + "of this and that " * 60
+    assert f". {long.strip()}\n" in printed({"status": "failed", "reason": long.strip(), **LOST})
+
+
 def test_each_simulated_row_says_so():
     text = printed(
         {"items_per_s": 100.0, "simulated": True},

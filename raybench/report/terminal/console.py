@@ -24,8 +24,8 @@ _ASCII = str.maketrans(
     {"✓": "+", "✗": "x", "∅": "o", TIMES: "x", "±": "+-", "─": "-", "·": "|", "▼": "v", "▲": "^",
      "…": "...", "\N{EN DASH}": "-"}
 )  # fmt: skip
-_PLAIN_WIDTH = 200
-"""Width when the output is not a terminal: enough that no cell is cut."""
+_PLAIN_WIDTH = 10_000
+"""Width when the output is not a terminal: no cell is cut and no line is broken."""
 
 
 class _NarrowFile:
@@ -49,7 +49,7 @@ class _NarrowFile:
 def open_console(file: IO[str] | None = None) -> Console:
     """Return a console on a file; None is the standard output."""
     file = sys.stdout if file is None else file
-    return Console(file=cast("IO[str]", _NarrowFile(file)), highlight=False)
+    return Console(file=cast("IO[str]", _NarrowFile(file)), highlight=False, force_jupyter=False)
 
 
 def print_line(console: Console, line: str, style: str = "") -> None:

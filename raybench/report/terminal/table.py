@@ -15,7 +15,7 @@ from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.analysis.repeatability import TARGET
 from raybench.analysis.series import SERIES
 from raybench.experiment import AS_IS, SYNTHETIC
-from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
+from raybench.report.formatting import TIMES, four_digits, percent, ratio, with_half_width
 from raybench.report.labels import Naming, factor_value, joined, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.report.terminal.console import emit, lines_of, open_console, words
@@ -171,7 +171,7 @@ def of_trials(repeats: Sequence[Repeat], names: PointNames | None = None) -> lis
     names = PointNames(repeats) if names is None else names
     lines = [
         f"{names.point(repeat.series, repeat.workers)}: one trial claims ± "
-        f"{100 * repeat.within:.2f} % for itself; {counted(repeat.trials, 'trial')} differ by "
+        f"{percent(repeat.within, 2)} for itself; {counted(repeat.trials, 'trial')} differ by "
         f"{100 * repeat.spread:.2f} % (standard deviation); {_more_trials(repeat)}"
         for repeat in repeats
     ]
@@ -261,15 +261,17 @@ def _natural_width(table: Table) -> int:
 
 
 def _caption(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> list[Text]:
-    """Return the factors that have no column, in one line; some have a value for each engine."""
+    """Return the factors that have no column, in one line; of a version, that of each engine."""
     same = []
+    engines = {entry.series.engine for entry in entries}
     for name in SERIES:
-        values = dict.fromkeys(getattr(entry.series, name) for entry in entries)
-        shown = [
-            factor_value(name, value)
-            for value in values
-            if value not in (None, "{}") and (value != SYNTHETIC or len(values) > 1)
-        ]
+        values = dict.fromkeys((getattr(e.series, name), e.series.engine) for e in entries)
+        of_each = name.startswith("engine_") and len(engines) > 1
+        shown = dict.fromkeys(
+            f"{engine} {factor_value(name, value)}" if of_each else factor_value(name, value)
+            for value, engine in values
+            if value not in (None, "{}", SYNTHETIC)
+        )
         if shown and name not in (*factors, "environment_id", "simulated", "method_version"):
             same.append(f"{name} {', '.join(shown)}")
     return [words(" · ".join(same)), words("")] if same else []
@@ -295,11 +297,13 @@ def _legend(
     if latencies:
         lines.append(f"{latencies}: latency of a batch, median over trials")
     intervals = {entry.interval for entry in entries}
+    wide = any("[" in with_half_width(e.items_per_s) for e in entries)
+    sign = "± or [from, to]" if wide else "±"
     if BETWEEN in intervals:
         trials = sorted({e.trials for e in entries if e.interval == BETWEEN})
-        lines.append(f"±: 95 %, between {' or '.join(map(str, trials))} trials")
+        lines.append(f"{sign}: 95 %, between {' or '.join(map(str, trials))} trials")
     if WITHIN in intervals:
-        lines.append("±: 95 % CI within one trial; excludes run-to-run variation")
+        lines.append(f"{sign}: 95 % CI within one trial; excludes run-to-run variation")
     if any(entry.series.simulated for entry in entries):
         lines.append("SIMULATED: timings come from a model, not from hardware")
     if _IN_8_BITS in columns:
