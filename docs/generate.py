@@ -128,7 +128,9 @@ def configuration() -> str:
         "4. `conf/preset/NAME.yaml`: how long and how exactly to measure\n"
         "5. the experiment file\n"
         "6. the command line\n",
-        "Unknown keys are refused, and the message offers the nearest one. *Not set* is `null` in YAML and None in Python.\n",
+        "Unknown keys are refused, and the message offers the nearest one; a key is given once. What a key takes "
+        "decides how its value is read ([How words are read](../experiments.md#how-words-are-read)). *Not set* is "
+        "`null` in words and files, and None in Python.\n",
         "## Axes\n",
         f"The axes are {_list(AXES)}. An axis takes one value or a list, under `grid:` or at the top level: "
         "`engine=openvino` is `grid.engine=[openvino]`. [Experiments](../experiments.md) explains their "

@@ -84,12 +84,14 @@ class InputFiles:
         items: number of items.
         sha256: hash of their content.
         casts: types that are converted for the model, e.g. "ids: int64 to int32".
+        unused: names of arrays that are no inputs of the model.
     """
 
     name: str
     items: int
     sha256: str
     casts: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     @override
     def __str__(self) -> str:

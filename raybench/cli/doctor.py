@@ -48,7 +48,7 @@ def command(words: list[str]) -> int:
         ConfigError: for any other word.
         ClusterError: when the cluster cannot be joined.
     """
-    arguments = parse("doctor", words, ["cluster.address"], equals_in_positional=True)
+    arguments = parse("doctor", words, ["cluster.address"])
     for word in arguments.positional:
         raise ConfigError(
             f"doctor takes no words but cluster.address=ADDRESS, not {word!r}. "

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_LONGEST = 1500
 _HELP = ("-h", "--help", "help")
 
 
@@ -38,20 +39,31 @@ def main(arguments: list[str] | None = None) -> int:
             print(page, end="")
             return 0
         is_setting = "=" in words[0] or words[0].startswith("-")
+        late = next((word for word in words if word in VERBS), None) if is_setting else None
+        if late is not None:
+            raise ConfigError(
+                f"The verb {late!r} comes first. Write: raybench {late} key=value ..."
+            )
         verb = "run" if is_setting else words.pop(0)
         for word in words:
             refuse_unwritable(word)
         _refuse_unknown(verb)
         return VERBS[verb](words)
     except UsageError as error:
-        print(f"raybench: {printable(error)}", file=sys.stderr)
+        print(f"raybench: {_sentence(error)}", file=sys.stderr)
         return 2
     except RaybenchError as error:
-        print(f"raybench: {printable(error)}", file=sys.stderr)
+        print(f"raybench: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("raybench: interrupted; rows that were written are kept.", file=sys.stderr)
         return 130
+
+
+def _sentence(error: RaybenchError) -> str:
+    """Return a message on one line, without the middle of a value that fills the screen."""
+    text = printable(error)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-400:]}"
 
 
 def _page(words: list[str]) -> str | None:

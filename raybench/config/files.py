@@ -8,9 +8,12 @@ from pathlib import Path
 from raybench.config.yaml_files import first_comment, read_text
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
+from raybench.experiment import AXES
 from raybench.models import zoo
 from raybench.paths import DATA
 
+_KEYS = (*AXES, "experiment", "preset", "trials", "seed", "order", "rerun", "device", "cluster")
+"""Keys that take a single value."""
 OF_ONE_MODEL = "model"
 """The experiment of a command that names a model and no experiment: one point of that model."""
 
@@ -50,7 +53,9 @@ def meant_by(name: str) -> str | None:
     for key, names in (("experiment", experiment_files()), ("preset", presets())):
         if name in names:
             return f"Write {key}={name}."
-    return f"Write engine={name}." if name in registry.BUILT_IN else None
+    if name in registry.BUILT_IN:
+        return f"Write engine={name}."
+    return f"Write {name}=VALUE." if name in _KEYS else None
 
 
 def _is_model(name: str) -> bool:

@@ -64,7 +64,13 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
 
 def _inputs(plan: Plan) -> list[str]:
     """Return what is said of the real inputs of each point that has any."""
-    return [str(point.inputs) for point in plan.points if point.inputs is not None]
+    return [
+        f"{files}; left out, since no inputs of the model: {', '.join(files.unused)}"
+        if files.unused
+        else str(files)
+        for files in (point.inputs for point in plan.points)
+        if files is not None
+    ]
 
 
 def describe_run(context: RunContext) -> list[str]:

@@ -152,3 +152,17 @@ def test_doctor_names_every_engine(capsys):
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert all(f"engine {name}" in text for name in ("openvino", "onnxruntime", "tensorrt"))
+
+
+def test_a_value_that_fills_the_screen_is_cut_in_a_message(capsys):
+    assert main(["doctor", "1" * 9000]) == 2
+    error = capsys.readouterr().err
+    assert len(error) < 1600
+    assert " ... " in error
+    assert error.endswith("Write: raybench doctor\n")
+
+
+@pytest.mark.parametrize("words", [["model=alexnet", "plan"], ["--model", "alexnet", "plan"]])
+def test_a_verb_comes_first(words, capsys):
+    assert main(words) == 2
+    assert "Write: raybench plan key=value" in capsys.readouterr().err

@@ -365,7 +365,7 @@ def fault(code, said):
     complaint = [line for line in said.splitlines() if line]
     if code == 2 and len(complaint) != 1:
         return f"{len(complaint)} lines instead of one: {said!r}"
-    if code == 2 and len(complaint[0]) > 3000:
+    if code == 2 and len(complaint[0]) > 1600:
         return f"an endless sentence: {said[:300]!r}"
     return ""
 

@@ -322,6 +322,17 @@ def test_the_facts_of_the_files_are_found_once(tmp_path):
     assert "6 real items are repeated to fill the" in notes[-1]
 
 
+def test_arrays_that_are_no_inputs_are_named(tmp_path):
+    model = tmp_path / "bert.onnx"
+    onnx.save(tiny_bert(table=50), model)
+    ids = np.full((6, 4), 49)
+    path = save(tmp_path / "ids.npz", ids=ids, mask=np.ones_like(ids), labels=ids, extra=ids)
+    found = inspected(model, ModelSettings({"sequence": 4}, inputs=path))
+    assert found.unused == ("labels", "extra")
+    note = input_notes(found, pool_of(path, TOKENS, batch_size=16))[0]
+    assert note == "Arrays that are no inputs of the model are left out: labels, extra."
+
+
 def test_an_index_outside_the_table_is_refused_with_its_value(tmp_path):
     with pytest.raises(
         ModelError, match=r"Item 1 of 'ids' in '.*ids\.npz' holds 50, outside 0 to 49"

@@ -200,7 +200,17 @@ def inspect(model: str, settings: ModelSettings, checked: CheckedModel) -> Input
         each.check({**tables, **given}.get(name))
     items = max(len(each.column) for each in inputs.values())
     casts = tuple(each.cast for each in inputs.values() if each.cast)
-    return InputFiles(Path(settings.inputs).name, items, files_digest(settings.inputs), casts)
+    unused = _unused(files_of(settings.inputs), [spec.name for spec in checked.inputs])
+    digest = files_digest(settings.inputs)
+    return InputFiles(Path(settings.inputs).name, items, digest, casts, unused)
+
+
+def _unused(files: Sequence[Path], names: Collection[str]) -> tuple[str, ...]:
+    """Return the names of arrays that are no inputs; none where files hold items of one input."""
+    if _are_items(files, list(names)):
+        return ()
+    stored = _named_arrays(files, (), ())[1]
+    return tuple(name for name in stored if name not in names and stored != [_NAMELESS])
 
 
 def given_inputs(
@@ -254,6 +264,10 @@ def input_notes(files: InputFiles | None, pool: BatchPool) -> tuple[str, ...]:
     if not pool.specs:
         return ("This engine reads no inputs, and used none of the real ones.",)
     notes = [f"Real inputs are converted, without loss: {cast}." for cast in files.casts]
+    if files.unused:
+        notes.append(
+            f"Arrays that are no inputs of the model are left out: {', '.join(files.unused)}."
+        )
     if pool.items > files.items:
         notes.append(f"{files.items} real items are repeated to fill the {pool.items} of the pool.")
     elif pool.items < files.items:
