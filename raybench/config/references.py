@@ -126,12 +126,12 @@ def _environment(name: str, default: str | None, reference: Reference) -> str:
     if not name.startswith(_OWN) and name not in OPEN_VARIABLES:
         raise _refused(
             reference,
-            f"reads the variable {name}, and files may read {', '.join(OPEN_VARIABLES)} and those "
+            f"reads the variable {name!r}, and files may read {', '.join(OPEN_VARIABLES)} and those "
             f"that begin with {_OWN} alone. Export it as {_OWN}{name}",
         )
     value = os.environ.get(name) or default
     if not value:
-        raise _refused(reference, f"reads the variable {name}, which is not set. Export it")
+        raise _refused(reference, f"reads the variable {name!r}, which is not set. Export it")
     return value
 
 

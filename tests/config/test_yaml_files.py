@@ -164,9 +164,9 @@ def test_references_are_followed_in_files(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("${oc.env:AWS_SECRET_ACCESS_KEY}", "reads the variable AWS_SECRET_ACCESS_KEY.*Export it as RAYBENCH_"),
-        ("${oc.env:PATH}", "reads the variable PATH"),
-        ("${oc.env:SLURM_JWT}", "reads the variable SLURM_JWT"),
+        ("${oc.env:AWS_SECRET_ACCESS_KEY}", "reads the variable .AWS_SECRET_ACCESS_KEY..*Export it as RAYBENCH_"),
+        ("${oc.env:PATH}", "reads the variable .PATH"),
+        ("${oc.env:SLURM_JWT}", "reads the variable .SLURM_JWT"),
         ("${oc.env:RAYBENCH_NOTHING}", "which is not set. Export it"),
         ("${oc.decode:x}", "neither a key nor a variable"),
         ("${oc.create:x}", "neither a key nor a variable"),
