@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,27 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float64]
 Key: TypeAlias = tuple[str, str | None]
 """(point_id, environment_id)."""
+MOST_PIECES = 10_000
+"""A block that would be cut into more pieces is damaged data."""
 
 _COLUMNS = (
     "run_id", "point_id", "trial", "environment_id", "worker", "block", "phase", "t_start_ns",
     "t_end_ns", "items", "stalled_s", "sm_clock_mhz", "temp_c", "power_w",
 )  # fmt: skip
+
+
+class StalledBlock(NamedTuple):
+    """A block in which a worker completed nothing for far longer than a batch takes.
+
+    Attributes:
+        worker: its rank.
+        at_s: start of the block, in seconds after the start of the measured window.
+        stalled_s: how long nothing was completed.
+    """
+
+    worker: int
+    at_s: float
+    stalled_s: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,7 @@ class TrialTimeline:
         sm_clock_mhz: mean over workers; None if it was not read.
         temp_c: of the hottest worker; None if it was not read.
         power_w: of all workers together; None if it was not read.
+        stalls: the measured blocks in which a worker stalled, the longest stall first.
     """
 
     trial: int
@@ -48,6 +65,7 @@ class TrialTimeline:
     sm_clock_mhz: Floats | None
     temp_c: Floats | None
     power_w: Floats | None
+    stalls: tuple[StalledBlock, ...] = ()
 
 
 def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
@@ -88,6 +106,7 @@ def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.ND
 
 def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline:
     """Add up the blocks of the same number: the grids of all workers start together."""
+    stalls = _stalls(columns)
     columns = _unstretched(columns)
     _, place = np.unique(columns["block"], return_inverse=True)
     count = np.bincount(place)
@@ -123,7 +142,23 @@ def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline
         sm_clock_mhz=gauge("sm_clock_mhz", "mean"),
         temp_c=gauge("temp_c", "max"),
         power_w=gauge("power_w", "sum"),
+        stalls=stalls,
     )
+
+
+def _stalls(columns: dict[str, npt.NDArray[Any]]) -> tuple[StalledBlock, ...]:
+    """Return the measured blocks in which a worker stalled, the longest stall first."""
+    measured = columns["phase"] == "measure"
+    if "stalled_s" not in columns or not measured.any():
+        return ()
+    seconds = np.nan_to_num(columns["stalled_s"].astype(np.float64))
+    start = columns["t_start_ns"].astype(np.float64)
+    at_s = (start - start[measured].min()) / 1e9
+    found = [
+        StalledBlock(int(columns["worker"][k]), float(at_s[k]), float(seconds[k]))
+        for k in np.flatnonzero(measured & (seconds > 0))
+    ]
+    return tuple(sorted(found, key=lambda stall: -stall.stalled_s))
 
 
 def _unstretched(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -133,6 +168,7 @@ def _unstretched(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[
     worker, block = columns["worker"], columns["block"]
     same = worker[1:] == worker[:-1]
     pieces = np.append(np.where(same, np.diff(block), 1), 1)
+    pieces = np.where((pieces < 1) | (pieces > MOST_PIECES), 1, pieces)
     row = np.repeat(np.arange(len(block)), pieces)
     which = np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     cut = {name: values[row] for name, values in columns.items()}

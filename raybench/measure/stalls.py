@@ -16,6 +16,8 @@ STALL_BATCHES = 5
 """A gap of so many batches is a stall; fewer are within what a scheduler or a copy may cost."""
 STALL_LEAST_NS = 20_000_000
 """A shorter gap is none. Chosen here: a few time slices of a core that has other work to do."""
+TOGETHER = 1.5
+"""Batches in flight complete at once when the longest gap among them is over so many usual ones."""
 RARE = 100
 SINGLE = 3
 """The longest gap of 100, and the three longest of any stream, say nothing of how long batches are: they
@@ -84,10 +86,9 @@ def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
 def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
     """Return the shortest gap between completions that is a stall in this stream, in ns.
 
-    It is `STALL_BATCHES` batches and at least `STALL_LEAST_NS`. The length of a batch is a quantile
-    of the gaps: the median for one batch in flight. Several batches in flight may complete at once,
-    and then one gap in `inflight` is as long as all of them together; the quantile
-    1 - 1 / (2 inflight) is that gap.
+    It is `STALL_BATCHES` batches and at least `STALL_LEAST_NS`. The length of a batch is the median
+    gap. Several batches in flight may complete at once, and then one gap in `inflight` is as long as
+    all of them together; the quantile 1 - 1 / (2 inflight), if far above the median, is that gap.
 
     Where batches differ, as those of a detector or a loop do, a gap of five usual ones may be a long
     batch. The threshold then lies above the reach of the stream's own tail: from the 90 % to the 99 %
@@ -98,7 +99,8 @@ def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
         gaps: between completions in ns, int64, shape (n,), n >= 1.
         inflight: batches in flight.
     """
-    batch_ns = float(np.quantile(gaps, 1 - 1 / (2 * inflight)))
+    median, together = (float(q) for q in np.quantile(gaps, [0.5, 1 - 1 / (2 * inflight)]))
+    batch_ns = together if together > TOGETHER * median else median
     least = max(STALL_BATCHES * batch_ns, STALL_LEAST_NS)
     kept = len(gaps) - max(SINGLE, len(gaps) // RARE)
     if kept < ENOUGH:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.errors import EngineFailure
 from raybench.measure import stalls
-from raybench.measure.blocks import Blocks, by_cell, cut, items_between
+from raybench.measure.blocks import items_between
+from raybench.measure.worker_blocks import WorkerBlocks, block_rows, cut_traces
 from raybench.stats import intervals, trends
 
 if TYPE_CHECKING:
@@ -56,64 +56,6 @@ class _Window:
         return (done_ns > self.begin) & (done_ns <= self.end)
 
 
-@dataclass(frozen=True)
-class _WorkerBlocks:
-    """The trace of one worker, cut into blocks.
-
-    Attributes:
-        trace: as recorded.
-        done_ns: completions from the common start on, shape (n,).
-        latency_ms: of each batch, shape (n,).
-        blocks: from the common start on.
-        block_ns: length of a grid cell.
-        measured: first grid cell of the window, and the cell after its last.
-        stalls: of the whole stream.
-    """
-
-    trace: StreamTrace
-    done_ns: NDArray[np.int64]
-    latency_ms: NDArray[np.float64]
-    blocks: Blocks
-    block_ns: int
-    measured: tuple[int, int]
-    stalls: tuple[stalls.Stall, ...]
-
-    @property
-    def first(self) -> int:
-        """Number of the block that holds the beginning of the window."""
-        return int(np.searchsorted(self.blocks.cells, self.measured[0], side="right")) - 1
-
-    @property
-    def last(self) -> int:
-        """Number of the block after the one that holds the end of the window."""
-        return int(np.searchsorted(self.blocks.cells, self.measured[1]))
-
-    @property
-    def rates(self) -> NDArray[np.float64]:
-        """Items per second in each grid cell of the window."""
-        return self._by_cell(self.blocks.rates)
-
-    @property
-    def stalled_ns(self) -> NDArray[np.float64]:
-        """Time without a completion in each block, warm-up included, in ns."""
-        begins, ends = self.blocks.edge_ns[:-1], self.blocks.edge_ns[1:]
-        return np.array(
-            [
-                sum(stall.within(begin, end) for stall in self.stalls)
-                for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-            ]
-        )
-
-    @property
-    def stalled_cells(self) -> NDArray[np.bool_]:
-        """Which grid cells of the window lie in a block with a stall."""
-        return self._by_cell(self.stalled_ns) > 0
-
-    def _by_cell(self, per_block: NDArray[np.float64]) -> NDArray[np.float64]:
-        begin, end = (cell - int(self.blocks.cells[0]) for cell in self.measured)
-        return by_cell(per_block, self.blocks.edge_ns, self.block_ns)[begin:end]
-
-
 def summarise(
     traces: Sequence[StreamTrace],
     warmup_blocks: int,
@@ -139,7 +81,7 @@ def summarise(
     Raises:
         EngineFailure: when a worker completed no whole block after the warm-up.
     """
-    workers = _cut(traces, warmup_blocks, measured_blocks, block_ns, min_batches)
+    workers = cut_traces(traces, warmup_blocks, measured_blocks, block_ns, min_batches)
     window = _Window(
         begin=max(int(worker.blocks.edge_ns[worker.first]) for worker in workers),
         end=min(int(worker.blocks.edge_ns[worker.last]) for worker in workers),
@@ -149,47 +91,17 @@ def summarise(
         trial=_trial(workers, window),
         workers=tuple(_worker(worker, window) for worker in workers),
         blocks=tuple(
-            row for rank, worker in enumerate(workers) for row in _block_rows(rank, worker)
+            row for rank, worker in enumerate(workers) for row in block_rows(rank, worker)
         ),
         window_ns=(window.begin, window.end),
     )
 
 
-def _cut(
-    traces: Sequence[StreamTrace], warmup: int, measured: int, block_ns: int, min_batches: int
-) -> list[_WorkerBlocks]:
-    """Cut all traces on the same grid, and place the window in the cells that all of them have."""
-    done = [trace.done_ns - trace.start_ns for trace in traces]
-    blocks = [
-        cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
-        for done_ns, trace in zip(done, traces, strict=True)
-    ]
-    first = max((int(each.cells[0]) for each in blocks if len(each)), default=0) + warmup
-    last = min([first + measured, *(int(each.cells[-1]) if len(each) else 0 for each in blocks)])
-    if first >= last:
-        raise EngineFailure(
-            "A worker completed no whole block after the warm-up: its batches are too slow for this "
-            "preset. Use a smaller batch_size or a longer measure.max_s."
-        )
-    return [
-        _WorkerBlocks(
-            trace=trace,
-            done_ns=done_ns,
-            latency_ms=(trace.done_ns - trace.submit_ns) / 1e6,
-            blocks=each,
-            block_ns=block_ns,
-            measured=(first, last),
-            stalls=stalls.find(done_ns, trace.inflight),
-        )
-        for trace, done_ns, each in zip(traces, done, blocks, strict=True)
-    ]
-
-
-def _items(worker: _WorkerBlocks, window: _Window) -> float:
+def _items(worker: WorkerBlocks, window: _Window) -> float:
     return items_between(worker.done_ns, window.begin, window.end, worker.trace.batch_size)
 
 
-def _trial(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _trial(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
     """Return the columns of the row in `trials`."""
     batch_size = workers[0].trace.batch_size
     items = [_items(worker, window) for worker in workers]
@@ -211,7 +123,7 @@ def _trial(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
     }
 
 
-def _worker(worker: _WorkerBlocks, window: _Window) -> dict[str, Any]:
+def _worker(worker: WorkerBlocks, window: _Window) -> dict[str, Any]:
     """Return the columns of one worker's row in `workers`."""
     latency_ms = worker.latency_ms[window.contains(worker.done_ns)]
     items = _items(worker, window)
@@ -234,7 +146,7 @@ def _spread(values: Sequence[int]) -> float:
     return float(max(values) - min(values))
 
 
-def _all_latencies(workers: Sequence[_WorkerBlocks], window: _Window) -> NDArray[np.float64]:
+def _all_latencies(workers: Sequence[WorkerBlocks], window: _Window) -> NDArray[np.float64]:
     """Return the latencies of all workers inside the window, in order of completion."""
     pairs = [(worker, window.contains(worker.done_ns)) for worker in workers]
     done = np.concatenate([worker.done_ns[inside] for worker, inside in pairs])
@@ -270,7 +182,7 @@ def _throughput(
     }
 
 
-def _stalls(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _stalls(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
     """Return what stalls there were, and the rate and its half-width without their time."""
     length = window.end - window.begin
     without = [
@@ -320,7 +232,7 @@ def _latency(latency_ms: NDArray[np.float64]) -> dict[str, Any]:
     return columns
 
 
-def _device_time(workers: Sequence[_WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _device_time(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
     """Return the host's time to submit, and the device's own times where it has a clock."""
     pairs = [(worker.trace, window.contains(worker.done_ns)) for worker in workers]
     enqueue = np.concatenate([(t.enqueued_ns - t.submit_ns)[m] for t, m in pairs]) / 1e6
@@ -362,38 +274,3 @@ def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]
     counts = np.bincount(bucket - low, minlength=high - low + 1)
     edges = np.exp(np.arange(low, high + 2) * width)
     return edges.tolist(), counts.tolist()
-
-
-def _block_rows(rank: int, worker: _WorkerBlocks) -> list[dict[str, Any]]:
-    """Return the rows in `blocks` of one worker, warm-up included."""
-    blocks, batch_size, stalled_ns = worker.blocks, worker.trace.batch_size, worker.stalled_ns
-    rows = []
-    for k in range(worker.last):
-        first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
-        latency = worker.latency_ms[first:last]
-        rows.append(
-            {
-                "worker": rank,
-                "block": int(blocks.cells[k]),
-                "phase": "warmup" if k < worker.first else "measure",
-                "t_start_ns": int(blocks.edge_ns[k]),
-                "t_end_ns": int(blocks.edge_ns[k + 1]),
-                "items": int(blocks.items[k]),
-                "batches": int(blocks.items[k]) // batch_size,
-                "latency_mean_ms": float(latency.mean()),
-                "latency_max_ms": float(latency.max()),
-                "gpu_busy_frac": _busy_frac(worker, k),
-                "stalled_s": float(stalled_ns[k]) / 1e9,
-            }
-        )
-    return rows
-
-
-def _busy_frac(worker: _WorkerBlocks, k: int) -> float | None:
-    """Return the device's share of compute time in block k, at most 1; None without a clock."""
-    if worker.trace.spans_ns is None:
-        return None
-    blocks = worker.blocks
-    first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
-    length = int(blocks.edge_ns[k + 1] - blocks.edge_ns[k])
-    return min(float(worker.trace.spans_ns[first:last, 1].sum()) / length, 1.0)

@@ -63,3 +63,11 @@ def test_a_stretched_block_is_drawn_where_it_was_and_marked():
     assert trace.items_per_s.tolist() == pytest.approx([1000] * 4 + [600] * 3 + [1000])
     assert trace.t_s.tolist() == pytest.approx([-1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
     assert trace.stalled.tolist() == [False] * 4 + [True] * 3 + [False]
+    assert trace.stalls == ((1, 2.0, 2.0),)
+
+
+def test_a_number_out_of_all_bounds_does_no_harm():
+    rows = blocks(10)
+    rows[5]["block"] = 2**31 - 1
+    (trace,) = timelines(build("blocks", rows, {}))["p", None]
+    assert len(trace.t_s) <= 2 * len(rows)

@@ -25,6 +25,7 @@ _GAUGES = {
 }
 _MOST_TRIALS = 5
 _MOST_DOTS = 80
+_MOST_STALLS = 3
 
 
 @style.styled
@@ -65,6 +66,7 @@ def figure(
         "On hatched ground a worker stalled: it completed no batch for far longer than one takes."
         if any(timeline.stalled.any() for timeline in shown)
         else "",
+        _stalls_in_words(shown),
         "" if gauges else "Clocks, temperature and power were not read on this device.",
         f"{len(shown)} of {counted(len(timelines), 'trial')} shown."
         if len(shown) < len(timelines)
@@ -83,6 +85,21 @@ def _line(
     if dotted:
         axis.plot(seconds, values, color=tint, linestyle="none", marker=".", markersize=3,
                   zorder=3)  # fmt: skip
+
+
+def _stalls_in_words(timelines: Sequence[TrialTimeline]) -> str:
+    """Return which workers stalled, when and for how long; empty without a stall in the window."""
+    stalls = [(stall, timeline.trial) for timeline in timelines for stall in timeline.stalls]
+    if not stalls:
+        return ""
+    stalls.sort(key=lambda each: -each[0].stalled_s)
+    words = [
+        f"worker {stall.worker} for {stall.stalled_s:.2g} s in the block at {stall.at_s:.0f} s"
+        + (f" of trial {trial + 1}" if len(timelines) > 1 else "")
+        for stall, trial in stalls[:_MOST_STALLS]
+    ]
+    more = len(stalls) - len(words)
+    return f"No batch of {'; '.join(words)}{f'; and {more} more' if more else ''}."
 
 
 def _hatch_stalls(axis: Any, timeline: TrialTimeline, tint: str) -> None:
