@@ -2,7 +2,10 @@
 
 Exit codes: 0 every point has a final row and none failed; 1 a point failed, or `compare` found a
 regression; 2 usage or configuration, nothing was started, or rows cannot be written and the run
-ended; 3 `compare --strict` is undecided; 130 interrupted, rows kept.
+ended, or what a command was to print cannot be; 3 `compare --strict` is undecided; 130 interrupted
+by a signal, rows kept.
+
+Nobody has to read what a command prints (see `outputs`), and a run never depends on it.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from typing import TYPE_CHECKING
 
 from raybench import gc_control
 from raybench.cli import help as pages
+from raybench.cli.outputs import Outputs
 from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, RaybenchError, UsageError, nearest
+from raybench.execute.signals import INTERRUPTED, Signals
 from raybench.text import printable
 from raybench.version import __version__
 
@@ -33,31 +38,57 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: the words after the program's name; None takes those of this process.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return _run(list(arguments))
+    signals, outputs = Signals.of_process(), Outputs()
+    code = _run(words := sys.argv[1:])
+    if signals.received and code != INTERRUPTED:  # a library has dropped the exception
+        _say("interrupted.")
+        code = INTERRUPTED
+    if (problem := outputs.problem()) is not None:
+        _say(f"the output cannot be written: {problem}. Rows and files are not affected.")
+        code = code or (0 if _verb(words) == "run" else 2)
+    signals.ended = True
+    return code
+
+
+def _run(words: list[str]) -> int:
+    """Run a command and return its exit code."""
     try:
         if (page := _page(words)) is not None:
             print(page, end="")
             return 0
-        is_setting = "=" in words[0] or words[0].startswith("-")
-        late = next((word for word in words if word in VERBS), None) if is_setting else None
-        if late is not None:
+        verb = _verb(words)
+        settings = words[words[0] == verb :]
+        late = next((word for word in settings if word in VERBS), None)
+        if late is not None and len(settings) == len(words):
             raise ConfigError(
                 f"The verb {late!r} comes first. Write: raybench {late} key=value ..."
             )
-        verb = "run" if is_setting else words.pop(0)
-        for word in words:
+        for word in settings:
             refuse_unwritable(word)
         _refuse_unknown(verb)
-        return VERBS[verb](words)
+        return VERBS[verb](settings)
     except UsageError as error:
-        print(f"raybench: {_sentence(error)}", file=sys.stderr)
+        _say(_sentence(error))
         return 2
     except RaybenchError as error:
-        print(f"raybench: {_sentence(error)}", file=sys.stderr)
+        _say(_sentence(error))
         return 1
     except KeyboardInterrupt:
-        print("raybench: interrupted; rows that were written are kept.", file=sys.stderr)
-        return 130
+        kept = "; rows that were written are kept" if _verb(words) == "run" else ""
+        _say(f"interrupted{kept}.")
+        return INTERRUPTED
+
+
+def _verb(words: list[str]) -> str:
+    """Return the verb of a command; settings alone are those of a run."""
+    is_setting = not words or "=" in words[0] or words[0].startswith("-")
+    return "run" if is_setting else words[0]
+
+
+def _say(sentence: object) -> None:
+    print(f"raybench: {sentence}", file=sys.stderr)
 
 
 def _sentence(error: RaybenchError) -> str:

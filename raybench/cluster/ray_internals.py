@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +164,52 @@ def init(
         system_config: settings of Ray's own processes, for a cluster that is started.
         options: public arguments of `ray.init`.
     """
+    with _own_sigterm():
+        return _init(node_ip_address, system_config, options)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, which `ray.init` replaces by one that calls sys.exit.
+
+    Where the function is missing: SIGTERM during the start is what Ray makes of it, and the answer is
+    restored after it.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with _without_sigterm_handler():
+            yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _without_sigterm_handler() -> Iterator[None]:
+    try:
+        from ray._private import utils
+
+        replaced = utils.set_sigterm_handler
+    except (ImportError, AttributeError):
+        yield
+        return
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = replaced
+
+
+def _init(
+    node_ip_address: str | None,
+    system_config: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """Call `ray.init` with the arguments that it has."""
     import ray
 
     private: dict[str, Any] = {}

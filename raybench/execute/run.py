@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,8 +23,10 @@ from raybench.execute.events import (
     to_all,
 )
 from raybench.planning.plan import make_plan, still_final
+from raybench.results import leases
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store, build
+from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from raybench.execute.runner import DevicePool
     from raybench.execute.stop_request import StopRequest
     from raybench.planning.plan import Plan, PlannedTrial
+    from raybench.results.leases import HeldLease, Lease
     from raybench.results.store import RunWriter
 
 
@@ -50,7 +54,9 @@ class RunContext:
         plan: the trials, in order.
         store: the results folder.
         environment_id: of the rows.
+        lease: what this run measures and others leave out.
         finals: status of every trial that need not be measured again, by point id and trial.
+        elsewhere: who measures a trial without a final row instead, by point id and trial.
         differences: versions in which the nodes differ, one line each.
     """
 
@@ -59,13 +65,16 @@ class RunContext:
     plan: Plan
     store: Store
     environment_id: str
+    lease: HeldLease
     finals: Mapping[tuple[str, int], str]
+    elsewhere: Mapping[tuple[str, int], Lease]
     differences: Sequence[str]
 
     @property
     def missing(self) -> list[PlannedTrial]:
-        """Trials that have no final row yet."""
-        return [planned for planned in self.plan.trials if planned.key not in self.finals]
+        """Trials without a final row, except those that other drivers measure."""
+        decided = {*self.finals, *self.elsewhere}
+        return [planned for planned in self.plan.trials if planned.key not in decided]
 
 
 @dataclass(frozen=True)
@@ -99,11 +108,13 @@ def plan_request(request: Request, cluster: DiscoveredCluster) -> Plan:
     return make_plan(request.experiment, request.devices, isolation, cluster.describe())
 
 
-def open_run(request: Request, cluster: DiscoveredCluster) -> RunContext:
-    """Plan a run and check everything that can be refused before it starts.
+@contextlib.contextmanager
+def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContext]:
+    """Plan a run, check everything that can be refused before it starts, and take its trials.
 
     Raises:
-        UsageError: for models, engines, nodes or a results folder that cannot be used.
+        UsageError: for models, engines, nodes or a results folder that cannot be used, or when
+            other drivers measure all that is missing.
     """
     plan = plan_request(request, cluster)
     store = Store(request.results.dir)
@@ -118,11 +129,35 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> RunContext:
         )
     environment_id = nodes.environment_id(facts)
     store.tidy()
-    finals = still_final(plan, final_rows(store, request.rerun, environment_id))
-    context = RunContext(request, cluster, plan, store, environment_id, finals, differences)
-    if context.missing and cluster.session is None:
-        sessions.check_unconnected()
-    return context
+    wanted = _trials_of(request, plan)
+    with store.claim(environment_id, wanted) as lease:
+        # read after the claim: what another driver measured before has its row by now
+        finals = still_final(plan, final_rows(store, request.rerun, environment_id))
+        lease.keep(wanted - finals.keys())
+        elsewhere = {key: other for key, other in lease.others.items() if key not in finals}
+        context = RunContext(
+            request, cluster, plan, store, environment_id, lease, finals, elsewhere, differences
+        )
+        if elsewhere and not lease.lease.trials:
+            raise ResultsError(
+                f"All that is missing in {store.files.root!r} is measured by {_drivers(elsewhere)}. "
+                "Wait for its rows, or measure into another folder with results.dir=PATH."
+            )
+        if context.missing and cluster.session is None:
+            sessions.check_unconnected()
+        yield context
+
+
+def _trials_of(request: Request, plan: Plan) -> set[tuple[str, int]]:
+    """Return the trials that a run writes rows of, those that cannot run here, too."""
+    every = range(request.experiment.trials)
+    return {planned.key for planned in plan.trials} | {
+        (point_id, trial) for point_id in plan.infeasible for trial in every
+    }
+
+
+def _drivers(elsewhere: Mapping[tuple[str, int], Lease]) -> str:
+    return ", ".join({lease.run_id: str(lease) for lease in elsewhere.values()}.values())
 
 
 def final_rows(store: Store, rerun: str, environment_id: str) -> dict[tuple[str, int], str]:
@@ -150,29 +185,50 @@ def _measured_again(rerun: str, status: str, verdict: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def start_run(context: RunContext, command: Sequence[str]) -> Iterator[StartedRun]:
+def start_run(
+    context: RunContext, command: Sequence[str], stop: StopRequest
+) -> Iterator[StartedRun]:
     """Create the run's folders and start Ray on this machine where no cluster was joined.
 
-    Ray is stopped at the end. It is not started when every trial has its row.
+    At the end Ray is stopped and the manifest says how the run ended. Ray is not started when every
+    trial has its row.
 
     Args:
         context: from `open_run`.
         command: words of the command line, kept in the run's manifest.
+        stop: asks the run to stop; not heard during the end.
     """
-    request = context.request
-    writer = context.store.start_run(manifest(request, context.plan, command))
-    with contextlib.ExitStack() as stack:
-        session = context.cluster.session
-        if session is None and context.missing:
-            dashboard = request.cluster.dashboard
-            session = stack.enter_context(
-                sessions.connect(None, request.devices, dashboard, _import_ahead)
-            )
-        elif context.missing:
-            _import_ahead()
+    run_id = context.lease.lease.run_id
+    writer = context.store.start_run(manifest(context.request, context.plan, command), run_id)
+    context.lease.on_lost = stop.request
+    state, resources = "failed", contextlib.ExitStack()
+    try:
+        session = _connect(context, resources)
+        stop.check()  # Ray may have dropped the exception of a signal
         rows = [row for node in context.cluster.facts for row in node.rows(context.environment_id)]
         writer.write_environment(rows)
         yield StartedRun(writer, session)
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise
+    finally:
+        with stop.held(), contextlib.suppress(ResultsError):  # a full disk is reported already
+            resources.close()
+            writer.finish(state)
+
+
+def _connect(context: RunContext, resources: contextlib.ExitStack) -> Session | None:
+    """Return the cluster to measure on, started here where none was joined; None without trials."""
+    session, request = context.cluster.session, context.request
+    if not context.missing:
+        return session
+    if session is not None:
+        _import_ahead()
+        return session
+    dashboard = request.cluster.dashboard
+    started = sessions.connect(None, request.devices, dashboard, _import_ahead)
+    return resources.enter_context(started)
 
 
 def manifest(request: Request, plan: Plan, command: Sequence[str]) -> dict[str, Any]:
@@ -229,16 +285,10 @@ def execute(
     if session is not None and (session.attached or session.dashboard_url):
         metrics = RunMetrics(context.request.experiment.name, len(plan.trials))
         on_event = to_all([on_event, export_to(metrics)])
-    target = RowTarget(writer, context.environment_id, context.finals)
+    target = RowTarget(writer, context.environment_id, context.finals, context.elsewhere.keys())
     pool = None if session is None else _device_pool(context, session)
-    try:
-        with watching(session.head if session else "", stop.request):
-            tally = ExperimentRunner(context.request, plan, target, pool, on_event, stop).execute()
-    except BaseException as error:
-        with contextlib.suppress(ResultsError):  # the full disk has been reported already
-            writer.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-        raise
-    writer.finish("finished")
+    with watching(session.head if session else "", stop.request):
+        tally = ExperimentRunner(context.request, plan, target, pool, on_event, stop).execute()
     return any(tally.get(status) for status in (*FAILURES, LOST))
 
 
@@ -283,8 +333,9 @@ class Run:
         folder: the results folder.
         rows: the `trials` table: one row a point and trial.
         workers: the `workers` table: one row a worker.
-        failed: whether a row is a failure, or a point lost its devices.
+        failed: whether a row is a failure, a point lost its devices, or a trial has no row yet.
         preset: name of the preset that was used.
+        elsewhere: what other drivers measure, a sentence for each.
     """
 
     folder: str
@@ -292,6 +343,7 @@ class Run:
     workers: pa.Table
     failed: bool
     preset: str
+    elsewhere: tuple[str, ...] = ()
 
     def table(self) -> str:
         """Return the table that the command line prints after a run."""
@@ -345,4 +397,28 @@ def close_run(context: RunContext, failed: bool) -> Run:
     rows, workers = (
         select(load(folder, table), ids, context.environment_id) for table in ("trials", "workers")
     )
-    return Run(folder, rows, workers, failed, context.request.experiment.preset)
+    statuses = final_rows(context.store, "none", context.environment_id)
+    failed |= any(statuses.get(key) in FAILURES for key in context.elsewhere)
+    elsewhere = _still_elsewhere(context, statuses)
+    preset = context.request.experiment.preset
+    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere)
+
+
+def _still_elsewhere(
+    context: RunContext, statuses: Mapping[tuple[str, int], str]
+) -> tuple[str, ...]:
+    """Return a sentence on each other driver whose trials have no row at the end of this run."""
+    at_work = {lease.run_id for lease in leases.at_work(context.store.files)}
+    left: dict[Lease, int] = Counter(
+        lease
+        for key, lease in context.elsewhere.items()
+        if key not in statuses or lease.run_id in at_work
+    )
+    return tuple(
+        f"{counted(number, 'trial')} {agreeing(number, 'is', 'are')} still measured by {lease}; "
+        "`raybench show` prints the rows when it has ended."
+        if lease.run_id in at_work
+        else f"{counted(number, 'trial')} {agreeing(number, 'has', 'have')} no row: {lease} has "
+        "ended. The same command measures what is missing."
+        for lease, number in left.items()
+    )

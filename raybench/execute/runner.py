@@ -15,7 +15,7 @@ from raybench.planning.preparations import builds_ahead, preparations
 from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from raybench.config.settings import Request
@@ -61,11 +61,13 @@ class RowTarget:
         run: takes the rows.
         environment_id: of the rows.
         finals: status of every trial that is final in the store, by point id and trial.
+        elsewhere: trials that another driver measures.
     """
 
     run: RunWriter
     environment_id: str
     finals: Mapping[tuple[str, int], str]
+    elsewhere: Collection[tuple[str, int]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ class ExperimentRunner:
         finals = self.target.finals
         with Writer(self.target.run, self.on_event, self.stop) as writer:
             recorder = Recorder(self.request.experiment, self.target.environment_id, writer)
-            recorder.infeasible(self.plan, finals)
+            decided = {*finals, *self.target.elsewhere}
+            recorder.infeasible(self.plan, decided)
             ordered = replace(self, on_event=writer.announce)  # behind the rows before
             for planned in self.plan.trials:
                 if planned.key in finals:
                     ordered.on_event(TrialSkipped(planned, finals[planned.key]))
-            missing = [planned for planned in self.plan.trials if planned.key not in finals]
+            missing = [planned for planned in self.plan.trials if planned.key not in decided]
             if missing and self.pool is not None:
                 ordered._run(missing, self.pool, recorder)
         skipped = Counter(finals[t.key] for t in self.plan.trials if t.key in finals)
@@ -180,6 +183,8 @@ class ExperimentRunner:
             if isinstance(error, KeyboardInterrupt):
                 recorder.interrupted(scheduler.running)
             raise
+        finally:
+            self.stop.listen(None)
 
     def _next_finished(self, scheduler: Scheduler, threads: TrialThreads) -> FinishedAttempt | None:
         """Start all that can run now, then wait for an end; None when nothing runs any more."""
@@ -187,7 +192,10 @@ class ExperimentRunner:
         while (attempt := scheduler.next_attempt()) is not None:
             self.on_event(TrialStarted(attempt.planned))
             threads.start(attempt)
-        return threads.wait() if scheduler.running else None
+        finished = threads.wait() if scheduler.running else None
+        if finished is not None and finished.error is not None:
+            self.stop.check()  # what stops the run may have ended the workers, too
+        return finished
 
     def _announce(
         self, finished: FinishedAttempt, outcomes: Sequence[Outcome], removed: Sequence[str]

@@ -1,42 +1,63 @@
-"""Signals: the first Ctrl-C or SIGTERM ends a run cleanly, the second ends it at once."""
+"""Signals: the first Ctrl-C, SIGTERM or SIGHUP ends a command cleanly, the second ends it at once.
+
+Imports next to nothing, since it is at work from the first line of a command.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING
 
-import psutil
+from raybench.execute.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from typing_extensions import Self
 
-    from raybench.execute.stop_request import StopRequest
-
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130
-"""Exit code of an interrupted run."""
+"""Exit code of an interrupted command."""
+_STOPPING = (
+    b"\nraybench: stopping; finished rows are kept. Press Ctrl-C again to quit immediately.\n"
+)
 
 
 class Signals:
-    """While entered, the first ending signal asks the run to stop, the second exits at once.
+    """While entered, the first ending signal asks the command to stop, the second exits at once.
 
-    Before the run listens to `stop`, the first signal raises KeyboardInterrupt in the main thread.
-    A signal that is ignored stays ignored (nohup). Outside the main thread this does nothing.
+    As long as nothing listens to `stop`, the first signal raises KeyboardInterrupt in the main
+    thread. A signal that is ignored stays ignored (nohup), and a terminal that goes away counts
+    once, however often it says so. Outside the main thread this does nothing.
 
-    Args:
+    Attributes:
         stop: receives the first signal.
+        received: whether there was a signal.
+        ended: whether the command has its exit code; a signal then exits at once.
     """
 
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
-        self._received = False
+    _of_process: Signals | None = None
+
+    def __init__(self, stop: StopRequest | None = None) -> None:
+        self.stop = StopRequest() if stop is None else stop
+        self.received = False
+        self.ended = False
         self._previous: dict[signal.Signals, object] = {}
+
+    @classmethod
+    def of_process(cls) -> Signals:
+        """Return the one that is at work from now to the end of this process, which is a command."""
+        if cls._of_process is None:
+            cls._of_process = cls().__enter__()
+        return cls._of_process
+
+    @classmethod
+    def stop_of_command(cls) -> StopRequest:
+        """Return what the signals of this command fill; one for itself where it is a mere call."""
+        return StopRequest() if cls._of_process is None else cls._of_process.stop
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -51,20 +72,25 @@ class Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._received:
+        if self.received and number == signal.SIGHUP:
+            return
+        if self.received or self.ended:
             _exit_at_once()
-        self._received = True
-        sys.stderr.write(
-            "\nraybench: stopping; finished rows are kept. Press Ctrl-C again to quit immediately.\n"
-        )
-        if not self._stop.has_listener:
-            raise KeyboardInterrupt
-        self._stop.request(KeyboardInterrupt())
+        self.received = True
+        self.stop.request(KeyboardInterrupt())
+        if self.stop.has_listener:
+            with contextlib.suppress(OSError):  # sys.stderr may be at work on another line
+                os.write(2, _STOPPING)
+            return
+        raise KeyboardInterrupt
 
 
 def _exit_at_once() -> None:
     """Kill all child processes, an embedded cluster with its workers too, and exit."""
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            child.kill()
+    with contextlib.suppress(Exception):  # psutil may be half imported
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
     os._exit(INTERRUPTED)

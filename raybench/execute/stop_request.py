@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class StopRequest:
@@ -20,15 +21,25 @@ class StopRequest:
     def __init__(self) -> None:
         self.reason: BaseException | None = None
         self._wake: Callable[[], None] | None = None
+        self._held = 0
 
     @property
     def has_listener(self) -> bool:
-        """Whether a request wakes the run, which then stops by itself."""
-        return self._wake is not None
+        """Whether the run will notice a request by itself, so that nothing need be interrupted."""
+        return self._wake is not None or self._held > 0
 
-    def listen(self, wake: Callable[[], None]) -> None:
-        """Call `wake` when the run is to stop; it must be safe in a signal handler."""
+    def listen(self, wake: Callable[[], None] | None) -> None:
+        """Call `wake` when the run is to stop; it must be safe in a signal handler. None ends it."""
         self._wake = wake
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let what must not be cut short come to its end; `check` then raises a reason meanwhile."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
 
     def request(self, reason: BaseException) -> None:
         """Ask the run to stop and wake it; later reasons are ignored."""

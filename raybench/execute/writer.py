@@ -73,9 +73,12 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         self._queue.put(None)  # the last item
-        self._thread.join()
+        with self._stop.held():
+            self._thread.join()
         if self._error is not None and error is not self._error:
             raise self._error
+        if error is None:
+            self._stop.check()
 
     def put(self, planned: PlannedTrial, row: Mapping[str, Any], tables: Tables) -> None:
         """Queue the rows of a trial; `row` is that of `trials`."""

@@ -67,6 +67,8 @@ class Files(ABC):
     Attributes:
         root: the path or address to show to the user.
         copying: the command that copies a folder into it, with a place for either.
+        filesystem: that the files are in.
+        base: path of the root in it.
     """
 
     copying = "cp -r {}/. {}/"
@@ -74,11 +76,11 @@ class Files(ABC):
 
     def __init__(self, root: str, store: pafs.FileSystem, base: str) -> None:
         self.root = root
-        self._store = store
-        self._base = base
+        self.filesystem = store
+        self.base = base
 
     def _path(self, name: str) -> str:
-        return f"{self._base}/{name}" if name else self._base
+        return f"{self.base}/{name}" if name else self.base
 
     @contextlib.contextmanager
     def _asking(self, what: str, remedy: str) -> Iterator[None]:
@@ -98,14 +100,14 @@ class Files(ABC):
     def kind(self, name: str = "") -> Literal["file", "folder"] | None:
         """Return what there is under a name, if anything."""
         with self._asking("read", self._cannot_read):
-            kind = self._store.get_file_info(self._path(name)).type
+            kind = self.filesystem.get_file_info(self._path(name)).type
         return {pafs.FileType.File: "file", pafs.FileType.Directory: "folder"}.get(kind)  # type: ignore[return-value]
 
     def read(self, name: str) -> bytes:
         """Return all bytes of a file; raises FileNotFoundError if there is none."""
         with (
             self._asking("read", self._cannot_read),
-            self._store.open_input_stream(self._path(name)) as stream,
+            self.filesystem.open_input_stream(self._path(name)) as stream,
         ):
             data: bytes = stream.read()
             return data
@@ -120,7 +122,7 @@ class Files(ABC):
 
     def count(self, name: str) -> int:
         """Return the number of rows of a Parquet file; raises as `read_table`."""
-        with self._store.open_input_file(self._path(name)) as file:
+        with self.filesystem.open_input_file(self._path(name)) as file:
             return int(pq.ParquetFile(file).metadata.num_rows)
 
     def listing(self, folder: str) -> dict[str, int]:
@@ -140,7 +142,7 @@ class Files(ABC):
 
     def names(self) -> list[str]:
         """Return the names at the root, without hidden ones."""
-        entries = self._entries(self._base, recursive=False)
+        entries = self._entries(self.base, recursive=False)
         names = (entry.path.rpartition("/")[2] for entry in entries)
         return sorted(name for name in names if name and not name.startswith("."))
 
@@ -150,7 +152,7 @@ class Files(ABC):
             self._asking("read", self._cannot_read),
             contextlib.suppress(FileNotFoundError, NotADirectoryError),
         ):
-            return list(self._store.get_file_info(wanted))
+            return list(self.filesystem.get_file_info(wanted))
         return []
 
     @abstractmethod
@@ -292,7 +294,7 @@ class Bucket(Files):
         super().__init__(root, store, path.rstrip("/"))
         s3 = root.startswith("s3:")
         self.copying = "aws s3 cp --recursive {} {}" if s3 else "gcloud storage rsync -r {} {}"
-        if not self._base:
+        if not self.base:
             raise ResultsError(f"results.dir={root!r} names no bucket. Write s3://BUCKET/PATH.")
 
     @override
@@ -313,15 +315,15 @@ class Bucket(Files):
     @override
     def write(self, name: str, data: bytes) -> None:
         with self._asking("written", self._cannot_read):
-            stream = self._store.open_output_stream(self._path(name))
+            stream = self.filesystem.open_output_stream(self._path(name))
             stream.write(data)
             stream.close()  # the object appears here; a part that failed before makes this raise
 
     @override
     def make(self) -> None:
-        bucket = self._base.partition("/")[0]
+        bucket = self.base.partition("/")[0]
         with self._asking("read", self._cannot_read):
-            kind = self._store.get_file_info(bucket).type
+            kind = self.filesystem.get_file_info(bucket).type
         if kind is pafs.FileType.NotFound:
             raise ResultsError(
                 f"Results folder {self.root!r}: there is no bucket {bucket!r}, or it may not be "

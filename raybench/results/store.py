@@ -6,8 +6,9 @@
     <root>/{workers,blocks,samples,layers}/<run_id>/<point_id>-t<trial>.parquet
     <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
     <root>/compact/<table>.parquet                       optional, see `load.compact`
+    <root>/.leases/<run_id>.json                         what a driver at work measures, see `leases`
 
-Each driver writes its own run, so no file has two writers and nothing is locked. The folder of a
+Each driver writes its own run, so no file has two writers and no reader waits. The folder of a
 run is its bare id rather than `run_id=<id>`, which pandas would turn into a dictionary column that
 it then cannot join with the column of that name in the file.
 """
@@ -22,7 +23,7 @@ import re
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ import pyarrow as pa
 
 from raybench.errors import ResultsError
 from raybench.experiment import METHOD_VERSION
+from raybench.results import leases
 from raybench.results.load import compact, encode, read, uncompacted
 from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
 from raybench.results.storage import FORMAT_FILE, FORMAT_VERSION, Files, open_files
@@ -72,9 +74,25 @@ class Store:
             facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
             self.files.write(FORMAT_FILE, _json(facts))
 
-    def start_run(self, manifest: Mapping[str, Any]) -> RunWriter:
-        """Start a new run and write its manifest."""
-        return RunWriter(self.files, ulid(), manifest)
+    def start_run(self, manifest: Mapping[str, Any], run_id: str | None = None) -> RunWriter:
+        """Start a new run, with a new id where none is given, and write its manifest."""
+        return RunWriter(self.files, run_id or ulid(), manifest)
+
+    def claim(self, environment_id: str, trials: Collection[leases.TrialKey]) -> leases.HeldLease:
+        """Take the trials that no other driver at work measures, for a new run.
+
+        Runs whose driver was killed are recorded as interrupted.
+        """
+        for lease in leases.remove_dead(self.files):
+            self._end_manifest(lease.run_id)
+        return leases.claim(self.files, ulid(), environment_id, trials)
+
+    def _end_manifest(self, run_id: str) -> None:
+        name = f"runs/{run_id}/manifest.json"
+        with contextlib.suppress(OSError, ValueError, TypeError, ResultsError):
+            facts = json.loads(self.files.read(name))
+            if facts["state"] == "running":
+                self.files.write(name, _json({**facts, "state": "interrupted"}))
 
     def tidy(self) -> None:
         """Compact the tables that resuming and the result table read, once there are many files."""
