@@ -28,7 +28,8 @@ from raybench.cluster.reservation import RayReservation
 from raybench.cluster.worker_group import RayWorkerGroup, RayWorkerStream
 from raybench.config.compose import read
 from raybench.execute.discovery import DiscoveredCluster
-from raybench.execute.run import close_run, execute, open_run, start_run
+from raybench.execute.finished_run import close_run
+from raybench.execute.run import execute, open_run, start_run
 from raybench.execute.stop_request import StopRequest
 
 WORDS = (
@@ -91,10 +92,11 @@ def main() -> int:
         request = read(
             [*WORDS, f"grid.workers={workers}", f"results.dir={folder}/results"]
         ).resolve(session.devices)
-        context = open_run(request, DiscoveredCluster(session, session.devices))
-        with start_run(context, []) as run:
-            failed = execute(context, run, print, StopRequest())
-        close_run(context, failed).print_table()
+        stop = StopRequest()
+        with open_run(request, DiscoveredCluster(session, session.devices)) as context:
+            with start_run(context, [], stop) as run:
+                failed = execute(context, run, print, stop)
+            close_run(context, failed).print_table()
         rows = raybench.load(f"{folder}/results").sort_by("started_at").to_pylist()
         blocks = raybench.load(f"{folder}/results", "blocks").to_pylist()
     row = rows[-1]

@@ -56,7 +56,7 @@ _DEFINED_IN = {
     "Experiment": ("raybench.experiment", "Experiment"),
     "Plan": ("raybench.planning.plan", "Plan"),
     "Point": ("raybench.experiment", "Point"),
-    "Run": ("raybench.execute.run", "Run"),
+    "Run": ("raybench.execute.finished_run", "Run"),
     "batch": ("raybench.analysis.batch", "batch"),
     "compare": ("raybench.analysis.compare", "compare"),
     "devices": ("raybench.analysis.devices", "generation"),

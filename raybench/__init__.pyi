@@ -20,7 +20,7 @@ from raybench.errors import (
     UsageError,
 )
 from raybench.execute.api import plan, run
-from raybench.execute.run import Run
+from raybench.execute.finished_run import Run
 from raybench.experiment import Experiment, Point
 from raybench.planning.plan import Plan
 from raybench.results.load import load

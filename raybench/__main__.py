@@ -13,7 +13,7 @@ def main() -> int:
 
         return command_line.main()
     except KeyboardInterrupt:
-        print("raybench: interrupted.", file=sys.stderr)
+        sys.stderr.write("raybench: interrupted.\n")
         return INTERRUPTED
 
 

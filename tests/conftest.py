@@ -9,11 +9,12 @@ from helpers.last_words import last_of
 from helpers.tiny_graphs import tiny_bert, tiny_conv
 from hypothesis import HealthCheck, settings
 
-from raybench.cli.run import measure as measure_request
-from raybench.cli.run import show_results
+from raybench.cli.run import TerminalDisplay, show_results
 from raybench.cluster import session as sessions
 from raybench.config.compose import read
+from raybench.execute import lead
 from raybench.execute.discovery import DiscoveredCluster
+from raybench.execute.stop_request import StopRequest
 from raybench.machine.devices import cores
 
 # the same examples everywhere, and none fails because the machine is slow or the folder read-only
@@ -60,7 +61,10 @@ def measure(cluster, tmp_path):
         folder = tmp_path / "results"
         request = read(last_of([f"results.dir={folder}", *words])).resolve(cluster.devices)
         discovered = DiscoveredCluster(cluster, cluster.devices)
-        return show_results(measure_request(request, discovered, list(words))), folder
+        display = TerminalDisplay()
+        return show_results(
+            lead.measure(request, discovered, list(words), display, StopRequest())
+        ), folder
 
     return command
 

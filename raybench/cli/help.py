@@ -74,11 +74,12 @@ usage: raybench [run] experiment=NAME|model=FILE.onnx [key=value ...]
 Measures every point of an experiment that has no final row in the results folder yet, and prints
 a table. Without an experiment the model is measured in fp32 on one device with the best engine
 here, unless other words say more. Ctrl-C ends the run cleanly; the same command then measures what
-is missing.
+is missing. What another run on the same folder measures at this time is left to that one.
 
 {_SETTINGS}
 exit code
-  0  every point has a final row and none failed    1  a point failed; the table says why
+  0  every point has a final row and none failed    1  a point failed; the table says why,
+     or another run has not measured its points yet
   2  the command cannot be carried out, or rows cannot be written
   130  interrupted; rows are kept
 

@@ -46,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         _say("interrupted.")
         code = INTERRUPTED
     if (problem := outputs.problem()) is not None:
-        _say(f"the output cannot be written: {problem}. Rows and files are not affected.")
-        code = code or (0 if _verb(words) == "run" else 2)
+        measured = _page(words) is None and _verb(words) == "run"
+        _say(f"the output cannot be written: {problem}." + " Rows are kept." * measured)
+        code = code or (0 if measured else 2)
     signals.ended = True
     return code
 

@@ -12,8 +12,12 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, cast
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from typing_extensions import Buffer
 
 _STANDARD = (0, 1, 2)
 
@@ -27,11 +31,12 @@ class _OpenOutput(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: object) -> int:  # type: ignore[override]
+    @override
+    def write(self, data: Buffer) -> int:
         """Write what the system takes; everything counts as written after an error."""
-        size = memoryview(data).nbytes  # type: ignore[arg-type]
+        size = memoryview(data).nbytes
         try:
-            return super().write(data) or 0  # type: ignore[arg-type]
+            return super().write(data) or 0
         except OSError as error:
             self.error = self.error or error
             drop = os.open(os.devnull, os.O_WRONLY)
@@ -62,12 +67,18 @@ class Outputs:
 def _open_closed(numbers: Sequence[int] = _STANDARD) -> None:
     """Open what the caller has closed (`>&-`), before another file gets its number."""
     for number in numbers:
-        try:
-            os.fstat(number)
-        except OSError:
+        if _is_closed(number):
             os.dup2(handle := os.open(os.devnull, os.O_RDWR), number)
             if handle not in numbers:
                 os.close(handle)
+
+
+def _is_closed(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
 
 
 def _text(raw: _OpenOutput, like: IO[str] | None) -> IO[str]:

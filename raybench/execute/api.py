@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,20 +13,16 @@ from raybench import gc_control
 from raybench.config.compose import read
 from raybench.errors import ConfigError
 from raybench.execute.discovery import discover
-from raybench.execute.progress_lines import ProgressLines, describe_run
-from raybench.execute.run import (
-    Run,
-    close_run,
-    execute,
-    open_run,
-    plan_request,
-    start_run,
-)
+from raybench.execute.finished_run import Run
+from raybench.execute.lead import lead
+from raybench.execute.progress_lines import ProgressLines
+from raybench.execute.run import plan_request
 from raybench.execute.stop_request import StopRequest
 from raybench.planning.plan import Plan
 
 if TYPE_CHECKING:
     from raybench.config.layers import Given
+    from raybench.execute.events import Listener
 
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str] | str | None
 
@@ -61,18 +58,8 @@ def run(
         KeyboardInterrupt: after the rows of the running points were written as interrupted.
     """
     given = _given(experiment, overrides)
-    write_line = _line_printer() if progress else _ignore
     with gc_control.paused():
-        draft = read(given)
-        with discover(draft.cluster) as cluster:
-            request = draft.resolve(cluster.devices, cluster.unavailable)
-            context = open_run(request, cluster)
-            for line in describe_run(context):
-                write_line(line)
-            lines = ProgressLines(context.plan, write_line)
-            with start_run(context, _command(given)) as started, gc_control.frozen():
-                failed = execute(context, started, lines.on_event, StopRequest())
-        return close_run(context, failed)
+        return lead(given, _command(given), LineDisplay(progress), StopRequest())
 
 
 def plan(experiment: str | os.PathLike[str] | None = None, overrides: Overrides = None) -> Plan:
@@ -89,6 +76,22 @@ def plan(experiment: str | os.PathLike[str] | None = None, overrides: Overrides 
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         return plan_request(request, cluster)
+
+
+class LineDisplay:
+    """Shows a run in lines on the standard output, or nowhere.
+
+    Args:
+        shown: whether lines are printed.
+    """
+
+    def __init__(self, shown: bool) -> None:
+        self.line: Callable[[str], None] = _line_printer() if shown else _ignore
+
+    @contextlib.contextmanager
+    def progress(self, plan: Plan) -> Iterator[Listener]:
+        """Show events in lines."""
+        yield ProgressLines(plan, self.line).on_event
 
 
 def _line_printer() -> Callable[[str], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from raybench.execute.events import BatchTimed, Note, RowWritten, TrialSkipped, TrialStarted
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from raybench.execute.run import RunContext
     from raybench.measure.progress import WorkerStatus
     from raybench.planning.plan import Plan, PlannedTrial
+    from raybench.results.leases import Lease
 
 FIRST_HEARTBEATS_S = (10.0, 30.0)
 """A line says what a trial is doing so long after its start, and then each minute."""
@@ -30,13 +32,16 @@ MAX_NODES = 16
 """Most nodes of a trial that get a line."""
 
 
-def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
+def describe_plan(
+    request: Request, plan: Plan, missing: int, elsewhere: Sequence[Lease] = ()
+) -> list[str]:
     """Return lines with the question, the number of points and the time they take.
 
     Args:
         request: what was asked for.
         plan: the plan of it.
-        missing: number of trials without a final row.
+        missing: number of trials to measure.
+        elsewhere: the lease of each trial that another driver measures.
     """
     experiment = request.experiment
     counts = request.devices.items()
@@ -49,12 +54,17 @@ def describe_plan(request: Request, plan: Plan, missing: int) -> list[str]:
     common = TrialNames(plan).common
     lines += [f"In all: {common}"] * bool(common)
     lines += [f"Inputs: {text}" for text in dict.fromkeys(_inputs(plan))]
-    done = len(plan.trials) - missing
+    done = len(plan.trials) - missing - len(elsewhere)
     if done:
         lines.append(
             f"{done} of {counted(len(plan.trials), 'trial')} {agreeing(done, 'has its row', 'have their rows')} "
             f"in {request.results.dir}; rerun=all measures again."
         )
+    lines += [
+        f"{counted(number, 'trial')} {agreeing(number, 'is', 'are')} left to {lease}, which "
+        f"measures {agreeing(number, 'it', 'them')} now."
+        for lease, number in Counter(elsewhere).items()
+    ]
     if missing:
         whole = TimeRange(plan.shortest_s, plan.longest_s)
         lines.append(f"{span(whole.times(missing / len(plan.trials)))} to go.")
@@ -75,7 +85,9 @@ def _inputs(plan: Plan) -> list[str]:
 
 def describe_run(context: RunContext) -> list[str]:
     """Return lines about a planned run, and about the nodes of a cluster that was joined."""
-    lines = describe_plan(context.request, context.plan, len(context.missing))
+    plan, others = context.plan, context.elsewhere
+    elsewhere = [others[planned.key] for planned in plan.trials if planned.key in others]
+    lines = describe_plan(context.request, plan, len(context.missing), elsewhere)
     session = context.cluster.session
     if session is None or not session.attached:
         return lines

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
-from collections import Counter
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import nodes
 from raybench.cluster import session as sessions
@@ -23,15 +21,11 @@ from raybench.execute.events import (
     to_all,
 )
 from raybench.planning.plan import make_plan, still_final
-from raybench.results import leases
 from raybench.results.schema import FAILURES
 from raybench.results.store import Store, build
-from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    import pyarrow as pa
 
     from raybench.cluster.session import Session
     from raybench.config.settings import Request
@@ -320,105 +314,3 @@ def export_to(metrics: RunMetrics) -> Listener:
             metrics.row_written(event.number, event.row)
 
     return on_event
-
-
-# ---------------------------------------------------------------- show
-
-
-@dataclass(frozen=True)
-class Run:
-    """Rows of an experiment's points on these devices, with those of earlier runs.
-
-    Attributes:
-        folder: the results folder.
-        rows: the `trials` table: one row a point and trial.
-        workers: the `workers` table: one row a worker.
-        failed: whether a row is a failure, a point lost its devices, or a trial has no row yet.
-        preset: name of the preset that was used.
-        elsewhere: what other drivers measure, a sentence for each.
-    """
-
-    folder: str
-    rows: pa.Table
-    workers: pa.Table
-    failed: bool
-    preset: str
-    elsewhere: tuple[str, ...] = ()
-
-    def table(self) -> str:
-        """Return the table that the command line prints after a run."""
-        text = io.StringIO()
-        self.print_table(text)
-        return text.getvalue()
-
-    def print_table(self, file: IO[str] | None = None) -> None:
-        """Print the table, in colour and fitted to the width when it goes to a terminal.
-
-        Args:
-            file: where to print; None is the standard output.
-        """
-        from raybench.analysis.repeatability import repeats
-        from raybench.analysis.scaling import scaling
-        from raybench.report.terminal.table import print_table
-
-        next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
-        if self.preset == "quick":
-            next_steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
-        if _worth_repeating(self.rows):
-            next_steps.insert(
-                0, "rerun=unstable measures the unstable points again, on a quieter machine"
-            )
-        print_table(
-            scaling(self.rows, self.workers),
-            file,
-            trials=repeats(self.rows),
-            where=f"{self.folder}/trials (Parquet)",
-            next_steps=next_steps,
-        )
-
-
-def _worth_repeating(rows: pa.Table) -> bool:
-    """Return whether a point is unstable for another reason than its outputs."""
-    from raybench.measure.flags import OF_OUTPUTS
-
-    columns = zip(rows["verdict"].to_pylist(), rows["flags"].to_pylist(), strict=True)
-    return any(
-        verdict == "unstable" and not OF_OUTPUTS & set(flags or ()) for verdict, flags in columns
-    )
-
-
-def close_run(context: RunContext, failed: bool) -> Run:
-    """Tidy the results folder and return the rows of the run's points."""
-    from raybench.results.load import load, select
-
-    context.store.tidy()
-    ids = [point.id for point in context.plan.points]
-    folder = context.request.results.dir
-    rows, workers = (
-        select(load(folder, table), ids, context.environment_id) for table in ("trials", "workers")
-    )
-    statuses = final_rows(context.store, "none", context.environment_id)
-    failed |= any(statuses.get(key) in FAILURES for key in context.elsewhere)
-    elsewhere = _still_elsewhere(context, statuses)
-    preset = context.request.experiment.preset
-    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere)
-
-
-def _still_elsewhere(
-    context: RunContext, statuses: Mapping[tuple[str, int], str]
-) -> tuple[str, ...]:
-    """Return a sentence on each other driver whose trials have no row at the end of this run."""
-    at_work = {lease.run_id for lease in leases.at_work(context.store.files)}
-    left: dict[Lease, int] = Counter(
-        lease
-        for key, lease in context.elsewhere.items()
-        if key not in statuses or lease.run_id in at_work
-    )
-    return tuple(
-        f"{counted(number, 'trial')} {agreeing(number, 'is', 'are')} still measured by {lease}; "
-        "`raybench show` prints the rows when it has ended."
-        if lease.run_id in at_work
-        else f"{counted(number, 'trial')} {agreeing(number, 'has', 'have')} no row: {lease} has "
-        "ended. The same command measures what is missing."
-        for lease, number in left.items()
-    )

@@ -22,7 +22,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,11 +30,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import psutil
 import pyarrow as pa
 import pyarrow.fs as pafs
+from typing_extensions import override
 
 from raybench.errors import ResultsError
 from raybench.results.storage import FORMAT_FILE, Files, Folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
     from typing_extensions import Self
 
 TrialKey: TypeAlias = tuple[str, int]
@@ -74,6 +76,7 @@ class Lease:
     environment_id: str
     trials: frozenset[TrialKey]
 
+    @override
     def __str__(self) -> str:
         return (
             f"run {self.run_id} (process {self.pid} on {self.host}, at work since "
@@ -208,21 +211,23 @@ def _alone(files: Files) -> Iterator[None]:
         if isinstance(files, Folder):
             with contextlib.suppress(OSError):
                 # for writing: some network disks refuse the lock otherwise
-                file = stack.enter_context(open(f"{files.base}/{FORMAT_FILE}", "r+b"))  # noqa: SIM115
+                file = stack.enter_context(open(f"{files.base}/{FORMAT_FILE}", "r+b"))
                 _lock(file.fileno())
         yield
 
 
 def _lock(handle: int) -> None:
     deadline = time.monotonic() + LOCK_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.01)
+    while not _has_lock(handle) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _has_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- storage
@@ -261,7 +266,9 @@ def _read(files: Files, run_id: str) -> Lease | None:
     """Return a lease; None if it was removed meanwhile or cannot be read."""
     try:
         facts = json.loads(files.read(_name(run_id)))
-        trials = frozenset((point, n) for point, numbers in facts.pop("trials").items() for n in numbers)
+        trials = frozenset(
+            (point, n) for point, numbers in facts.pop("trials").items() for n in numbers
+        )
         facts |= {"process": tuple(facts["process"]), "trials": trials}
         return Lease(**{field.name: facts[field.name] for field in fields(Lease)})
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

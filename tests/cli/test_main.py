@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from raybench.cli import run
 from raybench.cli.main import main
 from raybench.errors import PointError
+from raybench.execute import lead
 from raybench.version import __version__
 
 
@@ -132,11 +132,11 @@ def test_a_plan_says_which_inputs_were_found(tiny, tmp_path, capsys):
 def test_a_run_keeps_the_words_it_was_given_and_not_those_of_the_process(tmp_path, monkeypatch):
     kept = []
 
-    def start_run(context, words):
+    def start_run(context, words, stop):
         kept.extend(words)
         raise PointError("far enough")
 
-    monkeypatch.setattr(run, "start_run", start_run)
+    monkeypatch.setattr(lead, "start_run", start_run)
     words = ["experiment=smoke", "engine=simulated", f"results.dir={tmp_path / 'results'}"]
     assert main(["run", *words]) == 1
     assert kept == words

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from raybench.execute.run import _worth_repeating
+from raybench.execute.finished_run import _worth_repeating
 
 
 @pytest.mark.parametrize(
