@@ -40,10 +40,11 @@ from raybench.engines import registry
 from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
 from raybench.engines.tensorrt.engine import TensorRTSettings, build_plan
-from raybench.execute import rows
+from raybench.execute import lead, rows
 from raybench.execute.discovery import DiscoveredCluster
 from raybench.execute.run import final_rows, manifest
 from raybench.execute.runner import LOST, ExperimentRunner
+from raybench.execute.stop_request import StopRequest
 from raybench.machine import devices as machine_devices
 from raybench.machine import environment
 from raybench.machine.devices import Device
@@ -386,7 +387,8 @@ def resume(words, devices, folder, facts, ended_as=None):
     ):
         words = [*words, f"results.dir={folder}"]
         request = _request(words, devices, ())
-        return run.show_results(run.measure(request, DiscoveredCluster(None, devices), words))
+        cluster, display = DiscoveredCluster(None, devices), run.TerminalDisplay()
+        return run.show_results(lead.measure(request, cluster, words, display, StopRequest()))
 
 
 def device_lost_status():
