@@ -249,12 +249,13 @@ def cable_cut(scene: Scene, step: str, loss: str, *words: str) -> tuple[str, int
             output.append(line)
             if loss in line and took is None:
                 took = time.monotonic() - began
+    code = run.wait()
     expect(took is not None, "".join(output))
     print(f"    {took:5.1f} s  from the cut to the line that reports it")
     for row in scene.rows(step):
         status = f"{row['status']} in attempt {row['attempts']}"
         print(f"    {row['workers']} workers: {status}: {row['reason'] or 'measured'}")
-    return "".join(output), run.wait()
+    return "".join(output), code
 
 
 def cut(scene: Scene) -> None:

@@ -127,7 +127,7 @@ def test_a_library_that_crashes_is_named_with_its_signal_and_what_it_was_doing(
 ):
     def crash(worker):
         worker._log.note(doing)
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)  # in this thread: before anything else is noted
 
     with one_worker(cluster, "test/crashed") as (group, sharers):
         group.members[0].actor.__ray_call__.remote(crash)
