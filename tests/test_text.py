@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -72,6 +74,7 @@ def hostile(tmp_path, monkeypatch):
     run.write_environment([{"environment_id": "e1", "hostname": HOSTILE}])
     good = {"model": HOSTILE, "status": "ok", "verdict": "stable", "items_per_s": 2.0}
     run.write_point("a", 0, trials={**row, **good, "workers": 1})
+    run.write_point("c", 0, trials={**row, **good, "workers": 4})
     bad = {"model": HOSTILE, "status": "failed", "reason": f"why{HOSTILE}"}
     run.write_point("b", 0, trials={**row, **bad, "workers": 2})
     return str(tmp_path / "results")
@@ -93,6 +96,29 @@ def test_stored_words_cannot_command_the_terminal(hostile, verb, form, monkeypat
     own_colours = re.sub("\x1b\\[[0-9;]*m", "", screen.getvalue())
     assert "net" in own_colours
     assert not OBEYED.search(own_colours)
+
+
+def test_a_report_of_stored_words_is_well_formed_and_holds_no_command(hostile, tmp_path, capsys):
+    assert main(["report", hostile, f"out={tmp_path / 'out'}"]) == 0
+    assert not OBEYED.search(capsys.readouterr().out)
+    written = [p for p in (tmp_path / "out").rglob("*") if p.suffix in (".html", ".md", ".svg")]
+    assert len(written) > 2
+    for path in written:
+        assert not OBEYED.search(path.read_text().replace("\t", "")), path
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_file_that_cannot_be_read_is_named_in_a_line_that_shows_what_its_name_holds(
+    hostile, capsys
+):
+    Path(hostile, "trials", f"x{CLEAR}.parquet").write_text("no")
+    assert main(["show", hostile]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("raybench: Left out of ")
+    assert "x\\x1b[2J.parquet" in error
+    assert error.count("\n") == 1
 
 
 def test_words_of_the_command_line_cannot_command_the_terminal_in_an_error(capsys):

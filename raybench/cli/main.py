@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,16 @@ def _run_verb(verb: str, words: list[str]) -> int:
     """Import the module of a verb, which may be slow, and run its `command`."""
     with gc_control.paused():  # modules do not become garbage
         module = importlib.import_module(f"raybench.cli.{verb}")
-    return int(module.command(words))
+    with warnings.catch_warnings():
+        warnings.showwarning = _print_warning
+        return int(module.command(words))
+
+
+def _print_warning(
+    message: Warning | str, category: type[Warning], *where: object, **more: object
+) -> None:
+    """Print a warning of raybench as its errors are printed, without a place in its code."""
+    print(f"raybench: {printable(message)}", file=sys.stderr)
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

@@ -107,10 +107,10 @@ class RunningTrials:
         elif isinstance(event, AttemptEnded):
             self.by_number.pop(event.planned.number, None)
             self.left.attempt_ended(event.planned)
-        elif isinstance(event, TrialSkipped) or (
-            isinstance(event, RowWritten) and event.row["status"] != "infeasible"
-        ):
-            self.left.decided(event.planned)
+        elif isinstance(event, TrialSkipped):
+            self.left.decided(event.planned, measured=False)
+        elif isinstance(event, RowWritten):
+            self.left.decided(event.planned, event.row["status"] == "ok")
 
     def _time_batch(self, event: BatchTimed) -> None:
         running = self.by_number.get(event.planned.number)

@@ -124,6 +124,7 @@ class TimeLeft:
         self._open = {planned.number: planned for planned in plan.trials}
         self._running: dict[int, _Running] = {}
         self._batches: dict[_Kind, dict[int, float]] = {}
+        self._ended_s: dict[tuple[str, int], float] = {}
         self._took_s: dict[str, float] = {}
 
     def started(self, planned: PlannedTrial) -> None:
@@ -138,12 +139,16 @@ class TimeLeft:
     def attempt_ended(self, planned: PlannedTrial) -> None:
         """Note the end of an attempt, which may be tried again."""
         running = self._running.pop(planned.number, None)
-        if running is not None and planned.purpose == "measure":
-            self._took_s[planned.point.id] = self._clock() - running.began_s
+        if running is not None:
+            self._ended_s[planned.key] = self._clock() - running.began_s
 
-    def decided(self, planned: PlannedTrial) -> None:
-        """Note that a trial has its row, whether it ran or not."""
-        self._open.pop(planned.number, None)
+    def decided(self, planned: PlannedTrial, measured: bool) -> None:
+        """Note that a trial has its row, whether it was measured or not."""
+        own = self._open.get(planned.number)
+        if own is not None and own.point_index == planned.point_index:  # else of no plan
+            del self._open[planned.number]
+        if measured and planned.key in self._ended_s:
+            self._took_s[planned.point.id] = self._ended_s[planned.key]
 
     def of_trial(self, planned: PlannedTrial) -> TimeRange:
         """Return how long a trial takes from its start to its end."""

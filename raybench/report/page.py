@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from raybench.report.document import Figure, Paragraph, Table, Tally
 from raybench.report.symbols import TAGS, glyph
+from raybench.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _LONG = 24
 """Length above which a name may be broken into lines."""
 _BREAK = re.compile(r"([_./:-])(?=\w)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _CLASSES = {
     "factor": "f", "count": "c", "number": "n", "interval": "i", "verdict": "w", "text": "t",
     "drawing": "d",
@@ -69,8 +69,8 @@ def page(document: Document) -> str:
 
 
 def text(value: str) -> str:
-    """Escape a text for HTML and replace control characters by a visible one."""
-    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", value), quote=True)
+    """Escape a text for HTML; control characters and marks of direction become visible."""
+    return escape(printable(value), quote=True)
 
 
 def _asset(name: str) -> str:

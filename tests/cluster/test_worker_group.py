@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raybench.cluster import worker_group
-from raybench.cluster.worker_group import RayMember, RayWorkerStream
+from raybench.cluster.worker_group import RayMember, RayWorkerStream, StepQuestions
 from raybench.errors import PhaseTimeout
 from raybench.measure.clock import Clock
 from raybench.planning.slots import DeviceSlot
@@ -71,6 +71,34 @@ def test_the_end_of_a_stream_brings_records_and_both_clocks():
     assert [each.before for each in clocks] == [Clock(0, 1000, 0)] * 2
     for each in clocks:  # the workers of this test read the driver's clock
         assert abs(each.after.offset_ns) <= each.after.round_trip_ns
+
+
+def test_a_worker_is_asked_again_only_when_it_has_answered(monkeypatch):
+    said, asked, answered = [], [], []
+    doing = SimpleNamespace(remote=lambda: asked.append("step") or f"step {len(asked)}")
+    worker = SimpleNamespace(actor=SimpleNamespace(doing=doing))
+    monkeypatch.setattr("ray.wait", lambda calls, timeout: (answered, calls))
+    monkeypatch.setattr("ray.get", lambda call: call)
+    ask = StepQuestions([worker], said.append)
+    ask([0])
+    ask([0])
+    assert (len(asked), said) == (1, [])
+    answered.append("step 1")
+    ask([0])
+    ask([0])
+    assert said == ["step 1", "step 1"]
+    assert len(asked) == 2
+
+
+def test_the_end_of_a_slow_stream_may_take_as_long_as_its_batches(monkeypatch):
+    waits = []
+    monkeypatch.setattr(
+        worker_group, "get_all", lambda calls, wait_s, *rest: waits.append(wait_s) or list(calls)
+    )
+    running = stream([member(0)])
+    running.snapshot(4600.0)
+    running.finish()
+    assert 4600.0 in waits[1:]
 
 
 def test_time_counts_from_the_common_start(clock):

@@ -118,11 +118,11 @@ def test_what_was_measured_replaces_the_guess_for_this_trial_and_those_like_it()
     assert of_eight.shortest_s <= of_one.shortest_s * 1.01  # at least that of one
     clock.now_s = 100.0
     left.attempt_ended(one)
-    left.decided(one)
+    left.decided(one, measured=True)
     again = [trial for trial in plan.trials if trial.point.batch_size == 1][1]
     assert left.of_trial(again).shortest_s < 100 < left.of_trial(again).longest_s
     for trial in plan.trials:
-        left.decided(trial)
+        left.decided(trial, measured=False)
     assert left.left() == TimeRange(0.0, 0.0)
 
 

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from raybench.report.document import Figure
 from raybench.report.figures.style import INK, MUTED, PAPER, RULE, SERIES, WIDTH_IN
+from raybench.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -44,7 +45,8 @@ def finish(figure: Canvas, name: str, title: str, caption: str) -> Figure:
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None, "Creator": None})  # type: ignore[no-untyped-call]
         figure.dpi = _PNG_DPI  # writing SVG changed it
         FigureCanvasAgg(figure).print_png(image, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    svg = _slim(text.getvalue())
+    legal = "\n".join(map(printable, text.getvalue().split("\n")))  # no control characters
+    svg = _slim(legal)
     return Figure(
         name=name,
         title=title,
