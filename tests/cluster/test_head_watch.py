@@ -1,5 +1,6 @@
 import queue
 import socket
+import threading
 import time
 
 import pytest
@@ -9,32 +10,50 @@ from raybench.errors import HeadLost, UsageError
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def checks(monkeypatch):
+    """The answers to a check every 20 ms, as they come; threads of the test have ended at its end."""
+    answers, listens = [], head_watch._listens
+
+    def noted(head):
+        answers.append(listens(head))
+        return answers[-1]
+
     monkeypatch.setattr(head_watch, "CHECK_S", 0.02)
+    monkeypatch.setattr(head_watch, "_listens", noted)
+    return answers
+
+
+def watchers_end(before):
+    for thread in set(threading.enumerate()) - before:
+        thread.join(300)
+        assert not thread.is_alive()
+
+
+def test_a_head_that_goes_away_is_reported_once_and_is_no_error_of_the_user(checks, monkeypatch):
     monkeypatch.setattr(head_watch, "GONE_S", 0.1)
-
-
-def test_a_head_that_goes_away_is_reported_once_and_is_no_error_of_the_user(impatient):
     head = socket.create_server(("127.0.0.1", 0))
     address = f"127.0.0.1:{head.getsockname()[1]}"
-    reports = queue.SimpleQueue()
+    reports, before = queue.SimpleQueue(), set(threading.enumerate())
     with head_watch.watching(address, reports.put):
-        time.sleep(0.2)
+        while len(checks) < 5 and reports.empty():
+            time.sleep(0.01)
+        assert all(checks)
         assert reports.empty()
         head.close()
-        error = reports.get(timeout=10)
-        time.sleep(0.2)
-        assert reports.empty()
+        error = reports.get(timeout=300)
+        watchers_end(before)
+    assert reports.empty()
     assert f"head node {address} went away. Finished rows are kept" in str(error)
     assert isinstance(error, HeadLost)
     assert not isinstance(error, UsageError)
 
 
-def test_nothing_is_reported_after_the_run_or_of_an_unknown_head(impatient):
-    reports = queue.SimpleQueue()
+def test_nothing_is_reported_after_the_run_or_of_an_unknown_head(checks, monkeypatch):
+    monkeypatch.setattr(head_watch, "GONE_S", 5)
+    reports, before = queue.SimpleQueue(), set(threading.enumerate())
     with head_watch.watching("127.0.0.1:1", reports.put):
         pass
+    watchers_end(before)
     with head_watch.watching("", reports.put):
-        time.sleep(0.2)
-    time.sleep(0.2)
+        assert set(threading.enumerate()) <= before
     assert reports.empty()

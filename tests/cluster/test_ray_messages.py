@@ -44,8 +44,17 @@ class Command:
     def lines(self):
         yield from self.process.stdout
 
+    def begin(self):
+        """Wait for the line that begins the point, and return all until then."""
+        lines = []
+        for line in self.lines():
+            lines.append(line)
+            if line.endswith(" ...\n"):
+                break
+        return lines
+
     def end(self):
-        code = self.process.wait(60)
+        code = self.process.wait(600)
         self._reader.join()
         return code
 
@@ -77,11 +86,9 @@ def command(tmp_path):
 @pytest.mark.slow
 def test_a_killed_worker_costs_one_sentence(command):
     run = command("measure.min_s=30", "measure.max_s=60", "cluster.retries=0")
-    printed = []
-    for line in run.lines():
-        printed.append(line)
-        if line.endswith(" ...\n"):
-            run.child(r"^ray::.*measure").kill()
+    printed = run.begin()
+    run.child(r"^ray::.*measure").kill()
+    printed += run.lines()
     assert run.end() == 1
     assert run.errors == []
     assert not RAYS.search("".join(printed))
@@ -114,12 +121,10 @@ def test_a_worker_that_ray_ends_for_memory_costs_one_sentence(command):
 @pytest.mark.slow
 def test_a_cluster_whose_head_is_killed_ends_the_run_with_one_sentence(command):
     run = command("measure.min_s=100", "measure.max_s=120")
-    printed = []
-    for line in run.lines():
-        printed.append(line)
-        if line.endswith(" ...\n"):
-            run.child(r"^ray::.*measure")
-            run.child(r"gcs_server").kill()
+    printed = run.begin()
+    run.child(r"^ray::.*measure")
+    run.child(r"gcs_server").kill()
+    printed += run.lines()
     assert run.end() == 1
     (error,) = run.errors
     assert re.fullmatch(
