@@ -40,7 +40,7 @@ TABLES = {
     "layers": "One row for each layer of the model; written with `results.layers=true`.",
     "environment": "One row for each node and GPU of a run.",
 }
-VERBS = ("run", "plan", "list", "doctor", "show", "compare", "report")
+VERBS = ("run", "plan", "list", "doctor", "show", "compare", "report", "clean")
 
 
 def pages() -> dict[Path, str]:

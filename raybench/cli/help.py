@@ -17,6 +17,7 @@ verbs (raybench VERB --help explains one)
             what became faster or slower, point by point; fails after a regression
   report DIR...
             one offline page, the same figures as files, and Markdown
+  clean     what ended runs left on this machine; removes it when asked to
 
 examples
   raybench model=mine.onnx batch_size=8
@@ -172,5 +173,28 @@ options
 
 example
   raybench report results other/results out=report by=device
+""",
+    "clean": """\
+usage: raybench clean [DIR...] [remove] [cache=all] [format=FORMAT]
+
+Shows what ended runs left on this machine, and removes it only when asked to: the folders and last
+processes of Ray for drivers that were killed, logs of workers that have ended, temporary files of
+writes that were cut off in the results folders, and cache entries that are unfinished or were made
+by another raybench. Rows are never touched, nor anything of other programs or of a run that goes
+on.
+
+options
+  DIR...         results folders to look into (results)
+  remove         remove what is shown; yes means the same
+  cache=all      also the graphs, references and plans of this raybench; they are made again
+  format=FORMAT  table, markdown, json or csv (table)
+
+exit code
+  0  shown or removed    1  something could not be removed
+
+examples
+  raybench clean
+  raybench clean remove
+  raybench clean cache=all --remove
 """,
 }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.cluster import local, preflight, ray_internals, session_folders
 from raybench.cluster.nodes import Node, alive_nodes, collect_facts, responding_nodes
 from raybench.errors import ClusterError
-from raybench.machine import devices
+from raybench.machine import crash_log, devices
 from raybench.paths import PACKAGE
 
 if TYPE_CHECKING:
@@ -203,6 +203,7 @@ def _connected(
         stack.enter_context(ray_internals.without_automatic_start())
         if address is None:
             session_folders.remove_abandoned()
+            stack.callback(crash_log.tidy)  # Ray has ended the workers by then
             folder = stack.enter_context(session_folders.SessionFolder())
             stack.callback(_leave)
             context = local.start(device_counts, dashboard, NAMESPACE, work_during_start, folder)

@@ -76,7 +76,8 @@ def open_log() -> CrashLog:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.lstat().st_uid != os.getuid():
             return CrashLog()  # another user's folder or link
-        _remove_old(folder)
+        for path in old_logs():
+            path.unlink(missing_ok=True)
         return CrashLog(folder / str(os.getpid()))
     except OSError:
         return CrashLog()
@@ -89,9 +90,7 @@ def read(pid: int) -> Crash | None:
 
 def crashed_before(doing: str) -> bool:
     """Return whether a signal ended a process of this node that had begun just this."""
-    folder = _folder()
-    logs = list(folder.iterdir()) if folder.is_dir() else []
-    return any(crash is not None and crash.doing == doing for crash in map(_crash, logs))
+    return any(crash is not None and crash.doing == doing for crash in map(_crash, _logs()))
 
 
 def _crash(path: Path) -> Crash | None:
@@ -110,11 +109,27 @@ def _folder() -> Path:
     return Path(tempfile.gettempdir()) / f"raybench-{os.getuid()}"
 
 
-def _remove_old(folder: Path) -> None:
-    """Remove the logs of processes that have ended otherwise, and those of old crashes."""
+def old_logs() -> list[Path]:
+    """Return the logs of processes that have ended otherwise, and those of old crashes."""
     oldest = time.time() - _KEPT_S
-    for path in folder.iterdir():
+    old = []
+    for path in _logs():
         with contextlib.suppress(OSError):  # another process may remove it at the same time
             ended = not Path("/proc", path.name).exists()
             if path.stat().st_mtime < oldest or (ended and _crash(path) is None):
-                path.unlink()
+                old.append(path)
+    return old
+
+
+def tidy() -> None:
+    """Remove `old_logs`, and the folder with the last of all."""
+    for path in old_logs():
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        _folder().rmdir()  # only if it is empty
+
+
+def _logs() -> list[Path]:
+    folder = _folder()
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from raybench.errors import ConfigError
 from raybench.experiment import canonical_hash
+from raybench.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,6 +149,32 @@ class Cache:
         finally:
             lock.release()
 
+    def unfinished(self) -> list[Path]:
+        """Return the folders of entries that a process began and that nobody builds any more."""
+        parts = sorted(self._root.glob(".*.part"))
+        return [part for part in parts if not self._is_held(part.name.split(".")[1])]
+
+    def of_other_versions(self) -> dict[Path, str]:
+        """Return the complete entries that another raybench has made, with its version."""
+        found = {}
+        for header in sorted(self._root.glob(f"[!.]*/{_HEADER}")):
+            try:
+                version = str(json.loads(header.read_text()).get("raybench", "an earlier version"))
+            except (OSError, ValueError, AttributeError):
+                version = "an unknown version"
+            if version != __version__ and not self._is_held(header.parent.name):
+                found[header.parent] = version
+        return found
+
+    def _is_held(self, key: str) -> bool:
+        lock = FileLock(self._root / f".{key}.lock", timeout=0)
+        try:
+            lock.acquire()
+        except (OSError, Timeout):
+            return True
+        lock.release()
+        return False
+
     def _read(self, key: str, revision: str) -> CacheEntry | None:
         folder = self._root / key
         try:
@@ -180,6 +207,7 @@ class Cache:
                 "files": {name: asdict(fingerprint) for name, fingerprint in files.items()},
                 "facts": facts,
                 "revision": revision,
+                "raybench": __version__,
             }
             (part / _HEADER).write_text(json.dumps(header, indent=1, sort_keys=True))
             folder = self._root / key

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,8 @@ from raybench.paths import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+_CUT_OFF_S = 3600.0
+"""A temporary file of this age is of a process that was killed."""
 FORMAT_FILE = "raybench.json"
 FORMAT_VERSION = 1
 """Version of the layout of the folder; the schema of the rows has its own."""
@@ -224,6 +227,17 @@ class Folder(Files):
                 with contextlib.suppress(FileNotFoundError):
                     name = prefix + entry.name.removesuffix(".parquet")
                     changed[name] = entry.stat().st_mtime_ns
+
+    def unfinished(self) -> list[Path]:
+        """Return the temporary files of writes that were cut off; a write takes milliseconds."""
+        oldest = time.time() - _CUT_OFF_S
+        found = []
+        for entry in self._scan(self.root):
+            if entry.name.startswith(".tmp-"):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.stat().st_mtime < oldest:
+                        found.append(Path(entry.path))
+        return sorted(found)
 
     @override
     def names(self) -> list[str]:

@@ -21,10 +21,12 @@ import math
 import os
 import re
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,6 +48,7 @@ Key: TypeAlias = tuple[str, int, str | None]
 
 FALLBACK_DIRS = ("/dev/shm", "~")
 """Where rows are saved when results.dir and the folder for temporary files are full."""
+_RESCUED = "raybench-rescued-"
 MANY_FILES = 256
 """Number of files outside the compact one from which a new one is worth its time."""
 STATES = ("running", "finished", "interrupted", "failed")
@@ -231,15 +234,28 @@ def _write_each(files: Files, contents: Mapping[str, bytes]) -> None:
         files.write(name, data)
 
 
+def rescued() -> list[Path]:
+    """Return the folders on this machine that hold rows which no results folder could take."""
+    parents = dict.fromkeys((tempfile.gettempdir(), *FALLBACK_DIRS))
+    return [
+        folder
+        for parent in parents
+        for folder in sorted(Path(parent).expanduser().glob(f"{_RESCUED}*"))
+        if folder.is_dir()
+    ]
+
+
 def _write_to_fallback(contents: Mapping[str, bytes]) -> Files | None:
     """Write to a new folder in the first place that has room; None if none has."""
     for parent in (tempfile.gettempdir(), *FALLBACK_DIRS):
+        folder = None
         try:
-            files = open_files(
-                tempfile.mkdtemp(prefix="raybench-rescued-", dir=os.path.expanduser(parent))
-            )
+            folder = tempfile.mkdtemp(prefix=_RESCUED, dir=os.path.expanduser(parent))
+            files = open_files(folder)
             _write_each(files, contents)
         except (OSError, ResultsError):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)  # the part that had room is no row
             continue
         return files
     return None

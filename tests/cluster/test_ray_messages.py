@@ -79,7 +79,9 @@ def command(tmp_path):
     yield start
     for each in commands:
         each.process.kill()
-        each.process.wait()
+        each.end()
+        each.process.stdout.close()
+        each.process.stderr.close()
 
 
 @pytest.mark.ray

@@ -41,11 +41,16 @@ def to_csv(rows: pa.Table, terminal: bool = False) -> str:
         rows: with columns of scalars or lists.
         terminal: whether it is shown to a person; the cells are then made safe to print.
     """
+    return csv_text(rows.column_names, (row.values() for row in rows.to_pylist()), terminal)
+
+
+def csv_text(names: Sequence[str], rows: Iterable[Iterable[Any]], terminal: bool = False) -> str:
+    """Return CSV as `to_csv` does, from the values of each row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows.column_names)
-    for row in rows.to_pylist():
-        cells = [_cell(value) for value in row.values()]
+    writer.writerow(names)
+    for row in rows:
+        cells = [_cell(value) for value in row]
         writer.writerow([printable(cell) for cell in cells] if terminal else cells)
     return text.getvalue()
 
