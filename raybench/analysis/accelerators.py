@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+INTEGER = ("int8",)
+"""Precisions that compute in integers."""
+
+
 @dataclass(frozen=True)
 class Peak:
     """One printed figure.
@@ -71,6 +75,11 @@ def _peaks(lines: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) -> di
             if precision in line:
                 peaks[precision] = Peak(float(line[precision]), source, clock, clock_source)
     return peaks
+
+
+def arithmetic_unit(precision: str | None) -> str:
+    """Return the unit of arithmetic in a precision: integer operations are not floating point."""
+    return "TOP/s" if precision in INTEGER else "TFLOP/s"
 
 
 def find(device: str | None, chips: tuple[Accelerator, ...] | None = None) -> Accelerator | None:

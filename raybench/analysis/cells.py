@@ -49,6 +49,8 @@ MEDIAN_COLUMNS = (
     "items_per_j",
     "j_per_item",
     "avg_power_w",
+    "avg_power_w_lo",
+    "avg_power_w_hi",
     "sm_clock_mhz_mean",
     "cpu_mhz_mean",
     "temp_c_max",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.analysis.accelerators import Accelerator, find
+from raybench.analysis.accelerators import Accelerator, arithmetic_unit, find
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import Estimate  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.gaps import without_numbers
@@ -24,7 +24,7 @@ class Utilization:
 
     Attributes:
         gflops_per_item: 2 x MAC; for int8 these are integer operations.
-        achieved_tflops: items_per_s x gflops_per_item / 1000, of all workers together.
+        achieved_tflops: items_per_s x gflops_per_item / 1000, of all workers together; in `unit`.
         chip: name of the accelerator in conf/accelerators.yaml; None if it is not listed.
         peak_tflops: dense peak of all workers' devices together in this precision.
         peak_source: the document that prints the peak.
@@ -34,6 +34,8 @@ class Utilization:
         peak_clock_mhz: the clock the peak refers to.
         usd_per_million_items: cost at the price of a device-hour, with all workers' devices paid.
         marks: see `marks.MARKS`.
+        energy_error_rel: half-width over value of power and of the energy figures: what the steps
+            of the counter, or the sampling of power, may hide. Sensors may be off beyond it.
     """
 
     series: Series
@@ -58,6 +60,12 @@ class Utilization:
     verdict: str | None
     flags: tuple[str, ...]
     marks: tuple[str, ...]
+    energy_error_rel: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """Unit of `achieved_tflops` and `peak_tflops`: TFLOP/s, or TOP/s for integers."""
+        return arithmetic_unit(self.series.precision)
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,13 @@ def _use(cell: Cell, chip: Accelerator | None, price: float | None) -> Utilizati
         verdict=cell.verdict,
         flags=cell.flags,
         marks=cell.marks,
+        energy_error_rel=_energy_error(cell),
     )
+
+
+def _energy_error(cell: Cell) -> float | None:
+    watts, lo, hi = map(cell.get, ("avg_power_w", "avg_power_w_lo", "avg_power_w_hi"))
+    return (hi - lo) / 2 / watts if watts and lo is not None and hi is not None else None
 
 
 def _missing(
@@ -150,7 +164,7 @@ def _missing(
     if any(use.gflops_per_item is None for use in uses):
         models = sorted({str(u.series.model) for u in uses if u.gflops_per_item is None})
         sentences.append(
-            f"No achieved TFLOP/s: the operations of {', '.join(models)} are not known."
+            f"No achieved arithmetic: the operations of {', '.join(models)} are not known."
         )
     if any(use.mfu is not None and use.sm_clock_mhz_mean is None for use in uses):
         sentences.append("No share of peak at the measured clock where the clock was not read.")

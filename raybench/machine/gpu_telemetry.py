@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
+from raybench.machine import energy, telemetry
 from raybench.machine import nvml as driver
-from raybench.machine import telemetry
 from raybench.machine.telemetry import PERIOD_S
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from raybench.machine.nvml import Nvml
 
-MIN_ENERGY_S = 10.0
-"""Shortest window with an energy reading: the counter moves in steps of about 100 ms."""
+MIN_CHECK_S = 10.0
+"""Shortest window in which counter and sampled power are compared: the counter moves in steps."""
 
 POWER_CAP = 0x4
 THERMAL = 0x20 | 0x40
@@ -53,8 +53,13 @@ COLUMNS = (
     "throttle_thermal_frac",
     "throttle_hw_frac",
     "gpu_mem_peak_mib",
+    "energy_j_lo",
+    "energy_j_hi",
+    "avg_power_w_lo",
+    "avg_power_w_hi",
 )
 """The columns of a GPU, in the order of the results' schema."""
+ENERGY_COLUMNS = (*COLUMNS[:6], *COLUMNS[-4:])
 
 
 @dataclass(frozen=True)
@@ -231,39 +236,34 @@ def _energy(
 ) -> dict[str, Any]:
     """Return the energy columns: from the counter, else from the integral of sampled power."""
     seconds = (end - start) / 1e9
-    counter = counter_energy_j(samples, start, end)
-    integral = _integral_j(samples, start, end)
-    joules = counter if counter is not None else integral
-    if joules is None or joules <= 0 or seconds < MIN_ENERGY_S:
-        return {**dict.fromkeys(COLUMNS[:6]), "energy_source": "none"}
-    check = None if counter is None or integral is None else integral / counter - 1
+    counter = _counter(samples, start, end)
+    integral = energy.from_power(telemetry.timed_readings(samples, "power_w"), start, end)
+    best = counter if counter is not None else integral
+    if best is None or not best.known:
+        return {**dict.fromkeys(ENERGY_COLUMNS), "energy_source": "none"}
+    checked = counter is not None and integral is not None and seconds >= MIN_CHECK_S
     return {
-        "energy_j": joules,
-        "items_per_j": items / joules if items else None,
-        "j_per_item": joules / items if items else None,
-        "avg_power_w": joules / seconds,
+        "energy_j": best.joules,
+        "items_per_j": items / best.joules if items else None,
+        "j_per_item": best.joules / items if items else None,
+        "avg_power_w": best.joules / seconds,
         "energy_source": "integral" if counter is None else "counter",
-        "energy_check_rel": check,
+        "energy_check_rel": integral.joules / counter.joules - 1 if checked else None,  # type: ignore[union-attr]
+        **best.bounds("energy_j"),
+        **best.bounds("avg_power_w", seconds),
     }
 
 
 def counter_energy_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
     """Return the energy of a window from the counter; None if its samples do not span it."""
+    counted = _counter(samples, start, end)
+    return None if counted is None else counted.joules
+
+
+def _counter(samples: Sequence[GpuSample], start: int, end: int) -> energy.Energy | None:
     readings = telemetry.timed_readings(samples, "energy_mj")
-    if not telemetry.cover(readings, start, end):
-        return None
-    times, counts = zip(*readings, strict=True)
     # subtract before float64: the counter of a board that has run for years has 16 digits
-    first, last = np.interp([start, end], times, [count - counts[0] for count in counts])
-    return float(last - first) / 1e3
-
-
-def _integral_j(samples: Sequence[GpuSample], start: int, end: int) -> float | None:
-    readings = telemetry.timed_readings(samples, "power_w")
-    if not telemetry.cover(readings, start, end):
-        return None
-    stamps, watts = (np.array(column, np.float64) for column in zip(*readings, strict=True))
-    inner = stamps[(stamps > start) & (stamps < end)]
-    times = np.concatenate([[start], inner, [end]])
-    power = np.interp(times, stamps, watts)
-    return float(np.sum((power[1:] + power[:-1]) / 2 * np.diff(times)) / 1e9)
+    joules = [(t_ns, (count - readings[0][1]) / 1e3) for t_ns, count in readings]
+    inside = [sample for sample in samples if start <= sample.t_ns <= end]
+    watts = telemetry.readings(inside, "power_w")
+    return energy.from_counter(joules, start, end, energy.GPU_STEP_S, watts)

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from typing_extensions import override
 
-from raybench.machine import cgroup, sysfs, telemetry
+from raybench.machine import cgroup, energy, sysfs, telemetry
 from raybench.machine.sysfs import KernelFile
 from raybench.machine.telemetry import PERIOD_S
 
@@ -229,7 +229,7 @@ def columns(samples: Sequence[HostSample], start_ns: int, end_ns: int) -> dict[s
         "cpu_busy_frac": _share_beyond(0.0, own_s, cpus_s),
         "cpu_mhz_mean": float(np.mean(clocks)) if clocks else None,
         "cpu_mhz_min": min(clocks, default=None),
-        "cpu_energy_j": rise["energy_j"],
+        **_processor_energy(samples, start_ns, end_ns),
         "rss_peak_mib": max(memory) / 2**20 if memory else None,
         "node_available_min_mib": min(free) / 2**20 if free else None,
         "cpu_throttled_frac": _throttled_frac(rise["throttled_s"], rise["group_s"], window_s),
@@ -237,7 +237,18 @@ def columns(samples: Sequence[HostSample], start_ns: int, end_ns: int) -> dict[s
     }
 
 
-_COUNTERS = ("busy_s", "steal_s", "node_busy_s", "own_s", "energy_j", "throttled_s", "group_s")
+_COUNTERS = ("busy_s", "steal_s", "node_busy_s", "own_s", "throttled_s", "group_s")
+
+
+def _processor_energy(
+    samples: Sequence[HostSample], start_ns: int, end_ns: int
+) -> dict[str, float | None]:
+    """Return the energy of the node's processor packages with its bounds."""
+    readings = telemetry.timed_readings(samples, "energy_j")
+    used = energy.from_counter(readings, start_ns, end_ns, energy.RAPL_STEP_S)
+    if used is None or not used.known:
+        return dict.fromkeys(("cpu_energy_j", "cpu_energy_j_lo", "cpu_energy_j_hi"))
+    return {"cpu_energy_j": used.joules, **used.bounds("cpu_energy_j")}
 
 
 def _rise(samples: Sequence[HostSample], name: str, start_ns: int, end_ns: int) -> float | None:

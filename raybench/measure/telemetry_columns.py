@@ -173,18 +173,27 @@ def _trial(workers: Sequence[Columns], readings: Sequence[Readings], items: int)
     }
 
 
+_SUMMED = (
+    *("energy_j", "energy_j_lo", "energy_j_hi"),
+    *("avg_power_w", "avg_power_w_lo", "avg_power_w_hi"),
+)
+
+
 def _energy(workers: Sequence[Columns], items: int) -> Columns:
-    """Return sums over all boards, unknown when any board's value is."""
+    """Return sums over all boards, unknown when any board's value is.
+
+    Bounds are summed too: nothing says that the counters of several boards err independently.
+    """
     sources = {worker.get("energy_source") for worker in workers}
     if not sources <= {"counter", "integral"}:
         return {
-            **dict.fromkeys(("energy_j", "avg_power_w", "items_per_j", "j_per_item")),
+            **dict.fromkeys((*_SUMMED, "items_per_j", "j_per_item")),
             "energy_source": None if sources == {None} else "none",
         }
-    joules = sum(worker["energy_j"] for worker in workers)
+    sums = {name: sum(worker[name] for worker in workers) for name in _SUMMED}
+    joules = sums["energy_j"]
     return {
-        "energy_j": joules,
-        "avg_power_w": sum(worker["avg_power_w"] for worker in workers),
+        **sums,
         "items_per_j": items / joules,
         "j_per_item": joules / items if items else None,
         "energy_source": "counter" if sources == {"counter"} else "integral",
@@ -193,16 +202,24 @@ def _energy(workers: Sequence[Columns], items: int) -> Columns:
 
 def _nodes(workers: Sequence[Columns], readings: Sequence[Readings]) -> Columns:
     """Return the columns that belong to nodes: each node counts once, for all of its workers."""
-    loads, joules = [], []
+    loads, firsts = [], []
     pairs = list(zip(workers, readings, strict=True))
     for hostname in dict.fromkeys(reading.hostname for reading in readings):
         on_node = [(columns, reading) for columns, reading in pairs if reading.hostname == hostname]
         loads.append(_node_load(on_node))
-        joules.append(on_node[0][0]["cpu_energy_j"])
+        firsts.append(on_node[0][0])
     return {
         "node_load_frac": max(_without_none(loads), default=None),
-        "cpu_energy_j": None if None in joules else sum(joules),
+        **{name: _sum_if_known([first[name] for first in firsts]) for name in _PER_NODE},
     }
+
+
+_PER_NODE = ("cpu_energy_j", "cpu_energy_j_lo", "cpu_energy_j_hi")
+
+
+def _sum_if_known(values: Sequence[float | None]) -> float | None:
+    known = _without_none(values)
+    return sum(known) if len(known) == len(values) else None
 
 
 def _node_load(on_node: Sequence[tuple[Columns, Readings]]) -> float | None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raybench.results.hardware_columns import ENERGY_BOUNDS, HARDWARE, HOST
+
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
 _KEYS = """
@@ -154,44 +156,9 @@ device_items_per_s     float64   items/s  items / device compute time
 host_idle_frac         float64   1        1 - device time / wall time
 harness_us_per_batch   float64   us       time of raybench's own loop, one batch
 """
-_HARDWARE = """
-energy_j               float64   J        of the boards over the window
-items_per_j            float64   items/J  items / energy_j
-j_per_item             float64   J/item   energy_j / items
-avg_power_w            float64   W        energy_j / window_s
-energy_source          string    -        counter, integral or none
-energy_check_rel       float64   1        integral of power / counter - 1
-sm_clock_mhz_mean      float64   MHz      SM clock, mean
-sm_clock_mhz_min       float64   MHz      SM clock, lowest
-mem_clock_mhz_mean     float64   MHz      memory clock, mean
-temp_c_start           float64   degC     temperature at the start of the window
-temp_c_end             float64   degC     temperature at the end of the window
-temp_c_max             float64   degC     highest temperature
-gpu_util_mean          float64   1        utilisation as the driver reports it
-throttle_power_frac    float64   1        samples with the power cap at work
-throttle_thermal_frac  float64   1        samples slowed by heat
-throttle_hw_frac       float64   1        samples slowed by hardware
-gpu_mem_peak_mib       float64   MiB      most device memory in use
-clock_frac             float64   1        device clock, mean / highest it has; worst worker
-clock_cv               float64   1        device clock, standard deviation / mean; worst worker
-foreign_processes      int16     -        other processes on the device, start or end of the stream
-ecc_errors             int64     -        uncorrected memory errors of the device in the stream
-telemetry_gap_s        float64   s        longest time without a reading inside the window
-"""
-_HOST = """
-foreign_load_frac      float64   1        CPU time of other processes on the worker's own cores / its CPUs; worst
-node_load_frac         float64   1        CPU time of all but this point's workers / CPUs of the node; worst
-steal_frac             float64   1        time of the worker's CPUs given to other machines; worst
-cpu_busy_frac          float64   1        CPU time of the worker's process / its CPUs, mean
-cpu_mhz_mean           float64   MHz      clock of the worker's CPUs, mean
-cpu_mhz_min            float64   MHz      clock of the worker's CPUs, lowest
-cpu_energy_j           float64   J        of all processor packages of the nodes over the window
-rss_peak_mib           float64   MiB      most memory of any worker's process
-node_available_min_mib float64   MiB      least memory that a node had free
-"""
 _EFFICIENCY = """
-gflops_per_item        float64   GFLOP    2 x MAC of one item
-achieved_tflops        float64   TFLOP/s  items_per_s x gflops_per_item / 1000
+gflops_per_item        float64   GFLOP    2 x MAC of one item; in int8 these are integer operations
+achieved_tflops        float64   TFLOP/s  items_per_s x gflops_per_item / 1000; in int8 these are TOP/s, of integer operations
 peak_tflops            float64   TFLOP/s  [reserved] dense peak of the devices in this precision
 mfu                    float64   1        [reserved] achieved / peak
 mfu_clock              float64   1        [reserved] achieved / peak at the measured clock
@@ -331,11 +298,18 @@ memory_limit_gib       float64   GiB      memory that the control groups allow; 
 _TABLES = {
     "trials": (
         _KEYS + _TRIAL + _THROUGHPUT + _AGGREGATE + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _EFFICIENCY + _COLD_START + _CONTROL_GROUPS + _STALLS,
+        _DEVICE_TIME
+        + HARDWARE
+        + HOST
+        + _EFFICIENCY
+        + _COLD_START
+        + _CONTROL_GROUPS
+        + _STALLS
+        + ENERGY_BOUNDS,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
-        _DEVICE_TIME + _HARDWARE + _HOST + _COLD_START + _CONTROL_GROUPS + _STALLS,
+        _DEVICE_TIME + HARDWARE + HOST + _COLD_START + _CONTROL_GROUPS + _STALLS + ENERGY_BOUNDS,
     ),
     "blocks": (_KEYS, _BLOCK),
     "samples": (_KEYS, _SAMPLE),

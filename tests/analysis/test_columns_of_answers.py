@@ -37,7 +37,7 @@ COLUMNS = {
     efficiency: f"{SERIES} workers trials items_per_s items_per_s_lo items_per_s_hi "
     "gflops_per_item achieved_tflops chip peak_tflops peak_source mfu mfu_clock "
     "sm_clock_mhz_mean peak_clock_mhz avg_power_w energy_source items_per_j j_per_item "
-    "usd_per_device_hour usd_per_million_items verdict flags marks",
+    "usd_per_device_hour usd_per_million_items verdict flags marks energy_error_rel",
     compare: f"{SERIES} workers outcome note a a_lo a_hi a_interval a_trials a_verdict b b_lo "
     "b_hi b_interval b_trials b_verdict ratio ratio_lo ratio_hi detectable clock_ratio "
     "clock_explains a_flags b_flags marks",

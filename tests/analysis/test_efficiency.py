@@ -104,3 +104,14 @@ def test_fp32_is_two_operations_a_core_and_clock(device, cores):
     """A figure and its clock that do not belong together would show here."""
     one = peak(device, "fp32")
     assert one.value == pytest.approx(2 * cores * one.clock_mhz / 1e6, rel=0.025)
+
+
+def test_energy_has_the_bounds_of_its_rows_and_none_where_they_have_none():
+    bounds = {"avg_power_w": 500.0, "avg_power_w_lo": 490.0, "avg_power_w_hi": 510.0}
+    assert use(*trials([10.0], **bounds)).energy_error_rel == pytest.approx(0.02)
+    assert use(*trials([10.0], avg_power_w=500.0)).energy_error_rel is None
+
+
+def test_integers_are_operations_and_not_floating_point_ones():
+    assert use(*trials([10.0], precision="int8")).unit == "TOP/s"
+    assert use(*trials([10.0], precision="fp16")).unit == "TFLOP/s"

@@ -162,3 +162,21 @@ def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
     assert trial["throttle_thermal_frac"] == pytest.approx(11 / 20)
     assert trial["energy_source"] is None
     assert trial_summary.blocks[0]["temp_c"] == 51
+
+
+def test_bounds_of_energy_are_summed_over_boards_and_nodes() -> None:
+    trial = summary([trace(), trace()], [gpu(), gpu()]).trial
+    assert trial["energy_j_lo"] == pytest.approx(20_000 - 2 * 50)  # a step of 0.1 s at 500 W each
+    assert trial["energy_j_hi"] == pytest.approx(20_000 + 2 * 50)
+    assert trial["avg_power_w_lo"] == pytest.approx(1000 - 5)
+    silent = gpu(energy_mj=None, power_w=None)
+    unknown = summary([trace(), trace()], [gpu(), silent]).trial
+    assert (unknown["energy_j_lo"], unknown["avg_power_w_hi"]) == (None, None)
+
+    def core(hostname: str, watts: float) -> Readings:
+        samples = tuple(host.HostSample(t * S, 1, energy_j=watts * t) for t in range(-1, 26))
+        return Readings("cpu", hostname, 42, (), samples)
+
+    trial = summary([trace()] * 3, [core("a", 50), core("a", 50), core("b", 100)]).trial
+    assert trial["cpu_energy_j"] == pytest.approx(3000)
+    assert trial["cpu_energy_j_hi"] == pytest.approx(3000 + 0.15)  # a millisecond at 150 W

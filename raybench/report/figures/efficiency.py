@@ -53,12 +53,13 @@ def _figure(name: str, title: str, uses: Sequence[Utilization], field: str, what
     subset = (
         "" if len(shown) == len(uses) else f"The {_MOST} highest of {counted(len(uses), 'point')}."
     )
-    text = " ".join(part for part in (what, _precision_note(shown), caveats(shown), subset) if part)
+    note = _precision_note(shown) if field == "mfu" else _energy_note(shown)
+    text = " ".join(part for part in (what, note, caveats(shown), subset) if part)
     return finish(figure, name, title, text)
 
 
 def _precision_note(uses: Sequence[Utilization]) -> str:
-    """Return how precise the throughput is, which limits the share; energy has no interval."""
+    """Return how precise the throughput is, which limits the share."""
     widths = (use.items_per_s.relative_width for use in uses)
     spreads = [50 * width for width in widths if width is not None]
     if not spreads:
@@ -68,13 +69,28 @@ def _precision_note(uses: Sequence[Utilization]) -> str:
     return f"The throughput behind each bar is known to ± {reach} % (95 %)."
 
 
+def _energy_note(uses: Sequence[Utilization]) -> str:
+    errors = [100 * u.energy_error_rel for u in uses if u.energy_error_rel is not None]
+    if not errors:
+        return "These rows do not say how precise their energy is."
+    return (
+        f"Steps of the counter, or the sampling of power, may hide up to ± {max(errors):.1f} %; "
+        "the whisker is that of each row."
+    )
+
+
 def _row(axis: Any, place: int, use: Utilization, field: str) -> tuple[float, int]:
     """Draw a row; return where its number begins, and how many letters that has."""
     reach = value = getattr(use, field)
     grammar.draw_horizontal_bar(axis, place, value, 0.62, style.SERIES[0], use.marks)
     text = number(use.items_per_j, 3)
+    if field == "items_per_j" and use.energy_error_rel is not None:
+        text += f" ± {100 * use.energy_error_rel:.1f} %"
+        reach = value / (1 - use.energy_error_rel)  # less energy is more items a joule
+        axis.hlines(place, value / (1 + use.energy_error_rel), reach, colors=style.INK,
+                    linewidth=1.1, zorder=5)  # fmt: skip
     if field == "mfu":
-        unit = "TOP/s" if use.series.precision == "int8" else "TFLOP/s"
+        unit = use.unit
         text = f"{number(use.achieved_tflops, 3)} of {number(use.peak_tflops, 3)} {unit}"
         if use.mfu_clock is not None:
             reach = max(value, use.mfu_clock)

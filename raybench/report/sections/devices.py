@@ -60,19 +60,28 @@ def _uses(uses: Sequence[Utilization]) -> Table:
     naming = Naming([u.series for u in uses])
     return columns.table(
         "uses",
-        "Achieved arithmetic counts 2 operations a multiply-accumulate; for int8 these are integer "
-        "operations. Peaks are dense, as the maker prints them; share at clock is of the peak at "
-        "the clock that was measured.",
+        "Achieved arithmetic counts 2 operations a multiply-accumulate: TFLOP/s in floating point, "
+        "TOP/s in integers. Peaks are dense, as the maker prints them; share at clock is of the peak at "
+        "the clock that was measured. Energy ± holds for power, items/J and J/item: what "
+        "the steps of the counter, or the sampling of power, may hide in the window.",
         *columns.factors(naming, [u.series for u in uses]),
         columns.counts("workers", [u.workers for u in uses]),
-        columns.numbers("achieved", "TFLOP/s", [u.achieved_tflops for u in uses]),
-        columns.numbers("peak", "TFLOP/s", [u.peak_tflops for u in uses]),
+        *_arithmetic(uses, "TFLOP/s"),
+        *_arithmetic(uses, "TOP/s"),
         columns.fixed("share", "%", [u.mfu for u in uses], 1, 100),
         columns.fixed("at clock", "%", [u.mfu_clock for u in uses], 1, 100),
         columns.numbers("power", "W", [u.avg_power_w for u in uses]),
         columns.numbers("items", "/J", [u.items_per_j for u in uses]),
         columns.numbers("energy", "J/item", [u.j_per_item for u in uses]),
+        columns.fixed("energy ±", "%", [u.energy_error_rel for u in uses], 1, 100),
         columns.fixed("cost", "USD per million", [u.usd_per_million_items for u in uses], 4),
         columns.marks(uses),
         columns.texts("source of the peak", [u.peak_source for u in uses]),
     )
+
+
+def _arithmetic(uses: Sequence[Utilization], unit: str) -> list[columns.Filled | None]:
+    """Return what was achieved and the peak, of the points whose arithmetic has this unit."""
+    achieved = [use.achieved_tflops if use.unit == unit else None for use in uses]
+    peaks = [use.peak_tflops if use.unit == unit else None for use in uses]
+    return [columns.numbers("achieved", unit, achieved), columns.numbers("peak", unit, peaks)]

@@ -1,0 +1,45 @@
+"""Columns read from the hardware and the host beside the stream, in the lines of `columns`."""
+
+HARDWARE = """
+energy_j               float64   J        of the boards over the window
+items_per_j            float64   items/J  items / energy_j
+j_per_item             float64   J/item   energy_j / items
+avg_power_w            float64   W        energy_j / window_s
+energy_source          string    -        counter, integral or none
+energy_check_rel       float64   1        integral of power / counter - 1
+sm_clock_mhz_mean      float64   MHz      SM clock, mean
+sm_clock_mhz_min       float64   MHz      SM clock, lowest
+mem_clock_mhz_mean     float64   MHz      memory clock, mean
+temp_c_start           float64   degC     temperature at the start of the window
+temp_c_end             float64   degC     temperature at the end of the window
+temp_c_max             float64   degC     highest temperature
+gpu_util_mean          float64   1        utilisation as the driver reports it
+throttle_power_frac    float64   1        samples with the power cap at work
+throttle_thermal_frac  float64   1        samples slowed by heat
+throttle_hw_frac       float64   1        samples slowed by hardware
+gpu_mem_peak_mib       float64   MiB      most device memory in use
+clock_frac             float64   1        device clock, mean / highest it has; worst worker
+clock_cv               float64   1        device clock, standard deviation / mean; worst worker
+foreign_processes      int16     -        other processes on the device, start or end of the stream
+ecc_errors             int64     -        uncorrected memory errors of the device in the stream
+telemetry_gap_s        float64   s        longest time without a reading inside the window
+"""
+HOST = """
+foreign_load_frac      float64   1        CPU time of other processes on the worker's own cores / its CPUs; worst
+node_load_frac         float64   1        CPU time of all but this point's workers / CPUs of the node; worst
+steal_frac             float64   1        time of the worker's CPUs given to other machines; worst
+cpu_busy_frac          float64   1        CPU time of the worker's process / its CPUs, mean
+cpu_mhz_mean           float64   MHz      clock of the worker's CPUs, mean
+cpu_mhz_min            float64   MHz      clock of the worker's CPUs, lowest
+cpu_energy_j           float64   J        of all processor packages of the nodes over the window
+rss_peak_mib           float64   MiB      most memory of any worker's process
+node_available_min_mib float64   MiB      least memory that a node had free
+"""
+ENERGY_BOUNDS = """
+energy_j_lo            float64   J        energy_j less what the counter's steps or the sampling may hide
+energy_j_hi            float64   J        energy_j and what they may hide
+avg_power_w_lo         float64   W        energy_j_lo / window_s
+avg_power_w_hi         float64   W        energy_j_hi / window_s
+cpu_energy_j_lo        float64   J        cpu_energy_j less what the counter's steps may hide
+cpu_energy_j_hi        float64   J        cpu_energy_j and what they may hide
+"""
