@@ -19,6 +19,7 @@ from raybench.errors import ConfigError, ResultsError, nearest
 from raybench.machine import crash_log
 from raybench.models.cache import Cache, cache_dir
 from raybench.report.terminal.leftovers import FORMATS, Leftover, print_leftovers, size
+from raybench.results import leases
 from raybench.results.storage import Folder, is_address
 from raybench.results.store import rescued
 from raybench.text import counted
@@ -76,8 +77,12 @@ def _of_results(folders: Sequence[str]) -> Iterator[Leftover]:
             if not folders:
                 return
             raise ResultsError(f"Results folder {name!r} does not exist. Name one that does.")
-        for file in Folder(name).unfinished():
+        files = Folder(name)
+        for file in files.unfinished():
             yield _leftover("unfinished file", file, "its write was cut off over an hour ago")
+        for lease in leases.dead(files):
+            path = Path(files.root, leases.FOLDER, f"{lease.run_id}.json")
+            yield _leftover("lease", path, "its driver has ended")
 
 
 def _of_cache(scope: str) -> Iterator[Leftover]:

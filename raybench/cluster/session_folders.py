@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import psutil
 
@@ -38,6 +38,9 @@ class SessionFolder:
     After a start that failed it stays, because its logs say why; the next run removes it.
     """
 
+    current: ClassVar[SessionFolder | None] = None
+    """That of the session which runs in this process."""
+
     def __init__(self) -> None:
         self.path: Path | None = None
         """The folder; None before Ray has made it."""
@@ -52,6 +55,7 @@ class SessionFolder:
         if self.path is not None:
             return
         self.path = path
+        SessionFolder.current = self
         unnamed = path / f".{MARK}-{os.getpid()}"
         with contextlib.suppress(OSError):  # an unmarked folder is removed at the end all the same
             self._lock = unnamed.open("wb")
@@ -62,10 +66,17 @@ class SessionFolder:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        SessionFolder.current = None
         if self.path is not None and not self.keep:
             remove(self.path)
         if self._lock is not None:
             self._lock.close()
+
+
+def remove_current() -> None:
+    """Remove the folder of this process's session, when the process is about to leave at once."""
+    if SessionFolder.current is not None and SessionFolder.current.path is not None:
+        remove(SessionFolder.current.path)
 
 
 def ray_folders() -> list[Path]:

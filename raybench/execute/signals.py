@@ -90,7 +90,10 @@ def _exit_at_once() -> None:
     with contextlib.suppress(Exception):  # psutil may be half imported
         import psutil
 
+        from raybench.cluster import session_folders
+
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 child.kill()
+        session_folders.remove_current()
     os._exit(INTERRUPTED)

@@ -17,6 +17,8 @@ from raybench.cli.main import main
 from raybench.cluster import session_folders
 from raybench.machine import crash_log
 from raybench.models.cache import Cache
+from raybench.results import leases
+from raybench.results.storage import Folder
 from raybench.version import __version__
 
 HELD = []
@@ -70,6 +72,15 @@ def unfinished_row(machine, age_s):
     return file
 
 
+def lease_of_a_dead_driver(machine):
+    folder = Folder(str(machine / "work" / "results"))
+    lease = leases.Lease("R1", "host", 4194999, ("boot", "1"), "2026-11-28T20:00", "e", frozenset())
+    leases._write(folder, lease)
+    file = machine / "work" / "results" / leases.FOLDER / "R1.json"
+    os.utime(file, (time.time() - 7200,) * 2)
+    return file
+
+
 @pytest.fixture
 def leftovers(machine):
     """Everything that may be removed; and what may not, which is checked at the end."""
@@ -95,7 +106,7 @@ def leftovers(machine):
     rows = machine / "work" / "results" / "trials" / "run" / "a.parquet"
     rows.parent.mkdir(parents=True)
     rows.write_bytes(b"rows")
-    removable += [part, log]
+    removable += [part, log, lease_of_a_dead_driver(machine)]
     yield removable
     assert all(path.exists() for path in (*kept, rows))
 
@@ -105,7 +116,7 @@ def test_without_being_asked_nothing_is_removed(leftovers, capsys):
     assert all(path.exists() for path in leftovers)
     shown = capsys.readouterr().out
     assert all(str(path) in shown for path in leftovers)
-    assert "6 things, " in shown
+    assert "7 things, " in shown
     assert "To remove: raybench clean remove" in shown
     assert "its driver was killed" in shown
     assert "made by raybench 0.0.1" in shown
@@ -117,7 +128,7 @@ def test_without_being_asked_nothing_is_removed(leftovers, capsys):
 def test_what_is_shown_is_removed_and_then_nothing_is_left(leftovers, capsys, word):
     assert main(["clean", word]) == 0
     assert not any(path.exists() for path in leftovers)
-    assert "Removed 6 things, " in capsys.readouterr().out
+    assert "Removed 7 things, " in capsys.readouterr().out
     assert main(["clean", word]) == 0
     assert "Nothing to remove." in capsys.readouterr().out
 

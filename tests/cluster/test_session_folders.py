@@ -85,6 +85,16 @@ def test_a_session_that_never_began_leaves_nothing_to_remove(parent):
     assert session_folders.abandoned() == []
 
 
+def test_a_process_that_leaves_at_once_removes_the_folder_of_its_session(parent):
+    session_folders.remove_current()
+    folder = session(parent, "a")
+    with SessionFolder() as own:
+        own.mark(folder)
+        session_folders.remove_current()
+        assert not folder.exists()
+    session_folders.remove_current()
+
+
 def test_the_session_of_a_living_driver_is_left_alone(driver):
     _, folder = driver
     session_folders.remove_abandoned()
