@@ -23,7 +23,7 @@ PREPARE_S = 4.0
 """Time to start the workers of a point and to load a cached model."""
 PREPARE_BATCHES = 3
 """Batches before the stream: the first, that of the fp32 outputs, and the probe."""
-MACS_PER_S = {"cpu": (2e10, 1e12), "gpu": (2e12, 1e15)}
+MACS_PER_S = {"cpu": (4e10, 1e12), "gpu": (2e12, 1e15)}
 """What a core or a GPU computes at least and at most, in multiply-accumulates a second."""
 NEAR, FAR = 1.3, 4.0
 """Factors between an estimate and the truth: for a time that was measured, and for one derived from

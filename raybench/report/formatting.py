@@ -56,7 +56,8 @@ def with_half_width(estimate: Estimate) -> str:
     if estimate.relative_width is None:
         return four_digits(estimate.value)
     if estimate.relative_width > 1:
-        return f"{four_digits(estimate.value)} [{estimate.lo:,.3g}, {estimate.hi:,.3g}]"
+        lo, hi = (f"{end or 0:,.{'0f' if (end or 0) >= 100 else '3g'}}" for end in estimate[1:])
+        return f"{four_digits(estimate.value)} [{lo}, {hi}]"
     return f"{four_digits(estimate.value)} ± {percent(estimate.relative_width / 2, 1)}"
 
 

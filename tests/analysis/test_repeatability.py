@@ -7,7 +7,7 @@ import math
 import pytest
 
 from raybench.analysis.repeatability import repeats
-from raybench.report.terminal.table import of_trials
+from raybench.report.terminal.point_names import of_trials
 from raybench.results.store import build
 
 GOOD = {

@@ -239,6 +239,27 @@ def test_a_narrow_terminal_does_without_some_columns_and_says_which(monkeypatch)
     assert max(map(len, text.splitlines()[2:9])) <= 72
 
 
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 120, 200])
+def test_names_stay_readable_at_any_width(monkeypatch, width):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    path = "/models/of/a/long/path/resnet50.onnx"
+    some = [{"items_per_s": 100.0, "latency_p99_ms": 2.0, "precision": p, "workers": n, "engine": e,
+             "model": path} for p in ("fp32", "int8") for n in (1, 2) for e in ("tensorrt", "openvino")]  # fmt: skip
+    out = Terminal()
+    print_table(rows(*some), out)
+    text = re.sub("\x1b[^m]*m", "", out.getvalue())
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    whole = re.sub(r"\s", "", text)
+    for word in ("tensorrt", "openvino", "int8", "resnet50.onnx"):
+        assert word in whole
+
+
 def test_nothing_is_said_of_nothing():
     out = io.StringIO()
     print_table(rows(), out)

@@ -12,7 +12,8 @@ from raybench.errors import ConfigError, nearest
 from raybench.report.formatting import four_digits
 from raybench.report.terminal.console import emit, words, write
 from raybench.report.terminal.formats import markdown_text, to_csv, to_json, to_markdown
-from raybench.report.terminal.table import PointNames, as_plain, of_trials, print_table
+from raybench.report.terminal.point_names import PointNames, of_trials
+from raybench.report.terminal.table import as_plain, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

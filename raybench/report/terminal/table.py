@@ -12,13 +12,13 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
-from raybench.analysis.repeatability import TARGET
 from raybench.analysis.series import SERIES
 from raybench.experiment import AS_IS, SYNTHETIC
-from raybench.report.formatting import TIMES, four_digits, percent, ratio, with_half_width
-from raybench.report.labels import Naming, factor_value, joined, part_in_int8, workers_label
+from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
+from raybench.report.labels import factor_value, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.report.terminal.console import emit, lines_of, open_console, words
+from raybench.report.terminal.point_names import PointNames, of_trials
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from raybench.analysis.curves import Curve, ScalingEntry
     from raybench.analysis.repeatability import Repeat
     from raybench.analysis.scaling import Scaling
-    from raybench.analysis.series import Series
 
 _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 """Writes one cell of a row; empty where the entry lacks the value."""
@@ -38,8 +37,8 @@ _Writer: TypeAlias = "Callable[[ScalingEntry], str | Text]"
 _COLOURS = {"stable": "green", "unverified": "yellow", "unstable": "magenta"}
 _OVER_FP32 = f"{TIMES} fp32"
 _IN_8_BITS = "8-bit MACs"
-MANY = 30
-"""More trials than this are no advice: what makes them differ is to be found first."""
+NARROWEST_NAME = 12
+"""Cells that a wrapped name keeps."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns to leave out on a narrow terminal, the first one first."""
 
@@ -62,16 +61,36 @@ def render(scaling: Scaling, width: int) -> RenderableType:
             del columns[title]
             left_out.append(title)
             table = _table(entries, columns)
-    if _natural_width(table) > width:
-        for column in table.columns:
-            column.width = None  # words may wrap
+    fits = _natural_width(table) <= width or _names_wrapped(table, width)
     return Group(
         *_caption(entries, names.factors),
-        table,
+        table if fits else lines_of(_without_columns(entries, names)),
         *_legend(entries, columns, left_out),
         *_curves(scaling.curves, names),
         *_reasons(entries, names),
     )
+
+
+def _names_wrapped(table: Table, width: int) -> bool:
+    """Let names wrap so that the table fits; return False where too little would be left of them."""
+    for column in table.columns:
+        if not column.no_wrap:
+            column.width = min(column.width or 0, NARROWEST_NAME)
+    if _natural_width(table) > width:
+        return False
+    for column in table.columns:
+        if not column.no_wrap:
+            column.min_width, column.width = column.width, None
+    return True
+
+
+def _without_columns(entries: Sequence[ScalingEntry], names: PointNames) -> list[str]:
+    """Return a line for each row, for a terminal too narrow for the table."""
+    lines = []
+    for entry in entries:
+        rate = f"{with_half_width(entry.items_per_s)} items/s " if entry.items_per_s.value else ""
+        lines.append(f"{names.point(entry.series, entry.workers)}: {rate}{_verdict(entry)}")
+    return lines
 
 
 class PlainTable(NamedTuple):
@@ -135,57 +154,6 @@ def print_table(
         return Group(*parts)
 
     emit(content, sys.stdout if file is None else file)
-
-
-class PointNames:
-    """Names of the points of a table: the model, and the factors in which the points differ.
-
-    Args:
-        points: of the table.
-
-    Attributes:
-        factors: that have a column; the model always has one.
-    """
-
-    def __init__(self, points: Sequence[ScalingEntry | Repeat]) -> None:
-        self._naming = Naming([point.series for point in points])
-        self._by_workers = len({point.workers for point in points}) > 1
-        self.factors = ("model", *(f for f in self._naming.varying if f != "model"))
-
-    def series(self, series: Series) -> str:
-        """Return the name of a series."""
-        return joined(series.model or "-", self._naming.label(series, without=("model",)))
-
-    def point(self, series: Series, workers: int | None) -> str:
-        """Return the name of a point, which names its number of workers if there are others."""
-        return joined(self.series(series), workers_label(workers) if self._by_workers else "")
-
-
-def of_trials(repeats: Sequence[Repeat], names: PointNames | None = None) -> list[str]:
-    """Return a line for each point on precision within and reproducibility between trials.
-
-    Args:
-        repeats: points with several trials.
-        names: of all points of the table; by default those of these.
-    """
-    names = PointNames(repeats) if names is None else names
-    lines = [
-        f"{names.point(repeat.series, repeat.workers)}: one trial claims ± "
-        f"{percent(repeat.within, 2)} for itself; {counted(repeat.trials, 'trial')} differ by "
-        f"{100 * repeat.spread:.2f} % (standard deviation); {_more_trials(repeat)}"
-        for repeat in repeats
-    ]
-    return ["Precision within a trial, reproducibility between trials", *lines] if lines else []
-
-
-def _more_trials(repeat: Repeat) -> str:
-    """Say how many trials reach the half-width of preset standard, if so many are sensible."""
-    target = f"± {100 * TARGET:.2f} %"
-    if repeat.needed <= repeat.trials:
-        return f"they give {target}"
-    if repeat.needed <= MANY:
-        return f"{counted(repeat.needed, 'trial')} would give {target}"
-    return f"too far apart for {target} by more trials: look for what changes between them"
 
 
 def _closing(where: str | None, next_steps: Sequence[str]) -> Text:
