@@ -197,7 +197,7 @@ def _actors(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _point(options: argparse.Namespace, name: str, precision: str, batch_size: int) -> Any:
     question = Path(tempfile.mkdtemp(), "overhead.yaml")
-    model = _tiny() if name == "lenet5" else name
+    model = lenet5() if name == "lenet5" else name
     question.write_text(
         "# What does the loop cost?\n"
         f"grid: {{model: {model}, precision: {precision}, batch_size: {batch_size}, workers: 1}}\n"
@@ -226,7 +226,7 @@ def _watched(actor: Any, seconds: float) -> float:
 
 def _loaded(engine_name: str, name: str, precision: str, batch_size: int) -> Engine:
     engine = registry.get(engine_name)
-    source = str(_tiny()) if name == "lenet5" else name
+    source = str(lenet5()) if name == "lenet5" else name
     dialect = engine.traits.int8_dialect if precision == "int8" else None
     model = prepare(
         source, ModelSettings(), precision, dialect, cache_dir(), engine.traits.rewrites_lrn
@@ -264,7 +264,7 @@ def _rate(done: Any) -> float:
     return items_between(done, done[0], done[-1], 1) * 1e9 / float(done[-1] - done[0])
 
 
-def _tiny() -> Path:
+def lenet5() -> Path:
     """LeNet-5 on 32x32: a network that computes for tens of microseconds."""
     rng = np.random.default_rng(0)
     shapes = {
