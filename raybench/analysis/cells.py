@@ -65,6 +65,7 @@ NEWEST_COLUMNS = (
     "run_id",
     "dialect",
     "energy_source",
+    "device_kind",
     "ci_level",
     "model_identity",
     "reduced_ops",

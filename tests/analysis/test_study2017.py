@@ -61,11 +61,11 @@ def pair(fp32, int8, **row):
 
 
 def test_a_machine_that_disagrees_is_shown_with_its_figures():
-    made = paper(table(*pair([100.0, 101.0], [150.0, 151.0], device="AMD EPYC", batch_size=8)))
+    made = paper(table(*pair([100.0, 101.0], [150.0, 151.0], device="GPU", batch_size=128)))
     gain = made.findings[0]
     assert gain.verdict == NOT_REPRODUCED
-    assert "googlenet int8 / fp32, batch 8, AMD EPYC: 1.50 [" in gain.reason
-    assert "in the study 2.894" in gain.reason
+    assert "googlenet int8 / fp32, batch 128, GPU: 1.50 [" in gain.reason
+    assert "in the study 2.894 (Tesla P40)" in gain.reason
     (one,) = gain.evidence
     assert (one.study, one.holds) == (pytest.approx(6410 / 2215), False)
     rest = {name: word for name, word in verdicts(made).items() if name != "int8_gain"}
@@ -128,3 +128,34 @@ def test_other_networks_and_no_rows_leave_all_open():
         assert {figure.missing for figure in made.figures} == {("No row of alexnet or googlenet.",)}
         assert all(figure.study for figure in made.figures)
     assert paper(table()).as_table().num_rows == 6
+
+
+def test_another_batch_is_not_held_against_the_studys():
+    fits, other = (
+        paper(table(*pair([100.0, 101.0], [300.0, 303.0], device="GPU", batch_size=batch)))
+        .findings[0]
+        .evidence[0]
+        for batch in (128, 64)
+    )
+    assert (fits.study, fits.beside) == (pytest.approx(6410 / 2215), "Tesla P40")
+    assert other.study is None
+    assert other.beside == "2.894 at batch 128, Tesla P40: another batch, not compared"
+
+
+def test_cores_of_a_cpu_reproduce_nothing_of_gpus():
+    names = {"device": "AMD EPYC", "device_kind": "cpu", "batch_size": 128}
+    scaled = [
+        row
+        for n in (1, 2)
+        for row in trials([10.0 * n, 10.1 * n], workers=n, precision="int8", **names)
+    ]
+    made = paper(table(*pair([10.0, 10.1], [30.0, 30.3], **names), *scaled))
+    assert set(verdicts(made).values()) == {NOT_TESTABLE}
+    assert made.findings[0].reason.startswith("The study is of GPUs, these rows are of CPU cores: ")
+    assert all(one.holds is None for finding in made.findings for one in finding.evidence)
+
+
+def test_generations_name_the_devices_of_both_sides():
+    made = paper(study_trials())
+    newer = next(f for f in made.findings if f.name == "fp32_generation")
+    assert "(Tesla P40 / Tesla M40)" in newer.reason

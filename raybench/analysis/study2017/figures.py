@@ -29,6 +29,7 @@ class StudyBar:
         relative: ratio to the base of its figure and model: fp32 in Figure 1, one device in 2
             and 3, the oldest device in fp32 in 4 and 5, the smallest batch in 6.
         marks: see `marks.MARKS`; none in the study.
+        on_cores: measured on CPU cores.
     """
 
     model: str
@@ -42,6 +43,7 @@ class StudyBar:
     verdict: str | None = None
     flags: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    on_cores: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def _bar(cell: Cell, base: Cell | None) -> StudyBar:
         verdict=cell.verdict,
         flags=cell.flags,
         marks=cell.marks if relative.value is None else marks_of((cell, base)),
+        on_cores=cell.newest.get("device_kind") == "cpu",
     )
 
 

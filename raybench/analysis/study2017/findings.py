@@ -34,6 +34,10 @@ class FindingEvidence:
         here: the figure from rows, with its 95 % bounds if there are enough trials.
         holds: whether it meets the criterion; None if it cannot be decided.
         marks: of the rows behind it.
+        batch_size: of both sides; None where the sizes are what is compared.
+        devices: their names, the newer first.
+        on_cores: the rows are of CPU cores, which are no match for the study's GPUs.
+        beside: what the study's figure is of; None if it has none for these sizes.
     """
 
     what: str
@@ -41,6 +45,10 @@ class FindingEvidence:
     here: Estimate
     holds: bool | None
     marks: tuple[str, ...]
+    batch_size: int | None = None
+    devices: str | None = None
+    on_cores: bool = False
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (1,),
             "INT8 is about 3 times as fast as FP32 on the same device.",
             f"Every ratio is between {GAIN[0]} and {GAIN[1]}.",
-            _with_study(_gains(here), _values(_gains(theirs))),
+            _with_study(_gains(here), dict(_gains(theirs))),
             "No network has a number in both fp32 and int8.",
         ),
         _finding(
@@ -100,7 +108,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (4, 5),
             "The newer device is faster in FP32.",
             "The device with the higher printed fp32 peak is faster.",
-            _with_study(_newer(here), _values(_newer(theirs))),
+            _with_study(_newer(here), dict(_newer(theirs))),
             "It takes two kinds of device with printed fp32 peaks, each with numbers in fp32.",
         ),
         _finding(
@@ -108,7 +116,7 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (4, 5),
             "INT8 on the newer device is more than 4 times FP32 on the older one.",
             f"The ratio is {BOTH:g} or more.",
-            _with_study(_newer_int8(here), _values(_newer_int8(theirs))),
+            _with_study(_newer_int8(here), dict(_newer_int8(theirs))),
             "It takes two kinds of device with printed fp32 peaks, the newer with int8.",
         ),
         _finding(
@@ -124,31 +132,38 @@ def findings(here: StudyView, theirs: StudyView) -> tuple[Finding, ...]:
             (6,),
             "GoogLeNet runs out of memory at a batch at which AlexNet still runs.",
             "GoogLeNet's memory ends at a smaller batch than AlexNet's.",
-            _with_study(_memory(here), _values(_memory(theirs))),
+            _with_study(_memory(here), dict(_memory(theirs))),
             "No batch size ran out of memory in one network and ran in the other.",
         ),
     )
 
 
 def _with_study(
-    evidence: list[tuple[Key, FindingEvidence]], study: Mapping[Key, float | None]
+    evidence: list[tuple[Key, FindingEvidence]], study: Mapping[Key, FindingEvidence]
 ) -> list[FindingEvidence]:
     """Return the evidence from the rows, each with the study's figure for the same comparison."""
-    return [replace(one, study=study.get(key)) for key, one in evidence]
+    return [_beside(one, study.get(key)) for key, one in evidence]
 
 
-def _values(evidence: list[tuple[Key, FindingEvidence]]) -> dict[Key, float | None]:
-    return {key: one.here.value for key, one in evidence}
+def _beside(one: FindingEvidence, theirs: FindingEvidence | None) -> FindingEvidence:
+    """Add the study's figure if it is of the same batch, else words on what differs."""
+    if theirs is None or theirs.here.value is None:
+        return one
+    if one.batch_size == theirs.batch_size:
+        return replace(one, study=theirs.here.value, beside=theirs.devices)
+    words = f"{theirs.here.value:.3f} at batch {theirs.batch_size}, {theirs.devices}"
+    return replace(one, beside=f"{words}: another batch, not compared")
 
 
-def _ratios(theirs: StudyView, factor: str) -> dict[Key, float | None]:
+def _ratios(theirs: StudyView, factor: str) -> dict[Key, FindingEvidence]:
     """Return the study's ratio between any two sizes of a factor, by network and sizes."""
-    ratios: dict[Key, float | None] = {}
+    ratios: dict[Key, FindingEvidence] = {}
     for model in MODELS:
         for device in theirs.devices:
             good = [cell for cell in theirs.along(factor, model, device) if cell.ok]
             for base, cell in combinations(good, 2):
-                ratios[_sized(model, factor, cell, base)] = ratio(cell, base).value
+                one = _evidence(model, cell, base, lambda _: True)
+                ratios[_sized(model, factor, cell, base)] = one
     return ratios
 
 
@@ -168,9 +183,7 @@ def _finding(
 ) -> Finding:
     decided = [one for one in evidence if one.holds is not None]
     if not decided:
-        simulated = any("simulated" in one.marks for one in evidence)
-        verdict = NOT_TESTABLE
-        reason = "Simulated rows say nothing of hardware." if simulated else otherwise
+        verdict, reason = NOT_TESTABLE, _undecided(evidence) or otherwise
     else:
         verdict = REPRODUCED if all(one.holds for one in decided) else NOT_REPRODUCED
         reason = "; ".join(_described(one) for one in decided) + "."
@@ -178,11 +191,25 @@ def _finding(
     return Finding(name, figures, statement, criterion, verdict, reason, tuple(evidence), marks)
 
 
+def _undecided(evidence: list[FindingEvidence]) -> str | None:
+    """Return why evidence decides nothing; None without evidence."""
+    if any("simulated" in one.marks for one in evidence):
+        return "Simulated rows say nothing of hardware."
+    if any(one.on_cores for one in evidence):
+        cores = "; ".join(_described(one) for one in evidence)
+        return f"The study is of GPUs, these rows are of CPU cores: {cores}."
+    return None
+
+
 def _described(one: FindingEvidence) -> str:
     value, lo, hi = one.here
     if value is None:
         return one.what
-    theirs = "" if one.study is None else f", in the study {one.study:.3f}"
+    theirs = ""
+    if one.study is not None:
+        theirs = f", in the study {one.study:.3f} ({one.beside})"
+    elif one.beside is not None:
+        theirs = f" (the study has {one.beside})"
     if lo is None:
         return f"{one.what}: {value:.3f}{theirs}"
     return f"{one.what}: {value:.2f} [{lo:.2f}, {hi:.2f}]{theirs}"
@@ -191,8 +218,19 @@ def _described(one: FindingEvidence) -> str:
 def _evidence(what: str, cell: Cell, base: Cell, holds: Callable[[float], bool]) -> FindingEvidence:
     span = ratio(cell, base)
     marks = marks_of((cell, base))
-    verdict = None if "simulated" in marks else holds(span.value)
-    return FindingEvidence(what, None, estimate(span), verdict, marks)
+    on_cores = any(one.newest.get("device_kind") == "cpu" for one in (cell, base))
+    verdict = None if on_cores or "simulated" in marks else holds(span.value)
+    batches = {cell.series.batch_size, base.series.batch_size}
+    return FindingEvidence(
+        what=what,
+        study=None,
+        here=estimate(span),
+        holds=verdict,
+        marks=marks,
+        batch_size=batches.pop() if len(batches) == 1 else None,
+        devices=" / ".join(dict.fromkeys(str(c.series.device) for c in (cell, base))),
+        on_cores=on_cores,
+    )
 
 
 def _pair(here: StudyView, model: str, device: str | None) -> tuple[Cell | None, Cell | None]:
@@ -294,9 +332,12 @@ def _memory(here: StudyView) -> list[tuple[Key, FindingEvidence]]:
             batches = ", ".join(f"{model} {_end(curve_of[model])}" for model in MODELS)
             marks = marks_of(curve_of.values())
             first = _ends_first(curve_of["googlenet"], curve_of["alexnet"])
-            holds = None if "simulated" in marks else first
+            groups = (here.along("batch_size", model, device) for model in MODELS)
+            on_cores = any(c.newest.get("device_kind") == "cpu" for g in groups for c in g)
+            holds = None if on_cores or "simulated" in marks else first
             what = f"{batches}, {device}"
-            evidence.append((("googlenet",), FindingEvidence(what, None, UNKNOWN, holds, marks)))
+            one = FindingEvidence(what, None, UNKNOWN, holds, marks, on_cores=on_cores)
+            evidence.append((("googlenet",), one))
     return evidence
 
 

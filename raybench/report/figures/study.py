@@ -68,6 +68,8 @@ def _caption(one: StudyFigure) -> str:
         if one.axis == "batch_size"
         else "Above the bars their ratio to the first of each network, and items per second."
     )
+    if any(bar.on_cores for bar in drawn):
+        batch += " on CPU cores, which are no match for GPUs"
     parts = (f"{_SOURCE} Right: here{batch}, {intervals}.", ratios, caveats(drawn), *one.missing)
     return " ".join(part for part in parts if part)
 

@@ -50,14 +50,21 @@ def _verdict(finding: Finding) -> Paragraph:
 def _evidence(findings: Sequence[Finding]) -> Table:
     pairs = [(finding, one) for finding in findings for one in finding.evidence]
     outcomes = {True: "holds", False: "does not hold", None: "cannot be decided"}
+    cores = "CPU cores, no GPU"
     return columns.table(
         "study-evidence",
-        "The ratios on which the verdicts stand, the study's beside those measured here.",
+        "The ratios on which the verdicts stand. The study's stands beside one of the same network, "
+        "precisions, batch and number of devices, and nowhere else.",
         columns.texts("finding", [f.name.replace("_", " ") for f, _ in pairs], "factor"),
         columns.texts("ratio", [one.what for _, one in pairs]),
         columns.fixed("study", "", [one.study for _, one in pairs], 3),
+        columns.texts("the study's is of", [one.beside for _, one in pairs]),
         columns.fixed("here", "", [one.here.value for _, one in pairs], 3),
         columns.bounds("95 %", [one.here for _, one in pairs], 3),
-        columns.texts("criterion", [outcomes[one.holds] for _, one in pairs], "factor"),
+        columns.texts(
+            "criterion",
+            [cores if one.on_cores else outcomes[one.holds] for _, one in pairs],
+            "factor",
+        ),
         columns.marks([one for _, one in pairs]),
     )
