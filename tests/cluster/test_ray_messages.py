@@ -42,7 +42,7 @@ class Command:
         self._reader.start()
 
     def lines(self):
-        yield from self.process.stdout
+        return self.process.stdout  # a generator over it would close it when it is left
 
     def begin(self):
         """Wait for the line that begins the point, and return all until then."""
