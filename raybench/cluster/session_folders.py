@@ -103,9 +103,11 @@ def remove_abandoned() -> None:
 
 def _is_abandoned(folder: Path) -> bool:
     try:
+        if folder.stat().st_uid != os.getuid():
+            return False
         with (folder / MARK).open("rb") as mark:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # not ours, of another user, in use, or just removed
+    except OSError:  # not ours, in use, or just removed
         return False
     return True
 

@@ -105,6 +105,9 @@ def test_the_session_of_a_killed_driver_is_removed_by_the_next_run(driver):
     process, folder = driver
     process.kill()
     process.wait()
+    with pytest.MonkeyPatch.context() as another_user:
+        another_user.setattr("os.getuid", lambda: os.geteuid() + 1)
+        assert session_folders.abandoned() == []
     assert session_folders.abandoned() == [folder]
     session_folders.remove_abandoned()
     assert not folder.exists()
