@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from typing_extensions import override
 
-from raybench.engines import registry
+from raybench.engines import plugins, registry
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
@@ -177,7 +177,7 @@ class Worker:
             devices.limit_memory(point.memory_limit_bytes or share)
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
         log.note(f"{LOADING} {point.model!r}")
-        engine = engine_class.load(load)
+        engine = plugins.load(engine_class, load)
         self._running = None
         self._loaded = _Loaded(point, device, engine, load.batches, telemetry)
         log.note(f"{FIRST_BATCHES} {point.model!r}")
@@ -187,7 +187,7 @@ class Worker:
         log.note(f"{FIRST_BATCHES} {point.model!r}")
         prepared = Prepared(
             device=device,
-            engine=engine.info,
+            engine=registry.report(point.engine, engine),
             model=model,
             comparison=comparison,
             batch_s=probe_batch_s(engine),
@@ -236,9 +236,10 @@ class Worker:
     ) -> Load:
         """Take the device, refuse what it cannot run, and create the model and its inputs."""
         device = self._take_device(point.device, slot, point.accelerator)
-        reason = engine_class.unavailable() or engine_class.unsupported(
-            point.precision, device, point.transfers
-        )
+        reason = registry.unavailable_here(point.engine, device.kind)
+        if reason is None:
+            with plugins.blamed_on(point.engine, "unsupported"):
+                reason = engine_class.unsupported(point.precision, device, point.transfers)
         if reason is not None:
             raise Unsupported(reason)
         settings = point.model_settings
@@ -301,7 +302,8 @@ class Worker:
         loaded.gpu.start()
         self._host.start()
         try:
-            trace = running.stream.run(start_ns, deadline_ns)
+            with plugins.blamed_on(loaded.point.engine, "submit or collect"):
+                trace = running.stream.run(start_ns, deadline_ns)
         finally:
             gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
         self._log.note("")

@@ -85,6 +85,7 @@ def _check_machine(console: Console) -> int:
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
+    lines += [("warning", clash) for clash in registry.clashes()]
     for issue in facts.system_issues:
         lines += [("warning", issue.what), ("fix", issue.fix)]
     if len(cores) < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict
 
 from raybench.config.files import experiment_files, presets, question
 from raybench.engines import registry
@@ -61,8 +61,9 @@ def _engines() -> list[tuple[str, str]]:
         except EngineUnavailable as error:
             engines.append((name, f"not available: {error}"))
             continue
-        options = ", ".join(f"{f.name}={f.default}" for f in fields(traits.settings))
+        defaults = asdict(traits.settings())
+        options = ", ".join(f"{option}={default}" for option, default in defaults.items())
         extra = f"; install raybench[{traits.extra}]" if traits.extra else ""
         kinds = " or ".join(traits.device_kinds)
-        engines.append((name, f"on {kinds}; engine.* {options}{extra}"))
-    return engines
+        engines.append((name, f"on {kinds}" + f"; engine.* {options}" * bool(options) + extra))
+    return [*engines, *(("not used", clash) for clash in registry.clashes())]

@@ -21,11 +21,16 @@ DeviceSpans = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
+class NoOptions:
+    """The options of an engine that has none."""
+
+
+@dataclass(frozen=True)
 class EngineTraits:
     """Fixed properties of an engine, available without loading its library.
 
     Attributes:
-        name: as in `engine=NAME`.
+        name: as in `engine=NAME`; empty for the name of its entry point.
         settings: frozen dataclass of the engine's options, with defaults.
         device_kinds: kinds of device it runs on, best first.
         extra: extra of raybench that installs the library; None if the core has it.
@@ -37,9 +42,9 @@ class EngineTraits:
         reads_graph: False for an engine that runs without the model's file: none is built.
     """
 
-    name: str
-    settings: type
-    device_kinds: tuple[str, ...]
+    name: str = ""
+    settings: type = NoOptions
+    device_kinds: tuple[str, ...] = ("cpu",)
     extra: str | None = None
     int8_dialect: str = "s8s8"
     bf16_dialect: str | None = None
@@ -80,7 +85,7 @@ class EngineInfo:
     """What an engine reports once it is loaded; None for what it cannot determine.
 
     Attributes:
-        version: of the library behind it.
+        version: of the library behind it; None for that of the package that offers the engine.
         build_s: compiling or building for the device; 0.0 is never used for "cached".
         load_s: from built to ready.
         build_cache_hit: whether the build came from a cache; None without a cache.
@@ -93,9 +98,9 @@ class EngineInfo:
         notes: what else is to be known of the row, a sentence each.
     """
 
-    version: str
-    build_s: float
-    load_s: float
+    version: str | None = None
+    build_s: float | None = None
+    load_s: float | None = None
     build_cache_hit: bool | None = None
     engine_bytes: int | None = None
     engine_sha256: str | None = None
@@ -162,13 +167,16 @@ class Engine(Protocol):
 class EngineBase(ABC):
     """Base class of engines: an `Engine` with its traits and with defaults for what may be left out.
 
+    A class with `load`, `submit`, `collect`, `outputs` and, where it holds anything, `close` is an
+    engine for CPU cores without options.
+
     Attributes:
         traits: fixed properties of the class.
         info: report of the loaded engine.
     """
 
-    traits: ClassVar[EngineTraits]
-    info: EngineInfo
+    traits: ClassVar[EngineTraits] = EngineTraits()
+    info: EngineInfo = EngineInfo()
 
     @classmethod
     def unavailable(cls) -> str | None:

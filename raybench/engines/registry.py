@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import lru_cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from raybench.engines.base import EngineBase, EngineTraits
-from raybench.errors import ConfigError, EngineUnavailable, nearest
+from raybench.engines import plugins
+from raybench.errors import ConfigError, EngineFailure, EngineUnavailable, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from raybench.engines.base import EngineBase, EngineInfo
+    from raybench.engines.plugins import Plugin
 
 BUILT_IN = {
     "tensorrt": "raybench.engines.tensorrt.engine:TensorRTEngine",
@@ -19,27 +22,27 @@ BUILT_IN = {
     "onnxruntime": "raybench.engines.onnxruntime:OnnxRuntimeEngine",
     "simulated": "raybench.engines.simulated:SimulatedEngine",
 }
-GROUP = "raybench.engines"
-"""Entry points of this group add engines: name = "module:Class"."""
 
 
 @lru_cache(maxsize=1)
-def _locations() -> dict[str, str]:
-    """Return "module:Class" of every engine by name."""
-    locations = dict(BUILT_IN)
-    for entry in entry_points(group=GROUP):
-        if entry.name in locations:
-            raise ConfigError(
-                f"Two engines are named {entry.name!r}: {locations[entry.name]} and {entry.value}. "
-                "Uninstall or rename one of them."
-            )
-        locations[entry.name] = entry.value
-    return locations
+def _plugins() -> dict[str, Plugin]:
+    """Return the engines of other packages by name; a built-in one keeps its name."""
+    return {name: plugin for name, plugin in plugins.found().items() if name not in BUILT_IN}
 
 
 def names() -> list[str]:
     """Return the name of every engine, whether its library is installed or not."""
-    return sorted(_locations())
+    return sorted([*BUILT_IN, *_plugins()])
+
+
+def clashes() -> list[str]:
+    """Return a sentence for each plug-in that has the name of a built-in engine."""
+    return [
+        f"Engine {name!r} ({plugin.origin}) has the name of an engine of raybench and is not used. "
+        "Rename its entry point."
+        for name, plugin in plugins.found().items()
+        if name in BUILT_IN
+    ]
 
 
 def get(name: str) -> type[EngineBase]:
@@ -49,34 +52,39 @@ def get(name: str) -> type[EngineBase]:
         ConfigError: the name is unknown; the message offers the nearest one.
         EngineUnavailable: a plug-in's module cannot be imported, or its class is no engine.
     """
-    locations = _locations()
-    if name not in locations:
-        raise ConfigError(f"Unknown engine {name!r}. {nearest(name, [*locations, 'auto'])}")
-    location = locations[name]
-    module, _, attribute = location.partition(":")
+    if name in _plugins():
+        return plugins.load_class(_plugins()[name])
+    if name not in BUILT_IN:
+        raise ConfigError(f"Unknown engine {name!r}. {nearest(name, [*names(), 'auto'])}")
+    module, _, attribute = BUILT_IN[name].partition(":")
     try:
-        engine = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a plug-in's module may raise anything
+        engine: type[EngineBase] = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
         raise EngineUnavailable(
-            f"Engine {name!r} cannot be imported from {location}: "
-            f"{type(error).__name__}: {error}. Fix or remove it."
+            f"Engine {name!r} cannot be imported: {error}. Reinstall raybench."
         ) from error
-    if not (isinstance(engine, type) and issubclass(engine, EngineBase)):
-        raise EngineUnavailable(
-            f"Engine {name!r} ({location}) does not derive from raybench.engines.base.EngineBase. "
-            "Fix or remove it."
-        )
-    if not isinstance(getattr(engine, "traits", None), EngineTraits):
-        raise EngineUnavailable(
-            f"Engine {name!r} ({location}) has no traits, an instance of "
-            "raybench.engines.base.EngineTraits. Fix or remove it."
-        )
     return engine
 
 
+def report(name: str, engine: EngineBase) -> EngineInfo:
+    """Return what a loaded engine reports, with the version of its package if it gives none."""
+    version = _plugins()[name].version if name in _plugins() else None
+    return engine.info if engine.info.version else replace(engine.info, version=version)
+
+
 def unavailable_here(name: str, kind: str) -> str | None:
-    """Return why an engine cannot run in this process's environment, or None where it can."""
-    return get(name).unavailable()
+    """Return why an engine cannot run in this process's environment, or None where it can.
+
+    Raises:
+        EngineUnavailable: for a plug-in that cannot be loaded or asked.
+    """
+    engine = get(name)
+    try:
+        with plugins.blamed_on(name, "unavailable"):
+            reason = engine.unavailable()
+    except EngineFailure as error:
+        raise EngineUnavailable(f"{error} Fix or uninstall it.") from error
+    return None if reason is None else str(reason)
 
 
 def missing() -> dict[str, str | None]:

@@ -6,6 +6,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
+from raybench.engines import plugins
+
 if TYPE_CHECKING:
     from raybench.engines.base import EngineBase
 
@@ -14,11 +16,18 @@ PROBE_S = 0.03
 
 
 def time_batch(engine: EngineBase, sequence: int) -> float:
-    """Run one batch and return its time in seconds."""
-    began = time.perf_counter()
-    engine.submit(sequence)
-    engine.collect(sequence)
-    return time.perf_counter() - began
+    """Run one batch and return its time in seconds.
+
+    Raises:
+        PointError: what the engine raised, or device times that are none.
+    """
+    with plugins.blamed_on(engine.traits.name, "submit or collect"):
+        began = time.perf_counter()
+        engine.submit(sequence)
+        spans = engine.collect(sequence)
+        taken_s = time.perf_counter() - began
+    plugins.check_spans(engine, spans)
+    return taken_s
 
 
 def probe_batch_s(engine: EngineBase) -> float:
