@@ -9,19 +9,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 import raybench
-from raybench.engines import conformance
-from raybench.engines.base import Load
-from raybench.experiment import ModelSettings
-from raybench.machine.devices import core
-from raybench.models.items.batches import BatchPool
-from raybench.models.prepare import prepare
-from raybench.models.reference import reference_outputs
 
 ROOT = Path(raybench.__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -107,17 +99,10 @@ def test_the_map_names_everything_in_the_package():
     assert [name for name in sorted(inside) if f"`{name}`" not in listed] == []
 
 
-def test_the_engine_that_the_page_shows_conforms(tiny, tmp_path, monkeypatch):
-    block = re.search(r"```python\n(.*?)```", read(DOCS / "engines.md"), re.DOTALL)[1]
-    shown = ModuleType("shown")
-    monkeypatch.setitem(sys.modules, "shown", shown)  # dataclasses ask for a class's module
-    exec(compile(block, "engines.md", "exec"), shown.__dict__)
-    model = prepare(str(tiny), ModelSettings(), "fp32", None, tmp_path)
-    batches = BatchPool(model.inputs, 2, seed=3, ranges=model.ranges, min_bytes=1 << 12)
-    load = Load(
-        model, batches, core(0), 2, True, shown.ReferenceEngine.traits.settings(), None, tmp_path
-    )
-    conformance.check(shown.ReferenceEngine, load, reference_outputs(model, batches, 2, tmp_path))
+def test_the_page_of_engines_shows_the_example_as_it_is():
+    shown = re.findall(r"```(?:python|toml)\n(.*?)```", read(DOCS / "engines.md"), re.DOTALL)
+    for name in ("raybench_reference.py", "pyproject.toml", "test_raybench_reference.py"):
+        assert read(ROOT / "examples" / "engine_plugin" / name) in shown
 
 
 def test_the_messages_on_the_page_of_troubleshooting_are_those_of_the_code():

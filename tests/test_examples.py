@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +79,48 @@ def test_the_notebook_goes_from_a_run_to_a_figure(tmp_path):
     assert "4 workers give" in str(finding.outputs)
     assert "image/png" in figure.outputs[-1].data
     assert raybench.load(tmp_path / "results" / "notebook").num_rows == 6
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """Install the example engine into a folder; return the environment that has it."""
+    source = shutil.copytree(EXAMPLES / "engine_plugin", tmp_path / "source")
+    installed = tmp_path / "installed"
+    words = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", *words, "--target", str(installed), str(source)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return {**os.environ, "PYTHONPATH": f"{installed}{os.pathsep}{EXAMPLES.parent}"}
+
+
+def raybench_in(environment, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", "raybench", *words],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_engine_conforms_and_is_on_the_menu(plugin):
+    test = EXAMPLES / "engine_plugin" / "test_raybench_reference.py"
+    words = ["-q", "-p", "no:cacheprovider", "--rootdir", str(test.parent), str(test)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False,
+        env=plugin, cwd=test.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "reference      on cpu" in raybench_in(plugin, "list", "engines")
+    assert "engine reference ready, on cpu" in raybench_in(plugin, "doctor")
+    assert "reference" in raybench_in(plugin, "plan", "model=lenet", "engine=reference")
+
+
+@pytest.mark.ray
+def test_the_example_engine_measures(plugin, quick, tmp_path):
+    words = ("model=lenet", "engine=reference", f"results.dir={tmp_path}/results", *quick)
+    raybench_in(plugin, *words, "cluster.address=local", "cluster.dashboard=false")
+    (row,) = raybench.load(tmp_path / "results").to_pylist()
+    assert row["status"] == "ok", row["reason"]
+    assert (row["engine"], row["engine_version"], row["build_s"]) == ("reference", "1.0", None)
+    assert row["fidelity_sqnr_db"] > 80

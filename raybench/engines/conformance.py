@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.engines.base import BuildsAhead, EngineBase, EngineTraits, ReportsLayers
+from raybench.engines import plugins
+from raybench.engines.base import BuildsAhead, Load, ReportsLayers
+from raybench.experiment import ModelSettings
+from raybench.machine import devices
+from raybench.models.items.batches import BatchPool
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from raybench.engines.base import Load
+    from raybench.engines.base import EngineBase
 
 Outputs = dict[str, np.ndarray[Any, Any]]
+
+
+def check_engine(engine: type[EngineBase], folder: Path, model: str = "lenet") -> None:
+    """Run every check on one engine with a model in fp32 on the first core: a test in one line.
+
+    Args:
+        engine: the class under test.
+        folder: for the model's file, e.g. pytest's `tmp_path`.
+        model: name in the zoo or path of an ONNX file.
+
+    Raises:
+        AssertionError: a check failed; the message says what the engine did.
+    """
+    plain = ModelSettings()
+    prepared = prepare(model, plain, "fp32", None, folder)
+    batches = BatchPool(prepared.inputs, 2, seed=0, ranges=prepared.ranges, min_bytes=1 << 12)
+    load = Load(
+        model=prepared,
+        batches=batches,
+        device=devices.core(devices.cores()[0]),
+        inflight=2,
+        transfers=True,
+        options=engine.traits.settings(),
+        memory_limit_bytes=None,
+        cache_dir=folder,
+    )
+    check(engine, load, reference_outputs(prepared, batches, 2, folder))
 
 
 def check(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
@@ -45,20 +78,19 @@ def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None
     yield _closes_twice
 
 
+def _name(engine: type[EngineBase]) -> str:
+    return engine.traits.name or engine.__name__
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise AssertionError(message)
 
 
 def _has_traits(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
-    _require(issubclass(engine, EngineBase), f"{engine.__name__} does not derive from EngineBase")
-    traits = getattr(engine, "traits", None)
-    _require(isinstance(traits, EngineTraits), f"{engine.__name__} has no traits")
-    name = engine.traits.name
-    _require(bool(name and engine.traits.device_kinds), f"{engine.__name__} has incomplete traits")
-    _require(
-        dataclasses.is_dataclass(engine.traits.settings), f"the settings of {name} are no dataclass"
-    )
+    problem = plugins.problem_of(engine)
+    _require(problem is None, f"{engine.__name__} {problem}")
+    name = _name(engine)
     _require(engine.unavailable() is None, f"{name} is unavailable: {engine.unavailable()}")
     _require(
         engine.unsupported(load.model.precision, load.device, load.transfers) is None,
@@ -69,7 +101,7 @@ def _has_traits(engine: type[EngineBase], load: Load, reference: Outputs | None)
 def _keeps_the_stream_in_order(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
-    name = engine.traits.name
+    name = _name(engine)
     loaded = engine.load(load)
     try:
         for sequence in range(load.inflight):
@@ -94,7 +126,7 @@ def _keeps_the_stream_in_order(
 def _computes_the_right_batch(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
-    name = engine.traits.name
+    name = _name(engine)
     loaded = engine.load(load)
     try:
         outputs = []
@@ -138,14 +170,14 @@ def _returns_outputs_of_the_collected_batch(
     for tensor, expected in (reference or {}).items():
         _require(
             np.allclose(outputs[tensor], expected, rtol=1e-2, atol=1e-3),
-            f"{engine.traits.name} returned {tensor!r} of a batch that was submitted later",
+            f"{_name(engine)} returned {tensor!r} of a batch that was submitted later",
         )
 
 
 def _reports_what_it_loaded(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
-    name = engine.traits.name
+    name = _name(engine)
     loaded = engine.load(load)
     try:
         info = loaded.info
@@ -159,7 +191,7 @@ def _reports_what_it_loaded(
 
 
 def _reports_its_layers(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
-    name = engine.traits.name
+    name = _name(engine)
     if not issubclass(engine, ReportsLayers):
         return
     loaded = engine.load(load)

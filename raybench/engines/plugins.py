@@ -78,7 +78,7 @@ def load_class(plugin: Plugin) -> type[EngineBase]:
         raise EngineUnavailable(
             f"{subject} cannot be imported: {_text(error)}. Fix or uninstall it."
         ) from error
-    problem = _problem(engine)
+    problem = problem_of(engine)
     if problem is not None:
         raise EngineUnavailable(f"{subject} {problem}. Fix or uninstall it.")
     if not engine.traits.name:
@@ -91,7 +91,7 @@ def load_class(plugin: Plugin) -> type[EngineBase]:
     return loaded
 
 
-def _problem(engine: Any) -> str | None:
+def problem_of(engine: Any) -> str | None:
     """Return what keeps an object from being an engine's class, None if nothing does."""
     if not (isinstance(engine, type) and issubclass(engine, EngineBase)):
         return "does not derive from raybench.engines.base.EngineBase"

@@ -36,7 +36,7 @@ from raybench.cluster import session as sessions
 from raybench.cluster.node_facts import NodeFacts
 from raybench.config import files, settings
 from raybench.config.compose import read
-from raybench.engines import registry
+from raybench.engines import plugins, registry
 from raybench.engines.base import Load
 from raybench.engines.tensorrt import builder
 from raybench.engines.tensorrt.engine import TensorRTSettings, build_plan
@@ -508,7 +508,7 @@ def precisions():
 
 
 def entry_point_group():
-    return registry.GROUP
+    return plugins.GROUP
 
 
 def actor_name():

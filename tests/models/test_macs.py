@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TABLE = {  # parameters, MACs of one item, nodes
     "alexnet": (60_965_224, 724_406_816, 22),
+    "lenet": (61_706, 416_520, 13),
     "googlenet": (6_998_552, 1_582_671_872, 142),
     "resnet50": (25_530_472, 4_089_184_256, 123),
     "bert_base": (109_482_244, 11_174_215_680, 406),
