@@ -192,7 +192,7 @@ def run(case: Case, limits: Limits, rng: np.random.Generator) -> dict[str, Any] 
     for worker, trace in enumerate(made):
         blocks = cut(trace.done_ns, 0, block_ns, least, 1)
         watch.add(worker, blocks.edges.tolist(), blocks.edge_ns.tolist())
-    warm = warm_up(watch.rates, limits)
+    warm = warm_up(watch.rates, limits, lengths=watch.lengths)
     if warm.window_start is None:
         return None
     aggregate = watch.rates.sum(axis=0)[warm.window_start :]

@@ -125,7 +125,7 @@ class StreamWatch:
                 blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
             rates = blocks.rates
             if warm_up.window_start is None:
-                warm_up = warmup.warm_up(rates, limits, blocks.temperatures_c)
+                warm_up = warmup.warm_up(rates, limits, blocks.temperatures_c, blocks.lengths)
             if warm_up.window_start is not None:
                 stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.window_start :], limits)
             current = TrialProgress(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 WIDE = 0.3
 """An interval with a half-width above this is not symmetric in percent; it is a factor."""
+NOTABLE = 0.05
+"""Share of the workers' cores that others must have had to be named as the cause of a stall."""
 OUT_OF_REACH = 20
 """A measurement that would take so many times longer is not advised."""
 
@@ -34,11 +36,24 @@ def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
 
 
 def stalled(evidence: TrialEvidence, _limits: Limits) -> str:
-    """Name the longest stall, and the rate with and without the time that stalls took."""
+    """Name the longest stall, the rate with and without it, and the cause where readings show one."""
+    return f"{_longest_stall(evidence)}{_both_rates(evidence.columns)}. {_cause(evidence)}"
+
+
+def _cause(evidence: TrialEvidence) -> str:
+    """Return what the readings beside the stream say of the cause, and what to do about it."""
+    others, stolen = (
+        evidence.columns.get(f"{name}_frac") or 0.0 for name in ("foreign_load", "steal")
+    )
+    if evidence.device_kind == "cpu" and max(others, stolen) >= NOTABLE:
+        who = "other virtual machines took" if stolen > others else "other processes used"
+        return (
+            f"In the window {who} {max(others, stolen):.0%} of the workers' own cores: end that work, "
+            "or leave a core to it (cluster.cpus=N), and run again."
+        )
     return (
-        f"{_longest_stall(evidence)}{_both_rates(evidence.columns)}. Look for what stopped the process "
-        "or its machine then (a suspended or moved virtual machine, swapping, other work), and run "
-        "again."
+        "Look for what stopped the process or its machine then (a suspended or moved virtual machine, "
+        "swapping, other work), and run again."
     )
 
 

@@ -131,6 +131,13 @@ class BlockRates:
         )
 
     @property
+    def lengths(self) -> NDArray[np.float64]:
+        """Length of the block in each grid cell, in cells, shape as `rates`; a stall makes it long."""
+        return self._in_common(
+            [np.diff(np.array(ns, np.float64)) / self._block_ns for ns in self._edge_ns]
+        )
+
+    @property
     def temperatures_c(self) -> NDArray[np.float64] | None:
         """Device temperatures at the end of each cell's block, shape as `rates`; None if unknown."""
         if all(math.isnan(c) for worker in self._temp_c for c in worker):

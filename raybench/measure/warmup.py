@@ -20,6 +20,9 @@ MAX_C_PER_10_S = 1.0
 SENSOR_C = 1.0
 """Resolution of a GPU's sensor: a smaller difference between two windows is no sign of warming."""
 
+STRETCHED = 2.5
+"""A block of more cells holds a stall. One that misses an edge because its batches are slow has two."""
+
 
 @dataclass(frozen=True)
 class WarmUp:
@@ -36,7 +39,12 @@ class WarmUp:
     settled: bool | None = None
 
 
-def warm_up(rates: Floats, limits: Limits, temperatures_c: Floats | None = None) -> WarmUp:
+def warm_up(
+    rates: Floats,
+    limits: Limits,
+    temperatures_c: Floats | None = None,
+    lengths: Floats | None = None,
+) -> WarmUp:
     """Decide whether a point is warm, and where its measurement window begins.
 
     Two neighbouring windows A and B must have the same mean within `warmup_agree`, in the
@@ -54,17 +62,23 @@ def warm_up(rates: Floats, limits: Limits, temperatures_c: Floats | None = None)
     Temperatures may rise by at most 1 degree C in 10 s. This condition is soft: when it alone is
     not met by the end, the point is "agreed" at `warmup_max` with `settled` False.
 
+    A and B do not agree while a block that a stall has stretched lies in them: two windows inside the
+    same stall have the same rate, and one that a stall has lowered may meet another that is cold.
+
     Args:
         rates: items/s of each block since the common start, shape (workers, k).
         limits: of the point.
         temperatures_c: of each worker's device in each block, same shape, NaN where unknown.
+        lengths: of each block in cells of the grid, same shape; None when none is stretched.
     """
     window, advance = limits.settings.warmup_window_blocks, limits.settings.warmup_advance_blocks
     agree = False
     for start in range(limits.warmup_min, limits.warmup_max - window + 1, advance):
         if rates.shape[1] < start + 2 * window:
             return WarmUp("not_yet")
-        agree = _halves_agree(rates[:, start : start + 2 * window], limits)
+        both = slice(start, start + 2 * window)
+        stretched = lengths is not None and bool((lengths[:, both] > STRETCHED).any())
+        agree = not stretched and _halves_agree(rates[:, both], limits)
         if not agree:
             continue
         settled = _temperatures_settled(temperatures_c, start, limits)

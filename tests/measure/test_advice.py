@@ -65,6 +65,23 @@ def test_a_stall_is_named_with_its_place_and_both_rates():
         assert words in sentence
 
 
+@pytest.mark.parametrize(
+    ("readings", "words"),
+    [
+        ({}, "Look for what stopped the process"),
+        (
+            {"foreign_load_frac": 0.4, "steal_frac": 0.01},
+            "other processes used 40% of the workers' own",
+        ),
+        ({"foreign_load_frac": 0.0, "steal_frac": 0.2}, "other virtual machines took 20%"),
+        ({"foreign_load_frac": 0.02}, "Look for what stopped the process"),
+    ],
+)
+def test_the_cause_of_a_stall_is_named_where_readings_show_it(readings, words):
+    columns = {"stalls": 1, "longest_stall_s": 0.03, "longest_stall_at_s": 2.0, **readings}
+    assert words in flags.advice(("stalled",), evidence(columns), LIMITS)
+
+
 def test_the_advice_is_about_the_stall_even_if_it_shifts_and_widens():
     window = replace(evidence().window, flags=("step", "wide_ci"))
     columns = {"stalls": 1, "longest_stall_worker": 0, "longest_stall_s": 0.05,

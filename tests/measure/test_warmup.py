@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from helpers.windows import LIMITS, STANDARD, noise
 
+from raybench.measure.blocks import cut
 from raybench.measure.limits import Limits
+from raybench.measure.progress import BlockRates
 from raybench.measure.warmup import WarmUp, warm_up
+
+S = 1_000_000_000
 
 
 def test_warm_at_the_first_try():
@@ -93,3 +97,31 @@ def test_a_step_of_the_sensor_between_two_short_windows_is_no_warming():
 def test_unknown_temperatures_count_for_nothing():
     rates = np.ones((1, 30))
     assert warm_up(rates, LIMITS, np.full((1, 30), np.nan)) == WarmUp("agreed", 15, None)
+
+
+def watched(stop_s: float, at_s: float) -> BlockRates:
+    """What the driver sees of a steady worker that was stopped once."""
+    done = np.arange(0, 120 * S, S // 100, dtype=np.int64)
+    done = np.where(done > at_s * S, done + int(stop_s * S), done)
+    watch, blocks = BlockRates(1, 1, S), cut(done, 0, S, 4, 1)
+    watch.add(0, blocks.edges.tolist(), blocks.edge_ns.tolist())
+    return watch
+
+
+def test_two_windows_inside_one_stall_do_not_agree():
+    """Both have the same rate, that of the stall."""
+    watch = watched(40, 6.5)
+    assert warm_up(watch.rates, LIMITS, lengths=watch.lengths).window_start > 46
+
+
+@pytest.mark.parametrize("at_s", [5.5, 9.5, 14.5, 20.5])
+def test_a_stall_in_the_warm_up_is_over_before_the_window_begins(at_s):
+    watch = watched(5, at_s)
+    start = warm_up(watch.rates, LIMITS, lengths=watch.lengths).window_start
+    assert start > at_s + 5
+
+
+def test_slow_batches_that_miss_an_edge_are_no_stall():
+    rates = noise(0.001, 80)
+    lengths = np.where(np.arange(80) % 5 < 2, 2.0, 1.0)[None]
+    assert warm_up(rates, LIMITS, lengths=lengths) == WarmUp("agreed", 15)
