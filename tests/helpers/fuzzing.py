@@ -22,11 +22,11 @@ from helpers.results_folders import folder as results_folder
 from helpers.tiny_graphs import tiny_bert, tiny_conv
 from hypothesis import strategies as st
 
-from raybench.cli import run as run_verb
 from raybench.cli.main import VERBS, main
 from raybench.cluster import session as sessions
 from raybench.config.places import _every_key, top_level
 from raybench.errors import ClusterError, PointError
+from raybench.execute import lead
 from raybench.experiment import AXES
 
 CODES = (0, 1, 2, 3)
@@ -317,18 +317,18 @@ def prepare_folder(root):
 def without_ray():
     """Let `run` end where Ray would start, and let no address be joined."""
 
-    def start_run(context, words):
+    def start_run(context, words, stop):
         raise PointError("Far enough.")
 
     def connect(*args, **kwargs):
         raise ClusterError("Nobody is joined here.")
 
-    kept = run_verb.start_run, sessions.connect
-    run_verb.start_run, sessions.connect = start_run, connect
+    kept = lead.start_run, sessions.connect
+    lead.start_run, sessions.connect = start_run, connect
     try:
         yield
     finally:
-        run_verb.start_run, sessions.connect = kept
+        lead.start_run, sessions.connect = kept
 
 
 def run_command(words, limit_s=LIMIT_S):
