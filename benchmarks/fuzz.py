@@ -114,7 +114,7 @@ def _as_processes(lines: list[list[str]], count: int) -> list[tuple[list[str], s
     codes: Counter[int | None] = Counter()
     longest = 0.0
     start = time.monotonic()
-    for words in fit[:: max(1, len(fit) // count)][:count]:
+    for words in fit[:: max(1, len(fit) // max(1, count))][:count]:
         began = time.monotonic()
         command = [sys.executable, "-m", "raybench", *words]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raybench.analysis.compare import compare
@@ -97,7 +97,7 @@ def parse_side(word: str, default_folder: str) -> RowSelection:
     Raises:
         ConfigError: for a filter that is not key=value.
     """
-    if Path(word).exists():
+    if os.path.exists(word):  # Path.exists raises for names that are too long
         return RowSelection(word, word, ())
     if _RUN_ID.fullmatch(word):
         return RowSelection(word, default_folder, (("run", word),))

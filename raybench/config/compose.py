@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.config.axes import MOST, parse_axis
 from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
+from raybench.config.places import engines_with
 from raybench.config.settings import GridSettings, Request
 from raybench.config.words import shown
 from raybench.engines import registry
@@ -246,8 +247,10 @@ def _engine_options(
     all_keys = set().union(*keys.values()) if keys else set()
     for key in given:
         if key not in all_keys:
+            owners = engines_with(key)
+            others = f"It is an option of {' and '.join(owners)}. " if owners else ""
             raise ConfigError(
-                f"Unknown key {f'engine.{key}'!r} for {', '.join(engines)}. {nearest(key, all_keys)}"
+                f"Unknown key {f'engine.{key}'!r} for {', '.join(engines)}. {others}{nearest(key, all_keys)}"
             )
     options = {}
     for name in engines:

@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -108,9 +108,13 @@ def build(kind: type, tree: Mapping[str, Any]) -> Any:
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """Return the default of every key of a section, sections within it included."""
-    plain = kind()
-    values = {entry.name: getattr(plain, entry.name) for entry in fields(kind)}
+    """Return the default of every key of a section that has one, sections within it included."""
+    values: dict[str, Any] = {}
+    for entry in fields(kind):
+        if entry.default is not MISSING:
+            values[entry.name] = entry.default
+        elif entry.default_factory is not MISSING:
+            values[entry.name] = entry.default_factory()
     return {
         name: defaults(type(value)) if is_dataclass(value) else value
         for name, value in values.items()

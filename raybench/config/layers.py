@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from raybench.config.convert import Where, build, convert, defaults
 from raybench.config.files import OF_ONE_MODEL, experiment_files, group_path, meant_by
-from raybench.config.places import COMMAND, EXPERIMENT, kind_at, path_of
+from raybench.config.places import COMMAND, EXPERIMENT, kind_at, kinds, path_of
 from raybench.config.references import resolve
 from raybench.config.settings import Settings
 from raybench.config.words import InlineText, has_open_bracket, shown, split, structure
@@ -242,4 +242,8 @@ def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict
         source: where they come from, for messages.
     """
     given = convert(schema, dict(options), Where("engine", source))
-    return {**defaults(schema), **given}
+    typed = {**defaults(schema), **given}
+    for option in kinds(schema):
+        if option not in typed:
+            raise ConfigError(f"{source} need engine.{option}, which has no default. Set it.")
+    return typed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing
 from dataclasses import fields, is_dataclass
@@ -22,8 +23,11 @@ COMMAND = "the command line"
 @functools.cache
 def kinds(section: type) -> dict[str, Any]:
     """Return the type of every key of a section."""
-    hints = typing.get_type_hints(section, include_extras=True)
-    return {entry.name: hints[entry.name] for entry in fields(section)}
+    try:
+        hints = typing.get_type_hints(section, include_extras=True)
+    except (NameError, TypeError):  # a plug-in names types that exist for its type checker alone
+        hints = {}
+    return {entry.name: hints.get(entry.name, Any) for entry in fields(section)}
 
 
 def path_of(key: str, source: str, section: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -147,10 +151,19 @@ def _keys_of(section: type, prefix: str) -> Iterator[str]:
             yield from _keys_of(kind, f"{prefix}{name}.")
 
 
+def engines_with(option: str) -> list[str]:
+    """Return the engines that come with raybench and have an option of this name."""
+    return [name for name, options in _options_by_engine().items() if option in options]
+
+
 def _engine_options() -> Iterator[str]:
+    for options in _options_by_engine().values():
+        yield from (f"engine.{option}" for option in options)
+
+
+def _options_by_engine() -> dict[str, list[str]]:
+    options = {}
     for name in registry.BUILT_IN:
-        try:
-            settings = registry.get(name).traits.settings
-        except (ConfigError, EngineUnavailable):  # pragma: no cover - needs a broken installation
-            continue
-        yield from (f"engine.{entry.name}" for entry in fields(settings))
+        with contextlib.suppress(ConfigError, EngineUnavailable):  # a broken installation
+            options[name] = [entry.name for entry in fields(registry.get(name).traits.settings)]
+    return options

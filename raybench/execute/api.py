@@ -113,7 +113,11 @@ def _given(experiment: str | os.PathLike[str] | None, overrides: Overrides) -> l
     """
     given: list[Given] = []
     if experiment is not None:
-        name = os.fspath(experiment)
+        name = os.fspath(experiment) if isinstance(experiment, os.PathLike) else experiment
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"{name!r} is no experiment. Give a name, or the path of a YAML file."
+            )
         given.append(("experiment", name.removeprefix("experiment=")))
     if isinstance(overrides, str):
         return [*given, overrides]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,10 @@ def resolve(name: str) -> Recipe | Path:
         return Path(name).expanduser()
     if name in zoo.RECIPES:
         return zoo.RECIPES[name]
+    if os.path.isfile(name):
+        raise ModelError(
+            f"Model {name!r} is not in the zoo. For the file of that name write ./{name}."
+        )
     raise ModelError(
         f"Model {name!r} is not in the zoo. {nearest(name, zoo.names())} Any other model: export it to ONNX and give the path of the file."
     )
@@ -91,7 +96,7 @@ def identity(name: str, settings: ModelSettings) -> str:
         return f"zoo:{source.name}@{source.version}/seed={settings.seed}"
     digest = hashlib.sha256(json.dumps(settings.shapes, sort_keys=True, default=list).encode())
     files = _files(source, *_stamp(source))
-    if not all(file.is_file() for file in files):
+    if not all(map(os.path.isfile, files)):
         graph_files(source)  # raises an error that names the missing file
     for file in files:
         digest.update(bytes.fromhex(_digest(file, *_stamp(file))))

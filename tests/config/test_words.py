@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import enum
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 
 import raybench
 from raybench.config.compose import read
-from raybench.config.words import split, structure
+from raybench.config.layers import merge_options
+from raybench.config.words import InlineText, split, structure
 from raybench.errors import ConfigError
 
 CPU = {"gpu": 0, "cpu": 2}
@@ -257,3 +263,72 @@ def test_a_grid_that_nobody_could_measure_is_refused_before_it_fills_the_memory(
     sizes = f"batch_size=[{','.join(map(str, range(1, 3001)))}]"
     with pytest.raises(ConfigError, match="has 18,000 combinations in 3 trials, and a run takes"):
         raybench.plan("scaling", [sizes, "inflight=[1,2,3]", "trials=3", "device=cpu", "workers=1"])
+
+
+class Mode(enum.Enum):
+    FAST = 1
+    SLOW = 2
+
+
+@dataclass(frozen=True)
+class PlugInSettings:
+    """Options as somebody else's engine may declare them."""
+
+    name: str
+    path: Path = Path("x")
+    mode: Mode = Mode.FAST
+    level: Literal[1, 2] = 1
+    most: float | None = None
+    sizes: tuple[int, ...] = (1,)
+    names: list[str] = field(default_factory=list)
+    table: dict[str, float] = field(default_factory=dict)
+    either: int | str = 1
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "value"),
+    [
+        ("path", "/a #b", Path("/a #b")), ("mode", "SLOW", Mode.SLOW), ("level", "2", 2), ("most", "1e3", 1000.0),
+        ("most", "null", None), ("sizes", "[1, 2]", (1, 2)), ("names", "[007, yes]", ["007", "yes"]),
+        ("table", "{a: 1, b.c: 2.5}", {"a": 1.0, "b.c": 2.5}), ("either", "7", 7), ("either", "x", "x"),
+        ("anything", "[1, a]", [1, "a"]), ("name", "[1]", "[1]"),
+    ],
+)  # fmt: skip
+def test_options_of_a_plug_in_are_read_by_their_types(option, text, value):
+    typed = merge_options(
+        PlugInSettings, {"name": "n", option: InlineText(text)}, "the options of mine"
+    )
+    assert typed[option] == value
+    assert typed.keys() == {entry.name for entry in fields(PlugInSettings)}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "the options of mine need engine.name, which has no default"),
+        ({"name": "n", "mode": "fast"}, "engine.mode in .* takes FAST or SLOW, not 'fast'. Did you mean 'FAST'"),
+        ({"name": "n", "level": "3"}, "takes 1 or 2, not '3'"),
+        ({"name": "n", "sizes": "[1, x]"}, "takes a whole number, not 'x'"),
+        ({"name": "n", "most": "x"}, "takes a number, not 'x'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_of_a_plug_in_is_refused(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        merge_options(
+            PlugInSettings,
+            {name: InlineText(text) for name, text in options.items()},
+            "the options of mine",
+        )
+
+
+def test_an_option_of_another_engine_is_said_to_be_one():
+    with pytest.raises(ConfigError, match=r"for openvino\. It is an option of simulated"):
+        resolved("experiment=smoke", "engine=openvino", "engine.profile=p40")
+
+
+def test_a_file_without_an_ending_needs_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "007").touch()
+    with pytest.raises(raybench.ModelError, match=r"write \./007"):
+        raybench.plan(overrides=["model=007", "engine=simulated", "device=cpu"])

@@ -119,6 +119,12 @@ def test_what_the_command_line_refuses_is_an_exception_with_its_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("experiment", [3, b"smoke", True])
+def test_what_is_no_name_of_an_experiment_is_refused(experiment):
+    with pytest.raises(raybench.ConfigError, match="is no experiment"):
+        raybench.plan(experiment)
+
+
 @pytest.mark.parametrize("overrides", [[3], 3, [["trials", 3]]])
 def test_overrides_that_are_not_words_are_refused(overrides):
     with pytest.raises(raybench.ConfigError, match=r"is not key=value"):

@@ -77,12 +77,12 @@ WRONG = [
     "[", "]", "{", "[]", "{}", "[[1]]", "[1,,2]", "[{a: 1}]", "{a: {b: 1}}", "[" * 200, "[" * 50 + "]" * 50,
     "'", '"', '["a', "${trials}", "${oc.env:HOME}", "\\${x}", "!!python/name:os.system", "*a", "&a", "%", "`",
     "/", ".", "..", "~/x", "/dev/zero", "/etc/passwd", "../../../etc/passwd", "/proc/self/mem", "pipe",
-    "a" * 300, "a" * 5000, "s3://bucket/x", "ray://x:1", "http://[::1", "测试", "اختبار", "🚀", "e\u0301", "\u202e",
+    "a" * 300, "a" * 5000, f"./{'a' * 300}", f"{'a' * 300}.onnx", f"/{'b/' * 3000}x", "s3://bucket/x", "ray://x:1", "http://[::1", "测试", "اختبار", "🚀", "e\u0301", "\u202e",
     "\x1b[31mred", "a\nb", "a\tb", "a\x00b", "caf\udce9", "\u2028", "\ufeff", "x\x7fy", "scaling", "alexnet",
 ]  # fmt: skip
 """Values that hardly any key takes."""
 
-SIDES = ["rows", "rows:precision=fp32", "rows:precision=int8", "nowhere", "tiny.onnx", "sub dir", ".", "",
+SIDES = ["rows", "a" * 300, f"./{'a' * 300}", "rows:precision=fp32", "rows:precision=int8", "nowhere", "tiny.onnx", "sub dir", ".", "",
          "rows:", "rows:nothing=1", ":", "=", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "s3:x", "items.npz", "rows:a"]  # fmt: skip
 OPTIONS = [
     "by",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,11 @@ def _read(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError(
             f"Model file {str(path)!r} is a folder. Give the path of the .onnx file in it."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for names that are too long
         raise ModelError(
             f"Model file {str(path)!r} does not exist. Check the path; relative paths start from {str(Path.cwd())!r}."
         )

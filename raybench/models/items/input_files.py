@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,11 +64,11 @@ def files_of(path: str) -> tuple[Path, ...]:
     """
     root = Path(path).expanduser()
     key = f"model.inputs={path!r}"
-    if root.is_file():
+    if os.path.isfile(root):  # Path.is_file raises for names that are too long
         if root.suffix.lower() not in (*_ARRAYS, *IMAGES):
             raise ModelError(f"{key} is no file of arrays and no image. {_TAKES}")
         return (root,)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ModelError(f"{key} does not exist. {_TAKES}")
     found = {
         file: file.suffix.lower()
