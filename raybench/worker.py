@@ -221,7 +221,7 @@ class Worker:
         Returns:
             The files of the plan, as `BuildsAhead.prebuild` returns them; none for other engines.
         """
-        engine_class = registry.get(point.engine)
+        engine_class, self._steps = registry.get(point.engine), self._log
         load = self._load(point, engine_class, 0, slot, seed)
         if engine_class.traits.reads_graph and not crashed_before(_reference(load.model)):
             self._log.note(_reference(load.model))

@@ -91,6 +91,8 @@ class StreamWatch:
         self.on_event(PhaseChanged(self.attempt.planned.number, "warm-up"))
         stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
         warm_up, stop = self._watch(stream, block_ns)
+        number = self.attempt.planned.number
+        self.on_event(PhaseChanged(number, "measure", "waiting for the last batches"))
         measurements, clocks = stream.finish()
         if warm_up.window_start is None or stop.last is None:
             raise Refused(

@@ -186,7 +186,7 @@ def test_a_batch_of_minutes_is_measured_with_news_meanwhile_and_not_refused():
     assert max(after - before for before, after in pairwise(elapsed)) <= 11
     assert max(event.progress.waiting_s for event in news) > 200
     steps = [event.step for event in finished.announced(PhaseChanged) if event.step]
-    assert steps == ["loading the graph"]
+    assert steps == ["loading the graph", "waiting for the last batches"]
     (timed,) = finished.announced(BatchTimed)
     assert timed.batch_s == 230.0
 
