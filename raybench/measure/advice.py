@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from raybench.stats.intervals import NBM_BATCHES
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,7 +187,7 @@ def few_neff(evidence: TrialEvidence, limits: Limits) -> str:
     times = max(wanted / worth, least / blocks)
     if blocks < least:
         return (
-            f"The window has {blocks} blocks and an interval needs {least}: "
+            f"The window has {counted(blocks, 'block')} and an interval needs {least}: "
             f"{_measure_longer(times, evidence, limits)}."
         )
     return (
