@@ -227,9 +227,11 @@ def _own_address(address: str, nodes: list[Any]) -> str:
     here = [node for node in nodes if node.node_manager_address in local]
     if not here:
         hosts = ", ".join(sorted({node.node_manager_hostname for node in nodes}))
+        # ray start sends its token only where this variable says so
+        token = "RAY_AUTH_MODE=token " * (os.environ.get("RAY_AUTH_MODE", "").lower() == "token")
         raise ClusterError(
             f"This machine is no node of the cluster at cluster.address={address!r} ({hosts}). "
-            f"Make it one with ray start --address={address} --num-cpus=0 --num-gpus=0, or run "
+            f"Make it one with {token}ray start --address={address} --num-cpus=0 --num-gpus=0, or run "
             "this command through ray job submit."
         )
     reachable = [node for node in here if Path(node.raylet_socket_name).exists()]
