@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from raybench.cli.arguments import parse, parse_format, to_bool
 from raybench.cluster import session_folders
+from raybench.config.words import shown
 from raybench.errors import ConfigError, ResultsError, nearest
 from raybench.machine import crash_log
 from raybench.models.cache import Cache, cache_dir
@@ -49,7 +50,7 @@ def command(words: list[str]) -> int:
     scope = options.get("cache", "old")
     if scope not in ("old", "all"):
         raise ConfigError(
-            f"cache takes old or all, not {scope!r}. {nearest(scope, ('old', 'all'))}"
+            f"cache takes old or all, not {shown(scope)}. {nearest(scope, ('old', 'all'))}"
         )
     removing = any(to_bool(name, options.get(name, "false")) for name in ("remove", "yes"))
     found = [*_of_runs(), *_of_results(arguments.positional), *_of_cache(scope)]
@@ -73,10 +74,10 @@ def _of_results(folders: Sequence[str]) -> Iterator[Leftover]:
     for name in folders or [DEFAULT_RESULTS]:
         if is_address(name):
             continue  # an object store keeps no part of a write
-        if not Path(name).expanduser().is_dir():
+        if not os.path.isdir(os.path.expanduser(name)):
             if not folders:
                 return
-            raise ResultsError(f"Results folder {name!r} does not exist. Name one that does.")
+            raise ResultsError(f"Results folder {shown(name)} does not exist. Name one that does.")
         files = Folder(name)
         for file in files.unfinished():
             yield _leftover("unfinished file", file, "its write was cut off over an hour ago")

@@ -200,3 +200,19 @@ def test_worker_logs_go_with_their_processes(machine, monkeypatch):
     (folder / str(os.getpid())).unlink()
     crash_log.tidy()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [""], ["cache="], ["--cache"], ["remove=maybe"], ["yes=1"], ["format=xml"], ["rows"], ["--all"],
+        ["remove", "remove=false"], ["a=b"], ["\x1b[31m"], ["re\nmove"], ["/dev/null"], ["x" * 5000],
+        ["\udcff"],
+    ],
+)  # fmt: skip
+def test_other_words_are_refused_in_one_line(leftovers, capsys, words):
+    assert main(["clean", *words]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "\x1b" not in error
+    assert all(path.exists() for path in leftovers)
