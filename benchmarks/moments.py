@@ -44,10 +44,22 @@ from raybench.results.schema import FINAL
 from raybench.results.storage import open_files
 
 POINTS = 3
+WORKERS = ("ray::model/", "ray::BenchWorker")
+"""Prefixes of workers' process titles; a busy worker is named after its point."""
 BATCH = 6
 """Runs while the lock is held."""
 ENGINES = ("openvino", "onnxruntime")
 SIGNALS = {"stop": signal.SIGSTOP, "term": signal.SIGTERM, "kill": signal.SIGKILL}
+STAGES = {
+    "the first line": ("", 2.0),
+    "the plan": (" to go.", 6.0),
+    "start 1": ("[1/3]", 3.0),
+    "start 2": ("[2/3]", 3.0),
+    "start 3": ("[3/3]", 3.0),
+    "the last row": ("items/s", 1.5),
+}
+"""Words in the output with which a stage begins, and the longest time after it."""
+MEASURING = ("start 1", "start 2", "start 3")
 STOP_S = (0.1, 2.0)
 """Length of a stop."""
 END_S = 240.0
@@ -66,7 +78,8 @@ class Moment:
     engine: str
     victim: str
     fault: str
-    at_s: float
+    stage: str
+    after_s: float
     stop_s: float
     phase: str = "before the first line"
     done: bool = False
@@ -91,18 +104,16 @@ def main() -> int:
     seeds = range(options.first, options.first + options.moments)
     missing = [seed for seed in seeds if seed not in known]
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="m") as folder:
-        model, span_s = lenet5(), dict[str, float]()
+        model = lenet5()
 
         def run(seed: int) -> Moment:
             engine = ENGINES[seed % len(ENGINES)]
             own = Path(folder, str(seed))
             own.mkdir()
-            return run_moment(draw(seed, engine, span_s[engine]), model, own)
+            return run_moment(draw(seed, engine), model, own)
 
         for begin in range(0, len(missing), BATCH):
             with _locked(options.lock), ThreadPoolExecutor(options.at_once) as pool:
-                for engine in () if span_s else ENGINES:
-                    span_s[engine] = dry_run_s(engine, model, Path(folder))
                 for moment in pool.map(run, missing[begin : begin + BATCH]):
                     moments.append(moment)
                     _keep(moment, options.into)
@@ -131,12 +142,14 @@ def _locked(path: Path | None) -> Any:
         yield
 
 
-def draw(seed: int, engine: str, span_s: float) -> Moment:
-    """Return the moment of a seed, in a run that takes so long without a fault."""
+def draw(seed: int, engine: str) -> Moment:
+    """Return the moment of a seed."""
     chance = random.Random(f"moment {seed}")
-    victim = chance.choice(("driver", "driver", "worker"))
+    victim, stages = chance.choice((("driver", tuple(STAGES)), ("worker", MEASURING)))
+    stage = chance.choice(stages)
+    after_s = chance.uniform(0, STAGES[stage][1])
     fault = chance.choice(tuple(SIGNALS))
-    return Moment(seed, engine, victim, fault, chance.uniform(0, span_s), chance.uniform(*STOP_S))
+    return Moment(seed, engine, victim, fault, stage, after_s, chance.uniform(*STOP_S))
 
 
 def words(engine: str, model: Path, results: Path) -> list[str]:
@@ -147,18 +160,6 @@ def words(engine: str, model: Path, results: Path) -> list[str]:
         "measure.warmup_min_s=0.1", "measure.warmup_max_s=0.3", "measure.min_s=0.7",
         "measure.max_s=1.2", "measure.look_s=0.1", "cluster.cpus=1", f"results.dir={results}",
     ]  # fmt: skip
-
-
-def dry_run_s(engine: str, model: Path, folder: Path) -> float:
-    """Return how long the run takes without a fault, graphs prepared."""
-    results = folder / "dry"
-    results.mkdir(exist_ok=True)
-    env = _environment(results, "dry")
-    for number in range(2):  # the first prepares the graphs
-        began = time.monotonic()
-        command = words(engine, model, results / f"{engine}-{number}")
-        subprocess.run(command, env=env, check=True, capture_output=True, timeout=END_S)
-    return time.monotonic() - began
 
 
 def _environment(folder: Path, mark: str) -> dict[str, str]:
@@ -178,7 +179,7 @@ def run_moment(moment: Moment, model: Path, folder: Path) -> Moment:
     began = time.monotonic()
     with log.open("w") as output:
         driver = subprocess.Popen(command, env=env, stdout=output, stderr=output, text=True)
-        stopped = _fault(moment, driver, mark, began, log)
+        stopped = _fault(moment, driver, mark, log)
         try:
             moment.code = driver.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -205,15 +206,20 @@ def run_moment(moment: Moment, model: Path, folder: Path) -> Moment:
 
 
 def _fault(
-    moment: Moment, driver: subprocess.Popen[str], mark: str, began: float, log: Path
+    moment: Moment, driver: subprocess.Popen[str], mark: str, log: Path
 ) -> tuple[int, int] | None:
     """Cause the fault at its moment, or as soon after it as there is a victim.
 
     Returns:
         Begin and end of the stop on the monotonic clock, in ns; None without a stop.
     """
+    words, _ = STAGES[moment.stage]
+    count = POINTS if moment.stage == "the last row" else 1
+    due_s = None
     while driver.poll() is None:
-        if time.monotonic() - began >= moment.at_s:
+        if due_s is None and (not words or log.read_text().count(words) >= count):
+            due_s = time.monotonic() + moment.after_s
+        if due_s is not None and time.monotonic() >= due_s:
             victim = _victim(moment.victim, driver, mark)
             if victim is not None:
                 lines = log.read_text().splitlines()
@@ -227,8 +233,8 @@ def _victim(kind: str, driver: subprocess.Popen[str], mark: str) -> psutil.Proce
     with contextlib.suppress(psutil.Error):
         if kind == "driver":
             return psutil.Process(driver.pid)
-        busy = [p for p in marked(mark) if title(p).startswith("ray::") and "IDLE" not in title(p)]
-        return busy[0] if busy else None
+        workers = [process for process in marked(mark) if title(process).startswith(WORKERS)]
+        return workers[0] if workers else None
     return None
 
 
@@ -339,7 +345,7 @@ def _line(moment: Moment) -> str:
     what = f"{moment.fault} {moment.victim}" if moment.done else "nobody there"
     state = "; ".join(moment.wrong) or "holds"
     return (
-        f"{moment.seed:>3} {moment.engine:<11} {what:<12} at {moment.at_s:5.2f} s, code {moment.code}, "
+        f"{moment.seed:>3} {moment.engine:<11} {what:<12} at {moment.after_s:.2f} s after {moment.stage}, code {moment.code}, "
         f"{moment.wall_s:5.1f} s [{moment.phase}] {state}"
     )
 
