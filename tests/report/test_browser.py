@@ -132,10 +132,70 @@ def test_the_theme_changes_page_and_figures(page):
     assert before[1] != after[1]
 
 
-@pytest.mark.parametrize("width", [1280, 700, 400])
+@pytest.mark.parametrize("width", [1280, 700, 640, 400, 360])
 def test_nothing_overflows_the_window(page, width):
     page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+KINDS = {
+    "one point": [{"model": LONG}],
+    "scaling": [{"model": "alexnet", "workers": n, "items_per_s": 900.0 * n} for n in (1, 2, 4)],
+    "batch ladder": [
+        {"model": "alexnet", "precision": "int8", "batch_size": 2**k, "items_per_s": 500.0 + 90 * k}
+        for k in range(8)
+    ],
+    "two engines": [
+        {"model": LONG, "engine": engine, "workers": n, "items_per_s": 900.0 * n}
+        for engine in ("openvino", "onnxruntime")
+        for n in (1, 2)
+    ],
+    "failures only": [
+        {**WITHOUT_NUMBER, "model": LONG, "status": "failed", "reason": f"No {LONG} here. " * 4}
+    ],
+    "simulated": [{"model": "lenet", "simulated": True, "engine": "simulated"}],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    base = tmp_path_factory.mktemp("kinds")
+    return {
+        kind: report([str(folder(base / f"r{k}", rows))], str(base / f"out{k}")).page.as_uri()
+        for k, (kind, rows) in enumerate(KINDS.items())
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_report_can_be_read_on_a_phone(browser, kinds, kind):
+    page = browser.new_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page.goto(kinds[kind])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll('figure svg')].flatMap(svg => {
+          const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+          return [...svg.querySelectorAll('text')]
+            .map(t => parseFloat(getComputedStyle(t).fontSize) * scale);
+        })"""
+    )
+    page.close()
+    assert all(size >= 8 for size in sizes)
+
+
+@pytest.mark.parametrize("kind", ["scaling", "batch ladder"])
+def test_a_single_panel_takes_the_whole_figure(browser, kinds, kind):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(kinds[kind])
+    share = page.evaluate(
+        """() => {
+          const svg = document.querySelector('#scaling-1 svg, #batch-1 svg');
+          const frame = svg.getBoundingClientRect();
+          const ends = [...svg.querySelectorAll('text')].map(t => t.getBoundingClientRect().right);
+          return (Math.max(...ends) - frame.left) / frame.width;
+        }"""
+    )
+    page.close()
+    assert share > 0.85
 
 
 def test_no_label_in_a_figure_touches_another_or_leaves_it(page):

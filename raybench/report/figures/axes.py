@@ -5,7 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from raybench.report.captions import CUT
 from raybench.report.figures.style import WIDTH_IN
@@ -66,8 +71,16 @@ def decades(axes: Axes, values: Sequence[float]) -> None:
     """Make the y axis logarithmic, with plain numbers."""
     axes.set_yscale("log")
     axes.set_ylim(min(values) / 1.6, max(values) * 1.6)
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_locator(LogLocator(subs=_steps(max(values) / min(values) * 1.6**2)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+
+
+def _steps(span: float) -> tuple[float, ...]:
+    """Return where in a decade ticks stand, so that any range of this ratio has two or more."""
+    if span < 4:
+        return 1, 1.5, 2, 3, 5, 7
+    return (1, 2, 5) if span < 30 else (1, 3) if span < 100 else (1,)
 
 
 def plain() -> FuncFormatter:
@@ -75,9 +88,9 @@ def plain() -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:,.6g}")
 
 
-def percent() -> PercentFormatter:
-    """Return a formatter of shares in percent."""
-    return PercentFormatter(1.0, decimals=0, symbol=" %")
+def percent() -> FuncFormatter:
+    """Return a formatter of shares in percent, with the decimals that tell ticks apart."""
+    return FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 
 
 def _spaced(axes: Axes, ticks: Sequence[float]) -> set[float]:

@@ -45,11 +45,11 @@ def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
     drawn = [point for point in points if point.items_per_s.value is not None]
     timed = any(point.latency_p50_ms for point in drawn)
     ratios = (1.8, 1) if timed else (1,)
-    figure, axes = style.canvas(len(ratios), ABREAST, height_in=2.0 if timed else 2.6,
+    figure, axes = style.canvas(len(ratios), len(page), height_in=2.0 if timed else 2.6,
                                 height_ratios=ratios, sharex="col")  # fmt: skip
     tints = style.tints(label for _, members in page for label in members)
     for column, (title, members) in enumerate(page):
-        style.title(axes[0][column], title, ABREAST)
+        style.title(axes[0][column], title, len(page))
         for label, curve in members.items():
             _rates(axes[0][column], curve, tints[label])
             if timed:
@@ -57,7 +57,6 @@ def _figure(number: int, page: Sequence[Page], subset: str) -> Figure:
         _dress([row[column] for row in axes], list(members.values()))
     for row, label in zip(axes, ("throughput (items/s)", "latency p50 (ms)"), strict=False):
         row[0].set_ylabel(label)
-    style.blank(axes, len(page))
     knee = Line2D([], [], color=style.MUTED, linestyle="--", linewidth=0.9)
     grammar.draw_legend(figure, tints, {m for r in drawn for m in r.marks}, [(knee, "knee")])
     what = (

@@ -47,14 +47,13 @@ def figures(generation: Generation) -> Iterator[Figure]:
 
 @style.styled
 def _figure(number: int, page: Sequence[Panel], generation: Generation, subset: str) -> Figure:
-    figure, axes = style.canvas(1, ABREAST, height_in=2.6)
+    figure, axes = style.canvas(1, len(page), height_in=2.6)
     tints = style.tints(generation.names)
     for axis, (title, groups) in zip(axes[0], page, strict=False):
-        style.title(axis, title, ABREAST)
+        style.title(axis, title, len(page))
         bars = {name: [_bar(s, tints) for s in group] for name, group in groups.items()}
         grammar.draw_bar_groups(axis, bars, 0.12)
     axes[0][0].set_ylabel("throughput (items/s)")
-    style.blank(axes, len(page))
     sides = [s for _, groups in page for group in groups.values() for s in group]
     drawn = [side for side in sides if side.items_per_s.value is not None]
     present = {side.name for side in sides}

@@ -51,12 +51,12 @@ def figures(precision: Precision) -> Iterator[Figure]:
 
 @style.styled
 def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
-    figure, axes = style.canvas(1, ABREAST, height_in=2.9)
+    figure, axes = style.canvas(1, len(page), height_in=2.9)
     gains = [g for _, groups in page for group in groups.values() for g in group]
     tints = style.tints(str(gain.series.precision) for gain in gains)
     every = []
     for axis, (title, groups) in zip(axes[0], page, strict=False):
-        style.title(axis, title, ABREAST)
+        style.title(axis, title, len(page))
         highest = max(
             (g.items_per_s.value or 0.0 for members in groups.values() for g in members),
             default=0.0,
@@ -64,7 +64,6 @@ def _figure(number: int, page: Sequence[Panel], subset: str) -> Figure:
         every.append({name: _bars(members, tints, highest) for name, members in groups.items()})
         grammar.draw_bar_groups(axis, every[-1], 0.16)
     axes[0][0].set_ylabel("throughput (items/s)")
-    style.blank(axes, len(page))
     drawn = [gain for gain in gains if gain.items_per_s.value is not None]
     extra: list[tuple[Any, str]] = []
     if any(bar.limit for panel in every for bars in panel.values() for bar in bars):

@@ -54,14 +54,13 @@ def figures(scaling: Scaling) -> Iterator[Figure]:
 
 @style.styled
 def _figure(number: int, page: Sequence[Panel[Curve]], points: Points, subset: str) -> Figure:
-    figure, axes = style.canvas(2, ABREAST, height_in=2.0, height_ratios=(1.8, 1), sharex="col")
+    figure, axes = style.canvas(2, len(page), height_in=2.0, height_ratios=(1.8, 1), sharex="col")
     tints = style.tints(label for panel in page for label in panel.members)
     for column, panel in enumerate(page):
-        style.title(axes[0][column], panel.title, ABREAST)
+        style.title(axes[0][column], panel.title, len(page))
         _panel(axes[0][column], axes[1][column], panel.members, tints, points)
     axes[0][0].set_ylabel("throughput (items/s)")
     axes[1][0].set_ylabel("efficiency")
-    style.blank(axes, len(page))
     curves = [curve for panel in page for curve in panel.members.values()]
     drawn = [e for curve in curves for e in points[curve.series] if e.items_per_s.value is not None]
     fitted = any(curve.law is not None for curve in curves)

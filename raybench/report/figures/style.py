@@ -98,13 +98,6 @@ def canvas(rows: int = 1, columns: int = 1, height_in: float = 2.7, **options: A
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def blank(axes: Any, used: int) -> None:
-    """Hide the columns of panels that are empty."""
-    for row in axes:
-        for axis in row[used:]:
-            axis.set_visible(False)
-
-
 def title(axes: Axes, text: str, columns: int = 1) -> None:
     """Set the title of a panel, shortened to its width; the caption has the whole name."""
     room_in = 0.88 * WIDTH_IN / columns
