@@ -38,7 +38,8 @@ def test_two_drivers_on_one_folder_measure_nothing_twice(tmp_path, quick):
                "cluster.cpus=1", *quick, f"results.dir={folder}"]  # fmt: skip
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [process.communicate(timeout=1800)[0] for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], outputs  # one is refused
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 2], [0, 0]), outputs  # one is refused, or comes when all rows are there
     rows = raybench.load(folder).to_pylist()
     assert [row["status"] for row in rows] == ["ok", "ok"]
     assert len({row["point_id"] for row in rows}) == 2

@@ -48,7 +48,7 @@ class User:
         return self.start(*WORDS, *words, f"results.dir={self.folder}/results")
 
     def ended(self, process, code):
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=1200)
         assert process.returncode == code, output
 
     def files(self):

@@ -60,7 +60,9 @@ def main(arguments: list[str]) -> int:
     from raybench.cli import run
     from raybench.cluster import session as sessions
     from raybench.config.compose import read
+    from raybench.execute import lead
     from raybench.execute.discovery import DiscoveredCluster
+    from raybench.execute.stop_request import StopRequest
 
     folder = Path(os.environ[FOLDER])
     small = {"num_cpus": 0, "object_store_memory": 80_000_000}
@@ -77,7 +79,8 @@ def main(arguments: list[str]) -> int:
             )
         with sessions.connect(cluster.address, {}, False) as session:
             request = read(arguments).resolve(session.devices)
-            results = run.measure(request, DiscoveredCluster(session, session.devices), arguments)
+            found = DiscoveredCluster(session, session.devices)
+            results = lead.measure(request, found, arguments, run.TerminalDisplay(), StopRequest())
         return run.show_results(results)
     finally:
         cluster.shutdown()
