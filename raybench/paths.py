@@ -6,12 +6,49 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 _PACKED = PACKAGE / "_data"
 DATA = _PACKED if _PACKED.is_dir() else PACKAGE.parent
 """Folder that holds conf/ and experiments/: inside an installed wheel, or in the checkout."""
+
+
+def unusable(folder: str | os.PathLike[str], least_bytes: int = 0) -> str | None:
+    """Return why files cannot be written to a folder, or to where it would be made; None if they can.
+
+    Args:
+        folder: need not exist.
+        least_bytes: so much must be free there.
+    """
+    nearest = Path(folder).absolute()
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            return os.strerror(errno.ENOTDIR)
+        with tempfile.TemporaryFile(dir=nearest, prefix=".raybench-") as probe:
+            probe.write(bytes(4096))
+            probe.flush()
+        free = shutil.disk_usage(nearest).free
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return f"only {free / 2**20:.0f} MiB are free" if free < least_bytes else None
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user may enter, or accept one that this user has made.
+
+    Raises:
+        OSError: it cannot be made, or another user's folder or a link has its name.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise OSError(errno.EPERM, "another user's folder, or a link", str(folder))
 
 
 def write_atomically(

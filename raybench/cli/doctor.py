@@ -14,7 +14,7 @@ from raybench.cluster import session as sessions
 from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable
-from raybench.machine import devices, nvml
+from raybench.machine import checks, devices, nvml
 from raybench.report.terminal.console import (
     lines_of,
     open_console,
@@ -74,6 +74,7 @@ def _check_machine(console: Console) -> int:
     lines = [
         ("machine", f"{facts.hostname}, {host['os']}, kernel {host['kernel']}"),
         ("CPU", f"{devices.cpu_name()}, {devices.describe_cores()}"),
+        ("memory", devices.describe_memory()),
         ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none found"),
         *_version_lines(facts),
     ]
@@ -86,7 +87,7 @@ def _check_machine(console: Console) -> int:
         kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
     lines += [("warning", clash) for clash in registry.clashes()]
-    for issue in facts.system_issues:
+    for issue in (*facts.system_issues, *checks.start_issues(len(gpus) + len(cores))):
         lines += [("warning", issue.what), ("fix", issue.fix)]
     if len(cores) < 2:
         lines.append(("warning", "with one core, Ray and the driver share it with the worker."))

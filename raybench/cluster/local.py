@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ import psutil
 
 from raybench.cluster import ray_internals
 from raybench.errors import ClusterError
+from raybench.machine import checks, folders, room
+from raybench.paths import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +74,41 @@ def start(
             raise ClusterError(f"Ray could not be started here: {reason}.{logs}") from error
         folder.mark(Path(context.address_info["session_dir"]))
         return context
+
+
+def check_room(device_counts: Mapping[str, int]) -> None:
+    """Refuse to start where no folder can be written, or Ray could not start its threads.
+
+    Args:
+        device_counts: devices that the cluster would offer, by kind.
+
+    Raises:
+        ClusterError: with what to do.
+    """
+    for folder in folders.chosen():
+        if folder.path is None:
+            raise ClusterError(str(folder.note))
+    left = room.threads_left()
+    needed = room.threads_needed(sum(device_counts.get(kind, 0) for kind in ("gpu", "cpu")))
+    if left is not None and left < needed:
+        raise ClusterError(
+            f"{checks.too_few_threads(left, needed)}. Allow more ({checks.MORE_THREADS}), or offer "
+            "fewer devices (cluster.cpus=N)."
+        )
+
+
+def name_folders() -> None:
+    """Set Ray's variables where it could not write to the folders that it would use."""
+    temporary = folders.ray()
+    if temporary.reason is not None and temporary.path is not None:
+        os.environ["RAY_TMPDIR"] = str(temporary.path)
+    try:
+        home = str(Path.home())
+    except RuntimeError:  # no variable and no entry for this user, as in some containers
+        home = ""
+    if (not home or unusable(home)) and not ray_internals.has_token():
+        # Ray would make a token for this cluster there
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _start(

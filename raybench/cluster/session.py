@@ -202,6 +202,7 @@ def _connected(
         stack.enter_context(ray_internals.without_messages())
         stack.enter_context(ray_internals.without_automatic_start())
         if address is None:
+            local.name_folders()
             session_folders.remove_abandoned()
             stack.callback(crash_log.tidy)  # Ray has ended the workers by then
             folder = stack.enter_context(session_folders.SessionFolder())

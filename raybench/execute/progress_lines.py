@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.execute.events import BatchTimed, Note, RowWritten, TrialSkipped, TrialStarted
 from raybench.execute.running_trials import RunningTrials, duration, items_per_s, span
 from raybench.execute.trial_names import TrialNames
+from raybench.machine import folders
 from raybench.planning.estimates import TimeRange
 from raybench.report.formatting import percent
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
@@ -90,7 +91,7 @@ def describe_run(context: RunContext) -> list[str]:
     lines = describe_plan(context.request, plan, len(context.missing), elsewhere)
     session = context.cluster.session
     if session is None or not session.attached:
-        return lines
+        return lines + [f.note for f in folders.chosen() if f.note is not None]
     lines += [f"Node {node.hostname}: {node.describe_devices()}" for node in session.nodes]
     return lines + [f"Nodes differ in {difference}" for difference in context.differences]
 

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.cluster import nodes
+from raybench.cluster import local, nodes
 from raybench.cluster import session as sessions
 from raybench.cluster.head_watch import watching
 from raybench.cluster.metrics import RunMetrics
@@ -139,6 +139,7 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
             )
         if context.missing and cluster.session is None:
             sessions.check_unconnected()
+            local.check_room(request.devices)
         yield context
 
 

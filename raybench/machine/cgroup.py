@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONTROLLERS = ("cpu", "memory")
+CONTROLLERS = ("cpu", "memory", "pids")
 """Controllers whose limits count; the kernel itself applies a cpuset to a process's affinity."""
 UNIFIED = ""
 """Stands for the one hierarchy of version 2 among the controllers."""
 DEFAULT_MOUNTS = tuple(
-    f"sys/fs/cgroup{folder}" for folder in ("", "/cpu", "/cpu,cpuacct", "/memory", "/unified")
+    f"sys/fs/cgroup{folder}"
+    for folder in ("", "/cpu", "/cpu,cpuacct", "/memory", "/pids", "/unified")
 )
 """Where control groups are usually mounted, for a process that cannot read its mounts."""
 NO_LIMIT_BYTES = 1 << 60
@@ -40,10 +41,12 @@ class GroupLimits:
     Attributes:
         cores: CPU quota: CPU time per time, e.g. 1.5; None without one.
         memory_bytes: most memory of all processes of a group together; None without a limit.
+        threads_left: how many more threads the groups may have; None without a limit.
     """
 
     cores: float | None = None
     memory_bytes: int | None = None
+    threads_left: int | None = None
 
 
 def limits(root: Path | None = None) -> GroupLimits:
@@ -55,7 +58,10 @@ def limits(root: Path | None = None) -> GroupLimits:
     folders = _folders(root or sysfs.ROOT)
     quotas = [quota for quota in map(_quota, folders) if quota is not None]
     memory = [limit for limit in map(_memory_bytes, folders) if limit is not None]
-    return GroupLimits(min(quotas, default=None), min(memory, default=None))
+    threads = [left for left in map(_threads_left, folders) if left is not None]
+    return GroupLimits(
+        min(quotas, default=None), min(memory, default=None), min(threads, default=None)
+    )
 
 
 # --- throttled time -------------------------------------------------------------------------------
@@ -164,6 +170,13 @@ def _memory_bytes(folder: Path) -> int | None:
     found.append(_entries(sysfs.text(folder / "memory.stat")).get("hierarchical_memory_limit"))
     real = [limit for limit in found if limit is not None and 0 < limit < NO_LIMIT_BYTES]
     return min(real, default=None)
+
+
+def _threads_left(folder: Path) -> int | None:
+    """Return how many more threads a group may have."""
+    most = sysfs.number(folder / "pids.max")  # "max" where there is no limit
+    current = sysfs.number(folder / "pids.current")
+    return None if most is None or current is None else max(most - current, 0)
 
 
 # --- which groups ---------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.machine import cgroup, devices, nvml, sysfs
+from raybench.machine import cgroup, devices, folders, nvml, room, sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MAX_LOAD = 0.5
 """Chosen here: mean number of processes that want a CPU; an idle machine has 0 to 0.2."""
+MORE_THREADS = "docker run --pids-limit=4096, or ulimit -u, or TasksMax= of the service"
 MIN_POWER_SHARE = 0.99
 """A power limit below this share of the factory's counts as lowered."""
 
@@ -47,7 +48,7 @@ def system_issues(
         governors: frequency governors of the CPUs; by default this machine's.
         processes: returns the ids of processes with a context on the GPU of a UUID.
     """
-    issues = [*_of_groups(cgroup.limits())]
+    issues = [*_of_groups(cgroup.limits()), *_of_folders([folders.cache()])]
     issues += _of_host(
         os.nice(0) if nice is None else nice,
         os.getloadavg()[0] if load is None else load,
@@ -73,6 +74,42 @@ def _of_host(nice: int, load: float, governors: Sequence[str]) -> Iterator[Syste
             f"CPU clocks follow the governor {', '.join(slow)}",
             "sudo cpupower frequency-set -g performance",
         )
+
+
+def start_issues(device_count: int) -> list[SystemIssue]:
+    """Return what would hinder Ray from starting on this machine, or from running well.
+
+    Args:
+        device_count: number of devices that a cluster here offers.
+    """
+    issues = [*_of_folders([folders.ray()])]
+    threads, needed = room.threads_left(), room.threads_needed(device_count)
+    if threads is not None and threads < needed:
+        issues.append(SystemIssue(too_few_threads(threads, needed), MORE_THREADS))
+    files = room.files_allowed()
+    if files is not None and files < room.LEAST_FILES:
+        issues.append(SystemIssue(f"a process may open only {files} files", "ulimit -n 65536"))
+    shared = room.shared_memory_bytes()
+    if shared is not None and shared < room.LEAST_SHARED_BYTES:
+        issues.append(
+            SystemIssue(
+                f"{room.SHARED_MEMORY} has {shared / 2**20:.0f} MiB; Ray uses its temporary folder "
+                "for objects, which changes no measurement",
+                "docker run --shm-size=512m",
+            )
+        )
+    return issues
+
+
+def too_few_threads(left: int, needed: int) -> str:
+    """Return a clause that a limit on threads leaves too few for Ray."""
+    return f"Ray needs about {needed} more threads and {left} are left"
+
+
+def _of_folders(chosen: Sequence[folders.ChosenFolder]) -> Iterator[SystemIssue]:
+    for folder in chosen:
+        if folder.reason is not None:
+            yield SystemIssue(folder.problem, folder.remedy)
 
 
 def _of_groups(limits: cgroup.GroupLimits) -> Iterator[SystemIssue]:

@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from raybench.paths import make_private
+
 _SIGNALS = {
     "Segmentation fault": "SIGSEGV",
     "Aborted": "SIGABRT",
@@ -58,7 +60,7 @@ class CrashLog:
 
     def __init__(self, path: Path | None = None) -> None:
         self.doing = ""
-        self._file = None if path is None else path.open("w")
+        self._file = None if path is None else path.open("w", encoding="utf-8", errors="replace")
         if self._file is not None:
             faulthandler.enable(self._file, all_threads=False)
 
@@ -66,16 +68,15 @@ class CrashLog:
         """Write down what this process begins now; "" once that has ended."""
         self.doing = doing
         if self._file is not None:
-            print(doing, file=self._file, flush=True)
+            with contextlib.suppress(OSError):  # a full disk costs the note only
+                print(doing, file=self._file, flush=True)
 
 
 def open_log() -> CrashLog:
     """Return the log of this process, which writes nothing where its file cannot be written."""
-    folder = _folder()
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != os.getuid():
-            return CrashLog()  # another user's folder or link
+        folder = _folder()
+        make_private(folder)
         for path in old_logs():
             path.unlink(missing_ok=True)
         return CrashLog(folder / str(os.getpid()))
@@ -85,7 +86,9 @@ def open_log() -> CrashLog:
 
 def read(pid: int) -> Crash | None:
     """Return the signal that ended a process of this node; None if there was none that it saw."""
-    return _crash(_folder() / str(pid))
+    with contextlib.suppress(OSError):  # no temporary folder can be written
+        return _crash(_folder() / str(pid))
+    return None
 
 
 def crashed_before(doing: str) -> bool:
@@ -95,7 +98,7 @@ def crashed_before(doing: str) -> bool:
 
 def _crash(path: Path) -> Crash | None:
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     crash = _CRASH.search(text)
@@ -131,5 +134,7 @@ def tidy() -> None:
 
 
 def _logs() -> list[Path]:
-    folder = _folder()
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(_folder().iterdir())
+    except OSError:  # nothing was noted, or no temporary folder can be written
+        return []

@@ -226,6 +226,15 @@ def memory_bytes() -> int:
     return total if limit is None else min(total, limit)
 
 
+def describe_memory() -> str:
+    """Return how much memory there is, and what allows no more of it."""
+    total, usable = int(psutil.virtual_memory().total), memory_bytes()
+    phrase = f"{usable / 2**30:.1f} GiB"
+    if usable < total:
+        phrase += f"; control groups allow no more of the machine's {total / 2**30:.1f} GiB"
+    return phrase
+
+
 def limit_memory(limit_bytes: int) -> None:
     """Let this process map at most this much beyond what it holds now (RLIMIT_AS)."""
     mapped = int(psutil.Process().memory_info().vms)

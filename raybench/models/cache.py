@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from raybench.errors import ConfigError
 from raybench.experiment import canonical_hash
+from raybench.machine import folders
 from raybench.version import __version__
 
 if TYPE_CHECKING:
@@ -35,8 +35,15 @@ _CHUNK_BYTES = 1 << 22
 
 
 def cache_dir() -> Path:
-    """Return the folder named by RAYBENCH_CACHE, else ~/.cache/raybench."""
-    return Path(os.environ.get("RAYBENCH_CACHE") or "~/.cache/raybench").expanduser()
+    """Return the folder named by RAYBENCH_CACHE, else ~/.cache/raybench; or what takes its place.
+
+    Raises:
+        ConfigError: no folder for it can be written.
+    """
+    chosen = folders.cache()
+    if chosen.path is None:
+        raise ConfigError(str(chosen.note))
+    return chosen.path
 
 
 def key_of(**parts: Any) -> str:

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -65,3 +66,17 @@ def test_without_a_dashboard_ray_runs_none_of_the_processes_that_serve_it(cluste
     assert any("/gcs_server" in command for command in commands)
     for script in ("/dashboard.py", "/monitor.py", "/log_monitor.py"):
         assert not [command for command in commands if script in command]
+
+
+def test_without_a_home_folder_ray_gets_a_token_for_this_cluster(monkeypatch):
+    monkeypatch.setattr(local.ray_internals, "has_token", lambda: False)
+    for name in ("RAY_AUTH_TOKEN", "RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/proc")
+    local.name_folders()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert "RAY_TMPDIR" not in os.environ
+    monkeypatch.setenv("TMPDIR", "/tmp/" + 90 * "x")
+    local.name_folders()
+    assert os.environ["RAY_TMPDIR"] in ("/tmp", "/var/tmp", "/dev/shm")

@@ -146,6 +146,20 @@ def test_a_machine_without_proc_and_sys_has_no_limits(tmp_path: Path) -> None:
     assert times(tmp_path) == CpuTimes()
 
 
+@pytest.mark.parametrize(("own", "mounts"), [("0::/job\n", V2_MOUNT), ("", "")])
+def test_threads_that_the_groups_have_left(tmp_path: Path, own: str, mounts: str) -> None:
+    files = {
+        "pids.max": "500",
+        "pids.current": "100",
+        "job/pids.max": "max",
+        "job/pids.current": "9",
+    }
+    root = machine_with(tmp_path, own, mounts, files)
+    assert limits(root).threads_left == 400
+    write_files(root, {"sys/fs/cgroup/pids.current": "600"})
+    assert limits(root).threads_left == 0
+
+
 # --- throttled time -------------------------------------------------------------------------------
 
 
