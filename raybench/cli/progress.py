@@ -43,6 +43,7 @@ class LiveProgress(ProgressLines):
         self, plan: Plan, console: Console, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(plan, partial(print_line, console), clock)
+        self._left_at = -1, ""
         self._live = Live(console=console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> LiveProgress:
@@ -72,8 +73,15 @@ class LiveProgress(ProgressLines):
         display.overflow, display.no_wrap = "ellipsis", True
         return display
 
+    def _left(self) -> str:
+        """Return the time that is left, computed at most once a second: plans may be long."""
+        second = int(self._running.clock())
+        if second != self._left_at[0]:
+            self._left_at = second, span(self._running.left.left())
+        return self._left_at[1]
+
     def _lines_of(self, trial: RunningTrial, last: bool) -> list[str]:
-        left = f"  ({span(self._running.left.left())} left)" if last else ""
+        left = f"  ({self._left()} left)" if last else ""
         workers = trial.progress.workers if trial.progress else ()
         return [
             self._title(trial.planned),

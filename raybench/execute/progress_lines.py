@@ -166,6 +166,7 @@ class ProgressLines:
         self._names = TrialNames(plan)
         self._running = RunningTrials(plan, clock)
         self._due_s: dict[int, float] = {}
+        self._foretold_points: set[str] = set()
         self._shown_notes: set[tuple[str, str]] = set()
 
     def on_event(self, event: Event) -> None:
@@ -198,6 +199,9 @@ class ProgressLines:
         expected = before is not None and now.shortest_s <= before.longest_s
         if planned.purpose != "measure" or (expected and event.batch_s < window_s):
             return
+        if planned.point.id in self._foretold_points:  # further trials take as long
+            return
+        self._foretold_points.add(planned.point.id)
         longer = f", longer than the preset's window of {window_s:g} s, which stretches"
         self._write_line(
             f"{self._title(planned)}: a batch takes {duration(event.batch_s)}"

@@ -126,6 +126,7 @@ class TimeLeft:
         self._batches: dict[_Kind, dict[int, float]] = {}
         self._ended_s: dict[tuple[str, int], float] = {}
         self._took_s: dict[str, float] = {}
+        self._ranges: dict[str, TimeRange] = {}  # a plan may have thousands of trials
 
     def started(self, planned: PlannedTrial) -> None:
         """Note the start of an attempt."""
@@ -134,7 +135,10 @@ class TimeLeft:
     def batch_timed(self, planned: PlannedTrial, batch_s: float) -> None:
         """Note the time of a batch, in seconds."""
         point = planned.point
-        self._batches.setdefault(_kind(point), {})[point.batch_size] = batch_s
+        known = self._batches.setdefault(_kind(point), {})
+        if point.batch_size not in known:  # later trials of a point tell little more
+            known[point.batch_size] = batch_s
+            self._ranges.clear()
 
     def attempt_ended(self, planned: PlannedTrial) -> None:
         """Note the end of an attempt, which may be tried again."""
@@ -149,13 +153,19 @@ class TimeLeft:
             del self._open[planned.number]
         if measured and planned.key in self._ended_s:
             self._took_s[planned.point.id] = self._ended_s[planned.key]
+            self._ranges.pop(planned.point.id, None)
 
     def of_trial(self, planned: PlannedTrial) -> TimeRange:
         """Return how long a trial takes from its start to its end."""
-        took_s = self._took_s.get(planned.point.id)
-        if took_s is not None:
-            return TimeRange(took_s / NEAR, took_s * NEAR)
-        return trial_range(planned.point, self._batch(planned.point))
+        point = planned.point
+        if point.id not in self._ranges:
+            took_s = self._took_s.get(point.id)
+            self._ranges[point.id] = (
+                trial_range(point, self._batch(point))
+                if took_s is None
+                else TimeRange(took_s / NEAR, took_s * NEAR)
+            )
+        return self._ranges[point.id]
 
     def left(self) -> TimeRange:
         """Return how long the trials take that have no row yet, less what has passed of them."""

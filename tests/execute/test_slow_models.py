@@ -100,6 +100,7 @@ def test_a_batch_longer_than_the_window_is_foretold_with_what_it_will_take():
         "[1/1] alexnet: a batch takes 3 min 50 s, longer than the preset's window of 5 s, which "
         "stretches; this trial takes "
     )
+    assert not console.at(705, BatchTimed(trial, 230.0))  # a further trial takes as long
     assert not Console("batch_size=1").at(3, TrialStarted(trial), BatchTimed(trial, 0.02))[1:]
 
 
