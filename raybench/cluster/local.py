@@ -73,6 +73,7 @@ def start(
             logs = f" Ray's logs are in {folder.path}/logs until the next run." * bool(folder.path)
             raise ClusterError(f"Ray could not be started here: {reason}.{logs}") from error
         folder.mark(Path(context.address_info["session_dir"]))
+        folder.started = True
         return context
 
 

@@ -346,10 +346,12 @@ def on_session_folder(call: Callable[[Path], None]) -> Iterator[None]:
         return
 
     def make_and_call(node: Any, *arguments: Any, **options: Any) -> None:
-        make_folders(node, *arguments, **options)
-        folder = getattr(node, "_session_dir", None)
-        if folder is not None:
-            call(Path(folder))
+        try:
+            make_folders(node, *arguments, **options)
+        finally:  # a signal may come between
+            folder = getattr(node, "_session_dir", None)
+            if folder is not None:
+                call(Path(folder))
 
     Node._init_temp = make_and_call
     try:

@@ -28,6 +28,8 @@ PROGRAMS = ("/ray/core/", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/
 """Folders of the programs that Ray starts, inside its package."""
 TITLE = "ray::"
 """With this Ray's Python processes begin what they show as their command line."""
+LATE_S = 0.5
+"""In this time a process that has just been started shows its command line."""
 REMOVAL_S = 5.0
 """Longest wait for Ray's last processes to let go of a folder."""
 
@@ -45,6 +47,8 @@ class SessionFolder:
         self.path: Path | None = None
         """The folder; None before Ray has made it."""
         self.keep = False
+        self.started = False
+        """Whether Ray has started; a start that was cut short may have processes not yet to be seen."""
         self._lock: IO[bytes] | None = None
 
     def mark(self, path: Path) -> None:
@@ -69,6 +73,9 @@ class SessionFolder:
         SessionFolder.current = None
         if self.path is not None and not self.keep:
             remove(self.path)
+            if not self.started:
+                time.sleep(LATE_S)
+                remove(self.path)
         if self._lock is not None:
             self._lock.close()
 

@@ -5,8 +5,11 @@ import importlib
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -59,6 +62,7 @@ def test_only_one_file_uses_private_names_of_ray():
         ("ray._raylet", "AuthenticationTokenLoader"),
         ("ray._raylet", "Config"),
         ("ray._private.node", "Node"),
+        ("ray._private.utils", "set_sigterm_handler"),
         ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
         ("ray.core.generated.gcs_service_pb2", "GetClusterIdRequest"),
         ("ray.core.generated.gcs_service_pb2", "InternalKVGetRequest"),
@@ -322,3 +326,44 @@ def test_ray_does_not_start_by_itself_during_a_session_nor_after_one_that_failed
     monkeypatch.delattr(auto_init_hook, "enable_auto_connect")
     with ray_internals.without_automatic_start():
         pass
+
+
+def test_a_session_folder_is_named_also_when_a_signal_comes_while_it_is_made(monkeypatch):
+    from ray._private.node import Node
+
+    def make_half(node):
+        node._session_dir = "/ray/session"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Node, "_init_temp", make_half)
+    named = []
+    with ray_internals.on_session_folder(named.append), pytest.raises(KeyboardInterrupt):
+        Node._init_temp(SimpleNamespace())
+    assert named == [Path("/ray/session")]
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_sigterm_keeps_its_handler_when_ray_starts(monkeypatch, missing):
+    from ray._private import utils
+
+    if missing:
+        monkeypatch.delattr(utils, "set_sigterm_handler")
+
+    def start(**options):
+        if missing:  # what the function would do
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        else:
+            utils.set_sigterm_handler(lambda number, frame: sys.exit(number))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    monkeypatch.setattr(ray, "init", start)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ray_internals.init()
+        assert signal.getsignal(signal.SIGTERM) is interrupt
+    finally:
+        signal.signal(signal.SIGTERM, before)
