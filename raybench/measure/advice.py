@@ -18,6 +18,8 @@ WIDE = 0.3
 """An interval with a half-width above this is not symmetric in percent; it is a factor."""
 NOTABLE = 0.05
 """Share of the workers' cores that others must have had to be named as the cause of a stall."""
+SHARED_S = 0.5
+"""A core that others share is away for less than this at a time; a longer stall has another cause."""
 OUT_OF_REACH = 20
 """A measurement that would take so many times longer is not advised."""
 
@@ -46,7 +48,8 @@ def _cause(evidence: TrialEvidence) -> str:
     others, stolen = (
         evidence.columns.get(f"{name}_frac") or 0.0 for name in ("foreign_load", "steal")
     )
-    if evidence.device_kind == "cpu" and max(others, stolen) >= NOTABLE:
+    brief = (evidence.columns.get("longest_stall_s") or 0.0) < SHARED_S
+    if brief and evidence.device_kind == "cpu" and max(others, stolen) >= NOTABLE:
         who = "other virtual machines took" if stolen > others else "other processes used"
         return (
             f"In the window {who} {max(others, stolen):.0%} of the workers' own cores: end that work, "

@@ -105,9 +105,10 @@ def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
     kept = len(gaps) - max(SINGLE, len(gaps) // RARE)
     if kept < ENOUGH:
         return least
-    usual, long = np.quantile(np.partition(gaps, kept)[:kept], [0.9, 0.99])
-    growth = long / max(usual, 1.0)
-    return max(least, float(long * min(growth**3, STALL_BATCHES)))
+    regular = np.partition(gaps, kept)[:kept]
+    long = float(regular.max())
+    growth = long / max(float(np.quantile(regular, 0.9)), 1.0)
+    return max(least, long * min(growth**3, STALL_BATCHES))
 
 
 def lost_ns(stalls: Sequence[Stall], begin_ns: float, end_ns: float) -> float:

@@ -75,6 +75,7 @@ def test_a_stall_is_named_with_its_place_and_both_rates():
         ),
         ({"foreign_load_frac": 0.0, "steal_frac": 0.2}, "other virtual machines took 20%"),
         ({"foreign_load_frac": 0.02}, "Look for what stopped the process"),
+        ({"foreign_load_frac": 0.9, "longest_stall_s": 5.0}, "Look for what stopped the process"),
     ],
 )
 def test_the_cause_of_a_stall_is_named_where_readings_show_it(readings, words):
