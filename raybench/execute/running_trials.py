@@ -62,7 +62,8 @@ class RunningTrial:
             doing = f"{self.phase}: {self.step}" if self.step else self.phase
             seconds = now_s - self.entered_s
             return f"{doing} for {duration(seconds)}" if seconds >= 1 else doing
-        text = f"{self.phase} {progress.elapsed_s:.0f} of at most {progress.limit_s:.0f} s"
+        limit_s = max(progress.limit_s, progress.elapsed_s)  # the last block may end later
+        text = f"{self.phase} {progress.elapsed_s:.0f} of at most {limit_s:.0f} s"
         if progress.items_per_s:
             text += f"  {items_per_s(progress.items_per_s, 0)} items/s"
         if progress.relative is not None and progress.relative < 1:
