@@ -62,9 +62,9 @@ STAGES = {
 MEASURING = ("start 1", "start 2", "start 3")
 STOP_S = (0.1, 2.0)
 """Length of a stop."""
-END_S = 240.0
+END_S = 900.0
 """A run that takes longer hangs."""
-LEFT_S = 30.0
+LEFT_S = 120.0
 """How long processes may outlive the driver: Ray's agents notice its end by polling."""
 UNWANTED = ("Traceback", "SystemExit", "Exception ignored", "internal error", "BrokenPipe")
 INTERRUPTED = 130
