@@ -151,7 +151,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
             binding = self._bind(session, 0)
             for _ in range(1 + batches):
                 session.run_with_iobinding(binding)
-            events = json.loads(Path(session.end_profiling()).read_text())
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         by_node: dict[str, list[Any]] = {}
         for event in events:
             if event["cat"] == "Node" and event["name"].endswith(_KERNEL_TIME):

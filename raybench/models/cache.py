@@ -185,7 +185,7 @@ class Cache:
     def _read(self, key: str, revision: str) -> CacheEntry | None:
         folder = self._root / key
         try:
-            header = json.loads((folder / _HEADER).read_text())
+            header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
             files = {name: Fingerprint(**fields) for name, fields in header["files"].items()}
             facts = dict(header["facts"])
             current = header.get("revision", "") == revision

@@ -110,7 +110,7 @@ class PlanCache:
 
     def _read(self, key: str, facts: Mapping[str, Any]) -> EnginePlan | None:
         try:
-            header = json.loads((self._folder / f"{key}.json").read_text())
+            header = json.loads((self._folder / f"{key}.json").read_text(encoding="utf-8"))
             data = (self._folder / f"{key}.plan").read_bytes()
             same = (
                 canonical_json(header["facts"]) == canonical_json(dict(facts))
