@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -227,6 +229,9 @@ def _leave() -> None:
 
     actor.forget_point_files()  # the next cluster may give its job the same id
     ray.shutdown()
+    if threading.current_thread() is threading.main_thread():
+        # Ray gives SIGTERM back to the system, behind the back of Python
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
 
 def _join(address: str) -> Any:
