@@ -130,6 +130,12 @@ def remove(folder: Path) -> bool:
         for process in processes(folder):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        with contextlib.suppress(
+            OSError
+        ):  # the mark last: who is killed here leaves a marked folder
+            for entry in folder.iterdir():
+                if entry.name != MARK:
+                    shutil.rmtree(entry, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists() or time.monotonic() > deadline:
             break
