@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -71,7 +72,8 @@ def load_class(plugin: Plugin) -> type[EngineBase]:
         )
     subject = f"Engine {plugin.name!r} ({plugin.origin})"
     try:
-        engine: Any = plugin.entries[0].load()
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of our output
+            engine: Any = plugin.entries[0].load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may raise anything, SystemExit too

@@ -243,3 +243,11 @@ def test_a_plugin_that_fails_when_asked_is_not_available(install):
     assert "failed in unavailable: ZeroDivisionError" in registry.missing()["asking"]
     with pytest.raises(EngineUnavailable, match="Fix or uninstall it"):
         plan("smoke", {"engine": "asking"})
+
+
+def test_what_a_plugin_prints_is_no_part_of_our_output(install, capsys):
+    install("talking", f"print('welcome')\n{ENGINE}")
+    assert main.main(["list", "engines"]) == 0
+    out, err = capsys.readouterr()
+    assert "welcome" not in out
+    assert "welcome" in err
