@@ -11,10 +11,14 @@ def main() -> int:
     try:
         from raybench.cli import main as command_line  # takes a tenth of a second
 
-        return command_line.main()
+        code = command_line.main()
     except KeyboardInterrupt:
         sys.stderr.write("raybench: interrupted.\n")
-        return INTERRUPTED
+        code = INTERRUPTED
+    # An interrupt that passed through the text of a dataclass, which `exec` runs, is remembered by
+    # CPython, which would end this process by SIGINT in place of the code. The next `exec` forgets it.
+    exec("")
+    return code
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ LOST_DB = 10.0
 """Loss of an int8 graph, against what it had when it was made, from which a row says why."""
 
 NO_FP32 = "The file runs as it is: there is no fp32 graph to compare its outputs with."
-"""Note of a row."""
+NO_OUTPUTS = "The engine returned no outputs, so nothing says whether it computes the model."
+"""Notes of a row."""
 
 INFINITE = (
     "the fp32 graph's own is not finite for these inputs. Set model.ranges or model.inputs to values "
@@ -85,13 +86,13 @@ def compare(
     """Compare an engine's outputs for batch 0 of the pool with those of the fp32 graph.
 
     Args:
-        outputs: whole outputs by name; empty for an engine that computes nothing.
+        outputs: whole outputs by name.
         model: that the engine runs.
         batches: its inputs.
         cache_dir: the node's cache, which keeps the fp32 outputs.
     """
     if not outputs:
-        return OutputComparison()
+        return OutputComparison(notes=(NO_OUTPUTS,))
     if model.precision == AS_IS:
         return OutputComparison(notes=(NO_FP32,))
     try:

@@ -4,12 +4,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from raybench.execute.signals import Signals
 from raybench.execute.stop_request import StopRequest
+
+ROOT = Path(__file__).parents[2]
 
 ENDLESS = """
 import subprocess, sys, time
@@ -143,3 +146,22 @@ def test_before_the_run_listens_a_signal_interrupts_and_handlers_are_restored():
     with pytest.raises(KeyboardInterrupt), Signals(StopRequest()):
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupt_inside_a_class_that_is_being_made_ends_with_the_code(tmp_path):
+    """A dataclass is made by `exec`, and CPython ends by SIGINT when an interrupt passed through one."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\n"
+        "from raybench import __main__\n"
+        "from raybench.cli import main as command_line\n"
+        "def interrupt():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "command_line.VERBS['list'] = lambda words: interrupt()\n"
+        "sys.argv[1:] = ['list']\n"
+        "sys.exit(__main__.main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "raybench: interrupted.\n")
