@@ -29,6 +29,11 @@ def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
 
 
 def _parse_value(axis: str, value: Any) -> Any:
+    if isinstance(value, str) and "," in value and axis != "model":
+        raise ConfigError(
+            f"grid.{axis} takes one value or a list in brackets, not {shown(value)}. "
+            f'Write "{axis}=[{value.strip("()[] ")}]".'
+        )
     if axis in ("batch_size", "workers", "inflight"):
         return _whole_number(axis, value)
     if axis == "transfers":

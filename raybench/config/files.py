@@ -9,7 +9,6 @@ from raybench.config.yaml_files import first_comment, read_text
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import AXES
-from raybench.models import zoo
 from raybench.paths import DATA
 
 _KEYS = (*AXES, "experiment", "preset", "trials", "seed", "order", "rerun", "device", "cluster")
@@ -59,6 +58,8 @@ def meant_by(name: str) -> str | None:
 
 
 def _is_model(name: str) -> bool:
+    from raybench.models import zoo  # heavy, and needed for a name that is no experiment's alone
+
     return name.endswith(".onnx") or name in zoo.RECIPES
 
 
