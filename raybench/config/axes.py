@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from raybench.config.convert import switch, whole_number
-from raybench.config.words import InlineText, refuse_unwritable, shown, structure
+from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import PRECISIONS
 
@@ -20,8 +20,6 @@ def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
     Raises:
         ConfigError: naming the axis, the value and what the axis takes.
     """
-    if isinstance(written, InlineText):
-        written = structure(written)
     values = list(written) if isinstance(written, (list, tuple)) else [written]
     if not values or values in ([""], [None]):
         raise ConfigError(f"grid.{axis} is empty. Give it at least one value.")

@@ -1,30 +1,28 @@
-"""Values as the types of their keys: what takes text gets it as written, all else is read by type."""
+"""Checks values by the types of their keys, and gets them ready for OmegaConf, which converts them."""
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import os
 import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import partial
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typing_extensions import override
 
 from raybench.config.places import kinds, top_level, unknown_key
-from raybench.config.references import Reference, Template
+from raybench.config.references import Template, interpolated, literal, register
 from raybench.config.settings import AS_WRITTEN, Settings
 from raybench.config.words import InlineText, refuse_unwritable, shown, structure
 from raybench.errors import ConfigError, closest
 
 _WHOLE = re.compile(r"[+-]?[0-9]+(_[0-9]+)*", re.ASCII)
 _NUMBER = re.compile(
-    r"[+-]?(([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?|\.?(inf|nan))",
+    r"[+-]?(([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)([eE][+-]?[0-9]+)?|inf|nan)",
     re.ASCII | re.IGNORECASE,
 )
 _SWITCHES = {
@@ -60,8 +58,8 @@ class Where:
         return ConfigError(f"{self} takes {takes}, not {shown(_plainly(value))}. {advice}")
 
 
-def convert(kind: Any, value: Any, where: Where) -> Any:
-    """Return a value as the type of its key; sections become mappings of the keys they hold.
+def checked(kind: Any, value: Any, where: Where) -> Any:
+    """Return a value as OmegaConf takes it for a key of this type; it then converts the text.
 
     Args:
         kind: the type, as the schema's dataclasses or an engine's options declare it.
@@ -72,7 +70,7 @@ def convert(kind: Any, value: Any, where: Where) -> Any:
         ConfigError: naming place, value and what the key takes.
     """
     if isinstance(value, Template):
-        return Reference(str(value), str(where), partial(convert, kind, where=where))
+        return interpolated(value, str(where), typed=kind is Any)
     if kind is Any:
         return guess(value, where)
     origin = typing.get_origin(kind)
@@ -93,34 +91,6 @@ def convert(kind: Any, value: Any, where: Where) -> Any:
     return _scalar(kind, value, where)
 
 
-def build(kind: type, tree: Mapping[str, Any]) -> Any:
-    """Return a dataclass from a mapping of all its keys, sections within it included."""
-    given = {}
-    for name, inner in kinds(kind).items():
-        value = tree[name]
-        if isinstance(inner, type) and is_dataclass(inner):
-            value = build(inner, value)
-        elif typing.get_origin(inner) is list and is_dataclass(typing.get_args(inner)[0]):
-            entry = typing.get_args(inner)[0]
-            value = [build(entry, {**defaults(entry), **item}) for item in value]
-        given[name] = value
-    return kind(**given)
-
-
-def defaults(kind: type) -> dict[str, Any]:
-    """Return the default of every key of a section that has one, sections within it included."""
-    values: dict[str, Any] = {}
-    for entry in fields(kind):
-        if entry.default is not MISSING:
-            values[entry.name] = entry.default
-        elif entry.default_factory is not MISSING:
-            values[entry.name] = entry.default_factory()
-    return {
-        name: defaults(type(value)) if is_dataclass(value) else value
-        for name, value in values.items()
-    }
-
-
 # ---------------------------------------------------------------- single values
 
 
@@ -138,11 +108,8 @@ def number(value: Any) -> float | None:
         text = value.strip()
         if not _NUMBER.fullmatch(text) or len(text) > _LONGEST:
             return None
-        sign = "-" if text.startswith("-") else ""
-        bare = text.lstrip("+-")
-        special = bare.lstrip(".").lower()
         try:
-            return float(sign + (special if special in ("inf", "nan") else bare))
+            return float(text)
         except ValueError:
             return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -166,7 +133,7 @@ def guess(value: Any, where: Where) -> Any:
     Decimal numbers, true, false and null are what they say; all else is text.
     """
     if isinstance(value, Template):
-        return Reference(str(value), str(where), partial(guess, where=where))
+        return interpolated(value, str(where), typed=True)
     if isinstance(value, InlineText):
         value = structure(value)
     if isinstance(value, Mapping):
@@ -175,10 +142,12 @@ def guess(value: Any, where: Where) -> Any:
         return [guess(inner, where) for inner in value]
     if not isinstance(value, str):
         return value
-    return _typed(text_of(value, where))
+    found = typed(text_of(value, where))
+    return literal(found) if isinstance(found, str) else found
 
 
-def _typed(text: str) -> Any:
+def typed(text: str) -> Any:
+    """Return the number, switch or nothing that a text is, or the text."""
     if text.lower() in _NOTHING:
         return None
     if text.lower() in ("true", "false"):
@@ -207,25 +176,28 @@ def text_of(value: Any, where: Where) -> str:
 
 
 def _scalar(kind: Any, value: Any, where: Where) -> Any:
+    """Check a value that OmegaConf would take otherwise than documented, or refuse in its words."""
     if kind is str:
-        return text_of(value, where)
-    for own, read, takes in (
-        (bool, switch, "true or false"),
-        (int, whole_number, "a whole number"),
-        (float, number, "a number"),
-    ):
-        if kind is own:
-            found = read(value)
-            if found is None:
-                raise where.refuse(takes, value)
-            return found
+        return literal(text_of(value, where))
+    if kind in _READERS:
+        read, takes = _READERS[kind]
+        if read(value) is None:
+            raise where.refuse(takes, value)
+        return value.strip() if isinstance(value, str) else value
     if isinstance(kind, type) and isinstance(value, kind):
         return value
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind[_choice(tuple(kind.__members__), value, where)]
+        return _choice(tuple(kind.__members__), value, where)
     if kind is Path:
-        return Path(text_of(value, where))
+        return literal(text_of(value, where))
     raise where.refuse(f"a {getattr(kind, '__name__', kind)}", value, "Set it from Python.")
+
+
+_READERS = {
+    bool: (switch, "true or false"),
+    int: (whole_number, "a whole number"),
+    float: (number, "a number"),
+}
 
 
 def _choice(choices: Sequence[Any], value: Any, where: Where) -> Any:
@@ -245,10 +217,7 @@ def _one_of(choices: Sequence[Any], value: Any, where: Where) -> Any:
         value is None or (isinstance(value, str) and value.lower() in _NOTHING)
     ):
         return None
-    for choice in real[:-1]:
-        with contextlib.suppress(ConfigError):
-            return convert(choice, value, where)
-    return convert(real[-1], value, where)
+    return checked(real[0], value, where) if len(real) == 1 else guess(value, where)
 
 
 # ---------------------------------------------------------------- lists, mappings, sections
@@ -257,10 +226,10 @@ def _one_of(choices: Sequence[Any], value: Any, where: Where) -> Any:
 def _as_written(value: Any, where: Where) -> Any:
     """Return a value whose type is known later; only its references are followed."""
     if isinstance(value, Template):
-        return Reference(str(value), str(where), partial(_as_written, where=where))
-    if isinstance(value, list):
+        return interpolated(value, str(where))
+    if isinstance(value, (list, tuple)):
         return [_as_written(item, where) for item in value]
-    return value
+    return literal(value) if isinstance(value, str) else value
 
 
 def _list(kind: Any, value: Any, where: Where) -> Any:
@@ -271,7 +240,7 @@ def _list(kind: Any, value: Any, where: Where) -> Any:
         raise where.refuse(f"a list{of}", value, "Write a list: [..., ...].")
     args = typing.get_args(kind)
     inner = args[0] if args else Any
-    items = [convert(inner, item, where) for item in value]
+    items = [checked(inner, item, where) for item in value]
     return tuple(items) if tuple in (kind, typing.get_origin(kind)) else items
 
 
@@ -283,7 +252,7 @@ def _mapping(kind: Any, value: Any, where: Where) -> dict[str, Any]:
     args = typing.get_args(kind)
     inner = args[1] if args else Any
     return {
-        _name(key, where): convert(inner, item, where.below(str(key)))
+        _name(key, where): checked(inner, item, where.below(str(key)))
         for key, item in value.items()
     }
 
@@ -310,7 +279,7 @@ def _section(kind: type, value: Any, where: Where) -> dict[str, Any]:
             raise unknown_key(
                 where.below(str(key)).key, where.source, siblings, getattr(key, "position", None)
             )
-        content[str(key)] = convert(names[key], item, where.below(str(key)))
+        content[str(key)] = checked(names[key], item, where.below(str(key)))
     return content
 
 
@@ -321,3 +290,6 @@ def _plainly(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plainly(item) for key, item in value.items()}
     return [_plainly(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+register(typed)

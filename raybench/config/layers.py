@@ -6,16 +6,20 @@ conf/preset/<name>.yaml, the experiment file, the command line.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from raybench.config.convert import Where, build, convert, defaults
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationValidationError, OmegaConfBaseException
+
+from raybench.config.convert import Where, checked, text_of
 from raybench.config.files import OF_ONE_MODEL, experiment_files, group_path, meant_by
-from raybench.config.places import COMMAND, EXPERIMENT, kind_at, kinds, path_of
-from raybench.config.references import resolve
+from raybench.config.places import COMMAND, EXPERIMENT, kind_at, path_of
+from raybench.config.references import broken_reference
 from raybench.config.settings import Settings
 from raybench.config.words import InlineText, has_open_bracket, shown, split, structure
 from raybench.config.yaml_files import first_comment, read_text, read_yaml
@@ -86,7 +90,7 @@ def read_overrides(overrides: Sequence[Given]) -> tuple[SettingsLayer, str]:
     leaves: list[tuple[_Path, Any]] = []
     for key, value in _settings(overrides):
         if key == EXPERIMENT:
-            names.append(convert(str, value, Where(EXPERIMENT, COMMAND)))
+            names.append(text_of(value, Where(EXPERIMENT, COMMAND)))
         else:
             leaves += _flat(path_of(key, COMMAND), value, COMMAND)
     if len(names) > 1:
@@ -148,24 +152,29 @@ def _flat(path: _Path, value: Any, source: str) -> Iterator[tuple[_Path, Any]]:
                 yield from _flat(below, inner, source)
             return
     if len(path) == 1 and path[0] in AXES:
-        yield ("grid", *path), value
+        yield ("grid", *path), _opened(value)
     elif path == ("device",):
         yield ("device", "kind"), value
     elif path == ("cluster",):
         yield ("cluster", _FILE), value
     else:
-        yield path, value
+        yield path, _opened(value) if path[0] == "grid" else value
+
+
+def _opened(value: Any) -> Any:
+    """Return the list in the brackets of a word, for an axis; all other values as they are."""
+    return structure(value) if isinstance(value, InlineText) else value
 
 
 def _layer(leaves: Iterable[tuple[_Path, Any]], source: str, question: str = "") -> SettingsLayer:
-    """Return the layer of some values, converted to the types of their keys."""
+    """Return the layer of some values, checked by the types of their keys."""
     tree: dict[str, Any] = {}
     for path, value in leaves:
         _put(tree, path, value)
     cluster = tree["cluster"].pop(_FILE, None) if isinstance(tree.get("cluster"), dict) else None
     if cluster is not None:
-        cluster = convert(str, cluster, Where("cluster", source))
-    rest = convert(Settings, tree, Where("", source))
+        cluster = text_of(cluster, Where("cluster", source))
+    rest = checked(Settings, tree, Where("", source))
     return SettingsLayer(source, rest.pop("grid", {}), rest, cluster, question)
 
 
@@ -208,29 +217,47 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
     """
     # the group's own `kind: cpu` is the default for this kind and does not force it
     device = _read_shipped(group_path("device", kind))
-    layers = [_read_shipped(DATA / "conf" / "config.yaml"), device]
+    paths = [DATA / "conf" / "config.yaml", group_path("device", kind)]
     cluster = command.cluster if command.cluster is not None else file.cluster
     if cluster is not None:
-        layers.append(_read_shipped(group_path("cluster", str(cluster))))
+        paths.append(group_path("cluster", cluster))
     chosen = [layer.rest["preset"] for layer in (command, file, device) if "preset" in layer.rest]
-    layers += [_read_shipped(group_path("preset", str(chosen[0]))), file, command]
-    tree: dict[str, Any] = defaults(Settings)
-    axes: dict[str, Any] = {}
-    for layer in layers:
-        tree = _merged(tree, layer.rest)
-        axes |= layer.axes  # whole values: one value replaces a list and is not merged with it
-    tree["grid"] |= axes
-    tree["preset"] = chosen[0]
-    return build(Settings, resolve(tree))  # type: ignore[no-any-return]
+    paths.append(group_path("preset", str(chosen[0])))
+    axes: dict[str, Any] = {}  # whole values: one value replaces a list and is not merged with it
+    for layer in (*map(_read_shipped, paths), file, command):
+        axes |= layer.axes
+    last = {"grid": axes, "preset": chosen[0]}
+    try:
+        merged = OmegaConf.merge(_shipped(tuple(paths)), file.rest, command.rest, last)
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise _unresolved(error, file.source) from error
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    both = dict(below)
-    for key, value in above.items():
-        under = both.get(key)
-        inner = isinstance(value, dict) and isinstance(under, dict)
-        both[key] = _merged(under, value) if inner else value  # type: ignore[arg-type]
-    return both
+def _unresolved(error: OmegaConfBaseException, source: str) -> ConfigError:
+    """Return the refusal of a reference.
+
+    Words and values from Python refer to nothing, and shipped files to nothing that could be wrong
+    alone, so that the experiment's file is the source.
+    """
+    if isinstance(error, InterpolationValidationError) and error.full_key:
+        key, in_list, _ = error.full_key.partition("[")
+        with contextlib.suppress(KeyError):  # a name in a mapping that holds a dot
+            value = [error.value] if in_list else error.value
+            checked(kind_at(tuple(key.split("."))), value, Where(key, source))
+    return broken_reference(error, source)
+
+
+@functools.cache
+def _shipped(paths: tuple[Path, ...]) -> Any:
+    """Return the schema with the settings of files that come with raybench."""
+    return OmegaConf.merge(_schema(Settings), *(_read_shipped(path).rest for path in paths))
+
+
+@functools.cache
+def _schema(kind: type) -> Any:
+    """Return the typed nodes of a dataclass; they are copied, never changed."""
+    return OmegaConf.structured(kind)
 
 
 def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -241,9 +268,15 @@ def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict
         options: those that were given, by name.
         source: where they come from, for messages.
     """
-    given = convert(schema, dict(options), Where("engine", source))
-    typed = {**defaults(schema), **given}
-    for option in kinds(schema):
-        if option not in typed:
+    # only here is it known whether brackets are a list, so that all text counts as that of a word
+    words = {key: InlineText(v) if isinstance(v, str) else v for key, v in options.items()}
+    given = checked(schema, words, Where("engine", source))
+    try:
+        merged = OmegaConf.merge(_schema(schema), given)
+        for option in sorted(OmegaConf.missing_keys(merged)):
             raise ConfigError(f"{source} need engine.{option}, which has no default. Set it.")
-    return typed
+        return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        key = f"engine.{error.full_key}" if error.full_key else "an option"
+        raise ConfigError(f"{source} cannot hold {key}: {reason}. Correct the value.") from error

@@ -1,19 +1,27 @@
-"""References in the values of a file: `${other.key}` and `${oc.env:NAME}`."""
+"""Interpolation in the values of a file: `${other.key}` and `${oc.env:NAME}`, followed by OmegaConf.
+
+OmegaConf gets both with resolvers of our own, so that `oc.env` stays as it is for other users of
+OmegaConf in this process and none of its other resolvers is within reach of a file.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import override
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationKeyError
 
+from raybench.config.places import kind_at
 from raybench.config.words import shown
 from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from omegaconf.errors import OmegaConfBaseException
 
 OPEN_VARIABLES = (
     "HOME", "USER", "LOGNAME", "HOSTNAME", "TMPDIR", "SCRATCH", "WORK",
@@ -22,9 +30,13 @@ OPEN_VARIABLES = (
 )  # fmt: skip
 """Variables that a file may read, with those that begin with RAYBENCH_; values are stored and shown."""
 _OWN = "RAYBENCH_"
-_PIECE = re.compile(r"\\\$\{|\$\{([^${}]*)\}|\$\{")
+_PIECE = re.compile(r"(?P<backslashes>\\*)\$\{(?:(?P<name>[^${}]*)\})?")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
-_ENVIRONMENT = re.compile(r"oc\.env:\s*(\w+)\s*(?:,\s*(.*))?")
+_ENVIRONMENT = re.compile(r"oc\.env:\s*(?P<variable>\w+)\s*(?:,\s*(?P<default>.*))?")
+_ENV, _SINGLE, _TYPED = "raybench.env", "raybench.single", "raybench.typed"
+_OPENING = re.compile(r"(\\*)\$\{")
+_ABSENT = re.compile(r"\\*\?\?\?")
+_RAISED = " raised while resolving interpolation: "
 
 
 class Template(str):
@@ -33,107 +45,137 @@ class Template(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A value that follows when all layers are merged.
+def literal(text: str) -> str:
+    """Return a text as OmegaConf must get it to hand it on unchanged."""
+    if _ABSENT.fullmatch(text):  # ??? is a value that is missing
+        return f"\\{text}"
+    return _OPENING.sub(r"\1\1\\${", text)
 
-    Attributes:
+
+def interpolated(template: Template, where: str, *, typed: bool = False) -> str:
+    """Return a value of a file as OmegaConf must get it to follow its references.
+
+    Args:
         template: as written.
         where: key and file, for messages.
-        convert: turns what it stands for into the type of its key.
-    """
-
-    template: str
-    where: str
-    convert: Callable[[Any], Any]
-
-    @override
-    def __str__(self) -> str:
-        return self.template
-
-
-def resolve(tree: Any) -> Any:
-    """Return the merged settings with every reference replaced by what it stands for.
+        typed: whether to read a number in what a variable holds, for a key of any type.
 
     Raises:
-        ConfigError: for a key that does not exist, a circle, or a variable that may not be read.
+        ConfigError: for what is neither a key nor a variable, and for a section.
     """
-    return _Resolver(tree).walk(tree, ())
+    whole = template.startswith("${") and _PIECE.fullmatch(template)
+
+    def piece(match: re.Match[str]) -> str:
+        if len(match["backslashes"]) % 2:
+            return match[0]
+        reference = _reference(match["name"], template, where)
+        if whole:
+            return f"${{{_TYPED}:{reference}}}" if typed else reference
+        return f"{match['backslashes']}${{{_SINGLE}:{reference}}}"
+
+    return _PIECE.sub(piece, template)
 
 
-@dataclass(frozen=True)
-class _Resolver:
-    """Looks references up in a tree of settings."""
-
-    tree: Mapping[str, Any]
-
-    def walk(self, node: Any, open_ones: tuple[str, ...]) -> Any:
-        """Return a part of the tree without references.
-
-        Args:
-            node: the part.
-            open_ones: keys that are being looked up, to find circles.
-        """
-        if isinstance(node, dict):
-            return {key: self.walk(value, open_ones) for key, value in node.items()}
-        if isinstance(node, list):
-            return [self.walk(value, open_ones) for value in node]
-        if isinstance(node, Reference):
-            return node.convert(self._value(node, open_ones))
-        return node
-
-    def _value(self, reference: Reference, open_ones: tuple[str, ...]) -> Any:
-        template = reference.template
-        whole = _PIECE.fullmatch(template)
-        if whole and whole[1] is not None:
-            return self._found(whole[1], reference, open_ones)
-        return _PIECE.sub(lambda piece: self._text(piece, reference, open_ones), template)
-
-    def _text(self, piece: re.Match[str], reference: Reference, open_ones: tuple[str, ...]) -> str:
-        if piece[0].startswith("\\"):
-            return "${"
-        if piece[1] is None:
-            raise _refused(reference, "has a ${ that is not closed. Close it, or write \\${")
-        value = self._found(piece[1], reference, open_ones)
-        if isinstance(value, (list, dict)) or value is None:
-            raise _refused(
-                reference, f"puts {piece[1]}, which is no single value, into a text. Name another"
-            )
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    def _found(self, name: str, reference: Reference, open_ones: tuple[str, ...]) -> Any:
-        variable = _ENVIRONMENT.fullmatch(name.strip())
-        if variable:
-            return _environment(variable[1], variable[2], reference)
-        key = name.strip()
-        if not _KEY.fullmatch(key):
-            raise _refused(
-                reference, "refers to neither a key nor a variable. Write ${KEY} or ${oc.env:NAME}"
-            )
-        if key in open_ones:
-            raise _refused(reference, "refers to itself in a circle. Give one of them a value")
-        node: Any = self.tree
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                raise _refused(reference, "refers to a key that does not exist. Correct it")
-            node = node[part]
-        if isinstance(node, dict):
-            raise _refused(reference, "refers to a section. Name one of its keys")
-        return self.walk(node, (*open_ones, key))
+def _reference(name: str | None, template: str, where: str) -> str:
+    """Return one reference with the resolver that follows it."""
+    if name is None:
+        raise _refused(where, template, "has a ${ that is not closed. Close it, or write \\${")
+    variable = _ENVIRONMENT.fullmatch(name.strip())
+    if variable:
+        default = variable["default"]
+        given = f",{_quoted(default)}" if default else ""
+        return f'${{{_ENV}:"{variable["variable"]}"{given}}}'
+    key = name.strip()
+    if not _KEY.fullmatch(key):
+        what = "refers to neither a key nor a variable. Write ${KEY} or ${oc.env:NAME}"
+        raise _refused(where, template, what)
+    try:
+        kind = kind_at(tuple(key.split(".")))
+    except KeyError:
+        raise _refused(where, template, "refers to a key that does not exist. Correct it") from None
+    if is_dataclass(kind):
+        raise _refused(where, template, "refers to a section. Name one of its keys")
+    return f"${{{key}}}"
 
 
-def _environment(name: str, default: str | None, reference: Reference) -> str:
+def _quoted(default: str) -> str:
+    """Return the default of a variable in quotes, whatever signs it holds."""
+    if len(default) > 1 and default[0] == default[-1] and default[0] in "\"'":
+        return default
+    escaped = re.sub(r'(\\*)(?="|$)', r"\1\1", default)
+    return '"' + escaped.replace('"', '\\"') + '"'
+
+
+# ---------------------------------------------------------------- resolvers
+
+
+def register(guess: Callable[[str], Any]) -> None:
+    """Make the resolvers of files known to OmegaConf.
+
+    Args:
+        guess: returns the value that a text stands for, for keys of any type.
+    """
+
+    def typed(value: Any) -> Any:
+        return guess(value) if isinstance(value, str) else value
+
+    for name, resolver in ((_ENV, _environment), (_SINGLE, _single), (_TYPED, typed)):
+        OmegaConf.register_resolver(name, resolver, replace=True)
+
+
+def _environment(name: str, default: str | None = None) -> str:
     if not name.startswith(_OWN) and name not in OPEN_VARIABLES:
-        raise _refused(
-            reference,
+        raise LookupError(
             f"reads the variable {name!r}, and files may read {', '.join(OPEN_VARIABLES)} and those "
-            f"that begin with {_OWN} alone. Export it as {_OWN}{name}",
+            f"that begin with {_OWN} alone. Export it as {_OWN}{name}"
         )
     value = os.environ.get(name) or default
     if not value:
-        raise _refused(reference, f"reads the variable {name!r}, which is not set. Export it")
+        raise LookupError(f"reads the variable {name!r}, which is not set. Export it")
     return value
 
 
-def _refused(reference: Reference, what: str) -> ConfigError:
-    return ConfigError(f"{reference.where}: {shown(reference.template)} {what}.")
+def _single(value: Any) -> str:
+    if value is None or OmegaConf.is_config(value):
+        raise LookupError("puts what is no single value into a text. Name another key")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def broken_reference(error: OmegaConfBaseException, source: str) -> ConfigError:
+    """Return the refusal of settings that OmegaConf could not resolve.
+
+    Args:
+        error: as OmegaConf raised it.
+        source: the file that holds the reference.
+    """
+    reason = str(error).splitlines()[0].rstrip(".")
+    if error.parent_node is None:
+        return ConfigError(
+            f"A reference in {source} leads to what its key does not take: {reason}. Correct it."
+        )
+    where = f"{error.full_key} in {source}"
+    if isinstance(error, InterpolationKeyError):
+        what = "refers to a key that does not exist. Correct it"
+    elif "Recursive" in reason:
+        what = "refers to itself in a circle. Give one of them a value"
+    elif _RAISED in reason:
+        what = reason.partition(_RAISED)[2]
+    else:
+        return ConfigError(f"{where}: {reason}. Correct the value.")
+    return _refused(where, _template_of(error), what)
+
+
+def _template_of(error: OmegaConfBaseException) -> str:
+    """Return the text that could not be resolved, as the file holds it."""
+    content: Any = OmegaConf.to_container(error.parent_node, resolve=False)
+    text = str(content[error.key])
+    for name in (_SINGLE, _TYPED):
+        text = re.sub(rf"\$\{{{name}:(\$\{{[^}}]*\}})\}}", r"\1", text)
+    return text.replace(_ENV, "oc.env")
+
+
+def _refused(where: str, template: str, what: str) -> ConfigError:
+    return ConfigError(f"{where}: {shown(str(template))} {what}.")
