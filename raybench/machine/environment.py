@@ -73,8 +73,8 @@ def snapshot() -> dict[str, Any]:
 def environment_id(*nodes: Mapping[str, Any]) -> str:
     """Return 20 hex digits over the facts of `SAME`; missing ones count as None.
 
-    A CPU quota below the CPUs that a node may use counts as well. The kinds of nodes count, not how many there are of each: a cluster that lost or gained a node
-    continues with the same rows. `devices` is the caller's: how many of each product name the
+    A CPU quota below the CPUs that a node may use counts as well. The kinds of nodes count, not how
+    many there are of each: a cluster that lost or gained a node continues with the same rows. `devices` is the caller's: how many of each product name the
     node offers, as `{"NVIDIA H200": 8}`.
     """
     kinds: dict[str, dict[str, Any]] = {}

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from raybench.measure import advice as sentences
+from raybench.measure import stalls
 from raybench.stats.intervals import percentile_least
 
 if TYPE_CHECKING:
@@ -88,16 +89,6 @@ def _above(
     return raised
 
 
-def _below(column: str, threshold: float) -> Callable[[TrialEvidence], bool]:
-    """Return a predicate: a column is less than a threshold."""
-
-    def raised(evidence: TrialEvidence) -> bool:
-        value = evidence.columns.get(column)
-        return value is not None and value < threshold
-
-    return raised
-
-
 def _wrong_outputs(evidence: TrialEvidence) -> bool:
     fidelity_db = evidence.columns.get("fidelity_sqnr_db")
     exact = evidence.columns.get("precision") == "fp32"
@@ -117,6 +108,11 @@ def _exceeds(value: float | None, threshold: float) -> bool:
 def _few_batches(evidence: TrialEvidence) -> bool:
     latencies = evidence.columns.get("latency_n")
     return latencies is not None and latencies < percentile_least(0.99)
+
+
+def _clock_low(evidence: TrialEvidence) -> bool:
+    share = evidence.columns.get("clock_frac")
+    return share is not None and share < CLOCK_LOW
 
 
 def _copy_bound(evidence: TrialEvidence) -> bool:
@@ -251,7 +247,7 @@ _RULES = (
         "clock_low",
         "information",
         "The mean clock was below 75 % of the highest.",
-        _below("clock_frac", CLOCK_LOW),
+        _clock_low,
     ),
     FlagRule(
         "clock_varied",
@@ -354,6 +350,12 @@ _RULES = (
         "information",
         "Some blocks lie far from the rest; they were kept.",
         _above("outlier_blocks", 0),
+    ),
+    FlagRule(
+        "long_batches",
+        "information",
+        "Batches of 5 times the usual length and 20 ms or more recur, and cost over 1 % of the time.",
+        lambda evidence: stalls.long_batches_recur(evidence.columns),
     ),
     FlagRule(
         "precision_only",

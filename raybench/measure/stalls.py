@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -18,6 +18,8 @@ STALL_LEAST_NS = 20_000_000
 """A shorter gap is none. Chosen here: a few time slices of a core that has other work to do."""
 TOGETHER = 1.5
 """Batches in flight complete at once when the longest gap among them is over so many usual ones."""
+RECURRING_COST = 0.01
+"""Chosen here: the least share of the time for which long batches are named, as other flags have it."""
 RARE = 100
 SINGLE = 3
 """The longest gap of 100, and the three longest of any stream, say nothing of how long batches are: they
@@ -77,9 +79,8 @@ def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
     for k in stalled:
         after = min(k + ahead, len(gaps))
         lost_ns = float(done_ns[after] - done_ns[k]) - (after - k) * usual_ns
-        found.append(
-            Stall(int(done_ns[k]), int(done_ns[k + 1]), min(max(lost_ns, 0.0), float(gaps[k])))
-        )
+        most_ns = max(float(gaps[k]) - usual_ns, 0.0)  # the batch that ends a stall takes its time
+        found.append(Stall(int(done_ns[k]), int(done_ns[k + 1]), min(max(lost_ns, 0.0), most_ns)))
     return tuple(found)
 
 
@@ -99,7 +100,9 @@ def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
         gaps: between completions in ns, int64, shape (n,), n >= 1.
         inflight: batches in flight.
     """
-    median, together = (float(q) for q in np.quantile(gaps, [0.5, 1 - 1 / (2 * inflight)]))
+    median = float(np.median(gaps))
+    # no value between the two longest gaps: of few batches the longest may be the stall
+    together = float(np.quantile(gaps, 1 - 1 / (2 * inflight), method="lower"))
     batch_ns = together if together > TOGETHER * median else median
     least = max(STALL_BATCHES * batch_ns, STALL_LEAST_NS)
     kept = len(gaps) - max(SINGLE, len(gaps) // RARE)
@@ -109,6 +112,20 @@ def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
     long = float(regular.max())
     growth = long / max(float(np.quantile(regular, 0.9)), 1.0)
     return max(least, long * min(growth**3, STALL_BATCHES))
+
+
+def long_batches_recur(columns: Mapping[str, Any]) -> bool:
+    """Return whether batches as long as a stall cost time and are none: they are over 1 % of all.
+
+    Args:
+        columns: of a trial, with the latencies and stalls of its window.
+    """
+    names = (f"latency_{name}_ms" for name in ("p50", "mean", "max"))
+    usual, mean, longest = map(columns.get, names)
+    if usual is None or mean is None or longest is None or columns.get("stalls"):
+        return False
+    is_long = longest >= STALL_BATCHES * usual and longest - usual >= STALL_LEAST_NS / 1e6
+    return bool(is_long and mean > (1 + RECURRING_COST) * usual)
 
 
 def lost_ns(stalls: Sequence[Stall], begin_ns: float, end_ns: float) -> float:

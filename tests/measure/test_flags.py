@@ -34,6 +34,7 @@ def test_the_list_of_flags_is_closed():
                 "harness_cost",
                 "partly_quantised",
                 "outliers",
+                "long_batches",
                 "precision_only",
             ),
         ],
@@ -87,6 +88,7 @@ def test_a_quiet_trial_raises_nothing():
         ({"clock_skew": 6e-4}, "clock_skew"),
         ({"fidelity_sqnr_db": -11.0}, "wrong_outputs"),
         ({"node_load_frac": 0.11}, "node_load"),
+        ({"latency_p50_ms": 10, "latency_mean_ms": 10.2, "latency_max_ms": 50}, "long_batches"),
     ],
 )
 def test_each_column_raises_its_flag(columns, flag):
@@ -136,6 +138,21 @@ def test_columns_at_their_thresholds_raise_nothing():
         "reduced_ops": ["Conv:int8"],
     }
     assert flags.raised_flags(evidence(columns, trials=3)) == ()
+
+
+@pytest.mark.parametrize(
+    ("median", "mean", "longest", "stalls"),
+    [
+        (10, 10.1, 500, 0),  # costs 1 %
+        (10, 12, 49, 0),  # less than 5 batches
+        (2, 4, 21, 0),  # less than 20 ms
+        (10, 12, 500, 1),  # `stalled` says so
+    ],
+)
+def test_what_is_short_or_rare_or_a_stall_is_no_long_batch(median, mean, longest, stalls):
+    columns = {"latency_p50_ms": median, "latency_mean_ms": mean, "latency_max_ms": longest}
+    raised = flags.raised_flags(evidence({**columns, "stalls": stalls}))
+    assert raised == (("stalled",) if stalls else ())
 
 
 def test_unknown_columns_raise_nothing():

@@ -98,6 +98,21 @@ def test_batches_that_a_device_finished_meanwhile_are_not_lost():
     assert stall.lost_ns == pytest.approx(800 * MS, abs=1000)
 
 
+@pytest.mark.parametrize(("batches", "inflight"), [(60, 64), (100, 64), (16, 16)])
+def test_a_stop_is_found_among_few_batches_with_many_in_flight(batches, inflight):
+    done = stream(10 * MS, 10 * S, [(batches * 5 * MS, 5 * S)])[:batches]
+    assert len(find(done, inflight)) == 1
+
+
+def test_waits_that_recur_are_named_where_they_are_no_stall():
+    """Every thirtieth batch waits a second, from a neighbour or by itself: a third of the rate is lost."""
+    times = np.where(np.arange(1200) % 30 == 7, 1100, 100) * MS
+    row = summarise([trace(np.cumsum(times))], 2, 100, S, 4).trial
+    raised = flags.raised_flags(evidence(columns=row))
+    assert "stalled" not in raised
+    assert "long_batches" in raised
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_too_few_batches_have_no_stall(n):
     assert find(np.arange(n, dtype=np.int64) * S, 1) == ()
@@ -187,6 +202,17 @@ def test_the_watch_adds_the_same_second_of_every_worker():
     np.testing.assert_allclose(total[:7], 200)
     np.testing.assert_allclose(total[7:12].mean(), 120, rtol=0.01)
     np.testing.assert_allclose(total[12:], 200)
+
+
+def test_a_worker_that_stalls_through_the_whole_window_has_a_rate_without():
+    """Of what it lost the batch that ended the stall took its own time; the rest is no time at all."""
+    quiet = stream(10 * MS, 40 * S)
+    late = stream(10 * MS, 40 * S, [(5 * S, 20 * S), (int(25.01 * S), 200 * MS)])
+    row = summarise([trace(quiet, 4), trace(late, 4)], 6, 14, S, 4).trial
+    assert row["stalls"] == 1
+    assert row["items_per_s"] == pytest.approx(100, rel=0.01)
+    assert row["items_per_s_without_stalls"] == pytest.approx(200, rel=0.01)
+    assert row["rel_half_width_without_stalls"] is None
 
 
 def test_the_watch_and_the_row_have_the_same_interval():
