@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from typing_extensions import override
 
 from raybench.config.places import kinds, top_level, unknown_key
-from raybench.config.references import Template, interpolated, literal, register
+from raybench.config.references import ITEM, TYPED, Template, interpolated, literal, register
 from raybench.config.settings import AS_WRITTEN, Settings
 from raybench.config.words import InlineText, refuse_unwritable, shown, structure
 from raybench.errors import ConfigError, closest
@@ -70,12 +70,12 @@ def checked(kind: Any, value: Any, where: Where) -> Any:
         ConfigError: naming place, value and what the key takes.
     """
     if isinstance(value, Template):
-        return interpolated(value, str(where), typed=kind is Any)
+        return interpolated(value, str(where), TYPED if kind is Any else "")
     if kind is Any:
         return guess(value, where)
     origin = typing.get_origin(kind)
     if origin is Annotated:
-        return _as_written(value, where) if AS_WRITTEN in kind.__metadata__ else value
+        return _annotated(kind, value, where)
     if origin in (types.UnionType, typing.Union):
         return _one_of(typing.get_args(kind), value, where)
     if isinstance(kind, type) and is_dataclass(kind):
@@ -133,7 +133,7 @@ def guess(value: Any, where: Where) -> Any:
     Decimal numbers, true, false and null are what they say; all else is text.
     """
     if isinstance(value, Template):
-        return interpolated(value, str(where), typed=True)
+        return interpolated(value, str(where), TYPED)
     if isinstance(value, InlineText):
         value = structure(value)
     if isinstance(value, Mapping):
@@ -223,10 +223,18 @@ def _one_of(choices: Sequence[Any], value: Any, where: Where) -> Any:
 # ---------------------------------------------------------------- lists, mappings, sections
 
 
-def _as_written(value: Any, where: Where) -> Any:
+def _annotated(kind: Any, value: Any, where: Where) -> Any:
+    if AS_WRITTEN in kind.__metadata__:
+        return _as_written(value, where, resolver="")
+    return checked(typing.get_args(kind)[0], value, where)
+
+
+def _as_written(value: Any, where: Where, resolver: str = ITEM) -> Any:
     """Return a value whose type is known later; only its references are followed."""
     if isinstance(value, Template):
-        return interpolated(value, str(where))
+        return interpolated(value, str(where), resolver)
+    if isinstance(value, Mapping):
+        return {_name(key, where): _as_written(item, where) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_as_written(item, where) for item in value]
     return literal(value) if isinstance(value, str) else value

@@ -230,16 +230,18 @@ def merge_layers(command: SettingsLayer, file: SettingsLayer, kind: str) -> Sett
     try:
         merged = OmegaConf.merge(_shipped(tuple(paths)), file.rest, command.rest, last)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         raise _unresolved(error, file.source) from error
 
 
-def _unresolved(error: OmegaConfBaseException, source: str) -> ConfigError:
+def _unresolved(error: OmegaConfBaseException | RecursionError, source: str) -> ConfigError:
     """Return the refusal of a reference.
 
     Words and values from Python refer to nothing, and shipped files to nothing that could be wrong
     alone, so that the experiment's file is the source.
     """
+    if isinstance(error, RecursionError) or "recursion depth" in str(error):
+        return ConfigError(f"{source} has a chain of references that is too long. Shorten it.")
     if isinstance(error, InterpolationValidationError) and error.full_key:
         key, in_list, _ = error.full_key.partition("[")
         with contextlib.suppress(KeyError):  # a name in a mapping that holds a dot

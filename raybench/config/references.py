@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationKeyError
 
 from raybench.config.places import kind_at
-from raybench.config.words import shown
+from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ _OWN = "RAYBENCH_"
 _PIECE = re.compile(r"(?P<backslashes>\\*)\$\{(?:(?P<name>[^${}]*)\})?")
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 _ENVIRONMENT = re.compile(r"oc\.env:\s*(?P<variable>\w+)\s*(?:,\s*(?P<default>.*))?")
-_ENV, _SINGLE, _TYPED = "raybench.env", "raybench.single", "raybench.typed"
+_ENV, _PART = "raybench.env", "raybench.part"
+ITEM, TYPED = "raybench.item", "raybench.typed"
+"""Resolvers for a reference within a list or mapping, and for one whose value is read by its look."""
+_LONGEST = 4096
+_IN_QUOTES = re.compile(r"""\s*(?:"[^"\\]*"|'[^'\\]*')\s*""")
 _OPENING = re.compile(r"(\\*)\$\{")
 _ABSENT = re.compile(r"\\*\?\?\?")
 _RAISED = " raised while resolving interpolation: "
@@ -52,13 +56,14 @@ def literal(text: str) -> str:
     return _OPENING.sub(r"\1\1\\${", text)
 
 
-def interpolated(template: Template, where: str, *, typed: bool = False) -> str:
+def interpolated(template: Template, where: str, resolver: str = "") -> str:
     """Return a value of a file as OmegaConf must get it to follow its references.
 
     Args:
         template: as written.
         where: key and file, for messages.
-        typed: whether to read a number in what a variable holds, for a key of any type.
+        resolver: what a reference goes through that is the whole value; nothing for what the key's
+            type checks.
 
     Raises:
         ConfigError: for what is neither a key nor a variable, and for a section.
@@ -70,8 +75,8 @@ def interpolated(template: Template, where: str, *, typed: bool = False) -> str:
             return match[0]
         reference = _reference(match["name"], template, where)
         if whole:
-            return f"${{{_TYPED}:{reference}}}" if typed else reference
-        return f"{match['backslashes']}${{{_SINGLE}:{reference}}}"
+            return f"${{{resolver}:{reference}}}" if resolver else reference
+        return f"{match['backslashes']}${{{_PART}:{reference}}}"
 
     return _PIECE.sub(piece, template)
 
@@ -100,7 +105,7 @@ def _reference(name: str | None, template: str, where: str) -> str:
 
 def _quoted(default: str) -> str:
     """Return the default of a variable in quotes, whatever signs it holds."""
-    if len(default) > 1 and default[0] == default[-1] and default[0] in "\"'":
+    if _IN_QUOTES.fullmatch(default):
         return default
     escaped = re.sub(r'(\\*)(?="|$)', r"\1\1", default)
     return '"' + escaped.replace('"', '\\"') + '"'
@@ -117,9 +122,15 @@ def register(guess: Callable[[str], Any]) -> None:
     """
 
     def typed(value: Any) -> Any:
-        return guess(value) if isinstance(value, str) else value
+        return guess(value) if isinstance(value, str) else _item(value)
 
-    for name, resolver in ((_ENV, _environment), (_SINGLE, _single), (_TYPED, typed)):
+    resolvers: dict[str, Callable[..., Any]] = {
+        _ENV: _environment,
+        _PART: _part,
+        ITEM: _item,
+        TYPED: typed,
+    }
+    for name, resolver in resolvers.items():
         OmegaConf.register_resolver(name, resolver, replace=True)
 
 
@@ -132,13 +143,26 @@ def _environment(name: str, default: str | None = None) -> str:
     value = os.environ.get(name) or default
     if not value:
         raise LookupError(f"reads the variable {name!r}, which is not set. Export it")
+    try:
+        refuse_unwritable(value, name)
+    except ConfigError as error:
+        raise LookupError(f"reads a variable: {str(error).rstrip('.')}") from error
     return value
 
 
-def _single(value: Any) -> str:
+def _item(value: Any) -> Any:
+    """Return a value that is no list or mapping: lists of lists of references would grow for ever."""
     if value is None or OmegaConf.is_config(value):
-        raise LookupError("puts what is no single value into a text. Name another key")
-    return str(value).lower() if isinstance(value, bool) else str(value)
+        raise LookupError("refers to what is no single value. Name another key")
+    return value
+
+
+def _part(value: Any) -> str:
+    """Return a value as part of a text."""
+    text = str(_item(value))
+    if len(text) > _LONGEST:
+        raise LookupError(f"refers to over {_LONGEST} characters. Write a shorter value")
+    return text.lower() if isinstance(value, bool) else text
 
 
 # ---------------------------------------------------------------- refusals
@@ -159,7 +183,7 @@ def broken_reference(error: OmegaConfBaseException, source: str) -> ConfigError:
     where = f"{error.full_key} in {source}"
     if isinstance(error, InterpolationKeyError):
         what = "refers to a key that does not exist. Correct it"
-    elif "Recursive" in reason:
+    elif "Recursive" in reason or "parent node" in reason:
         what = "refers to itself in a circle. Give one of them a value"
     elif _RAISED in reason:
         what = reason.partition(_RAISED)[2]
@@ -172,9 +196,9 @@ def _template_of(error: OmegaConfBaseException) -> str:
     """Return the text that could not be resolved, as the file holds it."""
     content: Any = OmegaConf.to_container(error.parent_node, resolve=False)
     text = str(content[error.key])
-    for name in (_SINGLE, _TYPED):
+    for name in (_PART, ITEM, TYPED):
         text = re.sub(rf"\$\{{{name}:(\$\{{[^}}]*\}})\}}", r"\1", text)
-    return text.replace(_ENV, "oc.env")
+    return re.sub(rf'\$\{{{_ENV}:"(\w+)"', r"${oc.env:\1", text)
 
 
 def _refused(where: str, template: str, what: str) -> ConfigError:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from raybench.config import layers, yaml_files
 from raybench.config.compose import read
@@ -195,6 +196,67 @@ def test_a_reference_to_a_value_of_another_type_is_refused(tmp_path):
         resolved("# Q?\nmodel: alexnet\ntrials: ${results.dir}\n", tmp_path)
     with pytest.raises(ConfigError, match="Unknown preset"):
         resolved("# Q?\nmodel: alexnet\npreset: ${results.dir}\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("engine: {threads: {x: '${oc.env:AWS_SECRET_ACCESS_KEY}'}}", "reads the variable .AWS_SECRET"),
+        ("engine: {threads: {x: ['${oc.decode:3}']}}", "neither a key nor a variable"),
+        ("model.values.x: {y: '${oc.env:AWS_SECRET_ACCESS_KEY}'}", "reads the variable .AWS_SECRET"),
+        ("batch_size: [1, '${oc.env:AWS_SECRET_ACCESS_KEY}']", "reads the variable .AWS_SECRET"),
+        ("results.dir: '${oc.env:RAYBENCH_BELL}'", "reads a variable: RAYBENCH_BELL=.* control character"),
+        ("engine.x: {a: '${engine}'}", "in a circle"),
+        ("results.dir: 'a${model.inputs}'\nmodel.inputs: '${results.dir}b'", "in a circle"),
+        (
+            "engine:\n  a0: [x]\n" + "".join(
+                f"  a{n}: ['${{engine.a{n - 1}}}', '${{engine.a{n - 1}}}']\n" for n in range(1, 60)
+            ),
+            "no single value",
+        ),
+        (
+            "engine:\n  a0: xy\n" + "".join(
+                f"  a{n}: '${{engine.a{n - 1}}}${{engine.a{n - 1}}}'\n" for n in range(1, 60)
+            ),
+            "over 4096 characters",
+        ),
+        (
+            "engine:\n" + "".join(f"  a{n}: '${{engine.a{n + 1}}}'\n" for n in range(3000)) + "  a3000: 1",
+            "chain of references that is too long",
+        ),
+    ],
+)  # fmt: skip
+def test_references_reach_no_other_variable_and_grow_no_value_without_end(
+    tmp_path, monkeypatch, text, sentence
+):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("RAYBENCH_BELL", "a\ab")
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        resolved(f"# Q?\nmodel: alexnet\n{text}\n", tmp_path)
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_file_reads_is_no_reference_itself_and_defaults_may_hold_any_sign(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RAYBENCH_ROOM", "${oc.env:HOME}")
+    monkeypatch.setenv("RAYBENCH_SIZE", "128")
+    text = (
+        "# Q?\nmodel: alexnet\nresults.dir: ${oc.env:RAYBENCH_ROOM}\n"
+        "model.inputs: '${oc.env:RAYBENCH_NONE,a #b~é,\"q\"}'\n"
+        "model.shapes: {s: '${oc.env:RAYBENCH_SIZE}'}\n"
+    )
+    request = resolved(text, tmp_path)
+    assert request.results.dir == "${oc.env:HOME}"
+    assert request.experiment.model.inputs == 'a #b~é,"q"'
+    assert request.experiment.model.shapes == {"s": 128}
+
+
+def test_other_users_of_omegaconf_keep_their_resolvers(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANOTHER", "x")
+    resolved("# Q?\nmodel: alexnet\nseed: ${oc.env:RAYBENCH_NONE,3}\n", tmp_path)
+    assert OmegaConf.create({"a": "${oc.env:ANOTHER}"}).a == "x"
 
 
 def test_a_path_may_lie_in_the_home_folder(tmp_path, monkeypatch):
