@@ -83,6 +83,9 @@ def intervals(
     within_lo = floats(rows["items_per_s_lo"])[groups.last]
     within_hi = floats(rows["items_per_s_hi"])[groups.last]
     single = ~several & ~np.isnan(within_lo + within_hi) & (metric == "items_per_s")
+    reaches_below = within_lo <= 0  # only in rows from before intervals were logarithmic
+    as_today = bounds(means, within_hi - means)
+    within_lo, within_hi = np.where(reaches_below, as_today, (within_lo, within_hi))
     between_lo, between_hi = bounds(means, half)
     lo = np.where(several, between_lo, np.where(single, within_lo, np.nan))
     hi = np.where(several, between_hi, np.where(single, within_hi, np.nan))

@@ -95,6 +95,12 @@ def test_one_trial_keeps_its_own_interval_and_tells_nothing_of_ratios():
     assert (two.efficiency.lo, two.efficiency.hi) == (None, None)
 
 
+def test_the_interval_of_an_older_row_does_not_reach_below_zero():
+    (only,) = entries(*trials([100.0], items_per_s_lo=-50.0, items_per_s_hi=250.0))
+    assert only.items_per_s.lo == pytest.approx(100 * math.exp(-1.5))
+    assert only.items_per_s.hi == pytest.approx(100 * math.exp(1.5))
+
+
 def test_one_quick_trial_has_no_interval_at_all():
     (only,) = entries(*trials([100.0]))
     assert (only.interval, only.items_per_s.lo, only.items_per_s.hi) == (None, None, None)

@@ -98,6 +98,14 @@ def test_a_container_of_version_2_finds_its_limits_at_the_mount(tmp_path: Path, 
     assert limits(machine_with(tmp_path, own, V2_MOUNT, files)) == GroupLimits(0.5, GIB)
 
 
+def test_a_group_beside_the_mounted_one_is_not_looked_for_outside_of_the_mount(
+    tmp_path: Path,
+) -> None:
+    files = {"cpu.max": "150000 100000", "../other/cpu.max": "1000 100000"}
+    root = machine_with(tmp_path, "0::/../other\n", V2_MOUNT, files)
+    assert limits(root) == GroupLimits(1.5)
+
+
 def test_a_limit_above_what_a_container_sees_is_read_from_its_own_statistics(
     tmp_path: Path,
 ) -> None:

@@ -99,3 +99,11 @@ def test_a_short_window_of_a_gpu_has_a_value_with_bounds():
     )
     assert row["j_per_item"] == pytest.approx(0.5)
     assert row["energy_check_rel"] is None  # two uncertain values are not held against each other
+
+
+def test_power_that_switches_between_two_readings_is_off_by_a_quarter_of_their_distance():
+    """At 100 W until half a second, then at 300 W: the line through the readings says 200 W."""
+    readings = [(0, 0.0), *((t * 1000 * MS, 200.0 + 300 * (t - 1)) for t in range(1, 12))]
+    found = energy.from_counter(readings, 500 * MS, 10_000 * MS, 0.0, [100.0, 300.0])
+    truth = 9.5 * 300
+    assert truth - found.joules == found.error_j == pytest.approx(50)

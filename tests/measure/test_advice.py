@@ -50,6 +50,13 @@ def test_noise_far_above_the_target_is_not_advised_to_wait(sd):
     assert "times" not in sentence
 
 
+def test_an_interval_that_is_not_symmetric_in_percent_is_a_factor():
+    window = check_window(noise(1.0, 40)[0], STANDARD)
+    assert 0.3 < window.interval.relative < 3
+    sentence = flags.advice(("wide_ci",), evidence(window=window), LIMITS)
+    assert f"a factor of {np.exp(window.interval.relative):.1f} up and down" in sentence
+
+
 def test_a_stall_is_named_with_its_place_and_both_rates():
     columns = {
         "stalls": 2, "stalled_s": 6.0, "longest_stall_s": 5.0, "longest_stall_at_s": 21.2,

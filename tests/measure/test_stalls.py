@@ -8,8 +8,8 @@ from helpers.windows import LIMITS, STANDARD, evidence
 
 from raybench.measure import flags
 from raybench.measure.blocks import cut
-from raybench.measure.progress import BlockRates
-from raybench.measure.stalls import STALL_BATCHES, find
+from raybench.measure.progress import BlockRates, Completions
+from raybench.measure.stalls import STALL_BATCHES, find, threshold_ns
 from raybench.measure.stopping import check_window
 from raybench.measure.stream import StreamTrace
 from raybench.measure.summary import summarise
@@ -54,6 +54,17 @@ def test_batches_that_complete_together_are_no_stall(inflight):
     assert not find(done, inflight)
     done[50 * inflight :] += 1000 * MS
     assert len(find(done, inflight)) == 1
+
+
+def test_three_short_gaps_and_one_long_are_batches_that_complete_together():
+    gaps = np.tile([10, 10, 10, 50], 100) * MS
+    assert not find(np.cumsum(gaps), 4)
+    assert threshold_ns(gaps, 4) == 5 * 50 * MS
+
+
+def test_a_tail_of_longer_batches_raises_the_threshold_by_the_third_power_of_its_growth():
+    gaps = np.where(np.arange(2000) % 16 == 3, 150, 100) * MS
+    assert threshold_ns(gaps, 1) == pytest.approx(150 * MS * 1.5**3)
 
 
 def test_batches_that_vary_are_no_stall():
@@ -170,6 +181,25 @@ def test_a_stall_astride_an_edge_of_the_window_is_part_of_it(at_s):
     assert row["items_per_s_without_stalls"] == pytest.approx(100, rel=0.01)
 
 
+@pytest.mark.parametrize(("at_s", "inside_s"), [(1.5, 2.51), (16.5, 0.5)])
+def test_the_time_of_a_stall_outside_of_the_common_window_does_not_count(at_s, inside_s):
+    quiet = stream(10 * MS, 30 * S)
+    stopped = stream(10 * MS, 30 * S, [(int(at_s * S), 3 * S)])
+    row = summarise([trace(quiet), trace(stopped)], 2, 15, S, 4).trial
+    assert row["stalled_s"] == pytest.approx(inside_s, abs=0.02)
+    assert row["longest_stall_s"] == pytest.approx(3.01)
+    assert row["longest_stall_at_s"] == pytest.approx(at_s - 2, abs=0.02)
+
+
+def test_a_worker_whose_first_batch_is_late_moves_the_window_of_all():
+    prompt, late = stream(10 * MS, 30 * S), stream(10 * MS, 30 * S)
+    late = late[late > 3.2 * S]
+    row = summarise([trace(prompt), trace(late)], 2, 15, S, 4).trial
+    assert (row["n_blocks"], row["items_per_s"]) == (15, pytest.approx(200, rel=0.001))
+    assert row["warmup_s"] == pytest.approx(5, abs=0.02)
+    assert row["window_s"] == pytest.approx(15, abs=0.02)
+
+
 def test_a_stall_before_the_window_is_no_fault_of_it():
     row = summarise([trace(stream(10 * MS, 30 * S, [(2 * S, 3 * S)]))], 8, 15, S, 4).trial
     assert (row["stalls"], row["items_per_s"]) == (0, 100)
@@ -185,6 +215,9 @@ def test_one_worker_of_two_stalls_and_the_other_goes_on():
     assert row["items_per_s"] == pytest.approx(200 - 100 * 4 / 30, rel=0.001)
     assert row["items_per_s_without_stalls"] == pytest.approx(200, rel=0.001)
     assert [worker["stalls"] for worker in summary.workers] == [0, 1]
+    numbers = [block["block"] for block in summary.blocks if block["worker"] == 1]
+    assert numbers == [*range(16), *range(19, 32)]  # the stalled one stands for four
+    assert all(block["block"] == block["t_start_ns"] // S for block in summary.blocks)
 
 
 # --- the watch ------------------------------------------------------------------------------------
@@ -213,6 +246,24 @@ def test_a_worker_that_stalls_through_the_whole_window_has_a_rate_without():
     assert row["items_per_s"] == pytest.approx(100, rel=0.01)
     assert row["items_per_s_without_stalls"] == pytest.approx(200, rel=0.01)
     assert row["rel_half_width_without_stalls"] is None
+
+
+def test_the_watch_begins_with_the_second_that_all_workers_have():
+    prompt, watch = stream(10 * MS, 20 * S), BlockRates(2, 1, S)
+    late = prompt[prompt > 3.2 * S]
+    for worker, done in enumerate((prompt, late[::2])):
+        blocks = cut(done, 0, S, 4, 1)
+        watch.add(worker, blocks.edges.tolist(), blocks.edge_ns.tolist())
+    np.testing.assert_allclose(watch.rates, np.repeat([[100.0], [50.0]], 16, axis=1))
+
+
+def test_the_watch_knows_how_long_the_last_worker_waits():
+    seen = Completions(2)
+    for done, now_s in (((3, 1), 1.0), ((9, 1), 2.5), ((12, 1), 4.0)):
+        seen.add(done, now_s)
+    assert seen.waiting(4.5) == (1, 3.5)
+    seen.add((12, 13), 5.0)
+    assert seen.waiting(6.0) == (12, 2.0)
 
 
 def test_the_watch_and_the_row_have_the_same_interval():

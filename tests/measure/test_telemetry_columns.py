@@ -148,6 +148,27 @@ def test_energy_of_processors_counts_once_per_node() -> None:
     assert summary([trace()] * 3, three).trial["cpu_energy_j"] == pytest.approx(3000)
 
 
+def test_energy_of_processors_is_unknown_as_soon_as_that_of_one_node_is() -> None:
+    known = tuple(host.HostSample(t * S, 1, energy_j=50.0 * t) for t in range(-1, 26))
+    pair = [Readings("cpu", "a", 1, (), known), core("b", 1.0, 1.0)]
+    trial = summary([trace()] * 2, pair).trial
+    assert (trial["cpu_energy_j"], trial["cpu_energy_j_lo"]) == (None, None)
+
+
+def test_the_tightest_quota_and_the_worker_held_back_longest_count() -> None:
+    def with_quota(hostname: str, quota: float, throttled: float) -> Readings:
+        samples = tuple(
+            host.HostSample(t * S, 1, throttled_s=throttled * t, quota_cores=quota)
+            for t in range(-1, 26)
+        )
+        return Readings("cpu", hostname, 1, (), samples)
+
+    two = [with_quota("a", 1.5, 0.1), with_quota("b", 4.0, 0.0)]
+    trial = summary([trace()] * 2, two).trial
+    assert trial["cpu_quota_cores"] == 1.5
+    assert trial["cpu_throttled_frac"] == pytest.approx(0.1)
+
+
 def test_a_core_is_a_device_with_clock_heat_and_throttling() -> None:
     samples = tuple(
         host.HostSample(

@@ -121,6 +121,13 @@ def test_a_stall_in_the_warm_up_is_over_before_the_window_begins(at_s):
     assert start > at_s + 5
 
 
+def test_a_block_of_three_cells_holds_a_stall_and_is_left_behind():
+    lengths = np.where(np.isin(np.arange(80), [20, 21, 22]), 3.0, 1.0)[None]
+    found = warm_up(noise(0.001, 80), LIMITS, lengths=lengths)
+    assert found.state == "agreed"
+    assert found.window_start > 22
+
+
 def test_slow_batches_that_miss_an_edge_are_no_stall():
     rates = noise(0.001, 80)
     lengths = np.where(np.arange(80) % 5 < 2, 2.0, 1.0)[None]

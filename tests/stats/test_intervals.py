@@ -168,6 +168,13 @@ def test_one_odd_value_in_a_constant_series_is_an_outlier_and_rounding_is_not():
     assert intervals.outliers(x) == intervals.Outliers(1, 1, 1)
 
 
+def test_bounds_multiply_and_divide_by_a_factor_where_the_mean_is_positive():
+    lo, hi = intervals.bounds([100.0, 100.0, 0.0, -1.0], [10.0, 300.0, 2.0, 0.5])
+    np.testing.assert_allclose(lo, [100 * math.exp(-0.1), 100 * math.exp(-3), -2, -1.5])
+    np.testing.assert_allclose(hi, [100 * math.exp(0.1), 100 * math.exp(3), 2, -0.5])
+    assert intervals.bounds(1.0, math.inf) == (0, math.inf)
+
+
 def test_three_values_have_no_outliers():
     assert intervals.outliers(np.array([1.0, 1.0, 99.0])).either == 0
 
