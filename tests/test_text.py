@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raybench.cli.main import main
+from raybench.errors import closest
 from raybench.report.terminal.console import open_console, print_line
 from raybench.results.store import Store
 from raybench.text import counted, printable
@@ -128,3 +129,9 @@ def test_words_of_the_command_line_cannot_command_the_terminal_in_an_error(capsy
         error = capsys.readouterr().err
         assert not OBEYED.search(error)
         assert error.count("\n") == 1
+
+
+def test_of_names_that_differ_in_dashes_alone_the_one_that_was_written_is_closest():
+    assert [closest(name, ["a_b", "ab", "xyz"]) for name in ("a_b", "ab")] == ["a_b", "ab"]
+    assert closest("A-B", ["a_b", "xyz"]) == "a_b"
+    assert closest("engine", ["a_b", "xyz"]) is None

@@ -95,6 +95,21 @@ def test_one_trial_keeps_its_own_interval_and_tells_nothing_of_ratios():
     assert (two.efficiency.lo, two.efficiency.hi) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("spread", "says"),
+    [(0.3, "an interval too wide to say whether anything is lost"), (0.001, "no contention")],
+)
+def test_a_wide_interval_is_no_evidence_that_nothing_is_lost(spread, says):
+    rates = [100.0, 100 * (1 + spread), 100 * (1 - spread)]
+    rows = [
+        {"point_id": f"w{workers}", **row}
+        for workers in (1, 2)
+        for row in trials([workers * rate for rate in rates], workers=workers)
+    ]
+    (curve,) = scaling(table(*rows)).curves
+    assert says in curve.finding
+
+
 def test_the_interval_of_an_older_row_does_not_reach_below_zero():
     (only,) = entries(*trials([100.0], items_per_s_lo=-50.0, items_per_s_hi=250.0))
     assert only.items_per_s.lo == pytest.approx(100 * math.exp(-1.5))

@@ -133,6 +133,15 @@ def test_five_methods_are_an_engine(install):
     assert len(plan("smoke", {"engine": "five"}).points) > 0
 
 
+def test_an_engine_without_a_version_has_that_of_its_package(install, monkeypatch):
+    install("five", ENGINE)
+    engine = registry.get("five")()
+    monkeypatch.setattr(plugins.Plugin, "version", "1.2")
+    assert registry.report("five", engine).version == "1.2"
+    engine.info = EngineInfo("3.4")
+    assert registry.report("five", engine).version == "3.4"
+
+
 def test_two_engines_without_traits_have_names_of_their_own(install):
     install("one", ENGINE)
     install("two", ENGINE)

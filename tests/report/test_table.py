@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raybench.analysis.scaling import scaling
+from raybench.report.formatting import percent
 from raybench.report.terminal.table import print_table
 from raybench.results.store import build
 
@@ -97,6 +98,10 @@ def test_intervals_between_trials_are_distinguished_from_those_within():
     assert f"1.99{TIMES} [1.95, 2.03]" in text
     assert "±: 95 %, between 3 trials" in text
     assert "within one trial" not in text
+
+
+def test_half_an_interval_as_wide_as_its_value_has_no_figure_in_percent():
+    assert [percent(half, 1) for half in (0.005, 1.0, 1.01)] == ["0.5 %", "100.0 %", "> 100 %"]
 
 
 def test_an_interval_wider_than_its_value_is_written_by_its_ends():
