@@ -1,8 +1,10 @@
 """The files in deploy/ are valid by the checkers of their own formats."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +133,81 @@ def test_every_reading_has_a_panel():
     for name in READINGS:
         assert any(f"ray_raybench_{name}{{" in query for query in queries)
     assert all('experiment=~"$experiment"' in query for query in queries)
+
+
+RAY_STUB = """
+import json, os, signal, sys, types
+from pathlib import Path
+
+def module(name, **content):
+    sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules[name]).update(content)
+
+class JobSubmissionClient:
+    log = Path(os.environ["LOG"])
+    stopped = False
+
+    def __init__(self, dashboard):
+        pass
+
+    def submit_job(self, entrypoint, runtime_env):
+        sent = {p.name: p.read_text() for p in Path(runtime_env["working_dir"]).glob("*.y*ml")}
+        self.log.write_text(json.dumps([entrypoint, sent]))
+        if "SIGNAL" in os.environ:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+        return "job"
+
+    def stop_job(self, job):
+        self.stopped = True
+
+    async def tail_job_logs(self, job):
+        yield "a line"
+
+    def get_job_info(self, job):
+        status = "STOPPED" if self.stopped else "SUCCEEDED"
+        return types.SimpleNamespace(status=status, driver_exit_code=0)
+
+class AuthenticationError(Exception):
+    pass
+
+module("ray.exceptions", AuthenticationError=AuthenticationError)
+module("ray.job_submission", JobSubmissionClient=JobSubmissionClient,
+       JobStatus=types.SimpleNamespace(STOPPED="STOPPED"))
+"""
+"""Stands in for Ray's client of a dashboard; notes what was submitted."""
+
+
+def submitted(folder, *words, code=0, **variables):
+    """Run deploy/job.sh in a folder; return the command of the job and the YAML files sent with it."""
+    stub = folder / "stub" / "ray"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text(RAY_STUB)
+    environment = os.environ | {
+        "PYTHONPATH": str(stub.parent), "LOG": str(folder / "log"), "TMPDIR": str(folder),
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables,
+    }  # fmt: skip
+    command = [DEPLOY / "job.sh", "http://head:8265", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert not list(folder.glob("tmp.*"))
+    return json.loads((folder / "log").read_text())
+
+
+def test_a_job_takes_the_file_of_its_experiment_along(tmp_path):
+    mine = tmp_path / "sub dir" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text("# Mine?\n")
+    entrypoint, sent = submitted(tmp_path, "experiment=sub dir/mine.yaml", "trials=3")
+    assert entrypoint == "python -m raybench experiment=./mine.yaml trials=3"
+    assert sent == {"mine.yaml": "# Mine?\n"}
+
+
+def test_other_words_of_a_job_are_sent_as_they_are(tmp_path):
+    entrypoint, sent = submitted(tmp_path, "experiment=smoke", "results.dir=a b")
+    assert entrypoint == "python -m raybench experiment=smoke 'results.dir=a b'"
+    assert sent == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_job_is_submitted_stops_it(tmp_path, number):
+    submitted(tmp_path, "experiment=smoke", code=130, SIGNAL=str(int(number)))
