@@ -41,11 +41,14 @@ def watching(head: str, on_gone: Callable[[HeadLost], None]) -> Iterator[None]:
 
 
 def _watch(head: str, on_gone: Callable[[HeadLost], None], ended: threading.Event) -> None:
-    answered = time.monotonic()
+    silent_since = None  # not the last answer, since which this process itself may have stood still
     while not ended.wait(CHECK_S):
         if _listens(head):
-            answered = time.monotonic()
-        elif time.monotonic() - answered >= GONE_S:
+            silent_since = None
+            continue
+        now = time.monotonic()
+        silent_since = now if silent_since is None else silent_since
+        if now - silent_since >= GONE_S:
             on_gone(
                 HeadLost(
                     f"The cluster's head node {head} went away. Finished rows are kept; the same "

@@ -2,6 +2,7 @@ import queue
 import socket
 import threading
 import time
+import types
 
 import pytest
 
@@ -57,3 +58,22 @@ def test_nothing_is_reported_after_the_run_or_of_an_unknown_head(checks, monkeyp
     with head_watch.watching("", reports.put):
         assert set(threading.enumerate()) <= before
     assert reports.empty()
+
+
+def test_a_process_that_stood_still_itself_does_not_take_its_head_for_lost(monkeypatch):
+    now = [0.0]
+    answers = iter([True, False, True])
+    reports, ended = [], threading.Event()
+
+    def listens(head):
+        now[0] += 60  # this process was stopped meanwhile
+        answer = next(answers, None)
+        if answer is None:
+            ended.set()
+        return answer is not False
+
+    monkeypatch.setattr(head_watch, "CHECK_S", 0)
+    monkeypatch.setattr(head_watch, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(head_watch, "_listens", listens)
+    head_watch._watch("head:1", reports.append, ended)
+    assert reports == []
