@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import IO, TYPE_CHECKING, cast
 
@@ -33,10 +34,15 @@ class _OpenOutput(io.FileIO):
 
     @override
     def write(self, data: Buffer) -> int:
-        """Write what the system takes; everything counts as written after an error."""
+        """Write what the system takes; everything counts as written after an error.
+
+        Where another program has made the output non-blocking, this waits for room as if it were not.
+        """
         size = memoryview(data).nbytes
         try:
-            return super().write(data) or 0
+            while (written := super().write(data)) is None:
+                select.select((), (self,), ())
+            return written
         except OSError as error:
             self.error = self.error or error
             drop = os.open(os.devnull, os.O_WRONLY)

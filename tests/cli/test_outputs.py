@@ -1,9 +1,13 @@
 """Outputs that nobody reads: a closed pipe, a full disk, a closed standard output."""
 
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from raybench.cli import outputs
 
 COMMANDS = (["list"], ["plan", "experiment=scaling", "cluster.cpus=1"], ["doctor"], ["--help"])
 RAYBENCH = f"{sys.executable} -m raybench"
@@ -67,3 +71,33 @@ def test_a_run_goes_on_and_keeps_its_own_exit_code(output, error, tmp_path):
     (tmp_path / "measured.py").write_text(MEASURED)
     measured = f"{sys.executable} {tmp_path / 'measured.py'}"
     assert shell(f"{measured} {output}") == (1, f"rows are written\n{error}")
+
+
+def test_an_output_without_room_is_waited_for_and_does_not_keep_a_core_busy():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    held = []
+    with outputs._text(outputs._OpenOutput(write, "w"), None) as text:
+        reader = threading.Thread(target=lambda: held.append(_all_of(read)))
+        waits = []
+
+        def select(*files):
+            waits.append(files)
+            if not reader.is_alive():
+                reader.start()
+            selecting(*files)
+
+        selecting, outputs.select.select = outputs.select.select, select
+        try:
+            text.write("x" * 300_000)
+            text.flush()
+        finally:
+            outputs.select.select = selecting
+    reader.join(60)
+    assert held == [b"x" * 300_000]
+    assert waits
+
+
+def _all_of(number):
+    with os.fdopen(number, "rb") as file:
+        return file.read()
