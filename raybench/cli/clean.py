@@ -1,10 +1,12 @@
 """`raybench clean`: shows what ended runs left on this machine, and removes it when asked to.
 
-Rows are never touched, nor anything that a running process still uses.
+Rows are never touched, nor anything that a running process still uses; only `cache=all` takes no account
+of others.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -114,7 +116,11 @@ def _size_bytes(path: Path) -> int:
         if path.is_file()
         else [Path(at, name) for at, _, names in os.walk(path) for name in names]
     )
-    return sum(file.lstat().st_size for file in files if file.exists())
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):  # another process may remove it at the same time
+            total += file.lstat().st_size
+    return total
 
 
 # ---------------------------------------------------------------- remove
@@ -128,7 +134,8 @@ def _remove(one: Leftover) -> bool:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
     return not path.exists()
 
 

@@ -216,3 +216,16 @@ def test_other_words_are_refused_in_one_line(leftovers, capsys, words):
     assert len(error.splitlines()) == 1
     assert "\x1b" not in error
     assert all(path.exists() for path in leftovers)
+
+
+def test_what_may_not_be_removed_is_named_and_is_no_traceback(machine, monkeypatch, capsys):
+    log = machine / "temporary" / f"raybench-{os.getuid()}" / "999999999"
+    log.parent.mkdir()
+    log.write_text("")
+
+    def refuse(path, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    assert main(["clean", "remove"]) == 1
+    assert f"Could not be removed: {log}" in " ".join(capsys.readouterr().out.split())
