@@ -193,10 +193,10 @@ class StepQuestions:
 
         if self._asked is None:
             self._asked = self._members[late[0]].actor.doing.remote()
-        answered, _ = ray.wait([self._asked], timeout=0)
-        if answered:
-            self._asked = None
-            with contextlib.suppress(Exception):  # its end is reported by the call that waits
+        with contextlib.suppress(Exception):  # its end is reported by the call that waits
+            answered, _ = ray.wait([self._asked], timeout=0)
+            if answered:
+                self._asked = None
                 self._on_step(ray.get(answered[0]))
 
 

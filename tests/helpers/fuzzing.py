@@ -166,7 +166,9 @@ def command_lines(draw):
     """The words of a command, most of them right."""
     verb = draw(
         st.sampled_from(
-            ["plan"] * 6 + ["run"] * 3 + ["compare", "show", "list", "doctor", "report", "typo"]
+            ["plan"] * 6
+            + ["run"] * 3
+            + ["compare", "show", "list", "doctor", "report", "clean", "typo"]
         )
     )
     if verb in ("plan", "run"):
@@ -197,6 +199,16 @@ def command_lines(draw):
         ]
     if verb == "doctor":
         return [verb, *draw(st.lists(wrong_words(), min_size=0, max_size=2))]
+    if verb == "clean":  # without the words that remove: what it finds belongs to the machine
+        removing = {"remove", "yes"}
+        words = st.sampled_from(
+            ["cache=all", "cache=old", "cache=", "format=json", "format=x", *SIDES]
+        )
+        drawn = draw(st.lists(st.one_of(words, wrong_words()), max_size=3))
+        return [
+            verb,
+            *(word for word in drawn if not removing & set(_key(word).strip("-").split())),
+        ]
     if verb == "typo":
         return [
             draw(st.one_of(typos([*VERBS]), ANY_TEXT, PRINTABLE)),
