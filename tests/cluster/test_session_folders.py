@@ -221,3 +221,44 @@ def test_the_session_of_these_tests_is_marked(cluster):
     marks = [parent / folder / session_folders.MARK for parent in session_folders.ray_folders()]
     assert any(mark.exists() for mark in marks)
     assert os.getpid() in [int(folder.rpartition("_")[2])]
+
+
+def test_who_is_ended_while_removing_leaves_a_folder_that_is_still_marked(parent, monkeypatch):
+    folder = session(parent, "2026-11-28_20-00-00_000000_77")
+    own = SessionFolder()
+    own.mark(folder)
+    own._lock.close()
+    removed, remove = [], session_folders.shutil.rmtree
+
+    def ended_here(path, **options):
+        removed.append(path.name)
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(session_folders.shutil, "rmtree", ended_here)
+    with pytest.raises(KeyboardInterrupt):
+        session_folders.remove(folder)
+    assert removed == ["logs", folder.name]
+    assert session_folders.abandoned() == [folder]
+
+
+def test_a_link_into_a_folder_that_could_not_be_removed_stays(parent, monkeypatch):
+    folder = session(parent, "2026-11-28_20-00-00_000000_77")
+    link = parent / "session_latest"
+    link.symlink_to(folder)
+    monkeypatch.setattr(session_folders, "REMOVAL_S", 0.0)
+    monkeypatch.setattr(session_folders.shutil, "rmtree", lambda path, **options: None)
+    assert not session_folders.remove(folder)
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(("started", "removals"), [(True, 1), (False, 2)])
+def test_a_start_that_was_cut_short_is_tidied_again(parent, monkeypatch, started, removals):
+    removed = []
+    monkeypatch.setattr(session_folders, "LATE_S", 0.0)
+    monkeypatch.setattr(session_folders, "remove", removed.append)
+    with SessionFolder() as folder:
+        folder.mark(session(parent, "2026-11-28_20-00-00_000000_77"))
+        folder.started = started
+    assert removed == [folder.path] * removals

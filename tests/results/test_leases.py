@@ -165,3 +165,16 @@ def test_many_drivers_that_start_together_share_the_trials(root):
     for driver in drivers:
         driver.communicate("")
     assert sorted(shares) == [0, 0, 5]
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_is_not_at_work():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie from here on
+        assert leases._start(process.pid) == ""
+
+
+def test_a_lease_that_was_removed_at_the_end_is_not_written_again(store, root):
+    with store.claim("e1", ALL) as lease:
+        pass
+    lease._renew_once()
+    assert not (root / leases.FOLDER).exists()
