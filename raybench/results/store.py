@@ -74,8 +74,7 @@ class Store:
         self.files.make()
         if not self.files.check_format():
             _refuse_other_content(self.files)
-            facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
-            self.files.write(FORMAT_FILE, _json(facts))
+            _write_format(self.files)
 
     def start_run(self, manifest: Mapping[str, Any], run_id: str | None = None) -> RunWriter:
         """Start a new run, with a new id where none is given, and write its manifest."""
@@ -224,6 +223,8 @@ class RunWriter:
             raise ValueError(f"Run state {state!r} is none of {STATES}.")
         self._manifest.update(state=state, ended_at=_now())
         self._write_manifest()
+        if not self._files.check_format():  # removed during the run; the next would refuse the rows
+            _write_format(self._files)
 
     def _write_manifest(self) -> None:
         self._files.write(f"runs/{self.id}/manifest.json", _json(self._manifest))
@@ -344,6 +345,11 @@ def ulid() -> str:
     _last_ms = max(time.time_ns() // 1_000_000, _last_ms + 1)
     value = _last_ms << 80 | secrets.randbits(80)
     return "".join(_CROCKFORD[value >> 5 * place & 31] for place in reversed(range(26)))
+
+
+def _write_format(files: Files) -> None:
+    facts = {"format_version": FORMAT_VERSION, "written_by": __version__}
+    files.write(FORMAT_FILE, _json(facts))
 
 
 def _refuse_other_content(files: Files) -> None:

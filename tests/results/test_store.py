@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -416,3 +417,11 @@ def test_resume_passes_over_what_is_torn_and_says_so(store, root, write):
 
 def test_an_empty_store_has_no_finals(store):
     assert store.finals() == {}
+
+
+def test_a_folder_that_was_removed_during_a_run_can_be_used_by_the_next(store, root, write):
+    run = store.start_run({})
+    shutil.rmtree(root)
+    write(run)
+    run.finish("interrupted")
+    assert len(Store(root).finals()) == 1
