@@ -98,10 +98,10 @@ def test_a_container_of_version_2_finds_its_limits_at_the_mount(tmp_path: Path, 
     assert limits(machine_with(tmp_path, own, V2_MOUNT, files)) == GroupLimits(0.5, GIB)
 
 
-def test_a_group_beside_the_mounted_one_is_not_looked_for_outside_of_the_mount(
+def test_a_group_outside_of_the_mount_is_not_the_one_of_that_name_inside(
     tmp_path: Path,
 ) -> None:
-    files = {"cpu.max": "150000 100000", "../other/cpu.max": "1000 100000"}
+    files = {"cpu.max": "150000 100000", "other/cpu.max": "1000 100000"}
     root = machine_with(tmp_path, "0::/../other\n", V2_MOUNT, files)
     assert limits(root) == GroupLimits(1.5)
 
