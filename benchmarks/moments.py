@@ -68,6 +68,8 @@ LEFT_S = 120.0
 """How long processes may outlive the driver: Ray's agents notice its end by polling."""
 UNWANTED = ("Traceback", "SystemExit", "Exception ignored", "internal error", "BrokenPipe")
 INTERRUPTED = 130
+LAST_WORDS = "raybench.load("
+"""What the last line of a whole run holds."""
 
 
 @dataclass
@@ -262,8 +264,8 @@ def _judge_end(moment: Moment, output: str, results: Path, mark: str) -> None:
         allowed = {-signal.SIGKILL}
     elif moment.done and moment.victim == "driver" and moment.fault == "term":
         allowed = {INTERRUPTED}
-        if not output:  # Python itself was starting
-            allowed.add(-signal.SIGTERM)
+        if not output or LAST_WORDS in output:  # Python itself was starting, or ending
+            allowed |= {-signal.SIGTERM, 0}
     if moment.code not in allowed:
         moment.wrong.append(f"exit code {moment.code}")
     if moment.code == INTERRUPTED and "raybench: interrupted" not in output:
