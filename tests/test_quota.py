@@ -34,7 +34,7 @@ def raybench_within(cores: float, words: Sequence[str], folder: Path) -> tuple[i
             ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$0" "$@"',
              sys.executable, "-m", "raybench", *words],
             cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"},
-            capture_output=True, text=True, encoding="utf-8", timeout=300, check=False,
+            capture_output=True, text=True, encoding="utf-8", timeout=1200, check=False,
         )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
 

@@ -93,7 +93,7 @@ def test_an_output_without_room_is_waited_for_and_does_not_keep_a_core_busy():
             text.flush()
         finally:
             outputs.select.select = selecting
-    reader.join(60)
+    reader.join(300)
     assert held == [b"x" * 300_000]
     assert waits
 

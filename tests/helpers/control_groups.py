@@ -68,6 +68,9 @@ def real_quota(cores: float) -> Iterator[Path]:
             (folder / "cpu.cfs_quota_us").write_text(str(int(cores * 100_000)))
         else:
             (folder / "cpu.max").write_text(f"{int(cores * 100_000)} 100000")
+        for name, most in (("cpu.weight", "10000"), ("cpu.shares", "262144")):
+            if (folder / name).exists():  # or a busy machine would leave it less than its quota
+                (folder / name).write_text(most)
         yield folder
     finally:
         _remove(folder)
