@@ -32,9 +32,12 @@ for name in filter(OF_THE_SHELL.match, list(os.environ)):
 # as `session.connect` sets it; Ray reads it when it is imported, and tests import Ray themselves
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
-# a shell lets what it starts in the background ignore Ctrl-C, and so would the programs under test
+# a shell lets what it starts in the background ignore Ctrl-C, and nohup lets it ignore SIGHUP; the
+# programs under test would inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

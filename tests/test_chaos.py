@@ -11,6 +11,7 @@ import chaos
 import psutil
 import pytest
 from helpers.last_words import last_of
+from helpers.processes import killed_at_the_end
 
 import raybench
 
@@ -57,7 +58,7 @@ def test_ctrl_c_keeps_rows_marks_what_ran_and_leaves_nothing(tmp_path, quick):
     with subprocess.Popen(
         [sys.executable, "-m", "raybench", *last_of(words)], stdout=subprocess.PIPE, text=True,
         stderr=subprocess.DEVNULL, start_new_session=True,
-    ) as process:  # fmt: skip
+    ) as process, killed_at_the_end(process):  # fmt: skip
         assert process.stdout is not None
         assert any(line.startswith("[2/2]") for line in process.stdout)
         started = psutil.Process(process.pid).children(recursive=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.processes import killed_at_the_end
 
 from raybench.execute.signals import Signals
 from raybench.execute.stop_request import StopRequest
@@ -29,9 +30,15 @@ with Signals(stop):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_to_stop_and_the_second_ends_all_at_once(number):
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", ENDLESS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        killed_at_the_end(process),
+    ):
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.send_signal(number)
@@ -95,9 +102,12 @@ def test_a_signal_while_modules_are_imported_ends_the_command():
 
 def _interrupted(code, number):
     """Return exit code and error output of a program that gets a signal when it is at work."""
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        killed_at_the_end(process),
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "at work\n"

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from helpers.processes import killed_at_the_end
 
 from raybench.errors import ResultsError
 from raybench.results import leases
@@ -64,9 +65,12 @@ def test_nothing_is_left_and_readers_of_rows_see_no_lease(store, root, write):
 
 
 def test_a_killed_driver_loses_its_lease_at_once_and_its_run_was_interrupted(store, root):
-    with subprocess.Popen(
-        [sys.executable, "-c", CLAIMS, str(root)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMS, str(root)], stdout=subprocess.PIPE, text=True
+        ) as process,
+        killed_at_the_end(process),
+    ):
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         (other,) = leases.at_work(store.files)
