@@ -278,7 +278,8 @@ def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict
         for option in sorted(OmegaConf.missing_keys(merged)):
             raise ConfigError(f"{source} need engine.{option}, which has no default. Set it.")
         return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, NameError, TypeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        key = f"engine.{error.full_key}" if error.full_key else "an option"
+        name = getattr(error, "full_key", None)
+        key = f"engine.{name}" if name else "an option"
         raise ConfigError(f"{source} cannot hold {key}: {reason}. Correct the value.") from error

@@ -324,6 +324,18 @@ def test_a_wrong_option_of_a_plug_in_is_refused(options, sentence):
         )
 
 
+@dataclass(frozen=True)
+class UnknownType:
+    """Options whose type exists for a type checker alone."""
+
+    kept: Nowhere = None  # noqa: F821
+
+
+def test_an_option_of_a_type_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match=r"the options of mine cannot hold .*Nowhere"):
+        merge_options(UnknownType, {}, "the options of mine")
+
+
 def test_an_option_of_another_engine_is_said_to_be_one():
     with pytest.raises(ConfigError, match=r"for openvino\. It is an option of simulated"):
         resolved("experiment=smoke", "engine=openvino", "engine.profile=p40")
