@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import sys
 import tempfile
 
 import onnx
@@ -54,6 +55,14 @@ def cluster(own_cache):
     devices = {"cpu": min(2, len(cores())), "gpu": 4}
     with sessions.connect(None, devices, dashboard=False) as session:
         yield session
+
+
+@pytest.fixture(autouse=True)
+def _unconnected(request, monkeypatch):
+    """Let a test that does not use the session's cluster not notice whether others have started it."""
+    ray = sys.modules.get("ray")
+    if ray is not None and request.node.get_closest_marker("ray") is None:
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
 
 @pytest.fixture

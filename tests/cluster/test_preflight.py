@@ -71,7 +71,8 @@ def test_another_ray_or_python_is_refused_with_both_versions(here):
         assert "runs Python 3.9.1" in refusal(address)
 
 
-def test_a_machine_that_is_no_node_is_refused_with_how_to_become_one(here):
+def test_a_machine_that_is_no_node_is_refused_with_how_to_become_one(here, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # a cluster of this session may have set it
     elsewhere = {**here, "node_manager_address": "192.0.2.1", "node_manager_hostname": "far"}
     with serving(Head(OURS, [elsewhere])) as address:
         assert f"(far). Make it one with ray start --address={address}" in refusal(address)
