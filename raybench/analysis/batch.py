@@ -256,7 +256,10 @@ def _finding(curve: BatchCurve, good: Sequence[Cell]) -> str:
         first, last = good[0].series.batch_size, good[-1].series.batch_size
         growth = ratio(good[-1], good[0]).value
         slope = " and flattens" if curve.flattens else ""
-        clauses.append(f"throughput rises{slope}, {growth:.3g} times from batch {first} to {last}")
+        rises = "rises" if growth > 1 else "does not rise"
+        clauses.append(
+            f"throughput {rises}{slope}, {growth:.3g} times from batch {first} to {last}"
+        )
     elif curve.rises is False:
         clauses.append("throughput does not rise at every step")
     if curve.memory_end_batch_size is not None:

@@ -158,7 +158,9 @@ def _finding(entries: Sequence[ScalingEntry]) -> str:
     share = f"{100 * (last.efficiency.value or 0):.1f} % of ideal"
     sure = [entry.efficiency for entry in entries[1:] if entry.efficiency.has_interval]
     if len(sure) < len(entries) - 1:
-        return f"{reached} ({share}); no confidence interval with one trial."
+        shaken = {entry.verdict for entry in (entries[0], last)} == {"unstable"}
+        doubt = "; both rows are unstable" * shaken
+        return f"{reached} ({share}); no confidence interval with one trial{doubt}."
     low, high = last.efficiency.lo or 0, last.efficiency.hi or 0
     interval = f"{100 * low:.1f} to {100 * high:.1f} %"
     if high - low > 2 * TELLING:

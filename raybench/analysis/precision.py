@@ -132,7 +132,8 @@ def _missing(every: Sequence[Cell], compared: Mapping[_Point, Sequence[Cell]]) -
     sentences = other_methods(every)
     if not compared:
         names = ", ".join(sorted({str(cell.series.precision) for cell in every}))
-        gap = f"No gain: no point has more than one precision ({names}). Measure fp32 too."
+        other = "another precision" if names == "fp32" else "fp32"
+        gap = f"No gain: no point has more than one precision ({names}). Measure {other} too."
         return (*sentences, gap)
     without_fp32 = sum(_fp32(members) is None for members in compared.values())
     if without_fp32:

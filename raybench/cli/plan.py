@@ -5,7 +5,7 @@ from __future__ import annotations
 from raybench.config.compose import read
 from raybench.execute.discovery import discover
 from raybench.execute.progress_lines import describe_plan
-from raybench.execute.run import plan_request
+from raybench.execute.run import plan_request, stored_finals
 from raybench.execute.trial_names import TrialNames
 from raybench.report.terminal.console import open_console, print_line
 
@@ -16,12 +16,14 @@ def command(words: list[str]) -> int:
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         plan = plan_request(request, cluster)
+        finals = stored_finals(request, cluster, plan)
     seed, isolation = request.experiment.seed, request.cluster.isolation
     console, names = open_console(), TrialNames(plan)
+    missing = [planned for planned in plan.trials if planned.key not in finals]
     for line in (
-        *describe_plan(request, plan, len(plan.trials)),
-        f"In this order (seed {seed}), isolation {isolation}:",
-        *(f"  {planned.point.id}  {names.name(planned)}" for planned in plan.trials),
+        *describe_plan(request, plan, len(missing)),
+        *[f"In this order (seed {seed}), isolation {isolation}:"] * bool(missing),
+        *(f"  {planned.point.id}  {names.name(planned)}" for planned in missing),
     ):
         print_line(console, line)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from raybench.execute.events import (
 )
 from raybench.planning.plan import make_plan, still_final
 from raybench.results.schema import FAILURES
+from raybench.results.storage import FORMAT_FILE
 from raybench.results.store import Store, build
 
 if TYPE_CHECKING:
@@ -141,6 +143,19 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
             sessions.check_unconnected()
             local.check_room(request.devices)
         yield context
+
+
+def stored_finals(
+    request: Request, cluster: DiscoveredCluster, plan: Plan
+) -> Mapping[tuple[str, int], str]:
+    """Return the status of every trial that a run would not measure again; writes nothing.
+
+    A folder that does not exist has none, and a bucket is not asked.
+    """
+    if not os.path.isfile(os.path.join(request.results.dir, FORMAT_FILE)):
+        return {}
+    store, environment_id = Store(request.results.dir), nodes.environment_id(cluster.facts)
+    return still_final(plan, final_rows(store, request.rerun, environment_id))
 
 
 def _trials_of(request: Request, plan: Plan) -> set[tuple[str, int]]:

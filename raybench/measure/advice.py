@@ -95,10 +95,14 @@ def warmup_not_converged(_evidence: TrialEvidence, limits: Limits) -> str:
 
 def step(evidence: TrialEvidence, limits: Limits) -> str:
     """Name the size and the time of a level shift."""
-    shift = evidence.window.step
+    shift, window = evidence.window.step, evidence.window
+    mean, share = window.interval.mean, shift.index / window.blocks
+    before = mean * (1 - shift.relative * (1 - share))
+    after = mean * (1 + shift.relative * share)
     return (
-        f"Throughput shifted by {shift.relative:+.1%} after {shift.index * limits.span_s:.0f} s of "
-        "the window: look for throttling or other load at that time and run again."
+        f"Throughput went from {before:,.1f} to {after:,.1f} items/s after "
+        f"{shift.index * limits.span_s:.0f} s of the window: look for throttling or other load at "
+        "that time and run again."
     )
 
 

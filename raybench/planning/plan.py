@@ -306,7 +306,13 @@ def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]
 
 
 def _shortage(point: Point, devices: Mapping[str, int]) -> str:
+    there = devices.get(point.wants, 0)
+    advice = (
+        "Use fewer workers or a larger cluster."
+        if there
+        else f"Use another engine than {point.engine}, another device, or a machine that has one."
+    )
     return (
         f"workers={point.workers} needs {describe(point.wants, point.workers)} and the cluster has "
-        f"{devices.get(point.wants, 0)}. Use fewer workers or a larger cluster."
+        f"{there}. {advice}"
     )

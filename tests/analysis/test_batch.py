@@ -67,6 +67,12 @@ def test_a_single_number_tells_no_knee_and_says_so():
     assert only.missing[-1] == "Without a number: batch 2: failed."
 
 
+def test_a_curve_that_falls_within_its_noise_is_not_said_to_rise():
+    falls = ladder(*trials([48.6], batch_size=4), *trials([48.2], batch_size=8))
+    assert "throughput does not rise" in falls.finding
+    assert "rises" not in falls.finding
+
+
 def test_what_cannot_be_said_is_named():
     assert batch(table()).missing == ("There are no rows.",)
     assert "single batch size" in batch(table(*trials([1.0]))).missing[0]

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from raybench.cli.main import main
+from raybench.cluster.nodes import environment_id
+from raybench.config.compose import read
 from raybench.errors import PointError
 from raybench.execute import lead
+from raybench.execute.discovery import discover
+from raybench.execute.run import plan_request
+from raybench.results.store import Store
 from raybench.version import __version__
 
 
@@ -113,6 +118,20 @@ def test_plan_lists_the_points_and_starts_nothing(tmp_path, capsys):
     assert main(["plan", *words]) == 0
     assert "googlenet, int8, batch 4,096" in capsys.readouterr().out
     assert not folder.exists()
+
+
+def test_plan_leaves_out_what_has_its_row_and_changes_nothing(tmp_path, capsys):
+    words = ["experiment=smoke", "engine=simulated", "trials=2", f"results.dir={tmp_path}"]
+    draft = read(words)
+    with discover(draft.cluster) as cluster:
+        request = draft.resolve(cluster.devices, cluster.unavailable)
+        first, *_ = plan_request(request, cluster).trials
+        row = {"environment_id": environment_id(cluster.facts), "status": "ok"}
+    Store(tmp_path).start_run({}).write_point(*first.key, trials=row)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["plan", *words]) == 0
+    assert "1 of 2 trials has its row" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_model_alone_is_planned_as_one_point(tiny, capsys):

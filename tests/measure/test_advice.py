@@ -116,8 +116,18 @@ def test_a_step_is_placed_in_time():
     x[31:] *= 0.98
     window = check_window(x, STANDARD)
     sentence = flags.advice(window.flags, evidence(window=window), LIMITS)
-    assert "-2.0%" in sentence
-    assert "31 s" in sentence
+    assert "went from 1.0 to 1.0 items/s after 31 s" in sentence
+
+
+def test_a_fall_to_almost_nothing_is_told_in_rates():
+    """As a share of the mean it would be a fall by more than 100 %."""
+    x = np.full(120, 1000.0)
+    x[100:] = 10.0
+    window = check_window(x, STANDARD)
+    assert window.step.relative < -1.1
+    assert "went from 1,000.0 to 10.0 items/s after 100 s" in flags.advice(
+        ["step"], evidence(window=window), LIMITS
+    )
 
 
 def test_throttling_comes_with_its_share():

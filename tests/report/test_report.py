@@ -364,6 +364,15 @@ def test_the_methods_say_where_inputs_came_from(tmp_path):
     assert "calibrated with items of the same source" in methods
 
 
+def test_the_methods_claim_neither_a_bus_of_a_core_nor_a_warm_up_that_did_not_settle(tmp_path):
+    rows = [{"device_kind": "cpu", "transfers": True, "flags": ["warmup_not_converged"]}]
+    methods = written(folder(tmp_path / "a", rows), tmp_path / "out")[1].split("## Methods")[1]
+    assert "bus" not in methods
+    gpu = [{"device_kind": "gpu", "transfers": True}]
+    methods = written(folder(tmp_path / "b", gpu), tmp_path / "out2")[1].split("## Methods")[1]
+    assert "crossed the bus" in methods
+
+
 def test_rows_of_different_methods_and_schemas_are_kept_apart(tmp_path):
     one = folder(tmp_path / "a", [{"method_version": 1}])
     other = folder(tmp_path / "b", [{"method_version": 2, "workers": 2}])

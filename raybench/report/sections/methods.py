@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.analysis.grouping import BETWEEN
 from raybench.experiment import AS_IS, SYNTHETIC
 from raybench.report.document import Paragraph, Section
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ _COLUMNS = (
     "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
     "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
     "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
-    "reduced_ops",
+    "reduced_ops", "device_kind", "flags",
 )  # fmt: skip
 
 
@@ -91,7 +92,8 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
         "Each worker owned one device and one engine and was fed a closed-loop stream of "
         f"{_batches(rows)} from a seeded pool{fed if depths else ''}."
     )
-    copies = {row.get("transfers") for row in rows} - {None}
+    # a core has no bus that anything could cross
+    copies = {row.get("transfers") for row in rows if row.get("device_kind") != "cpu"} - {None}
     if copies == {True}:
         yield "Inputs and outputs crossed the bus inside the timed stream."
     elif copies == {False}:
@@ -123,7 +125,11 @@ def _window(rows: Sequence[Row]) -> Iterator[str]:
     if warmup := _range(rows, "warmup_s"):
         agree = chosen("warmup_agree", 100)
         until = f", until two successive windows agreed within {agree} %," if agree else ""
-        yield f"An adaptive warm-up{until} was discarded ({warmup} s)."
+        late = sum("warmup_not_converged" in (row.get("flags") or ()) for row in rows)
+        never = (
+            f" In {late} of {counted(len(rows), 'trial')} they never did." if until and late else ""
+        )
+        yield f"An adaptive warm-up{until} was discarded ({warmup} s).{never}"
     if window := _range(rows, "window_s"):
         block = _range(rows, "block_s") or "about 1"
         yield (
