@@ -119,7 +119,7 @@ def test_a_step_is_placed_in_time():
     assert "went from 1.0 to 1.0 items/s after 31 s" in sentence
 
 
-def test_a_fall_to_almost_nothing_is_told_in_rates():
+def test_a_fall_to_almost_nothing_is_given_in_rates():
     """As a share of the mean it would be a fall by more than 100 %."""
     x = np.full(120, 1000.0)
     x[100:] = 10.0
