@@ -153,9 +153,13 @@ class Scheduler:
         if isinstance(error, OutOfMemory):
             return self._end_out_of_memory(attempt, error)
         queued = _as_queued(planned)
-        if self._retries(attempt, error) and self._why_impossible(queued) is None:
-            self._waiting.insert(0, queued)
-            return []
+        if self._retries(attempt, error):
+            impossible = self._why_impossible(queued)
+            if impossible is None:
+                self._waiting.insert(0, queued)
+                return []
+            if self._searches.excludes(queued.point):
+                error = impossible  # a smaller batch ran out of memory meanwhile
         return [Outcome(planned, error, attempt.number, self._searches.note(planned.point))]
 
     def _retries(self, attempt: Attempt, error: PointError | None) -> bool:

@@ -108,6 +108,16 @@ def test_larger_batches_of_a_series_are_not_tried_after_one_ran_out_of_memory():
     assert statuses == {1: None, 2: None, 4: "out_of_memory", 8: "infeasible"}
 
 
+def test_a_chance_failure_of_a_batch_that_would_not_have_fitted_is_no_failure():
+    """While the larger batch hung, the smaller one ran out of memory: there is nothing to try again."""
+    scheduler = scheduler_of("workers=1", "batch_size=[4,8]", isolation="gpu")
+    running = {attempt.planned.point.batch_size: attempt for attempt in start_all(scheduler)}
+    scheduler.end(running[4], OutOfMemory("load", None, "full"))
+    (outcome,) = scheduler.end(running[8], failure(WorkerDied, 0))
+    assert (outcome.error.status, outcome.attempts) == ("infeasible", 1)
+    assert "batch_size=4 of this series ran out of memory" in str(outcome.error)
+
+
 def test_the_largest_batch_is_searched_once_and_measured_in_every_trial():
     scheduler = scheduler_of("workers=1", "batch_size=max", "trials=2", isolation="gpu")
     probes = []
