@@ -48,8 +48,7 @@ BUILDING = (*("timing_rounds", "jit_convolutions", "optimization_level"),
 """Options that decide a plan."""
 
 WAYS: dict[str, dict[str, Any]] = {
-    "graph, copies inside": {},
-    "graph, copies outside": {"copies_in_graph": False},
+    "graph": {},
     "no graph": {"cuda_graphs": False},
 }
 
@@ -384,10 +383,7 @@ def _with_way(job: Row, earlier: list[Row]) -> Row:
 
 
 def _is_way(way: Row, options: Row) -> bool:
-    return all(
-        options.get(name, True) == way.get(name, True)
-        for name in ("copies_in_graph", "cuda_graphs")
-    )
+    return bool(options.get("cuda_graphs", True) == way.get("cuda_graphs", True))
 
 
 def _known(results: Path) -> tuple[set[str], dict[str, int]]:

@@ -24,6 +24,7 @@ import raybench
 from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
 from raybench.engines.tensorrt.failures import DeviceLost
+from raybench.engines.tensorrt.runner import fed_batches, slot_count
 from raybench.experiment import ModelSettings
 from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
@@ -249,16 +250,22 @@ def _outputs(engine: Engine, inflight: int, count: int) -> list[dict[str, Any]]:
     return found
 
 
+def _fed(load: Load) -> int:
+    slots = slot_count(load.inflight, load.options.streams)
+    return fed_batches(slots, load.batches.count, load.transfers)
+
+
 def _compare(bench: Bench, case: Case, expected: list[dict[str, Any]], rounds: int) -> Row:
     row: Row = {"status": "ok", "what": "mode", **_facts(case)}
     try:
         with bench.loaded(case) as (engine, load):
+            fed = _fed(load)
             found = _outputs(engine, case.inflight, rounds * load.batches.count)
             row["notes"] = ",".join(engine.info.notes)
         differ = [
             np.abs(got[name] - values).max()
             for sequence, got in enumerate(found)
-            for name, values in expected[sequence % len(expected)].items()
+            for name, values in expected[sequence % fed].items()
             if not np.array_equal(got[name], values)
         ]
         row.update(compared=len(found), different=len(differ), worst=float(max(differ, default=0)))

@@ -59,7 +59,7 @@ class Load:
     Attributes:
         model: the graph in the precision and dialect of the point.
         batches: the inputs; batch i of the stream is `batches.batch(i % batches.count)`. An engine
-            that prepares every batch ahead may leave out some of the last.
+            that keeps batches on the device may leave out some of the last.
         device: the one device that this process owns.
         inflight: most batches submitted and not yet collected.
         transfers: whether inputs and outputs cross the bus inside the timed stream.

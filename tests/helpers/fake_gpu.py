@@ -2,7 +2,7 @@
 
 Work runs at once when it is enqueued, and vector clocks check that the order was forced: two
 accesses to the same bytes, one of them a write, must be ordered by a stream, an event or a wait of
-the host, else `races` names them. Captures, external events, alignment and the ban on TensorRT
+the host, else `races` names them. Captures, alignment and the ban on TensorRT
 objects without a device are enforced with the codes that the driver would return.
 """
 
@@ -261,15 +261,12 @@ class FakeRuntime(ModuleType):
         del self.gpu.events[event]
         return (Code.cudaSuccess,)
 
-    def cudaEventRecordWithFlags(self, event: int, stream: int, flags: int) -> Any:
+    def cudaEventRecord(self, event: int, stream: int) -> Any:
         found, on = self.gpu.events[event], self.gpu.streams[stream]
-        if on.capture is not None and not flags:
-            found.captured = True
+        found.captured = on.capture is not None
+        if found.captured:
             on.captured_events.add(event)
             return (Code.cudaSuccess,)
-        if on.capture is None and flags:
-            return (Code.cudaErrorInvalidValue,)
-        found.captured = False
 
         def work(running: Stream) -> None:
             found.clock, found.time = dict(running.clock), self.gpu.time
@@ -278,13 +275,13 @@ class FakeRuntime(ModuleType):
 
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> Any:
         found, on = self.gpu.events[event], self.gpu.streams[stream]
-        if on.capture is not None and not flags:
+        if flags:
+            return (Code.cudaErrorInvalidValue,)
+        if on.capture is not None:
             if event in on.captured_events:
                 return (Code.cudaSuccess,)
             on.broken = True
             return (Code.cudaErrorStreamCaptureIsolation,)
-        if on.capture is None and flags:
-            return (Code.cudaErrorInvalidValue,)
         return (self.gpu.enqueue(stream, lambda running: merge(running.clock, found.clock or {})),)
 
     def cudaEventSynchronize(self, event: int) -> Any:

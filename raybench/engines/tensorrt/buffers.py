@@ -47,20 +47,34 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
+class Lane:
+    """An execution context and its streams; the copies of a batch run beside another's compute.
+
+    Attributes:
+        context: TensorRT's execution context, whose scratch memory one batch at a time may use.
+        copy_in, compute, copy_out: a stream each.
+    """
+
+    context: Any
+    copy_in: Handle
+    compute: Handle
+    copy_out: Handle
+
+
+@dataclass(frozen=True, eq=False)
 class Slot:
     """The resources of one batch in flight.
 
     Attributes:
-        stream: runs everything of the slot in order.
-        context: execution context, shared with the other slots of the lane.
+        lane: where it runs, shared with other slots.
         device: device address by name of port.
         host: pinned outputs by name of port.
-        begin, copied, started, computed, done: events in the order of the stream.
-        before: index of the lane's slot whose turn comes before this one's.
+        begin, copied: around the copy in, on its stream.
+        started, computed: around the compute, on its stream.
+        done: after the copy out; the same as `computed` without transfers.
     """
 
-    stream: Handle
-    context: Any
+    lane: Lane
     device: dict[str, int]
     host: dict[str, Array]
     begin: Handle
@@ -68,7 +82,6 @@ class Slot:
     started: Handle
     computed: Handle
     done: Handle
-    before: int
 
 
 class Buffers:
@@ -77,14 +90,14 @@ class Buffers:
     Args:
         cuda: the CUDA runtime; the device is current.
         ports: inputs and outputs of the plan.
-        transfers: whether each slot needs device memory for inputs of its own.
+        transfers: whether batches are copied, so that copies need events of their own.
     """
 
     def __init__(self, cuda: Cuda, ports: Sequence[Port], transfers: bool) -> None:
         self._cuda = cuda
         self.inputs = [port for port in ports if port.is_input]
         self.outputs = [port for port in ports if not port.is_input]
-        self._transfers = transfers
+        self._events = (transfers, transfers, True, True, transfers)
         self._stack = ExitStack()
 
     def own(self, resource: Any, release: Callable[[Any], None]) -> Any:
@@ -96,21 +109,25 @@ class Buffers:
         """Release everything."""
         self._stack.close()
 
-    def slot(self, context: Any, before: int, spin: bool) -> Slot:
-        """Return a new slot on an execution context."""
-        ports = [*self.inputs, *self.outputs] if self._transfers else self.outputs
-        begin, copied, started, computed, done = (self._event(spin) for _ in range(5))
+    def lane(self, context: Any) -> Lane:
+        """Return new streams for an execution context."""
+        streams = (self.own(self._cuda.stream(), self._cuda.drop_stream) for _ in range(3))
+        return Lane(context, *streams)
+
+    def slot(self, lane: Lane, spin: bool) -> Slot:
+        """Return a new slot of a lane."""
+        begin, copied, started, computed, done = (
+            self._event(spin) if needed else None for needed in self._events
+        )
         return Slot(
-            self.own(self._cuda.stream(), self._cuda.drop_stream),
-            context,
-            {port.name: self._device(port.nbytes) for port in ports},
+            lane,
+            {port.name: self._device(port.nbytes) for port in (*self.inputs, *self.outputs)},
             {port.name: self._pinned(port.dtype, port.shape) for port in self.outputs},
             begin,
             copied,
             started,
             computed,
-            done,
-            before,
+            done or computed,
         )
 
     def _event(self, spin: bool) -> Handle:
@@ -140,17 +157,14 @@ class Buffers:
                 addresses[port.name] = copy.ctypes.data + offset * copy.itemsize
         return pinned
 
-    def upload(self, batches: BatchPool, count: int, stream: Handle) -> list[dict[str, int]]:
-        """Copy each batch to the device, aligned on its own; return the device addresses."""
-        sources: list[dict[str, int]] = [{} for _ in range(count)]
+    def upload(self, batch: dict[str, Array], slot: Slot) -> None:
+        """Copy a batch into the device memory of a slot, where it stays."""
         for port in self.inputs:
             staging = self._pinned(port.dtype, port.shape)
-            for i, addresses in enumerate(sources):
-                np.copyto(staging, batches.batch(i)[port.name], casting="same_kind")
-                addresses[port.name] = self._device(port.nbytes)
-                self._cuda.copy_in(addresses[port.name], staging.ctypes.data, port.nbytes, stream)
-                self._cuda.drain(stream)
-        return sources
+            np.copyto(staging, batch[port.name], casting="same_kind")
+            address = slot.device[port.name]
+            self._cuda.copy_in(address, staging.ctypes.data, port.nbytes, slot.lane.copy_in)
+        self._cuda.drain(slot.lane.copy_in)
 
 
 def quietly(release: Callable[[Any], None], resource: Any) -> None:
@@ -161,11 +175,9 @@ def quietly(release: Callable[[Any], None], resource: Any) -> None:
         return
 
 
-def io_bytes(ports: Sequence[Port], slots: int, batches: int, transfers: bool) -> int:
+def io_bytes(ports: Sequence[Port], slots: int) -> int:
     """Return the device memory that a runner allocates for inputs and outputs."""
-    inputs = sum(_aligned(port.nbytes) for port in ports if port.is_input)
-    outputs = sum(_aligned(port.nbytes) for port in ports if not port.is_input)
-    return inputs * (slots if transfers else batches) + outputs * slots
+    return slots * sum(_aligned(port.nbytes) for port in ports)
 
 
 def _aligned(nbytes: int) -> int:

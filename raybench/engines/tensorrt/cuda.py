@@ -146,15 +146,15 @@ class Cuda:
         """Destroy an event."""
         self._call("cudaEventDestroy", event)
 
-    def record(self, event: Handle, stream: Handle, external: bool = False) -> None:
-        """Enqueue the event; `external` keeps it usable from outside a captured graph."""
-        code = self._rt.cudaEventRecordWithFlags(event, stream, 1 if external else 0)[0]
+    def record(self, event: Handle, stream: Handle) -> None:
+        """Enqueue the event."""
+        code = self._rt.cudaEventRecord(event, stream)[0]
         if int(code):
-            raise self._error("cudaEventRecordWithFlags", code)
+            raise self._error("cudaEventRecord", code)
 
-    def wait(self, stream: Handle, event: Handle, external: bool = False) -> None:
+    def wait(self, stream: Handle, event: Handle) -> None:
         """Make the stream wait for the event's last record."""
-        code = self._rt.cudaStreamWaitEvent(stream, event, 1 if external else 0)[0]
+        code = self._rt.cudaStreamWaitEvent(stream, event, 0)[0]
         if int(code):
             raise self._error("cudaStreamWaitEvent", code)
 

@@ -1,14 +1,15 @@
-"""Buffers, streams, events and graphs of one loaded plan.
+"""The stream of batches of one loaded plan: copies, compute and what is captured of it.
 
-A slot holds everything that one batch in flight needs: a stream, device buffers, pinned outputs,
-events. Slots that share an execution context form a lane; they take turns, and each waits for the
-compute of the one before it, never for its copies. So the copies of a batch overlap the compute of
-its neighbour and touch only their own buffers.
+A slot holds everything that one batch in flight needs. Slots that share an execution context form a
+lane: their computes run one after another on one stream, their copies on streams beside it, each on
+buffers of its own slot. So copies cost nothing while they are shorter than the compute. Kernels
+alone are captured, in one graph a slot: which batch of the pool a slot computes is decided by the
+copy, because the arguments of hundreds of graphs would be cold on the device (3 % at batch 1 on an
+H200).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,22 +25,21 @@ if TYPE_CHECKING:
     from raybench.engines.tensorrt.library import Journal
     from raybench.models.items.batches import BatchPool
 
-MOST_GRAPHS = 512
-"""Most graphs of a runner: each holds the addresses of a slot and a batch, one for each pair."""
-
 
 def slot_count(inflight: int, streams: int) -> int:
     """Return the number of slots: at least two for each lane, one for each batch in flight."""
     return max(2, -(-inflight // streams)) * streams
 
 
-def rotation(slots: int, batches: int) -> int:
-    """Return how many of the batches to feed in turn: the most with few pairs of slot and batch.
+def fed_batches(slots: int, batches: int, transfers: bool) -> int:
+    """Return how many batches of the pool to feed in turn.
 
-    223 batches and 4 slots form 892 pairs, each of which is a graph to capture; 222 form 444.
+    With transfers all. Without, each slot keeps one batch in its device memory, so that the number
+    divides that of the slots.
     """
-    limit = max(MOST_GRAPHS, slots)
-    return next(n for n in range(batches, 0, -1) if math.lcm(slots, n) <= limit)
+    if transfers:
+        return batches
+    return next(n for n in range(min(slots, batches), 0, -1) if slots % n == 0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class RunnerConfig:
         ports: inputs and outputs of the plan.
         batches: the pool of inputs.
         slots: number of slots, from `slot_count`.
-        count: how many of the batches to feed, from `rotation`.
         transfers: copy inputs and outputs with every batch; else inputs stay on the device.
         spin: wait by spinning instead of sleeping.
     """
@@ -60,7 +59,6 @@ class RunnerConfig:
     ports: Sequence[Port]
     batches: BatchPool
     slots: int
-    count: int
     transfers: bool
     spin: bool
 
@@ -81,108 +79,61 @@ class Runner:
         self._cuda = cuda
         self._journal = journal
         self.contexts = tuple(config.contexts)
-        self._count = config.count
-        self._graphs: dict[tuple[int, int], Handle] = {}
-        self._copies_in_graph = False
+        self._transfers = config.transfers
+        self._graphs: list[Handle | None] = [None] * config.slots
         self._last = 0
         self._buffers = buffers = Buffers(cuda, config.ports, config.transfers)
         self._inputs, self._outputs = buffers.inputs, buffers.outputs
-        self._transfers = config.transfers
+        self._count = fed_batches(config.slots, config.batches.count, config.transfers)
         cuda.stage = "input"
-        lanes = len(self.contexts)
         try:
+            lanes = [buffers.lane(context) for context in self.contexts]
             self._slots = [
-                buffers.slot(self.contexts[i % lanes], (i - lanes) % config.slots, config.spin)
-                for i in range(config.slots)
+                buffers.slot(lanes[i % len(lanes)], config.spin) for i in range(config.slots)
             ]
-            self._sources = (
-                buffers.pin(config.batches, config.count)
-                if config.transfers
-                else buffers.upload(config.batches, config.count, self._slots[0].stream)
-            )
+            if config.transfers:
+                self._sources = buffers.pin(config.batches, self._count)
+            else:
+                for index, slot in enumerate(self._slots):
+                    buffers.upload(config.batches.batch(index % self._count), slot)
         except BaseException:
             buffers.free()
             raise
 
-    # one batch
-
-    def _enqueue(self, index: int, batch: int, external: bool = False) -> None:
-        """Enqueue everything of a batch but its last event, to run now or into a capture."""
-        slot = self._slots[index]
-        cuda, stream = self._cuda, slot.stream
-        source = self._sources[batch]
-        cuda.record(slot.begin, stream, external)
-        if self._transfers:
-            for port in self._inputs:
-                cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)
-        cuda.record(slot.copied, stream, external)
-        cuda.wait(stream, self._slots[slot.before].computed, external)
-        cuda.record(slot.started, stream, external)
-        graph = None if external else self._graphs.get((index, batch))
-        if graph is None:
-            self._execute(slot, source)
-        else:
-            cuda.launch(graph, stream)
-        cuda.record(slot.computed, stream, external)
-        if self._transfers:
-            self._copy_out(slot)
-
-    def _execute(self, slot: Slot, source: dict[str, int]) -> None:
-        context = slot.context
-        for name, address in {**source, **slot.device}.items():
-            if not context.set_tensor_address(name, address):
-                raise failures.of_library("run", self._journal.lines(), f"bind {name!r}")
-        if not context.execute_async_v3(int(slot.stream)):
-            raise failures.of_library("run", self._journal.lines(), "run a batch")
-
-    def _copy_out(self, slot: Slot) -> None:
-        for port in self._outputs:
-            host = slot.host[port.name].ctypes.data
-            self._cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.stream)
+    # before the stream
 
     def warm(self) -> None:
         """Run each slot once, so that what TensorRT defers is done before a capture."""
         self._cuda.stage = "run"
         for index, slot in enumerate(self._slots):
-            self._enqueue(index, 0)
-            self._cuda.record(slot.done, slot.stream)
+            self.submit(index)
             self._cuda.block_on(slot.done)
 
-    def capture(self, copies: bool) -> bool:
-        """Capture every pair of slot and batch into a graph; return whether that worked.
-
-        Args:
-            copies: whether the copies and events of the batch are part of the graph.
+    def capture(self) -> bool:
+        """Capture the kernels of every slot into a graph; return whether that worked.
 
         Raises:
             DeviceLost: the device failed for good.
         """
-        pairs = math.lcm(len(self._slots), self._count)
-        graphs: dict[tuple[int, int], Handle] = {}
+        graphs: list[Handle | None] = []
         try:
-            for sequence in range(pairs):
-                pair = (sequence % len(self._slots), sequence % self._count)
-                graphs[pair] = self._captured(*pair, copies)
+            graphs.extend(map(self._captured, self._slots))
         except failures.DeviceLost:
             raise
         except PointError:
-            for graph in graphs.values():
+            for graph in graphs:
                 quietly(self._cuda.drop_graph, graph)
             return False
-        for graph in graphs.values():
+        for graph in graphs:
             self._buffers.own(graph, self._cuda.drop_graph)
-        self._graphs, self._copies_in_graph = graphs, copies
+        self._graphs = graphs
         return True
 
-    def _captured(self, index: int, batch: int, copies: bool) -> Handle:
-        slot = self._slots[index]
-        cuda, stream = self._cuda, slot.stream
+    def _captured(self, slot: Slot) -> Handle:
+        cuda, stream = self._cuda, slot.lane.compute
         cuda.begin_capture(stream)
         try:
-            if copies:
-                self._enqueue(index, batch, external=True)
-            else:
-                self._execute(slot, self._sources[batch])
+            self._execute(slot)
         except PointError:
             cuda.abandon_capture(stream)
             raise
@@ -195,18 +146,46 @@ class Runner:
             raise
         return graph
 
+    def _execute(self, slot: Slot) -> None:
+        context = slot.lane.context
+        for name, address in slot.device.items():
+            if not context.set_tensor_address(name, address):
+                raise failures.of_library("run", self._journal.lines(), f"bind {name!r}")
+        if not context.execute_async_v3(int(slot.lane.compute)):
+            raise failures.of_library("run", self._journal.lines(), "run a batch")
+
     # the stream
 
     def submit(self, sequence: int) -> None:
         """Enqueue a batch; returns at once."""
         index = sequence % len(self._slots)
-        slot, batch = self._slots[index], sequence % self._count
-        if self._copies_in_graph:
-            self._cuda.launch(self._graphs[index, batch], slot.stream)
+        slot, graph = self._slots[index], self._graphs[index]
+        cuda, stream = self._cuda, slot.lane.compute
+        if self._transfers:
+            self._copy_in(slot, sequence % self._count)
+            cuda.wait(stream, slot.copied)
+        cuda.record(slot.started, stream)
+        if graph is None:
+            self._execute(slot)
         else:
-            self._enqueue(index, batch)
-        # never inside a graph: the host waits for the record of this launch, not of an older one
-        self._cuda.record(slot.done, slot.stream)
+            cuda.launch(graph, stream)
+        cuda.record(slot.computed, stream)
+        if self._transfers:
+            cuda.wait(slot.lane.copy_out, slot.computed)
+            self._copy_out(slot)
+            cuda.record(slot.done, slot.lane.copy_out)
+
+    def _copy_in(self, slot: Slot, batch: int) -> None:
+        cuda, stream, source = self._cuda, slot.lane.copy_in, self._sources[batch]
+        cuda.record(slot.begin, stream)
+        for port in self._inputs:
+            cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)
+        cuda.record(slot.copied, stream)
+
+    def _copy_out(self, slot: Slot) -> None:
+        for port in self._outputs:
+            host = slot.host[port.name].ctypes.data
+            self._cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.lane.copy_out)
 
     def collect(self, sequence: int) -> DeviceSpans:
         """Block until a batch is done; return its copy in, compute and copy out in ns."""
@@ -228,27 +207,25 @@ class Runner:
         slot = self._slots[self._last]
         if not self._transfers:
             self._copy_out(slot)
-            self._cuda.drain(slot.stream)
+            self._cuda.drain(slot.lane.copy_out)
         return {name: array.copy() for name, array in slot.host.items()}
 
     def profile(self, batches: int, report: Callable[[], None]) -> None:
         """Run batches one by one on the first slot, outside graphs; call `report` after each."""
         slot = self._slots[0]
         for sequence in range(batches):
-            source = self._sources[sequence % self._count]
             if self._transfers:
-                for port in self._inputs:
-                    self._cuda.copy_in(
-                        slot.device[port.name], source[port.name], port.nbytes, slot.stream
-                    )
-            self._execute(slot, source)
-            self._cuda.drain(slot.stream)
+                self._copy_in(slot, sequence % self._count)
+                self._cuda.drain(slot.lane.copy_in)
+            self._execute(slot)
+            self._cuda.drain(slot.lane.compute)
             report()
 
     def drain(self) -> None:
         """Block until nothing is in flight."""
         for slot in self._slots:
-            self._cuda.drain(slot.stream)
+            for stream in (slot.lane.copy_in, slot.lane.compute, slot.lane.copy_out):
+                self._cuda.drain(stream)
 
     def close(self) -> None:
         """Wait for what is in flight, then free everything."""

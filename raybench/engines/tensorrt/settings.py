@@ -15,7 +15,7 @@ class TensorRTSettings:
     Attributes:
         streams: execution contexts that compute at the same time; the batches take turns.
         cuda_graphs: launch each batch as a graph.
-        copies_in_graph: include copies and events in the graph: two calls a batch.
+        copies_in_graph: without effect: copies run beside the graphs, which hold kernels alone.
         spin: wait for a batch by spinning, which responds sooner and takes the core.
         workspace_mib: most scratch memory of a layer; None for all of the device.
         optimization_level: of the builder, 0 to 5.

@@ -8,7 +8,7 @@ import numpy as np
 
 from raybench.engines.tensorrt import failures
 from raybench.engines.tensorrt.buffers import Port, io_bytes
-from raybench.engines.tensorrt.runner import Runner, RunnerConfig, rotation, slot_count
+from raybench.engines.tensorrt.runner import Runner, RunnerConfig, slot_count
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ NOT_CAPTURED = "CUDA could not capture a batch as a graph, so each batch is enqu
 
 def check_inputs(load: Load) -> None:
     """Raise OutOfMemory, before building, if the inputs alone exceed the memory limit."""
-    slots, count = _slots_and_batches(load)
-    copies = slots if load.transfers else count
     one = sum(array.nbytes for array in load.batches.batch(0).values())
-    require_memory("input", copies * one, load.memory_limit_bytes)
+    require_memory("input", _slots(load) * one, load.memory_limit_bytes)
 
 
 def start(
@@ -52,23 +50,22 @@ def start(
     Returns:
         The runner, and notes for the row.
     """
-    options, limit = load.options, load.memory_limit_bytes
-    slots, count = _slots_and_batches(load)
+    options, limit, slots = load.options, load.memory_limit_bytes, _slots(load)
     scratch = options.streams * _scratch_bytes(engine)
     require_memory("load", plan_bytes + scratch, limit)
     shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
     contexts = [_execution_context(context, engine, shapes) for _ in range(options.streams)]
     ports = _ports(context.trt, engine, contexts[0])
-    io = io_bytes(ports, slots, count, load.transfers)
+    io = io_bytes(ports, slots)
     require_memory("input", plan_bytes + scratch + io, limit)
     runner = Runner(
         context.cuda,
         context.journal,
-        RunnerConfig(contexts, ports, load.batches, slots, count, load.transfers, options.spin),
+        RunnerConfig(contexts, ports, load.batches, slots, load.transfers, options.spin),
     )
     try:
         runner.warm()
-        if options.cuda_graphs and not runner.capture(options.copies_in_graph):
+        if options.cuda_graphs and not runner.capture():
             return runner, (NOT_CAPTURED,)
     except BaseException:
         runner.close()
@@ -82,9 +79,8 @@ def require_memory(stage: str, nbytes: int, limit: int | None) -> None:
         raise OutOfMemory(stage, nbytes, f"device.memory_limit is {limit / 2**20:.0f} MiB")
 
 
-def _slots_and_batches(load: Load) -> tuple[int, int]:
-    slots = slot_count(load.inflight, load.options.streams)
-    return slots, rotation(slots, load.batches.count)
+def _slots(load: Load) -> int:
+    return slot_count(load.inflight, load.options.streams)
 
 
 def _scratch_bytes(engine: Any) -> int:

@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Cuda], object]] = {
     "cudaStreamSynchronize": lambda cuda: cuda.drain(1),
     "cudaEventCreateWithFlags": lambda cuda: cuda.event(timing=True, spin=False),
     "cudaEventDestroy": lambda cuda: cuda.drop_event(1),
-    "cudaEventRecordWithFlags": lambda cuda: cuda.record(1, 1),
+    "cudaEventRecord": lambda cuda: cuda.record(1, 1),
     "cudaStreamWaitEvent": lambda cuda: cuda.wait(1, 1),
     "cudaEventSynchronize": lambda cuda: cuda.block_on(1),
     "cudaEventElapsedTime": lambda cuda: cuda.elapsed_ns(1, 2),

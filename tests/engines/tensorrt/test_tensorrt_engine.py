@@ -15,7 +15,7 @@ from raybench.engines import conformance
 from raybench.engines.tensorrt import library, start
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
-from raybench.engines.tensorrt.runner import MOST_GRAPHS, rotation, slot_count
+from raybench.engines.tensorrt.runner import fed_batches, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine import nvml
 from raybench.machine.devices import Device
@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 MODES: list[dict[str, Any]] = [
     {"cuda_graphs": False},
     {"cuda_graphs": True},
-    {"copies_in_graph": False},
     {"streams": 2},
     {"streams": 2, "cuda_graphs": False},
     {"transfers": False},
     {"transfers": False, "cuda_graphs": False},
-    {"transfers": False, "copies_in_graph": False, "streams": 2},
+    {"transfers": False, "streams": 2},
 ]
 
 
 def expected(load: Load, sequence: int) -> np.ndarray[Any, Any]:
-    outputs: np.ndarray[Any, Any] = load.batches.batch(sequence % load.batches.count)["x"] @ WEIGHTS
+    slots = slot_count(load.inflight, load.options.streams)
+    fed = fed_batches(slots, load.batches.count, load.transfers)
+    outputs: np.ndarray[Any, Any] = load.batches.batch(sequence % fed)["x"] @ WEIGHTS
     return outputs
 
 
@@ -77,35 +78,52 @@ def test_keeps_the_contract(make_load_on: Make, mode: dict[str, Any]) -> None:
 
 def test_the_fake_notices_a_race(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
     engine = TensorRTEngine.load(make_load(inflight=1))
-    for sequence in range(3):
-        engine.submit(sequence)  # two slots: the third batch writes into the first one's buffers
-    assert gpu.races == []  # the slot's own stream orders them on the device ...
-    slot = engine._runner._slots[1]  # type: ignore[union-attr]
-    gpu.host_reads(slot.host["y"].ctypes.data, slot.host["y"].nbytes)
-    assert gpu.races == [
-        "a read by the host is not ordered after an access by stream " + str(slot.stream)
-    ]
-    engine.close()
-
-
-def test_slots_that_do_not_wait_for_each_other_are_noticed(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make
-) -> None:
-    engine = TensorRTEngine.load(make_load(inflight=2, cuda_graphs=False))
-    engine._context.cuda.wait = lambda *_: None  # type: ignore[assignment, method-assign]
     engine.submit(0)
     engine.submit(1)
-    assert "the scratch memory of a context" in gpu.races[0]
+    assert gpu.races == []
+    engine.submit(2)  # two slots: the third batch overwrites what the first one reads
+    slot = engine._runner._slots[0]  # type: ignore[union-attr]
+    late = f"the write of copy 1 is not ordered after an access by stream {slot.lane.compute}"
+    assert gpu.races[0] == late
     engine.close()
 
 
-def test_a_graph_with_copies_costs_two_calls_a_batch(
-    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+@pytest.mark.parametrize(
+    ("broken", "raced"), [("copy in", "the read of an input"), ("compute", "the read of copy 2")]
+)
+def test_a_stream_that_does_not_wait_is_noticed(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, broken: str, raced: str
 ) -> None:
-    engine = TensorRTEngine.load(make_load())
+    engine = TensorRTEngine.load(make_load(inflight=2))
+    lane = engine._runner._slots[0].lane  # type: ignore[union-attr]
+    deaf = lane.compute if broken == "copy in" else lane.copy_out
+    wait = engine._context.cuda.wait  # type: ignore[union-attr]
+    engine._context.cuda.wait = lambda stream, event: (  # type: ignore[method-assign, union-attr]
+        None if stream is deaf else wait(stream, event)
+    )
+    engine.submit(0)
+    assert raced in gpu.races[0]
+    engine.close()
+
+
+@pytest.mark.parametrize(("transfers", "calls"), [(False, 3), (True, 10)])
+def test_a_batch_costs_few_calls(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, transfers: bool, calls: int
+) -> None:
+    engine = TensorRTEngine.load(make_load(transfers=transfers))
     gpu.calls.clear()
     engine.submit(0)
-    assert gpu.calls == ["cudaGraphLaunch", "cudaEventRecordWithFlags"]
+    assert len(gpu.calls) == calls
+    assert gpu.calls.count("cudaGraphLaunch") == 1
+    engine.close()
+
+
+@pytest.mark.parametrize("mode", [{}, {"transfers": False}, {"inflight": 6, "streams": 2}], ids=str)
+def test_there_are_as_many_graphs_as_slots(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, mode: dict[str, Any]
+) -> None:
+    engine = TensorRTEngine.load(make_load(**mode))
+    assert len(gpu.graphs) == slot_count(mode.get("inflight", 2), mode.get("streams", 1))
     engine.close()
 
 
@@ -145,17 +163,19 @@ def test_a_failed_load_gives_everything_back(trt: FakeTrt, gpu: FakeGpu, make_lo
     assert (gpu.streams, gpu.events, gpu.graphs) == ({}, {}, {})
 
 
-def test_one_slot_per_batch_in_flight_and_few_graphs() -> None:
+def test_one_slot_per_batch_in_flight_and_one_batch_per_slot_without_transfers() -> None:
     assert [slot_count(1, 1), slot_count(4, 2), slot_count(5, 2)] == [2, 4, 6]
-    assert [rotation(2, 4), rotation(4, 223), rotation(3, 256)] == [4, 222, 255]
+    assert [fed_batches(2, 5, True), fed_batches(2, 5, False), fed_batches(8, 5, False)] == [
+        5,
+        2,
+        4,
+    ]
     for streams in range(1, 5):
         for inflight in range(1, 9):
             slots = slot_count(inflight, streams)
             assert slots >= inflight
             for batches in range(4, 257):
-                count = rotation(slots, batches)
-                assert np.lcm(slots, count) <= MOST_GRAPHS
-                assert batches - slots < count <= batches
+                assert slots % fed_batches(slots, batches, False) == 0
 
 
 # plans
