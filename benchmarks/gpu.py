@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from _table import markdown
 
-from raybench.measure.flags import FIDELITY_LEAST_DB
+from raybench.measure.flag_conditions import FIDELITY_LEAST_DB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -90,7 +90,7 @@ def _column(column: ColumnDefinition) -> str:
 
 
 def flags() -> str:
-    """Return the page of every flag by its effect on the verdict, from raybench/measure/flags.py."""
+    """Return the page of every flag by its effect on the verdict, from raybench/measure/flag_rules.py."""
     groups = {
         "blocking": "Blocking: the row is `unstable`",
         "target_missed": "Target missed: the row is `unstable`",

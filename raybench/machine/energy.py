@@ -25,7 +25,7 @@ POWER_DELAY_S = 1.0
 SAMPLING_ERROR = 0.05
 """Share by which the integral of sampled power may be off: boards sample part of the time."""
 MAX_ERROR = 0.5
-"""A value of which more than this share is uncertain is not given."""
+"""A value of which more than this share is uncertain is not given; its bounds are."""
 
 
 class Energy(NamedTuple):
@@ -42,12 +42,24 @@ class Energy(NamedTuple):
     @property
     def known(self) -> bool:
         """Whether the value says more than its uncertainty hides."""
-        return self.joules > 0 and self.error_j <= MAX_ERROR * self.joules
+        return self.moved and self.error_j <= MAX_ERROR * self.joules
 
-    def bounds(self, name: str, divisor: float = 1.0) -> dict[str, float | None]:
-        """Return the columns NAME_lo and NAME_hi, both divided; None if the value is not known."""
-        lo, hi = (self.joules - self.error_j) / divisor, (self.joules + self.error_j) / divisor
-        return {f"{name}_lo": lo if self.known else None, f"{name}_hi": hi if self.known else None}
+    @property
+    def moved(self) -> bool:
+        """Whether the meter said anything: a counter that never rose is broken, not at rest."""
+        return self.joules > 0
+
+    def columns(self, name: str, divisor: float = 1.0) -> dict[str, float | None]:
+        """Return the columns NAME, NAME_lo and NAME_hi, all divided.
+
+        The value is None if it is not known, the bounds only if the meter said nothing.
+        """
+        lo, hi = max(self.joules - self.error_j, 0.0), self.joules + self.error_j
+        return {
+            name: self.joules / divisor if self.known else None,
+            f"{name}_lo": lo / divisor if self.moved else None,
+            f"{name}_hi": hi / divisor if self.moved else None,
+        }
 
 
 def from_counter(

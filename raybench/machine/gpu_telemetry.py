@@ -1,4 +1,4 @@
-"""Telemetry of one GPU, and its columns over a window: energy, clocks, temperature, throttling."""
+"""Telemetry of one GPU, and its columns over a window: energy, clocks, temperature, use, health."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import override
 
-from raybench.machine import energy, telemetry
+from raybench.machine import energy, gpm, gpu_health, telemetry
 from raybench.machine import nvml as driver
 from raybench.machine.telemetry import PERIOD_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from raybench.machine.gpm import Activity
+    from raybench.machine.gpu_health import Health
     from raybench.machine.nvml import Nvml
 
 MIN_CHECK_S = 10.0
@@ -30,8 +32,6 @@ HARDWARE = 0x8 | 0x80
 slowdown and power brake."""
 
 _TEMPERATURE_GPU = 0
-_UNCORRECTED, _VOLATILE = 1, 0
-"""NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_VOLATILE_ECC."""
 _POWER_INSTANT = 186
 """NVML_FI_DEV_POWER_INSTANT; nvmlDeviceGetPowerUsage is a mean over a second on Hopper."""
 
@@ -57,9 +57,12 @@ COLUMNS = (
     "energy_j_hi",
     "avg_power_w_lo",
     "avg_power_w_hi",
+    *gpm.COLUMNS,
+    "pcie_gen",
+    "pcie_width",
 )
 """The columns of a GPU, in the order of the results' schema."""
-ENERGY_COLUMNS = (*COLUMNS[:6], *COLUMNS[-4:])
+ENERGY_COLUMNS = (*COLUMNS[:6], *COLUMNS[17:21])
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,13 @@ class GpuSample:
         util: share of the last period with a kernel running, 0 to 1.
         memory_bytes: memory in use on the device, by all processes.
         reasons: NVML's clocks-event reasons, or-ed.
-        processes: ids of processes with a context on the device; like the next two, read at the
+        processes: ids of processes with a context on the device; like the next four, read at the
             edges only.
-        ecc_errors: uncorrected memory errors since the driver was loaded.
+        health: memory errors, and errors of the driver since the last such reading.
         sm_max_mhz: highest SM clock of the device.
+        pcie_gen: generation of the link to the host as it is now; an idle link may be slower.
+        pcie_width: its lanes.
+        activity: what the chip did since an earlier sample.
     """
 
     t_ns: int
@@ -92,8 +98,11 @@ class GpuSample:
     memory_bytes: int | None = None
     reasons: int | None = None
     processes: tuple[int, ...] | None = None
-    ecc_errors: int | None = None
+    health: Health | None = None
     sm_max_mhz: float | None = None
+    pcie_gen: int | None = None
+    pcie_width: int | None = None
+    activity: Activity | None = None
 
 
 # --- sampling -------------------------------------------------------------------------------------
@@ -113,56 +122,80 @@ class GpuTelemetry(telemetry.Telemetry[GpuSample]):
         super().__init__(period_s)
         self._uuid = uuid
         self._nvml: Nvml | None = None
-        self._handle: Any = None
+        self._board: _Board | None = None
 
     @override
     def _open(self) -> bool:
         self._nvml = driver.open_library() if self._uuid else None
         if self._nvml is None or self._uuid is None:
             return False
-        self._handle = self._nvml.device(self._uuid)
-        return self._handle is not None
+        handle = self._nvml.device(self._uuid)
+        self._board = None if handle is None else _Board(self._nvml, handle, self._uuid)
+        return self._board is not None
 
     @override
     def _read(self, edge: bool) -> GpuSample:
-        assert self._nvml is not None
-        return _sample(self._nvml, self._handle, edge)
+        assert self._board is not None
+        return self._board.sample(edge)
 
     @override
     def _close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+            self._board = None
         if self._nvml is not None:
             self._nvml.close()
             self._nvml = None
 
 
-def _sample(nvml: Nvml, handle: Any, edge: bool) -> GpuSample:
-    ask = nvml.ask
-    t_ns = time.perf_counter_ns()
-    util = getattr(ask("DeviceGetUtilizationRates", handle), "gpu", None)
-    reasons = ask("DeviceGetCurrentClocksEventReasons", handle)
-    if reasons is None:
-        reasons = ask("DeviceGetCurrentClocksThrottleReasons", handle)  # drivers before 535
-    return GpuSample(
-        t_ns=t_ns,
-        power_w=_power_w(nvml, handle),
-        energy_mj=ask("DeviceGetTotalEnergyConsumption", handle),
-        sm_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.SM_CLOCK)),
-        mem_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.MEMORY_CLOCK)),
-        temp_c=driver.as_float(ask("DeviceGetTemperature", handle, _TEMPERATURE_GPU)),
-        util=None if util is None else util / 100,
-        memory_bytes=driver.memory_bytes(nvml, handle, "used"),
-        reasons=reasons,
-        **(_edge_readings(nvml, handle) if edge else {}),
-    )
+class _Board:
+    """Handles and counters of one GPU or slice, while it is sampled."""
 
+    def __init__(self, nvml: Nvml, handle: Any, uuid: str) -> None:
+        self._nvml, self._handle, self._parent = nvml, handle, handle
+        instance = None
+        if uuid.startswith("MIG-"):
+            instance = nvml.ask("DeviceGetGpuInstanceId", handle)
+            parent = nvml.ask("DeviceGetDeviceHandleFromMigDeviceHandle", handle)
+            self._parent = None if instance is None else parent  # nothing, rather than the board's
+        self._counters = gpm.ActivityCounters(nvml, self._parent, instance)
+        self._health = gpu_health.HealthMonitor(nvml, self._parent, instance)
 
-def _edge_readings(nvml: Nvml, handle: Any) -> dict[str, Any]:
-    max_clock = nvml.ask("DeviceGetMaxClockInfo", handle, driver.SM_CLOCK)
-    return {
-        "processes": driver.processes_on(nvml, handle),
-        "ecc_errors": nvml.ask("DeviceGetTotalEccErrors", handle, _UNCORRECTED, _VOLATILE),
-        "sm_max_mhz": driver.as_float(max_clock),
-    }
+    def sample(self, edge: bool) -> GpuSample:
+        ask, handle = self._nvml.ask, self._handle
+        t_ns = time.perf_counter_ns()
+        util = getattr(ask("DeviceGetUtilizationRates", handle), "gpu", None)
+        reasons = ask("DeviceGetCurrentClocksEventReasons", handle)
+        if reasons is None:
+            reasons = ask("DeviceGetCurrentClocksThrottleReasons", handle)  # drivers before 535
+        return GpuSample(
+            t_ns=t_ns,
+            power_w=_power_w(self._nvml, handle),
+            energy_mj=ask("DeviceGetTotalEnergyConsumption", handle),
+            sm_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.SM_CLOCK)),
+            mem_mhz=driver.as_float(ask("DeviceGetClockInfo", handle, driver.MEMORY_CLOCK)),
+            temp_c=driver.as_float(ask("DeviceGetTemperature", handle, _TEMPERATURE_GPU)),
+            util=None if util is None else util / 100,
+            memory_bytes=driver.memory_bytes(self._nvml, handle, "used"),
+            reasons=reasons,
+            activity=self._counters.read(),
+            **(self._edge_readings() if edge else {}),
+        )
+
+    def _edge_readings(self) -> dict[str, Any]:
+        ask = self._nvml.ask
+        max_clock = ask("DeviceGetMaxClockInfo", self._handle, driver.SM_CLOCK)
+        return {
+            "processes": driver.processes_on(self._nvml, self._handle),
+            "health": self._health.read(),
+            "sm_max_mhz": driver.as_float(max_clock),
+            "pcie_gen": ask("DeviceGetCurrPcieLinkGeneration", self._parent),
+            "pcie_width": ask("DeviceGetCurrPcieLinkWidth", self._parent),
+        }
+
+    def close(self) -> None:
+        self._counters.close()
+        self._health.close()
 
 
 def _power_w(nvml: Nvml, handle: Any) -> float | None:
@@ -205,6 +238,7 @@ def columns(
     inside = [sample for sample in samples if start <= sample.t_ns <= end]
     sm, temp = telemetry.readings(inside, "sm_mhz"), telemetry.readings(inside, "temp_c")
     memory = telemetry.readings(inside, "memory_bytes")
+    links = {name: telemetry.readings(samples, name) for name in ("pcie_gen", "pcie_width")}
     values = {
         **_energy(samples, start, end, items),
         "sm_clock_mhz_mean": _mean(sm),
@@ -218,8 +252,18 @@ def columns(
         "throttle_thermal_frac": _throttled_share(inside, THERMAL),
         "throttle_hw_frac": _throttled_share(inside, HARDWARE),
         "gpu_mem_peak_mib": max(memory) / 2**20 if memory else None,
+        **activity(samples, start, end),
+        **{name: max(read, default=None) for name, read in links.items()},  # less when idle
     }
     return {name: values[name] for name in COLUMNS}
+
+
+def activity(
+    samples: Sequence[GpuSample], start_ns: int, end_ns: int
+) -> Mapping[str, float | None]:
+    """Return the columns of GPM over a window; None where readings do not cover it."""
+    activities = [sample.activity for sample in samples if sample.activity is not None]
+    return gpm.means(activities, start_ns, end_ns)
 
 
 def _mean(values: list[float]) -> float | None:
@@ -239,18 +283,16 @@ def _energy(
     counter = _counter(samples, start, end)
     integral = energy.from_power(telemetry.timed_readings(samples, "power_w"), start, end)
     best = counter if counter is not None else integral
-    if best is None or not best.known:
+    if best is None or not best.moved:
         return {**dict.fromkeys(ENERGY_COLUMNS), "energy_source": "none"}
     checked = counter is not None and integral is not None and seconds >= MIN_CHECK_S
     return {
-        "energy_j": best.joules,
-        "items_per_j": items / best.joules if items else None,
-        "j_per_item": best.joules / items if items else None,
-        "avg_power_w": best.joules / seconds,
+        "items_per_j": items / best.joules if items and best.known else None,
+        "j_per_item": best.joules / items if items and best.known else None,
         "energy_source": "integral" if counter is None else "counter",
         "energy_check_rel": integral.joules / counter.joules - 1 if checked else None,  # type: ignore[union-attr]
-        **best.bounds("energy_j"),
-        **best.bounds("avg_power_w", seconds),
+        **best.columns("energy_j"),
+        **best.columns("avg_power_w", seconds),
     }
 
 

@@ -246,9 +246,9 @@ def _processor_energy(
     """Return the energy of the node's processor packages with its bounds."""
     readings = telemetry.timed_readings(samples, "energy_j")
     used = energy.from_counter(readings, start_ns, end_ns, energy.RAPL_STEP_S)
-    if used is None or not used.known:
+    if used is None:
         return dict.fromkeys(("cpu_energy_j", "cpu_energy_j_lo", "cpu_energy_j_hi"))
-    return {"cpu_energy_j": used.joules, **used.bounds("cpu_energy_j")}
+    return used.columns("cpu_energy_j")
 
 
 def _rise(samples: Sequence[HostSample], name: str, start_ns: int, end_ns: int) -> float | None:

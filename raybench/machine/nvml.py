@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from raybench.machine import sysfs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -77,6 +78,16 @@ class Nvml:
         except self._refusals:
             return None
 
+    def do(self, name: str, *arguments: Any) -> bool:
+        """Return whether `nvml<name>`, which returns nothing, was carried out."""
+        return bool(
+            self._or_none(lambda: (getattr(self._library, f"nvml{name}")(*arguments), True)[1])
+        )
+
+    def gpm_metrics(self, older: Any, newer: Any, numbers: Sequence[int]) -> dict[int, float]:
+        """Return GPM metrics between two samples by number, without those that are refused."""
+        return self._or_none(lambda: _gpm_metrics(self._library, older, newer, numbers)) or {}
+
     def open(self) -> bool:
         """Return whether the driver answered; balanced by `close`."""
         return bool(self._or_none(lambda: (self._library.nvmlInit(), True)[1]))
@@ -89,6 +100,22 @@ class Nvml:
         """Return the handle of a GPU or slice."""
         handle = self.ask("DeviceGetHandleByUUID", uuid)
         return self.ask("DeviceGetHandleByUUID", uuid.encode()) if handle is None else handle
+
+
+def _gpm_metrics(library: Any, older: Any, newer: Any, numbers: Sequence[int]) -> dict[int, float]:
+    request = library.c_nvmlGpmMetricsGet_t()
+    request.version = library.NVML_GPM_METRICS_GET_VERSION
+    request.numMetrics = len(numbers)
+    request.sample1, request.sample2 = older, newer
+    for place, number in enumerate(numbers):
+        request.metrics[place].metricId = number
+    library.nvmlGpmMetricsGet(request)
+    given = request.metrics[: len(numbers)]
+    return {
+        int(metric.metricId): float(metric.value)
+        for metric in given
+        if metric.nvmlReturn == _OK and math.isfinite(metric.value)
+    }
 
 
 def open_library() -> Nvml | None:

@@ -1,4 +1,4 @@
-"""Advice for each flag that makes a row unstable: one sentence that says what to do."""
+"""Advice for each flag that something can be done about: one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -147,6 +147,41 @@ def foreign_load(evidence: TrialEvidence, _limits: Limits) -> str:
     return (
         f"Others used {'part' if share is None else f'{share:.0%}'} of the workers' own cores: end "
         "the other work, or leave a core to it (cluster.cpus=N), and run again."
+    )
+
+
+def xid_error(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the codes, which NVIDIA explains."""
+    codes = ", ".join(map(str, evidence.columns.get("xid_codes") or ()))
+    return (
+        f"The driver reported an error of the device{f' (XID {codes})' if codes else ''}: look the "
+        "code up in NVIDIA's list of XID errors and the kernel's log (dmesg), and run again on a "
+        "device without errors."
+    )
+
+
+def rows_remapped(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest a reset of the device."""
+    rows = counted(evidence.columns.get("remapped_rows") or 1, "row")
+    return (
+        f"Memory of the device failed while it was measured and {rows} of it had to be replaced: "
+        "reset it (nvidia-smi --gpu-reset), run again, and have it replaced if more rows follow."
+    )
+
+
+def ecc_error(_evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest a reset of the device."""
+    return (
+        "The device had memory errors that were not corrected: reset it (nvidia-smi --gpu-reset), "
+        "run again, and have it replaced if they return."
+    )
+
+
+def row_remap_pending(_evidence: TrialEvidence, _limits: Limits) -> str:
+    """Suggest a reset of the device."""
+    return (
+        "Rows of the device's memory wait to be replaced: reset it (nvidia-smi --gpu-reset); if "
+        "nvidia-smi -q -d ROW_REMAPPER then reports a failure, have it replaced."
     )
 
 

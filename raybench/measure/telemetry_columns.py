@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.machine import gpu_telemetry, host, nvml
+from raybench.machine import gpm, gpu_health, gpu_telemetry, host, nvml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from raybench.measure.summary import Summary
 
 Columns = dict[str, Any]
+BLOCK_ACTIVITY = ("gpu_sm_frac", "gpu_tensor_frac", "gpu_dram_frac")
+"""Columns of GPM that every block has as well."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,13 @@ def _gpu(readings: Readings, begin: int, end: int, items: int) -> Columns:
     samples = readings.gpu
     columns = gpu_telemetry.columns(samples, begin, end, items)
     others = [nvml.foreign_processes(sample.processes, readings.pid) for sample in samples]
-    errors = _without_none([sample.ecc_errors for sample in samples])
+    healths = _without_none([sample.health for sample in samples])
     highest = max(_without_none([sample.sm_max_mhz for sample in samples]), default=None)
     return {
         **columns,
         **_clock([(s.t_ns, s.sm_mhz) for s in samples], begin, end, highest),
         "foreign_processes": max(_without_none(others), default=None),
-        "ecc_errors": errors[-1] - errors[0] if len(errors) > 1 else None,
+        **gpu_health.columns(healths),
         "telemetry_gap_s": _gap_s([sample.t_ns for sample in samples], begin, end),
     }
 
@@ -150,6 +153,15 @@ _COMBINE: dict[str, Callable[[list[Any]], Any]] = {
     "clock_cv": max,
     "foreign_processes": max,
     "ecc_errors": sum,
+    "ecc_corrected": sum,
+    "remapped_rows": sum,
+    "remapped_rows_total": sum,
+    "row_remap_pending": any,
+    "xid_errors": sum,
+    "xid_codes": lambda lists: sorted(set(itertools.chain(*lists))),
+    **dict.fromkeys(gpm.COLUMNS, statistics.fmean),
+    "pcie_gen": min,
+    "pcie_width": min,
     "telemetry_gap_s": max,
     "foreign_load_frac": max,
     "steal_frac": max,
@@ -185,18 +197,18 @@ def _energy(workers: Sequence[Columns], items: int) -> Columns:
     Bounds are summed too: nothing says that the counters of several boards err independently.
     """
     sources = {worker.get("energy_source") for worker in workers}
-    if not sources <= {"counter", "integral"}:
-        return {
-            **dict.fromkeys((*_SUMMED, "items_per_j", "j_per_item")),
-            "energy_source": None if sources == {None} else "none",
-        }
-    sums = {name: sum(worker[name] for worker in workers) for name in _SUMMED}
+    source = "none"
+    if sources == {None}:
+        source = None
+    elif sources <= {"counter", "integral"}:
+        source = "counter" if sources == {"counter"} else "integral"
+    sums = {name: _sum_if_known([worker.get(name) for worker in workers]) for name in _SUMMED}
     joules = sums["energy_j"]
     return {
         **sums,
-        "items_per_j": items / joules,
-        "j_per_item": joules / items if items else None,
-        "energy_source": "counter" if sources == {"counter"} else "integral",
+        "items_per_j": items / joules if joules else None,
+        "j_per_item": joules / items if joules and items else None,
+        "energy_source": source,
     }
 
 
@@ -246,7 +258,9 @@ def _block(readings: Readings, row: Columns, start: int) -> Columns:
     inside = [sample for sample in readings.gpu if begin < sample.t_ns <= end]
     reasons = _without_none([sample.reasons for sample in inside])
     joules = gpu_telemetry.counter_energy_j(readings.gpu, begin, end)
+    activity = gpu_telemetry.activity(readings.gpu, begin, end)
     return {
+        **{name: activity[name] for name in BLOCK_ACTIVITY},
         "sm_clock_mhz": _mean([sample.sm_mhz for sample in inside]),
         "temp_c": _mean([sample.temp_c for sample in inside]),
         "power_w": _mean([sample.power_w for sample in inside]),

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raybench.results.hardware_columns import ENERGY_BOUNDS, HARDWARE, HOST
+from raybench.results.hardware_columns import (
+    ACTIVITY,
+    BLOCK_ACTIVITY,
+    ENERGY_BOUNDS,
+    HARDWARE,
+    HEALTH,
+    HOST,
+)
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -305,13 +312,23 @@ _TABLES = {
         + _COLD_START
         + _CONTROL_GROUPS
         + _STALLS
-        + ENERGY_BOUNDS,
+        + ENERGY_BOUNDS
+        + ACTIVITY
+        + HEALTH,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
-        _DEVICE_TIME + HARDWARE + HOST + _COLD_START + _CONTROL_GROUPS + _STALLS + ENERGY_BOUNDS,
+        _DEVICE_TIME
+        + HARDWARE
+        + HOST
+        + _COLD_START
+        + _CONTROL_GROUPS
+        + _STALLS
+        + ENERGY_BOUNDS
+        + ACTIVITY
+        + HEALTH,
     ),
-    "blocks": (_KEYS, _BLOCK),
+    "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),
     "layers": (_KEYS, _LAYER),
     "environment": (_ENVIRONMENT,),

@@ -43,3 +43,33 @@ avg_power_w_hi         float64   W        energy_j_hi / window_s
 cpu_energy_j_lo        float64   J        cpu_energy_j less what the counter's steps may hide
 cpu_energy_j_hi        float64   J        cpu_energy_j and what they may hide
 """
+ACTIVITY = """
+gpu_sm_frac            float64   1        time for which a multiprocessor had work, mean over all of them (NVML GPM); mean of the devices
+gpu_occupancy_frac     float64   1        warps at work / most that the chip holds (GPM); mean of the devices
+gpu_tensor_frac        float64   1        time for which tensor cores were busy (GPM); mean of the devices
+gpu_tensor_float_frac  float64   1        time for which they multiplied floating-point numbers (GPM, HMMA); mean of the devices
+gpu_tensor_int_frac    float64   1        time for which they multiplied integers (GPM, IMMA); mean of the devices
+gpu_fp32_frac          float64   1        time for which the units of fp32 outside tensor cores were busy (GPM); mean of the devices
+gpu_fp16_frac          float64   1        time for which the units of fp16 outside tensor cores were busy (GPM); mean of the devices
+gpu_int_frac           float64   1        time for which the units of integers outside tensor cores were busy (GPM); mean of the devices
+gpu_dram_frac          float64   1        traffic of device memory / the most it can (GPM); mean of the devices
+pcie_rx_bytes_per_s    float64   B/s      traffic to a device over PCIe with its protocol (GPM); mean of the devices
+pcie_tx_bytes_per_s    float64   B/s      traffic from a device over PCIe with its protocol (GPM); mean of the devices
+nvlink_rx_bytes_per_s  float64   B/s      traffic to a device over all NVLinks (GPM); mean of the devices
+nvlink_tx_bytes_per_s  float64   B/s      traffic from a device over all NVLinks (GPM); mean of the devices
+pcie_gen               int16     -        PCIe generation of the device's link in the stream; slowest
+pcie_width             int16     -        PCIe lanes of the device's link in the stream; fewest
+"""
+HEALTH = """
+ecc_corrected          int64     -        memory errors of the device that were corrected in the stream
+remapped_rows          int64     -        rows of device memory replaced in the stream
+remapped_rows_total    int64     -        rows of device memory replaced in the device's life
+row_remap_pending      bool      -        rows of device memory wait for a reset to be replaced, or cannot be
+xid_errors             int32     -        errors of the device that the driver reported in the stream (XID)
+xid_codes              ints      -        their codes, each once; null without any
+"""
+BLOCK_ACTIVITY = """
+gpu_sm_frac            float32   1        time for which a multiprocessor had work, mean over all of them (GPM)
+gpu_tensor_frac        float32   1        time for which tensor cores were busy (GPM)
+gpu_dram_frac          float32   1        traffic of device memory / the most it can (GPM)
+"""

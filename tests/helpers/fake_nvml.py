@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import ctypes
 from types import SimpleNamespace
 from typing import Any
+
+import pynvml
 
 
 class Refused(Exception):
     """Fake of pynvml.NVMLError."""
 
 
+XID = 0x8
+
+
 class FakeNvml:
-    """Fake of pynvml; `answers` replaces what a call returns, e.g. `{"nvmlDeviceGetTemperature": 90}`."""
+    """Fake of pynvml; `answers` replaces what a call returns, e.g. `{"nvmlDeviceGetTemperature": 90}`.
+
+    Attributes:
+        gpm: percent or MiB/s by number of the metric, as the next comparison of samples gives them.
+        gpm_status: return code of single metrics, by number.
+        samples: by address of each live sample, the board, or board and instance, it was read from.
+        xids: (code, GPU instance) of errors that wait to be read.
+    """
 
     NVMLError = Refused
+    NVML_GPM_METRICS_GET_VERSION = pynvml.NVML_GPM_METRICS_GET_VERSION
+    c_nvmlGpmMetricsGet_t = pynvml.c_nvmlGpmMetricsGet_t  # noqa: N815
 
     def __init__(self) -> None:
+        self.gpm = {2: 50.0, 10: 91.0, 21: 1000.0}
+        self.gpm_status: dict[int, int] = {}
+        self.samples: dict[int, Any] = {}
+        self.xids: list[tuple[int, int]] = []
+        self.event_sets = 0
         self.refused: set[str] = set()
         self.answers: dict[str, Any] = {}
         self.opened = 0
@@ -112,3 +132,85 @@ class FakeNvml:
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:
         return 0x4
+
+    def nvmlDeviceGetRemappedRows(self, handle: str) -> tuple[int, int, int, int]:
+        return 1, 2, 0, 0
+
+    def nvmlDeviceGetTotalEccErrors(self, handle: str, error: int, counter: int) -> int:
+        assert counter == 0
+        return {0: 7, 1: 0}[error]
+
+    def nvmlDeviceGetCurrPcieLinkGeneration(self, handle: str) -> int:
+        return 5
+
+    def nvmlDeviceGetCurrPcieLinkWidth(self, handle: str) -> int:
+        return 16
+
+    # --- MIG: the handle of a slice is no handle of a board -------------------------------------
+
+    def nvmlDeviceGetGpuInstanceId(self, handle: str) -> int:
+        if not handle.startswith("MIG-"):
+            raise Refused("not a slice")
+        return 7 + int(handle[-1])
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:
+        if not handle.startswith("MIG-"):
+            raise Refused("not a slice")
+        return "GPU-1"
+
+    # --- events -------------------------------------------------------------------------------------
+
+    def nvmlEventSetCreate(self) -> object:
+        self.event_sets += 1
+        return object()
+
+    def nvmlDeviceRegisterEvents(self, handle: str, types: int, events: object) -> None:
+        if not handle.startswith("GPU-"):
+            raise Refused("slices have no events")
+        assert types == XID
+
+    def nvmlEventSetWait_v2(self, events: object, timeout_ms: int) -> Any:
+        assert timeout_ms == 0
+        if not self.xids:
+            raise Refused("timeout")
+        code, instance = self.xids.pop(0)
+        return SimpleNamespace(eventType=XID, eventData=code, gpuInstanceId=instance)
+
+    def nvmlEventSetFree(self, events: object) -> None:
+        self.event_sets -= 1
+
+    # --- GPM: with pynvml's own structures ----------------------------------------------------------
+
+    def nvmlGpmQueryDeviceSupport(self, handle: str) -> Any:
+        if not handle.startswith("GPU-"):
+            raise Refused("not a board")
+        return SimpleNamespace(version=1, isSupportedDevice=1)
+
+    def nvmlGpmSampleAlloc(self) -> Any:
+        memory = pynvml.struct_c_nvmlGpmSample_t()
+        sample = ctypes.pointer(memory)
+        self.samples[ctypes.addressof(memory)] = None
+        return sample
+
+    def nvmlGpmSampleGet(self, handle: str, sample: Any) -> Any:
+        self.samples[ctypes.addressof(sample.contents)] = handle
+        return sample
+
+    def nvmlGpmMigSampleGet(self, handle: str, instance: int, sample: Any) -> Any:
+        self.samples[ctypes.addressof(sample.contents)] = (handle, instance)
+        return sample
+
+    def nvmlGpmMetricsGet(self, request: Any) -> Any:
+        assert request.version == 1
+        addresses = [ctypes.addressof(s.contents) for s in (request.sample1, request.sample2)]
+        first, second = (self.samples[address] for address in addresses)
+        assert addresses[0] != addresses[1]
+        if first is None or first != second:
+            raise Refused("invalid argument")
+        for metric in request.metrics[: request.numMetrics]:
+            metric.nvmlReturn = self.gpm_status.get(metric.metricId, 0)
+            metric.value = self.gpm.get(metric.metricId, 0.0)
+        return request
+
+    def nvmlGpmSampleFree(self, sample: Any) -> None:
+        del self.samples[ctypes.addressof(sample.contents)]

@@ -64,16 +64,19 @@ def test_a_counter_without_power_readings_is_trusted_less_not_more():
     assert alone.error_j >= given_power.error_j
 
 
-def test_a_window_without_room_for_a_value_has_none():
+def test_a_window_without_room_for_a_value_has_bounds_alone():
     readings = [(t * PERIOD_MS * MS, 100.0 * t) for t in range(20)]
     tiny = energy.from_counter(readings, 10**9, 10**9 + 150 * MS, energy.GPU_STEP_S, [500.0])
     assert not tiny.known
-    assert set(tiny.bounds("energy_j").values()) == {None}
+    row = tiny.columns("energy_j")
+    assert row["energy_j"] is None
+    assert 0 <= row["energy_j_lo"] < 75 < row["energy_j_hi"]
     assert energy.from_counter(readings, 10**9, 10**9, energy.GPU_STEP_S) is None
     assert energy.from_counter(readings, 10**9, 10**10, energy.GPU_STEP_S) is None
     assert energy.from_counter([], 0, 10**9, energy.GPU_STEP_S) is None
     idle = [(t * PERIOD_MS * MS, 7.0) for t in range(20)]
-    assert not energy.from_counter(idle, 0, 10**9, energy.GPU_STEP_S).known  # it never moved
+    stuck = energy.from_counter(idle, 0, 10**9, energy.GPU_STEP_S, [500.0])
+    assert set(stuck.columns("energy_j").values()) == {None}  # it never moved
 
 
 def test_sampled_power_is_trusted_less_than_a_counter():

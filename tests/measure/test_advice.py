@@ -18,6 +18,17 @@ def test_a_stable_row_needs_no_advice():
     assert flags.advice(["outliers"], evidence(), LIMITS) is None
 
 
+def test_a_failing_device_is_advised_about_even_if_the_row_is_stable():
+    assert "gpu-reset" in flags.advice(["ecc_error", "outliers"], evidence(), LIMITS)
+    assert "gpu-reset" in flags.advice(["row_remap_pending"], evidence(), LIMITS)
+
+
+def test_errors_of_the_driver_are_named_by_their_codes():
+    columns = {"xid_errors": 3, "xid_codes": [48, 94]}
+    assert "(XID 48, 94)" in flags.advice(["xid_error"], evidence(columns), LIMITS)
+    assert "XID" in flags.advice(["xid_error"], evidence(), LIMITS)
+
+
 def test_a_demo_row_is_sent_to_the_standard_preset():
     demo = Limits.of(replace(STANDARD, verdict_best="unverified"))
     assert "preset=standard" in flags.advice([], evidence(), demo)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raybench.machine import gpu_telemetry, host
+from raybench.machine import gpm, gpu_health, gpu_telemetry, host
+from raybench.machine.gpm import Activity
+from raybench.machine.gpu_health import Health
 from raybench.measure.stream import StreamTrace
 from raybench.measure.summary import Summary, summarise
 from raybench.measure.telemetry_columns import Readings, with_hardware
@@ -79,6 +81,34 @@ def test_energy_of_all_boards_is_unknown_as_soon_as_one_is() -> None:
     assert trial["sm_clock_mhz_mean"] == 1500
 
 
+def test_two_boards_over_a_short_window_have_energy_with_the_sum_of_their_bounds() -> None:
+    traces = [trace(77 * S), trace(3 * S)]
+    short = summarise(traces, 2, 1, S, 4)
+    trial = with_hardware(short, traces, [gpu(77 * S), gpu(3 * S)]).trial
+    assert trial["energy_source"] == "counter"
+    assert trial["energy_j"] == pytest.approx(1000)
+    assert (trial["energy_j_lo"], trial["energy_j_hi"]) == (
+        pytest.approx(900),
+        pytest.approx(1100),
+    )
+    assert (trial["avg_power_w_lo"], trial["avg_power_w_hi"]) == (
+        pytest.approx(900),
+        pytest.approx(1100),
+    )
+
+
+def test_a_window_as_short_as_a_step_of_the_counter_has_bounds_and_no_value() -> None:
+    traces = [trace(77 * S), trace(3 * S)]
+    tiny = summarise(traces, 20, 1, S // 10, 1)
+    trial = with_hardware(tiny, traces, [gpu(77 * S), gpu(3 * S)]).trial
+    assert trial["window_s"] == pytest.approx(0.1)
+    assert (trial["energy_j"], trial["items_per_j"], trial["j_per_item"]) == (None, None, None)
+    assert (trial["energy_j_lo"], trial["energy_j_hi"]) == (
+        pytest.approx(0),
+        pytest.approx(200),
+    )
+
+
 def test_a_gpu_without_a_driver_has_no_readings() -> None:
     trial_summary = summary([trace()], [Readings("gpu", "a", 42)])
     hardware = {"energy_j", "sm_clock_mhz_mean", "temp_c_max", "telemetry_gap_s", "energy_source"}
@@ -90,13 +120,54 @@ def test_other_processes_and_memory_errors_are_counted_from_edge_to_edge() -> No
     readings = gpu()
     first, *between, last = readings.gpu
     edges = (
-        gpu_telemetry.GpuSample(first.t_ns, processes=(42,), ecc_errors=3),
+        gpu_telemetry.GpuSample(first.t_ns, processes=(42,), health=Health(3, 70, 1, False, ())),
         *between,
-        gpu_telemetry.GpuSample(last.t_ns, processes=(42, 77), ecc_errors=5),
+        gpu_telemetry.GpuSample(
+            last.t_ns, processes=(42, 77), health=Health(5, 70, 2, True, (94, 48, 94))
+        ),
     )
     trial = summary([trace()], [Readings("gpu", "a", 42, edges)]).trial
     assert trial["foreign_processes"] == 1
-    assert trial["ecc_errors"] == 2
+    assert (trial["ecc_errors"], trial["ecc_corrected"]) == (2, 0)
+    assert (trial["remapped_rows"], trial["remapped_rows_total"]) == (1, 2)
+    assert trial["row_remap_pending"] is True
+    assert (trial["xid_errors"], trial["xid_codes"]) == (3, [48, 94])
+
+
+def test_health_that_the_driver_does_not_show_is_unknown_and_not_zero() -> None:
+    trial = summary([trace()], [gpu()]).trial
+    assert {trial[name] for name in gpu_health.COLUMNS} == {None}
+
+
+def active(start_ns: int, end_ns: int, **shares: float) -> Activity:
+    return Activity(start_ns, end_ns, tuple(shares.get(column) for column in gpm.COLUMNS))
+
+
+def test_use_of_the_chip_is_the_mean_over_the_window_of_all_devices_and_over_each_block() -> None:
+    """The window is from 2 to 22 s: one reading every 4 s, on each worker's own clock."""
+
+    def board(start_ns: int, late: float) -> Readings:
+        samples = gpu(start_ns).gpu
+        readings = [
+            active(
+                start_ns + t * S,
+                start_ns + (t + 4) * S,
+                gpu_sm_frac=1.0 if t < 0 else late,
+                pcie_rx_bytes_per_s=2e9,
+            )
+            for t in range(-4, 24, 4)
+        ]
+        extra = tuple(gpu_telemetry.GpuSample(a.end_ns, activity=a) for a in readings)
+        merged = sorted((*samples, *extra), key=lambda sample: sample.t_ns)
+        return Readings("gpu", "a", 42, tuple(merged))
+
+    found = summary([trace(77 * S), trace(3 * S)], [board(77 * S, 0.5), board(3 * S, 0.7)])
+    assert [worker["gpu_sm_frac"] for worker in found.workers] == pytest.approx([0.5, 0.7])
+    assert found.trial["gpu_sm_frac"] == pytest.approx(0.6)
+    assert found.trial["pcie_rx_bytes_per_s"] == pytest.approx(2e9)
+    assert found.trial["gpu_dram_frac"] is None
+    blocks = [row for row in found.blocks if row["worker"] == 0 and row["t_start_ns"] >= 0]
+    assert {round(row["gpu_sm_frac"], 6) for row in blocks} == {0.5}
 
 
 def test_readings_that_stop_leave_a_gap() -> None:
