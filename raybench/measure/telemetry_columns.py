@@ -197,7 +197,7 @@ def _energy(workers: Sequence[Columns], items: int) -> Columns:
     Bounds are summed too: nothing says that the counters of several boards err independently.
     """
     sources = {worker.get("energy_source") for worker in workers}
-    source = "none"
+    source: str | None = "none"
     if sources == {None}:
         source = None
     elif sources <= {"counter", "integral"}:
