@@ -1,9 +1,11 @@
-"""What holds a point back, as far as its flags and telemetry show it."""
+"""What holds a point back, as far as its flags and telemetry show it, and what of the device is full."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from raybench.analysis.resources import RESOURCES, nothing_full, uses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,8 +13,12 @@ if TYPE_CHECKING:
     from raybench.analysis.baselines import Slowest
     from raybench.analysis.cells import Cell
 
-BOUNDS = ("host", "copies", "power", "heat", "hardware", "slow_device", "neighbours")
-"""What can hold a point back, the likeliest cause of poor scaling first."""
+BOUNDS = (
+    *("host", "copies", "power", "heat", "hardware", "slow_device", "neighbours"),
+    *(*RESOURCES, "launches", "kernel_latency"),
+)
+"""What can hold a point back, the likeliest cause of poor scaling first, then what of the device is
+full, or what it waits for where nothing is."""
 
 
 _NEIGHBOURS = {
@@ -52,8 +58,8 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         base: the same series at its smallest number of workers; its clock is the reference.
         slowest: the slowest worker, if there are several.
     """
-    copies = _copies(cell)
-    if copies is None and _SIGNS.isdisjoint(cell.flags):
+    copies, of_device = _copies(cell), _of_device(cell)
+    if copies is None and not of_device and _SIGNS.isdisjoint(cell.flags):
         return ()
     evidence = {
         "host": _host(cell, copies is not None),
@@ -65,9 +71,20 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         "hardware": _throttled(cell, base, "throttled_hw", "throttle_hw_frac", "a hardware brake"),
         "slow_device": _slow_device(cell, slowest),
         "neighbours": _neighbours(cell),
+        **of_device,
     }
     workers = cell.workers or 1
     return tuple(Bound(what, workers, text) for what, text in evidence.items() if text is not None)
+
+
+def _of_device(cell: Cell) -> dict[str, str]:
+    """Return the evidence of what of the device is full; else of what it waits for, if measured."""
+    known = uses(cell)
+    waits = None if "host_bound" in cell.flags else nothing_full(cell, known)
+    found = [(use.resource, use.evidence) for use in known if use.full] or (
+        [waits] if waits else []
+    )
+    return {what: _sentence([evidence], "") for what, evidence in found}
 
 
 def _host(cell: Cell, copies_bind: bool) -> str | None:

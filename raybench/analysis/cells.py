@@ -59,6 +59,18 @@ MEDIAN_COLUMNS = (
     "throttle_hw_frac",
     "gpu_mem_peak_mib",
     "gflops_per_item",
+    "parameters",
+    "gpu_sm_frac",
+    "gpu_tensor_frac",
+    "gpu_fp32_frac",
+    "gpu_fp16_frac",
+    "gpu_int_frac",
+    "gpu_dram_frac",
+    "pcie_rx_bytes_per_s",
+    "pcie_tx_bytes_per_s",
+    "pcie_gen",
+    "pcie_width",
+    "dram_peak_bytes_per_s",
 )
 """Columns of which a cell has the median over its trials."""
 NEWEST_COLUMNS = (
@@ -69,6 +81,7 @@ NEWEST_COLUMNS = (
     "ci_level",
     "model_identity",
     "reduced_ops",
+    "input_shape",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {

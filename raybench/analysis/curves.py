@@ -57,6 +57,7 @@ class ScalingEntry:
         bound_by: what holds it back, of `bottlenecks.BOUNDS`; empty without a sign of anything.
         quantised_macs_frac: share of the multiply-accumulates computed in 8 bits.
         reduced_ops: operators of the graph that compute below fp32, with their types.
+        device_use: what of a GPU was full, a sentence with figures; None for other devices.
     """
 
     series: Series
@@ -89,6 +90,7 @@ class ScalingEntry:
     bound_by: tuple[str, ...] = ()
     quantised_macs_frac: float | None = None
     reduced_ops: tuple[str, ...] = ()
+    device_use: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from raybench.analysis.accelerators import Accelerator, arithmetic_unit, find
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import Estimate  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.gaps import without_numbers
+from raybench.analysis.resources import in_words, ops_per_byte
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.tables import as_table
 
@@ -36,6 +37,11 @@ class Utilization:
         marks: see `marks.MARKS`.
         energy_error_rel: half-width over value of power and of the energy figures: what the steps
             of the counter, or the sampling of power, may hide. Sensors may be off beyond it.
+        device_use: what of a GPU was full, a sentence with figures; None for other devices.
+        ops_per_byte: operations for each byte of device memory's traffic.
+        ops_per_byte_measured: the traffic was measured; else it is the least that the batches need,
+            so that the true figure is lower.
+        memory_peak_gb_per_s: the most that the memory of one device can, by its clock and width.
     """
 
     series: Series
@@ -61,6 +67,10 @@ class Utilization:
     flags: tuple[str, ...]
     marks: tuple[str, ...]
     energy_error_rel: float | None = None
+    device_use: str | None = None
+    ops_per_byte: float | None = None
+    ops_per_byte_measured: bool | None = None
+    memory_peak_gb_per_s: float | None = None
 
     @property
     def unit(self) -> str:
@@ -114,6 +124,8 @@ def _use(cell: Cell, chip: Accelerator | None, price: float | None) -> Utilizati
     mfu = None if achieved is None or peak is None else achieved / peak
     clock = cell.get("sm_clock_mhz_mean")
     reference = None if printed is None else printed.clock_mhz
+    intensity, measured = ops_per_byte(cell)
+    bandwidth = cell.get("dram_peak_bytes_per_s")
     return Utilization(
         series=cell.series,
         workers=cell.workers,
@@ -138,6 +150,10 @@ def _use(cell: Cell, chip: Accelerator | None, price: float | None) -> Utilizati
         flags=cell.flags,
         marks=cell.marks,
         energy_error_rel=_energy_error(cell),
+        device_use=in_words(cell),
+        ops_per_byte=intensity,
+        ops_per_byte_measured=measured,
+        memory_peak_gb_per_s=None if bandwidth is None else bandwidth / 1e9,
     )
 
 

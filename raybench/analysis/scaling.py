@@ -15,6 +15,7 @@ from raybench.analysis.curves import Curve, ScalingEntry, curve
 from raybench.analysis.estimate import ONE, UNKNOWN, Estimate
 from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
+from raybench.analysis.resources import in_words
 from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import AS_IS
@@ -192,6 +193,7 @@ def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
         bound_by=tuple(bound.what for bound in held_back),
         quantised_macs_frac=get("quantised_macs_frac"),
         reduced_ops=tuple(cell.newest.get("reduced_ops", ())),
+        device_use=in_words(cell),
     )
 
 

@@ -60,6 +60,7 @@ COLUMNS = (
     *gpm.COLUMNS,
     "pcie_gen",
     "pcie_width",
+    "dram_peak_bytes_per_s",
 )
 """The columns of a GPU, in the order of the results' schema."""
 ENERGY_COLUMNS = (*COLUMNS[:6], *COLUMNS[17:21])
@@ -79,12 +80,13 @@ class GpuSample:
         util: share of the last period with a kernel running, 0 to 1.
         memory_bytes: memory in use on the device, by all processes.
         reasons: NVML's clocks-event reasons, or-ed.
-        processes: ids of processes with a context on the device; like the next four, read at the
+        processes: ids of processes with a context on the device; like all but the last, read at the
             edges only.
         health: memory errors, and errors of the driver since the last such reading.
         sm_max_mhz: highest SM clock of the device.
         pcie_gen: generation of the link to the host as it is now; an idle link may be slower.
         pcie_width: its lanes.
+        dram_peak_bytes_per_s: the most that the memory can, by its highest clock and its width.
         activity: what the chip did since an earlier sample.
     """
 
@@ -102,6 +104,7 @@ class GpuSample:
     sm_max_mhz: float | None = None
     pcie_gen: int | None = None
     pcie_width: int | None = None
+    dram_peak_bytes_per_s: float | None = None
     activity: Activity | None = None
 
 
@@ -191,7 +194,16 @@ class _Board:
             "sm_max_mhz": driver.as_float(max_clock),
             "pcie_gen": ask("DeviceGetCurrPcieLinkGeneration", self._parent),
             "pcie_width": ask("DeviceGetCurrPcieLinkWidth", self._parent),
+            "dram_peak_bytes_per_s": self._dram_peak(),
         }
+
+    def _dram_peak(self) -> float | None:
+        """Return clock x 2 x width: data moves on both edges of the clock that NVML reports."""
+        if self._parent is not self._handle:  # a slice has a part of the memory's channels
+            return None
+        mhz = self._nvml.ask("DeviceGetMaxClockInfo", self._handle, driver.MEMORY_CLOCK)
+        bits = self._nvml.ask("DeviceGetMemoryBusWidth", self._handle)
+        return 2e6 * mhz * bits / 8 if mhz and bits else None
 
     def close(self) -> None:
         self._counters.close()
@@ -238,7 +250,7 @@ def columns(
     inside = [sample for sample in samples if start <= sample.t_ns <= end]
     sm, temp = telemetry.readings(inside, "sm_mhz"), telemetry.readings(inside, "temp_c")
     memory = telemetry.readings(inside, "memory_bytes")
-    links = {name: telemetry.readings(samples, name) for name in ("pcie_gen", "pcie_width")}
+    limits = {name: telemetry.readings(samples, name) for name in COLUMNS[-3:]}
     values = {
         **_energy(samples, start, end, items),
         "sm_clock_mhz_mean": _mean(sm),
@@ -253,7 +265,7 @@ def columns(
         "throttle_hw_frac": _throttled_share(inside, HARDWARE),
         "gpu_mem_peak_mib": max(memory) / 2**20 if memory else None,
         **activity(samples, start, end),
-        **{name: max(read, default=None) for name, read in links.items()},  # less when idle
+        **{name: max(read, default=None) for name, read in limits.items()},  # less when idle
     }
     return {name: values[name] for name in COLUMNS}
 

@@ -162,6 +162,7 @@ _COMBINE: dict[str, Callable[[list[Any]], Any]] = {
     **dict.fromkeys(gpm.COLUMNS, statistics.fmean),
     "pcie_gen": min,
     "pcie_width": min,
+    "dram_peak_bytes_per_s": min,
     "telemetry_gap_s": max,
     "foreign_load_frac": max,
     "steal_frac": max,

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from raybench.report.analyses import Answers
 
 PAGE, TEXT = "report.html", "report.md"
-_OURS = re.compile(r"((scaling|precision|batch|devices|study|evidence)-\d+|peak|energy)\.(svg|png)")
+_OURS = re.compile(
+    r"((scaling|precision|batch|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+)
 """Names of figure files that an earlier report may have written."""
 
 

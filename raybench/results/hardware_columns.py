@@ -59,6 +59,7 @@ nvlink_rx_bytes_per_s  float64   B/s      traffic to a device over all NVLinks (
 nvlink_tx_bytes_per_s  float64   B/s      traffic from a device over all NVLinks (GPM); mean of the devices
 pcie_gen               int16     -        PCIe generation of the device's link in the stream; slowest
 pcie_width             int16     -        PCIe lanes of the device's link in the stream; fewest
+dram_peak_bytes_per_s  float64   B/s      most that the device's memory can by its clock and width; lowest
 """
 HEALTH = """
 ecc_corrected          int64     -        memory errors of the device that were corrected in the stream

@@ -24,7 +24,8 @@ COLUMNS = {
     "efficiency_hi latency_p50_ms latency_p90_ms latency_p99_ms over_fp32 over_fp32_lo "
     "over_fp32_hi fidelity_sqnr_db verdict flags marks mode imbalance slowest_worker "
     "slowest_share solo_devices solo_items_per_s solo_speedup solo_speedup_lo solo_speedup_hi "
-    "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac reduced_ops",
+    "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac reduced_ops "
+    "device_use",
     precision: f"{SERIES} workers dialect status reason trials items_per_s items_per_s_lo "
     "items_per_s_hi interval ratio ratio_lo ratio_hi peak_ratio fidelity_sqnr_db "
     "fidelity_cosine verdict flags marks quantised_macs_frac",
@@ -37,7 +38,8 @@ COLUMNS = {
     efficiency: f"{SERIES} workers trials items_per_s items_per_s_lo items_per_s_hi "
     "gflops_per_item achieved_tflops chip peak_tflops peak_source mfu mfu_clock "
     "sm_clock_mhz_mean peak_clock_mhz avg_power_w energy_source items_per_j j_per_item "
-    "usd_per_device_hour usd_per_million_items verdict flags marks energy_error_rel",
+    "usd_per_device_hour usd_per_million_items verdict flags marks energy_error_rel "
+    "device_use ops_per_byte ops_per_byte_measured memory_peak_gb_per_s",
     compare: f"{SERIES} workers outcome note a a_lo a_hi a_interval a_trials a_verdict b b_lo "
     "b_hi b_interval b_trials b_verdict ratio ratio_lo ratio_hi detectable clock_ratio "
     "clock_explains a_flags b_flags marks",
@@ -47,7 +49,7 @@ INTEGERS = {
     "batch_size", "inflight", "memory_limit_bytes", "method_version", "workers", "trials",
     "base_workers", "solo_devices", "a_trials", "b_trials",
 }  # fmt: skip
-BOOLEANS = {"transfers", "simulated", "knee", "clock_explains"}
+BOOLEANS = {"transfers", "simulated", "knee", "clock_explains", "ops_per_byte_measured"}
 LISTS = {"flags", "marks", "bound_by", "reduced_ops", "a_flags", "b_flags"}
 
 

@@ -143,6 +143,12 @@ class FakeNvml:
     def nvmlDeviceGetCurrPcieLinkGeneration(self, handle: str) -> int:
         return 5
 
+    def nvmlDeviceGetMaxClockInfo(self, handle: str, clock: int) -> int:
+        return {1: 1980, 2: 3201}[clock]
+
+    def nvmlDeviceGetMemoryBusWidth(self, handle: str) -> int:
+        return 6144
+
     def nvmlDeviceGetCurrPcieLinkWidth(self, handle: str) -> int:
         return 16
 

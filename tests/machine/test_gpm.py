@@ -158,6 +158,7 @@ def test_a_slice_is_read_by_its_instance_and_never_as_the_whole_board(driver: Fa
     assert seen
     assert set(seen) == {("GPU-1", 8)}
     assert [sample.health.xids for sample in telemetry.samples if sample.health] == [(94, 79), ()]
+    assert {sample.dram_peak_bytes_per_s for sample in telemetry.samples} == {None}
     driver.refused.add("nvmlDeviceGetGpuInstanceId")
     driver.refused.discard("nvmlGpmSampleGet")
     seen.clear()
@@ -178,6 +179,7 @@ def test_telemetry_reads_use_and_health_and_frees_everything(driver: FakeNvml) -
     assert first.health == gpu_health.Health(0, 7, 3, False, ())
     assert last.health.xids == (79,)
     assert (last.pcie_gen, last.pcie_width) == (5, 16)
+    assert last.dram_peak_bytes_per_s == pytest.approx(4.917e12, rel=1e-3)
     assert (driver.samples, driver.event_sets, driver.opened) == ({}, 0, 0)
 
 

@@ -407,3 +407,23 @@ def test_the_report_says_what_part_of_an_int8_graph_is_int8_and_what_ran_as_it_i
     assert "int8 (62 % of MACs) runs at" in text
     assert "8-bit MACs" in text
     assert "ran unchanged (MatMul:float16), there is no fp32 graph" in text
+
+
+def test_a_gpu_with_readings_has_a_roofline_and_says_what_was_full(tmp_path):
+    h200 = {"device": "NVIDIA H200", "device_kind": "gpu", "precision": "fp16", "workers": 1,
+            "gflops_per_item": 3.2, "dram_peak_bytes_per_s": 4.917e12}  # fmt: skip
+    rows = [{**h200, "point_id": "measured", "batch_size": 128, "items_per_s": 50e3,
+             "gpu_dram_frac": 0.91, "gpu_sm_frac": 0.99},
+            {**h200, "point_id": "computed", "batch_size": 1, "items_per_s": 2e3,
+             "parameters": 7_000_000, "input_shape": "x:1x3x224x224"}]  # fmt: skip
+    html, text = written(folder(tmp_path / "r", rows), tmp_path / "out")
+    drawing = (tmp_path / "out/figures/roofline-1.svg").read_text("utf-8")
+    ET.fromstring(drawing)
+    for words in ("fp16: 989.5 TFLOP/s", "traffic measured", "traffic computed"):
+        assert words in drawing
+    assert "Roofline of H200 SXM" in html
+    assert "Device memory at 91 % of what it can (4,917 GB/s)." in text
+    assert "The traffic of 1 point is computed" in text
+    html, text = written(folder(tmp_path / "cpu", [{"device": "A CPU"}]), tmp_path / "out")
+    assert "No roofline of A CPU: no printed peak in conf/accelerators.yaml." in text
+    assert not (tmp_path / "out/figures/roofline-1.svg").exists()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.analysis.roofline import rooflines
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures import devices as side_figures
 from raybench.report.figures import efficiency as share_figures
+from raybench.report.figures import roofline as roofline_figures
 from raybench.report.formatting import TIMES
 from raybench.report.labels import Naming
 from raybench.report.sections.sentences import missing
@@ -27,13 +29,17 @@ def devices(answers: Answers) -> Section:
     parts: list[Part] = list(side_figures.figures(generation))
     if generation.results:
         parts.append(_sides(generation))
+    roofs = rooflines(efficiency.uses)
     parts += share_figures.figures(efficiency)
+    parts += roofline_figures.figures(roofs)
     uses = [
-        u for u in efficiency.uses if u.achieved_tflops or u.items_per_j or u.usd_per_million_items
+        use
+        for use in efficiency.uses
+        if use.achieved_tflops or use.items_per_j or use.usd_per_million_items or use.device_use
     ]
     if uses:
         parts.append(_uses(uses))
-    gaps = missing([*generation.missing, *efficiency.missing])
+    gaps = missing([*generation.missing, *efficiency.missing, *roofs.missing])
     return Section("devices", "Devices", [*parts, *gaps])
 
 
@@ -63,21 +69,34 @@ def _uses(uses: Sequence[Utilization]) -> Table:
         "Achieved arithmetic counts 2 operations a multiply-accumulate: TFLOP/s in floating point, "
         "TOP/s in integers. Peaks are dense, as the maker prints them; share at clock is of the peak at "
         "the clock that was measured. Energy ± holds for power, items/J and J/item: what "
-        "the steps of the counter, or the sampling of power, may hide in the window.",
+        "the steps of the counter, or the sampling of power, may hide in the window. Intensity is "
+        "operations for each byte of device memory's traffic; at most, where that is not measured.",
         *columns.factors(naming, [u.series for u in uses]),
         columns.counts("workers", [u.workers for u in uses]),
         *_arithmetic(uses, "TFLOP/s"),
         *_arithmetic(uses, "TOP/s"),
         columns.fixed("share", "%", [u.mfu for u in uses], 1, 100),
         columns.fixed("at clock", "%", [u.mfu_clock for u in uses], 1, 100),
+        *_intensity(uses),
         columns.numbers("power", "W", [u.avg_power_w for u in uses]),
         columns.numbers("items", "/J", [u.items_per_j for u in uses]),
         columns.numbers("energy", "J/item", [u.j_per_item for u in uses]),
         columns.fixed("energy ±", "%", [u.energy_error_rel for u in uses], 1, 100),
         columns.fixed("cost", "USD per million", [u.usd_per_million_items for u in uses], 4),
         columns.marks(uses),
+        columns.texts("full", [u.device_use for u in uses]),
         columns.texts("source of the peak", [u.peak_source for u in uses]),
     )
+
+
+def _intensity(uses: Sequence[Utilization]) -> list[columns.Filled | None]:
+    """Return the operations for each byte of memory traffic, apart where that is the least."""
+    measured = [use.ops_per_byte if use.ops_per_byte_measured else None for use in uses]
+    at_most = [None if use.ops_per_byte_measured else use.ops_per_byte for use in uses]
+    return [
+        columns.numbers("intensity", "op/B", measured),
+        columns.numbers("intensity at most", "op/B", at_most),
+    ]
 
 
 def _arithmetic(uses: Sequence[Utilization], unit: str) -> list[columns.Filled | None]:

@@ -17,6 +17,7 @@ from raybench.experiment import AS_IS, SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
 from raybench.report.labels import factor_value, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
+from raybench.report.terminal.bounds import device_use
 from raybench.report.terminal.console import emit, lines_of, open_console, words
 from raybench.report.terminal.point_names import PointNames, of_trials
 from raybench.text import counted
@@ -67,6 +68,7 @@ def render(scaling: Scaling, width: int) -> RenderableType:
         table if fits else lines_of(_without_columns(entries, names)),
         *_legend(entries, columns, left_out),
         *_curves(scaling.curves, names),
+        *device_use(scaling, names),
         *_reasons(entries, names),
     )
 
@@ -121,6 +123,7 @@ def as_plain(scaling: Scaling) -> PlainTable:
     below = (
         *_legend(entries, columns, ()),
         *_curves(scaling.curves, names),
+        *device_use(scaling, names),
         *_reasons(entries, names),
     )
     return PlainTable(

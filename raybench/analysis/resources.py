@@ -1,0 +1,191 @@
+"""How full each resource of a device was: measured by GPM, else computed from arithmetic and bytes.
+
+Fractions that GPM measured are the chip's own. Without them the arithmetic is set against the printed
+peak, and the least traffic that the batches need against what memory and link can: such a share is
+not the traffic itself, so it shows what is full and never that something is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.accelerators import find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.cells import Cell
+
+FULL = {"memory": 0.75, "link": 0.75, "arithmetic": 0.6}
+"""Share from which a kind of resource counts as full. Device memory and PCIe give about 80 to 90 % of
+what clock and width promise at best, and the best kernels keep tensor cores busy for 60 to 80 %."""
+IDLE_SM = 0.6
+"""Share of multiprocessors with work below which a chip with nothing full waits for launches."""
+LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
+"""What a lane of PCIe carries each way, by generation, after its line code."""
+WEIGHT_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int8_fp16": 1, "fp8": 1}
+"""Bytes of a weight by precision; of int8 most weights."""
+INPUT_BYTES = 4
+"""Bytes of a number of an input: of fp32, as the networks of the zoo take it."""
+
+_UNITS = {
+    "gpu_tensor_frac": ("tensor_cores", "tensor cores busy"),
+    "gpu_fp32_frac": ("fp32_units", "units of fp32 busy"),
+    "gpu_fp16_frac": ("fp16_units", "units of fp16 busy"),
+    "gpu_int_frac": ("integer_units", "units of integers busy"),
+}
+_LINKS = {"pcie_rx_bytes_per_s": ("pcie_in", "to"), "pcie_tx_bytes_per_s": ("pcie_out", "from")}
+
+RESOURCES = ("memory", "tensor_cores", "arithmetic", "fp32_units", "fp16_units", "integer_units",
+             "pcie_in", "pcie_out")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Use:
+    """How full one resource of the devices was.
+
+    Attributes:
+        resource: one of `RESOURCES`.
+        kind: of `FULL`.
+        share: 0 to 1.
+        measured: by GPM; else computed, and at least this much.
+        evidence: with the figure, without a stop, e.g. "device memory at 91 % of what it can".
+    """
+
+    resource: str
+    kind: str
+    share: float
+    measured: bool
+    evidence: str
+
+    @property
+    def full(self) -> bool:
+        """Whether more of this is not to be had."""
+        return self.share >= FULL[self.kind]
+
+
+def uses(cell: Cell) -> tuple[Use, ...]:
+    """Return what is known of each resource of a GPU, the fullest first; nothing for other cells."""
+    if cell.series.simulated or cell.newest.get("device_kind") != "gpu":
+        return ()
+    known = (*_memory(cell), *_arithmetic(cell), *_pcie(cell))
+    return tuple(sorted(known, key=lambda use: -use.share / FULL[use.kind]))
+
+
+def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
+    """Return "launches" or "kernel_latency" and the evidence, where GPM saw nothing full; else None."""
+    sm = cell.get("gpu_sm_frac")
+    measured = [use for use in known if use.measured]
+    if sm is None or not measured or any(use.full for use in known):
+        return None
+    busy = "; ".join(use.evidence for use in measured[:2])
+    had_work = f"nothing was full: multiprocessors had work for {100 * sm:.0f} % of the time"
+    if sm < IDLE_SM:
+        small = "kernels too small for the chip, or gaps between them"
+        return "launches", f"{had_work} ({small}); {busy}"
+    return "kernel_latency", f"{had_work} and waited inside kernels; {busy}"
+
+
+def in_words(cell: Cell) -> str | None:
+    """Return what of a GPU was full in one sentence; else what it waited for, or what is known."""
+    known = uses(cell)
+    full = "; ".join(use.evidence for use in known if use.full)
+    waits = nothing_full(cell, known)
+    text = full or (waits[1] if waits else known[0].evidence if known else "")
+    return text[0].upper() + text[1:] + "." if text else None
+
+
+def ops_per_byte(cell: Cell) -> tuple[float | None, bool | None]:
+    """Return the arithmetic of a GPU for each byte of its memory's traffic, and whether measured.
+
+    Without measured traffic it is the most that the least traffic allows.
+    """
+    gflops = cell.get("gflops_per_item")
+    if gflops is None or cell.series.simulated or cell.newest.get("device_kind") != "gpu":
+        return None, None
+    share, peak = cell.get("gpu_dram_frac"), cell.get("dram_peak_bytes_per_s")
+    if share and peak:
+        return gflops * 1e9 * _rate(cell) / (share * peak), True
+    least = bytes_per_item(cell)
+    return (gflops * 1e9 / least, False) if least else (None, None)
+
+
+def bytes_per_item(cell: Cell) -> float | None:
+    """Return the least traffic of device memory that an item needs: weights once a batch, and inputs.
+
+    What layers hand on is left out, since caches may keep it. None where a part is unknown.
+    """
+    weights, batch = cell.get("parameters"), cell.series.batch_size
+    size = WEIGHT_BYTES.get(cell.series.precision or "")
+    elements = _input_elements(cell.newest.get("input_shape"))
+    if weights is None or not batch or size is None or elements is None:
+        return None
+    return (weights * size + elements * INPUT_BYTES) / batch
+
+
+def _input_elements(shapes: str | None) -> int | None:
+    """Return the numbers in a batch of all inputs, from a text such as "data:8x3x224x224"."""
+    if not shapes:
+        return None
+    total = 0
+    for shape in shapes.split(";"):
+        product = 1
+        for size in shape.rpartition(":")[2].split("x"):
+            if size != "scalar" and not size.isdigit():
+                return None
+            product *= 1 if size == "scalar" else int(size)
+        total += product
+    return total
+
+
+def _rate(cell: Cell) -> float:
+    """Return items/s of one device."""
+    return (cell.mean or 0.0) / (cell.workers or 1)
+
+
+def _memory(cell: Cell) -> Iterator[Use]:
+    share, peak = cell.get("gpu_dram_frac"), cell.get("dram_peak_bytes_per_s")
+    if share is not None:
+        most = "" if peak is None else f" ({peak / 1e9:,.0f} GB/s)"
+        text = f"device memory at {100 * share:.0f} % of what it can{most}"
+        yield Use("memory", "memory", share, True, text)
+        return
+    least = bytes_per_item(cell)
+    if least is not None and peak:
+        share = least * _rate(cell) / peak
+        text = f"weights and inputs alone need {100 * share:.0f} % of what device memory can (computed)"
+        yield Use("memory", "memory", share, False, text)
+
+
+def _arithmetic(cell: Cell) -> Iterator[Use]:
+    measured = [(column, share) for column in _UNITS if (share := cell.get(column)) is not None]
+    for column, share in measured:
+        name, words = _UNITS[column]
+        yield Use(name, "arithmetic", share, True, f"{words} for {100 * share:.0f} % of the time")
+    chip, gflops = find(cell.series.device), cell.get("gflops_per_item")
+    peak = None if chip is None else chip.peaks.get(cell.series.precision or "")
+    if not measured and peak is not None and gflops is not None:
+        share = _rate(cell) * gflops / 1e3 / peak.value
+        text = f"arithmetic at {100 * share:.0f} % of the printed peak in {cell.series.precision} (computed)"
+        yield Use("arithmetic", "arithmetic", share, False, text)
+
+
+def _pcie(cell: Cell) -> Iterator[Use]:
+    generation, width = cell.get("pcie_gen"), cell.get("pcie_width")
+    lane = LANE_BYTES_PER_S.get(int(generation or 0))
+    if generation is None or lane is None or not width:
+        return
+    link = f"gen{generation:.0f} x{width:.0f}"
+    measured = False
+    for column, (name, way) in _LINKS.items():
+        traffic = cell.get(column)
+        if traffic is not None:
+            measured, share = True, traffic / (lane * width)
+            text = f"PCIe {way} the device at {100 * share:.0f} % of {link}"
+            yield Use(name, "link", share, True, text)
+    elements, batch = _input_elements(cell.newest.get("input_shape")), cell.series.batch_size
+    if not measured and cell.series.transfers and elements and batch:
+        share = elements / batch * INPUT_BYTES * _rate(cell) / (lane * width)
+        yield Use("pcie_in", "link", share, False,
+                  f"inputs alone need {100 * share:.0f} % of PCIe {link} (computed)")  # fmt: skip

@@ -1,0 +1,117 @@
+"""Rooflines: performance over arithmetic intensity, below what memory and arithmetic of a chip allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.accelerators import Accelerator, arithmetic_unit, find
+from raybench.analysis.series import device_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from raybench.analysis.efficiency import Utilization
+
+
+@dataclass(frozen=True)
+class RooflinePoint:
+    """One point, of one of its devices.
+
+    Attributes:
+        use: the point; its `ops_per_byte` is known.
+        performance: TFLOP/s (TOP/s for integers) of one device.
+        roof: the most that the chip allows at this intensity, in the same unit; None without a
+            printed peak in the point's precision.
+    """
+
+    use: Utilization
+    performance: float
+    roof: float | None
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The points of one kind of device below its ceilings.
+
+    Attributes:
+        device: product name.
+        chip: name in conf/accelerators.yaml.
+        memory_gb_per_s: the most that its memory can.
+        ceilings: dense peak by precision of the points, in TFLOP/s or TOP/s.
+        points: in the order of the analysis.
+    """
+
+    device: str
+    chip: str
+    memory_gb_per_s: float
+    ceilings: Mapping[str, float]
+    points: tuple[RooflinePoint, ...]
+
+    def ridge(self, precision: str) -> float:
+        """Return the intensity from which arithmetic, not memory, is the limit, in operations a byte."""
+        return self.ceilings[precision] * 1e3 / self.memory_gb_per_s
+
+
+@dataclass(frozen=True)
+class Rooflines:
+    """A roofline for each kind of device.
+
+    Attributes:
+        rooflines: those that can be drawn.
+        missing: why a device has none, a sentence each.
+    """
+
+    rooflines: tuple[Roofline, ...]
+    missing: tuple[str, ...]
+
+
+def rooflines(uses: Sequence[Utilization]) -> Rooflines:
+    """Return the rooflines of all points with a number; simulated ones have none."""
+    by_device: dict[str, list[Utilization]] = {}
+    for use in uses:
+        if not use.series.simulated and use.series.device is not None:
+            by_device.setdefault(use.series.device, []).append(use)
+    drawn, missing = [], []
+    for device, members in by_device.items():
+        found = _roofline(device, members)
+        if isinstance(found, Roofline):
+            drawn.append(found)
+        else:
+            missing.append(f"No roofline of {device_name(device)}: {found}.")
+    return Rooflines(tuple(drawn), tuple(missing))
+
+
+def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
+    """Return the roofline of one kind of device, or why there is none."""
+    chip = find(device)
+    if chip is None:
+        return "no printed peak in conf/accelerators.yaml"
+    bandwidths = [use.memory_peak_gb_per_s for use in uses if use.memory_peak_gb_per_s is not None]
+    if not bandwidths:
+        return "no row has the most that its memory can"
+    known = [use for use in uses if use.ops_per_byte and use.achieved_tflops]
+    ceilings = _ceilings(chip, known)
+    if not ceilings:
+        return "no row has both its operations and a printed peak in its precision"
+    bandwidth = max(bandwidths)
+    points = []
+    for use in known:
+        ceiling = ceilings.get(use.series.precision or "")
+        roof = None
+        if ceiling is not None:
+            roof = min(ceiling, (use.ops_per_byte or 0.0) * bandwidth / 1e3)
+        points.append(RooflinePoint(use, (use.achieved_tflops or 0.0) / (use.workers or 1), roof))
+    return Roofline(device, chip.name, bandwidth, ceilings, tuple(points))
+
+
+def _ceilings(chip: Accelerator, uses: Sequence[Utilization]) -> dict[str, float]:
+    """Return the peaks in the precisions of the points, the highest first."""
+    names = dict.fromkeys(use.series.precision or "" for use in uses)
+    peaks = {name: chip.peaks[name].value for name in names if name in chip.peaks}
+    return dict(sorted(peaks.items(), key=lambda item: (-item[1], item[0])))
+
+
+def ceiling_label(precision: str, value: float) -> str:
+    """Return a ceiling in words, e.g. "fp16: 989.5 TFLOP/s"."""
+    return f"{precision}: {value:,.6g} {arithmetic_unit(precision)}"
