@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BUILT_IN = {
     "tensorrt": "raybench.engines.tensorrt.engine:TensorRTEngine",
+    "tensorrt_rtx": "raybench.engines.tensorrt.engine:TensorRTRtxEngine",
     "openvino": "raybench.engines.openvino:OpenVINOEngine",
     "onnxruntime": "raybench.engines.onnxruntime:OnnxRuntimeEngine",
     "simulated": "raybench.engines.simulated:SimulatedEngine",

@@ -479,9 +479,11 @@ def config_keys():
 
 
 def engine_options():
-    """(key, type, default) of the options of each engine that comes with raybench."""
+    """(key, type, default) of the options of each engine that raybench has had from the start."""
+    newer = {"tensorrt_rtx"}
     return {
-        name: _settings(registry.get(name).traits.settings) for name in sorted(registry.BUILT_IN)
+        name: _settings(registry.get(name).traits.settings)
+        for name in sorted(registry.BUILT_IN.keys() - newer)
     }
 
 

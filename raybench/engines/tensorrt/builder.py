@@ -1,6 +1,6 @@
 """Building a plan from an ONNX file: the only module that uses TensorRT's builder and parser.
 
-One code path serves 8.6, 10 and 11: it queries the library for what differs, and makes masks from
+One code path serves 8.6, 10, 11 and TensorRT for RTX: it queries the library for what differs, and makes masks from
 its own enumerations, because their numbers changed between versions.
 """
 
@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.engines.tensorrt import failures, library
+from raybench.engines.tensorrt import failures, library, targets
 from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
 
@@ -45,6 +45,7 @@ class Order:
         version_compatible: whether the lean and the dispatch runtime can run the plan, too.
         detailed: whether the plan keeps the layers' names and tactics.
         fp32_layers: layers that compute in fp32 in an fp16 graph; the graph's hash stands for them.
+        target: compute capabilities that TensorRT for RTX builds for; the facts of the GPU hold it.
     """
 
     onnx_path: Path
@@ -59,11 +60,12 @@ class Order:
     version_compatible: bool = False
     detailed: bool = True
     fp32_layers: tuple[str, ...] = ()
+    target: str = targets.PORTABLE
 
     def facts(self) -> dict[str, Any]:
-        """Return what belongs into the plan's key: every field but those that follow from the graph."""
+        """Return what belongs into the plan's key: every field that nothing else there decides."""
         facts = asdict(self)
-        del facts["onnx_path"], facts["fp32_layers"]
+        del facts["onnx_path"], facts["fp32_layers"], facts["target"]
         return facts
 
 
@@ -115,12 +117,13 @@ def order_of(load: Load) -> Order:
         jit_convolutions=options.jit_convolutions,
         version_compatible=options.version_compatible,
         fp32_layers=load.model.conversion.fp32_nodes,
+        target=targets.of(options, load.device),
     )
 
 
 def strongly_typed(trt: Any) -> bool:
     """Return whether the graph's own types decide (10 and later), not builder flags (8.6)."""
-    return library.version(trt)[0] >= 10
+    return library.api(trt) >= 10
 
 
 def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
@@ -135,6 +138,8 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     (on if tf32 else off).add("TF32")  # on by default in every version
     if order.version_compatible:
         on |= {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
+    if library.is_rtx(trt):
+        on.add("REQUIRE_USER_ALLOCATION")  # else a batch that allocates could not be captured
     if strongly_typed(trt):
         return on, off
     weak = {"fp32": set(), "tf32": set(), "fp16": {"FP16"}, "int8": {"INT8"}}
@@ -160,7 +165,7 @@ def available(trt: Any) -> bool:
 
 
 def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
-    """Build the plan on the current device, which must exist.
+    """Build the plan on the current device, which only TensorRT for RTX can do without.
 
     Args:
         trt: the full library.
@@ -214,7 +219,7 @@ def merge_timing(trt: Any, ours: bytes, theirs: bytes) -> bytes:
 
 def _creation_flags(trt: Any) -> int:
     kinds = trt.NetworkDefinitionCreationFlag
-    major = library.version(trt)[0]
+    major = library.api(trt)
     if major < 10:
         return 1 << int(kinds.EXPLICIT_BATCH)
     return 1 << int(kinds.STRONGLY_TYPED) if major == 10 else 0  # 11 has no other mode
@@ -233,11 +238,13 @@ def _configure(trt: Any, builder: Any, order: Order, on: set[str], off: set[str]
         config.set_flag(getattr(trt.BuilderFlag, name))
     for name in sorted(off):
         config.clear_flag(getattr(trt.BuilderFlag, name))
-    if library.version(trt)[0] < 10:
+    if library.api(trt) < 10:
         # else a second context on a dynamic plan has no profile; later versions share by default
         config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
-    if library.version(trt)[0] < 10 or not order.jit_convolutions:
+    if library.api(trt) < 10 or not order.jit_convolutions:
         config.set_tactic_sources(_tactics(trt, order))
+    if library.is_rtx(trt):
+        targets.set_target(trt, config, order.target)
     return config
 
 

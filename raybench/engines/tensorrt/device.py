@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.engines.tensorrt import failures, library, settings
+from raybench.engines.tensorrt import chip, failures, library, settings, targets
 from raybench.engines.tensorrt.cuda import Cuda
 from raybench.errors import EngineFailure, Unsupported
-from raybench.machine import nvml
 
 if TYPE_CHECKING:
     from raybench.engines.base import Load
@@ -33,27 +32,42 @@ class Context:
     runtime: Any
 
 
-def prepare_device(load: Load) -> Context:
+def prepare_device(load: Load, edition: library.Edition = library.TENSORRT) -> Context:
     """Load the libraries and make the device current; allocates nothing on it yet.
 
     Raises:
         EngineUnavailable: a library is missing or too old.
         Unsupported: an option is out of range, or there is no device.
+        EngineFailure: CUDA's device is another GPU than the worker was given.
     """
-    settings.check(load.options)
-    trt = library.load()
+    settings.check(load.options, edition.engine)
+    trt = library.load(edition)
     cuda = Cuda()
     if not cuda.device_count():
         raise Unsupported(  # before any object of TensorRT: without a device they crash
-            "Engine 'tensorrt' sees no CUDA device in this process. "
+            f"Engine {edition.engine!r} sees no CUDA device in this process. "
             "Check nvidia-smi and CUDA_VISIBLE_DEVICES."
         )
     cuda.use(load.device.index)
+    _require_same_device(cuda.identity(load.device.index)["uuid"], load.device)
     logger, journal = library.logger(trt)
     journal.clear()
     runtime = _runtime(trt, logger, journal, load.options.version_compatible)
     cuda.stage = "build"
     return Context(cuda, trt, journal, runtime)
+
+
+def load_builder(load: Load, edition: library.Edition) -> Any:
+    """Load the library alone, for builds that need no GPU.
+
+    Raises:
+        EngineUnavailable: it is missing or too old.
+        Unsupported: an option is out of range.
+    """
+    settings.check(load.options, edition.engine)
+    trt = library.load(edition)
+    library.logger(trt)[1].clear()
+    return trt
 
 
 def _runtime(trt: Any, logger: Any, journal: Journal, compatible: bool) -> Any:
@@ -82,22 +96,24 @@ def _runtime(trt: Any, logger: Any, journal: Journal, compatible: bool) -> Any:
     return lean
 
 
-def plan_facts(context: Context, load: Load) -> dict[str, Any]:
-    """Return the facts of this machine that decide a plan.
+def target_facts(trt: Any, load: Load) -> dict[str, Any]:
+    """Return what decides a plan of TensorRT for RTX: it is for a target, wherever it was built."""
+    return {"library": library.label(trt), "target": targets.of(load.options, load.device)}
 
-    Raises:
-        EngineFailure: CUDA's device is another GPU than the worker was given.
-    """
+
+def plan_facts(context: Context, load: Load) -> dict[str, Any]:
+    """Return the facts of this machine that decide a plan."""
+    if library.is_rtx(context.trt):
+        return target_facts(context.trt, load)
     index = load.device.index
     facts = context.cuda.identity(index)
-    _require_same_device(facts["uuid"], load.device)
     return {
         "library": _library(context.trt, load.options.version_compatible),
         "gpu": facts["name"],
         "multiprocessors": facts["multiprocessors"],
         "gpu_memory_bytes": facts["memory_bytes"],
         "capability": list(context.cuda.capability(index)),
-        "driver": _driver(load.device) or context.cuda.versions()[0],
+        "driver": chip.driver(load.device) or context.cuda.versions()[0],
     }
 
 
@@ -109,7 +125,7 @@ def _library(trt: Any, compatible: bool) -> str:
     """
     if compatible:
         return f"TensorRT {library.version(trt)[0]}"
-    return f"{trt.__name__} {trt.__version__}"
+    return library.label(trt)
 
 
 def _require_same_device(uuid: str | None, device: Device) -> None:
@@ -125,21 +141,3 @@ def _require_same_device(uuid: str | None, device: Device) -> None:
             f"CUDA's device {device.index} is {uuid}, and Ray gave {device.visible!r}, which the "
             f"driver knows as {device.uuid}. Set CUDA_DEVICE_ORDER=PCI_BUS_ID where Ray is started."
         )
-
-
-def capability(device: Device) -> tuple[int, int] | None:
-    """Return the compute capability of a GPU by the driver, e.g. (9, 0)."""
-    gpu = _gpu(device)
-    if gpu is None or gpu.compute_capability is None:
-        return None
-    major, minor = gpu.compute_capability.split(".")
-    return int(major), int(minor)
-
-
-def _driver(device: Device) -> str | None:
-    gpu = _gpu(device)
-    return None if gpu is None else gpu.driver_version
-
-
-def _gpu(device: Device) -> nvml.Gpu | None:
-    return next((gpu for gpu in nvml.inventory() if gpu.uuid == device.uuid), None)

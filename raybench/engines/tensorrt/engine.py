@@ -1,6 +1,7 @@
-"""The engine on NVIDIA GPUs: one TensorRT plan on one GPU.
+"""The engines on NVIDIA GPUs: one plan of TensorRT, or of TensorRT for RTX, on one GPU.
 
 Tested with TensorRT 8.6.0 on an H100 and an H200; the code for 10 and 11 has not run on a GPU yet.
+TensorRT for RTX 1.7.1 has built plans; it has not run one on a GPU yet.
 """
 
 from __future__ import annotations
@@ -9,22 +10,37 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from raybench.engines import refusals
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, EngineTraits, ReportsLayers
-from raybench.engines.tensorrt import builder, failures, library, profiles, start
+from raybench.engines.tensorrt import (
+    builder,
+    chip,
+    failures,
+    kernels,
+    library,
+    profiles,
+    start,
+    targets,
+)
 from raybench.engines.tensorrt.builder import Order, order_of
-from raybench.engines.tensorrt.device import Context, capability, plan_facts, prepare_device
+from raybench.engines.tensorrt.device import (
+    Context,
+    load_builder,
+    plan_facts,
+    prepare_device,
+    target_facts,
+)
 from raybench.engines.tensorrt.plans import EnginePlan, PlanCache
-from raybench.engines.tensorrt.settings import TensorRTSettings
+from raybench.engines.tensorrt.settings import RtxSettings, TensorRTSettings
 from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from typing_extensions import Self
@@ -38,6 +54,9 @@ FOLDER = "tensorrt"
 
 MIN_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1), AS_IS: (5, 0)}
 """Oldest compute capability whose hardware has the precision."""
+
+RTX_MIN_CAPABILITY = {"fp32": (8, 0), "tf32": (8, 0), "fp16": (7, 5), "int8": (8, 0), AS_IS: (7, 5)}
+"""The same of TensorRT for RTX 1.7, whose builder has neither fp32 nor int8 for 7.5."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +80,19 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
     traits = EngineTraits(
         name="tensorrt", settings=TensorRTSettings, device_kinds=("gpu",), extra="tensorrt"
     )
+    edition: ClassVar[library.Edition] = library.TENSORRT
+    min_capability: ClassVar[Mapping[str, tuple[int, int]]] = MIN_CAPABILITY
 
     @classmethod
     @override
     def unavailable(cls) -> str | None:
-        """Return why TensorRT cannot run here and what to install. Nothing is imported."""
-        if library.installed() is None:
-            return (
-                f"Engine 'tensorrt' needs the package tensorrt, which is missing. {library.INSTALL}"
-            )
+        """Return why the library cannot run here and what to install. Nothing is imported."""
+        if library.installed(cls.edition) is None:
+            return library.missing(cls.edition)
         if not _has_bindings():
             return (
-                "Engine 'tensorrt' needs the package cuda-bindings, which is missing. "
-                "Run pip install 'raybench[tensorrt]'."
+                f"Engine {cls.traits.name!r} needs the package cuda-bindings, which is missing. "
+                f"Run pip install 'raybench[{cls.traits.extra}]'."
             )
         return None
 
@@ -84,16 +103,17 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         reason = refusals.declared_gpu(device)
         if reason is not None:
             return reason
-        if precision not in MIN_CAPABILITY:
+        if precision not in cls.min_capability:
             return (
                 f"No graph of this project makes TensorRT compute in {precision}. "
-                f"Use precision={', '.join(name for name in MIN_CAPABILITY if name != AS_IS)}."
+                f"Use precision={', '.join(name for name in cls.min_capability if name != AS_IS)}."
             )
-        actual, needed = capability(device), MIN_CAPABILITY[precision]
+        actual, needed = chip.capability(device), cls.min_capability[precision]
         if actual is not None and actual < needed:
+            least = min(cls.min_capability, key=lambda name: cls.min_capability[name])
             return (
                 f"{device.name} has compute capability {actual[0]}.{actual[1]}, and {precision} "
-                f"needs {needed[0]}.{needed[1]}. Use precision=fp32."
+                f"needs {needed[0]}.{needed[1]}. Use precision={least}."
             )
         return None
 
@@ -106,7 +126,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
 
     @classmethod
     @override
-    def plan_batch(cls, options: TensorRTSettings, batch_size: int) -> int:
+    def plan_batch(cls, options: TensorRTSettings | RtxSettings, batch_size: int) -> int:
         """Return the largest batch of a dynamic plan, else the batch itself."""
         return max(batch_size, options.largest_batch or 0)
 
@@ -123,15 +143,18 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
 
     def __init__(self, load: Load) -> None:
         self._runner: Runner | None = None
-        self._context: Context | None = prepare_device(load)
+        self._context: Context | None = prepare_device(load, self.edition)
         cuda = self._context.cuda
         start.check_inputs(load)
         free_before, _ = cuda.memory()
         loaded = build_plan(self._context, load)
         plan = loaded.plan
         cuda.stage = "load"
-        self._runner, notes = start.start(self._context, loaded.engine, len(plan.data), load)
+        compiled = kernels.of(self._context, loaded.engine, plan.key, load)
+        make = compiled.execution_context
+        self._runner, notes = start.start(self._context, loaded.engine, len(plan.data), load, make)
         try:
+            notes += compiled.keep()
             held = max(free_before - cuda.memory()[0], 0)
             start.require_memory("load", held, load.memory_limit_bytes)
         except BaseException:
@@ -189,22 +212,58 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         self._context = None
 
 
+class TensorRTRtxEngine(TensorRTEngine):
+    """One plan of TensorRT for RTX on one GPU.
+
+    Building (`build_s`) makes a plan for many kinds of GPU and needs none; loading (`load_s`)
+    compiles its kernels for the one at hand, unless the node's cache has them.
+    """
+
+    traits = EngineTraits(
+        name="tensorrt_rtx", settings=RtxSettings, device_kinds=("gpu",), extra="tensorrt-rtx"
+    )
+    edition = library.RTX
+    min_capability = RTX_MIN_CAPABILITY
+
+    @classmethod
+    @override
+    def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
+        """Refuse GPUs that the library does not serve, before anything is built for them."""
+        return targets.refusal(device) or super().unsupported(precision, device, transfers)
+
+    @classmethod
+    @override
+    def prebuild(cls, load: Load) -> tuple[str, ...]:
+        """Put the plan of a load into the cache; uses no GPU."""
+        with _unavailable_is_unsupported():
+            trt, order = load_builder(load, cls.edition), order_of(load)
+            facts = {**order.facts(), **target_facts(trt, load)}
+            plan = PlanCache(load.cache_dir / FOLDER).get(
+                facts, lambda: builder.build(trt, order, None)
+            )
+        return tuple(f"{FOLDER}/{name}" for name in plan.files)
+
+
+def _find_plan(context: Context, load: Load, cache: PlanCache) -> EnginePlan:
+    """Find the plan of a load in the cache, or build it."""
+    order = order_of(load)
+    facts = {**order.facts(), **plan_facts(context, load)}
+    return cache.get(facts, lambda: _build(context, cache, order, load))
+
+
 def build_plan(context: Context, load: Load) -> LoadedPlan:
     """Find the plan of a load in the cache or build it, and deserialise it.
 
     A plan from the cache that does not load is built again where there is a builder.
     """
-    trt = context.trt
-    order = order_of(load)
-    facts = {**order.facts(), **plan_facts(context, load)}
     cache = PlanCache(load.cache_dir / FOLDER)
-    plan = cache.get(facts, lambda: _build(context, cache, order, load))
+    plan = _find_plan(context, load, cache)
     began = time.perf_counter()
     engine = context.runtime.deserialize_cuda_engine(plan.data)
-    if engine is None and plan.hit and builder.available(trt):
+    if engine is None and plan.hit and builder.available(context.trt):
         cache.discard(plan.key)
         context.journal.clear()
-        plan = cache.get(facts, lambda: _build(context, cache, order, load))
+        plan = _find_plan(context, load, cache)
         began = time.perf_counter()
         engine = context.runtime.deserialize_cuda_engine(plan.data)
     if engine is None:

@@ -47,7 +47,7 @@ _TOO_LARGE = re.compile(
 _FOREIGN_CHIP = re.compile(
     r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM"
 )
-_NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node")
+_NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node|Cannot compile operation")
 _NODE = re.compile(
     r"\[(?P<op>\w+)\s*->\s*\"(?P<output>[^\"]*)\"\]|[Nn]ode(?: of)? name:?\s*\"?(?P<name>[\w./:-]+)"
 )

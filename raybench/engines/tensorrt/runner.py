@@ -115,6 +115,8 @@ class Runner:
         Raises:
             DeviceLost: the device failed for good.
         """
+        if not all(map(_capturable, self._slots)):
+            return False
         graphs: list[Handle | None] = []
         try:
             graphs.extend(map(self._captured, self._slots))
@@ -231,3 +233,9 @@ class Runner:
         """Wait for what is in flight, then free everything."""
         quietly(Runner.drain, self)
         self._buffers.free()
+
+
+def _capturable(slot: Slot) -> bool:
+    """Return whether the library can run a batch in a capture; only that for RTX can say no."""
+    ask = getattr(slot.lane.context, "is_stream_capturable", None)
+    return ask is None or bool(ask(int(slot.lane.compute)))

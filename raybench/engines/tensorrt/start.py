@@ -12,6 +12,8 @@ from raybench.engines.tensorrt.runner import Runner, RunnerConfig, slot_count
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raybench.engines.base import Load
     from raybench.engines.tensorrt.device import Context
 
@@ -37,7 +39,7 @@ def check_inputs(load: Load) -> None:
 
 
 def start(
-    context: Context, engine: Any, plan_bytes: int, load: Load
+    context: Context, engine: Any, plan_bytes: int, load: Load, make: Callable[[], Any]
 ) -> tuple[Runner, tuple[str, ...]]:
     """Make execution contexts, buffers and graphs, in that order.
 
@@ -46,6 +48,7 @@ def start(
         engine: TensorRT's engine of the plan.
         plan_bytes: size of the plan; its weights take about as much.
         load: what to run.
+        make: makes an execution context of the plan.
 
     Returns:
         The runner, and notes for the row.
@@ -54,7 +57,7 @@ def start(
     scratch = options.streams * _scratch_bytes(engine)
     require_memory("load", plan_bytes + scratch, limit)
     shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
-    contexts = [_execution_context(context, engine, shapes) for _ in range(options.streams)]
+    contexts = [_execution_context(context, make, shapes) for _ in range(options.streams)]
     ports = _ports(context.trt, engine, contexts[0])
     io = io_bytes(ports, slots)
     require_memory("input", plan_bytes + scratch + io, limit)
@@ -88,8 +91,10 @@ def _scratch_bytes(engine: Any) -> int:
     return int(engine.device_memory_size if size is None else size)
 
 
-def _execution_context(context: Context, engine: Any, shapes: dict[str, tuple[int, ...]]) -> Any:
-    execution = engine.create_execution_context()
+def _execution_context(
+    context: Context, make: Callable[[], Any], shapes: dict[str, tuple[int, ...]]
+) -> Any:
+    execution = make()
     if execution is None:
         raise failures.of_library("load", context.journal.lines(), "make an execution context")
     for name, shape in shapes.items():

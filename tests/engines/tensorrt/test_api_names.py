@@ -122,7 +122,7 @@ def test_the_fake_offers_the_calls_that_matter() -> None:
 
 def test_every_builder_flag_is_checked() -> None:
     order = builder.Order(Path(), "", "int8", {}, None, 3, 8, version_compatible=True)
-    old = SimpleNamespace(__version__="8.6.0")
+    old = SimpleNamespace(__name__="tensorrt", __version__="8.6.0")
     flags = {name for rest in builder.INT8_REST for name in _flags(old, order, rest)}
     assert {f"BuilderFlag.{name}" for name in flags} <= BEYOND_THE_FAKE
 

@@ -26,7 +26,9 @@ ORDER = builder.Order(
 
 def _trt(version: str, **kinds: Any) -> Any:
     return SimpleNamespace(
-        __version__=version, NetworkDefinitionCreationFlag=SimpleNamespace(**kinds)
+        __name__="tensorrt",
+        __version__=version,
+        NetworkDefinitionCreationFlag=SimpleNamespace(**kinds),
     )
 
 

@@ -315,7 +315,7 @@ def test_thin_runtimes_find_what_another_minor_version_built(
     TensorRTEngine.load(load).close()
     assert trt.builds[0]["flags"] == {"VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"}
     runtime = thin(gpu)
-    monkeypatch.setattr(library, "load", lambda: runtime)
+    monkeypatch.setattr(library, "load", lambda edition: runtime)
     engine = TensorRTEngine.load(load)
     assert engine.info.build_cache_hit is True
     assert engine.info.version == runtime.__version__
@@ -330,7 +330,7 @@ def test_the_lean_runtime_says_why_a_plan_will_not_load_and_keeps_it(
     load = make_load(version_compatible=True)
     TensorRTEngine.prebuild(load)
     lean = FakeLean(gpu)
-    monkeypatch.setattr(library, "load", lambda: lean)
+    monkeypatch.setattr(library, "load", lambda edition: lean)
     monkeypatch.setattr(lean, "_deserialize", lambda plan: lean.say("stub called"))
     with pytest.raises(EngineFailure, match="stub called"):
         TensorRTEngine.load(load)
@@ -340,11 +340,11 @@ def test_the_lean_runtime_says_why_a_plan_will_not_load_and_keeps_it(
 def test_the_lean_runtime_is_refused_what_it_cannot_do(
     trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "load", lambda: FakeDispatch(gpu))
+    monkeypatch.setattr(library, "load", lambda edition: FakeDispatch(gpu))
     monkeypatch.setattr(library, "lean_path", lambda: None)
     with pytest.raises(Unsupported, match="by the library of the package tensorrt_lean"):
         TensorRTEngine.load(make_load(version_compatible=True))
-    monkeypatch.setattr(library, "load", lambda: FakeLean(gpu))
+    monkeypatch.setattr(library, "load", lambda edition: FakeLean(gpu))
     with pytest.raises(Unsupported, match=r"engine\.version_compatible=true"):
         TensorRTEngine.load(make_load())
     with pytest.raises(Unsupported, match="copy plans that were built for this GPU"):
