@@ -6,14 +6,41 @@ import ctypes
 from types import SimpleNamespace
 from typing import Any
 
-import pynvml
-
 
 class Refused(Exception):
     """Fake of pynvml.NVMLError."""
 
 
 XID = 0x8
+
+
+class _Sample(ctypes.Structure):
+    """An opaque sample of GPM."""
+
+
+class _MetricInfo(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_char_p) for name in ("shortName", "longName", "unit"))
+
+
+class _Metric(ctypes.Structure):
+    _fields_ = (
+        ("metricId", ctypes.c_uint),
+        ("nvmlReturn", ctypes.c_uint),
+        ("value", ctypes.c_double),
+        ("metricInfo", _MetricInfo),
+    )
+
+
+class GpmRequest(ctypes.Structure):
+    """c_nvmlGpmMetricsGet_t of version 1, with room for as many metrics as pynvml 12.560 has."""
+
+    _fields_ = (
+        ("version", ctypes.c_uint),
+        ("numMetrics", ctypes.c_uint),
+        ("sample1", ctypes.POINTER(_Sample)),
+        ("sample2", ctypes.POINTER(_Sample)),
+        ("metrics", _Metric * 98),
+    )
 
 
 class FakeNvml:
@@ -27,8 +54,8 @@ class FakeNvml:
     """
 
     NVMLError = Refused
-    NVML_GPM_METRICS_GET_VERSION = pynvml.NVML_GPM_METRICS_GET_VERSION
-    c_nvmlGpmMetricsGet_t = pynvml.c_nvmlGpmMetricsGet_t  # noqa: N815
+    NVML_GPM_METRICS_GET_VERSION = 1
+    c_nvmlGpmMetricsGet_t = GpmRequest  # noqa: N815
 
     def __init__(self) -> None:
         self.gpm = {2: 50.0, 10: 91.0, 21: 1000.0}
@@ -185,7 +212,7 @@ class FakeNvml:
     def nvmlEventSetFree(self, events: object) -> None:
         self.event_sets -= 1
 
-    # --- GPM: with pynvml's own structures ----------------------------------------------------------
+    # --- GPM ----------------------------------------------------------
 
     def nvmlGpmQueryDeviceSupport(self, handle: str) -> Any:
         if not handle.startswith("GPU-"):
@@ -193,7 +220,7 @@ class FakeNvml:
         return SimpleNamespace(version=1, isSupportedDevice=1)
 
     def nvmlGpmSampleAlloc(self) -> Any:
-        memory = pynvml.struct_c_nvmlGpmSample_t()
+        memory = _Sample()
         sample = ctypes.pointer(memory)
         self.samples[ctypes.addressof(memory)] = None
         return sample

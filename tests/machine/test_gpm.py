@@ -1,11 +1,13 @@
-"""GPM and health of a GPU through a fake driver that uses pynvml's own structures."""
+"""GPM and health of a GPU through a fake driver with the structures of pynvml."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
+import pynvml
 import pytest
-from helpers.fake_nvml import FakeNvml
+from helpers.fake_nvml import XID, FakeNvml, GpmRequest
 
 from raybench.machine import gpm, gpu_health, gpu_telemetry, nvml
 from raybench.machine.gpm import Activity, ActivityCounters
@@ -37,6 +39,23 @@ def opened() -> nvml.Nvml:
 def value(activity: Activity | None, column: str) -> float | None:
     assert activity is not None
     return activity.values[gpm.COLUMNS.index(column)]
+
+
+def test_the_fakes_structures_and_our_numbers_are_those_of_pynvml() -> None:
+    assert pynvml.NVML_GPM_METRICS_GET_VERSION == FakeNvml.NVML_GPM_METRICS_GET_VERSION
+    ours, theirs = GpmRequest, pynvml.c_nvmlGpmMetricsGet_t
+    assert [name for name, _ in ours._fields_] == [name for name, _ in theirs._fields_]
+    assert ours.metrics.offset == theirs.metrics.offset
+    metric, real = ours().metrics[0], theirs().metrics[0]
+    assert ctypes.sizeof(metric) == ctypes.sizeof(real)
+    assert [name for name, _ in metric._fields_] == [name for name, _ in real._fields_]
+    names = ("SM_UTIL", "SM_OCCUPANCY", "ANY_TENSOR_UTIL", "HMMA_TENSOR_UTIL", "IMMA_TENSOR_UTIL",
+             "FP32_UTIL", "FP16_UTIL", "INTEGER_UTIL", "DRAM_BW_UTIL", "PCIE_RX_PER_SEC",
+             "PCIE_TX_PER_SEC", "NVLINK_TOTAL_RX_PER_SEC", "NVLINK_TOTAL_TX_PER_SEC")  # fmt: skip
+    assert [metric.number for metric in gpm.METRICS] == [
+        getattr(pynvml, f"NVML_GPM_METRIC_{name}") for name in names
+    ]
+    assert pynvml.nvmlEventTypeXidCriticalError == XID
 
 
 def test_readings_are_means_since_the_last_one_in_the_units_of_the_columns(
