@@ -86,10 +86,17 @@ def find(device: str | None, chips: tuple[Accelerator, ...] | None = None) -> Ac
     """Return the chip with a driver's product name; None if there is no entry for it."""
     if device is None:
         return None
-    for chip in accelerators() if chips is None else chips:
-        if re.fullmatch(chip.pattern, device.strip(), re.IGNORECASE):
-            return chip
-    return None
+    return _listed(device) if chips is None else _first(device, chips)
+
+
+@lru_cache(maxsize=256)
+def _listed(device: str) -> Accelerator | None:
+    return _first(device, accelerators())
+
+
+def _first(device: str, chips: tuple[Accelerator, ...]) -> Accelerator | None:
+    named = (c for c in chips if re.fullmatch(c.pattern, device.strip(), re.IGNORECASE))
+    return next(named, None)
 
 
 def peak(device: str | None, precision: str | None) -> Peak | None:

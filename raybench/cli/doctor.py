@@ -14,7 +14,7 @@ from raybench.cluster import session as sessions
 from raybench.config.settings import ClusterSettings
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable
-from raybench.machine import checks, devices, nvml
+from raybench.machine import checks, devices, gpu_telemetry, nvml
 from raybench.report.terminal.console import (
     lines_of,
     open_console,
@@ -76,6 +76,7 @@ def _check_machine(console: Console) -> int:
         ("CPU", f"{devices.cpu_name()}, {devices.describe_cores()}"),
         ("memory", devices.describe_memory()),
         ("GPUs", ", ".join(gpu.name for gpu in gpus) or "none found"),
+        *_gpu_lines([gpu.uuid for gpu in gpus]),
         *_version_lines(facts),
     ]
     able = False
@@ -94,6 +95,24 @@ def _check_machine(console: Console) -> int:
     for label, text in lines:
         print_line(console, f"{label:<14} {text}")
     return 0 if able else 1
+
+
+def _gpu_lines(uuids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what of the GPUs can be read beside a stream, and which of them is unwell."""
+    found = {uuid: seen for uuid in uuids if (seen := gpu_telemetry.look(uuid)) is not None}
+    if not found:
+        return []
+    counted = sum(has_counters for has_counters, _ in found.values())
+    what = "use of multiprocessors, tensor cores, memory and PCIe (NVML GPM)"
+    lacking = " (needs Hopper or later)" if counted < len(found) else ""
+    lines = [("GPU counters", f"{what} on {counted} of {len(found)}{lacking}")]
+    for uuid, (_, health) in found.items():
+        if health.remap_pending:
+            lines += [
+                ("warning", f"rows of the memory of {uuid} wait to be replaced, or cannot be."),
+                ("fix", "reset it (nvidia-smi --gpu-reset), and have it replaced if that fails."),
+            ]
+    return lines
 
 
 def _version_lines(facts: NodeFacts) -> list[tuple[str, str]]:

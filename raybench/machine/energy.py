@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 Readings = list[tuple[int, float]]
 """Time in ns and value, oldest first."""
 
-GPU_STEP_S = 0.1
-"""NVML's energy counter moves in steps of about this length."""
+GPU_STEP_S = 0.12
+"""How late or early NVML's energy counter may be: on an H200 it moves every 97 to 103 ms, and a reading
+takes 2 to 17 ms."""
 RAPL_STEP_S = 0.001
 """The energy counter of a processor package is renewed about once a millisecond."""
 POWER_DELAY_S = 1.0

@@ -91,6 +91,11 @@ class ActivityCounters:
             samples = [nvml.ask("GpmSampleAlloc") for _ in range(2)]
             self._samples = [sample for sample in samples if sample is not None]
 
+    @property
+    def available(self) -> bool:
+        """Whether chip and driver have such counters."""
+        return len(self._samples) == 2
+
     def read(self) -> Activity | None:
         """Return the means since the last reading; None for the first, too early, or if refused.
 
@@ -98,7 +103,7 @@ class ActivityCounters:
         """
         now_ns = time.perf_counter_ns()
         early = self._since_ns and now_ns - self._since_ns < MIN_INTERVAL_S * 1e9
-        if len(self._samples) < 2 or early or not self._take(self._samples[1]):
+        if not self.available or early or not self._take(self._samples[1]):
             return None
         activity = None
         if self._since_ns:

@@ -164,6 +164,13 @@ class _Board:
         self._counters = gpm.ActivityCounters(nvml, self._parent, instance)
         self._health = gpu_health.HealthMonitor(nvml, self._parent, instance)
 
+    @property
+    def counted(self) -> bool:
+        return self._counters.available
+
+    def health(self) -> Health:
+        return self._health.read()
+
     def sample(self, edge: bool) -> GpuSample:
         ask, handle = self._nvml.ask, self._handle
         t_ns = time.perf_counter_ns()
@@ -208,6 +215,24 @@ class _Board:
     def close(self) -> None:
         self._counters.close()
         self._health.close()
+
+
+def look(uuid: str) -> tuple[bool, Health] | None:
+    """Return whether the counters of GPM can be read, and the health of a GPU; None if unknown."""
+    nvml = driver.open_library()
+    if nvml is None:
+        return None
+    try:
+        handle = nvml.device(uuid)
+        if handle is None:
+            return None
+        board = _Board(nvml, handle, uuid)
+        try:
+            return board.counted, board.health()
+        finally:
+            board.close()
+    finally:
+        nvml.close()
 
 
 def _power_w(nvml: Nvml, handle: Any) -> float | None:

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.fake_nvml import FakeNvml
 
 from raybench.cli.main import main
 from raybench.cluster.nodes import environment_id
@@ -185,3 +186,13 @@ def test_a_value_that_fills_the_screen_is_cut_in_a_message(capsys):
 def test_a_verb_comes_first(words, capsys):
     assert main(words) == 2
     assert "Write: raybench plan key=value" in capsys.readouterr().err
+
+
+def test_doctor_says_which_counters_a_gpu_has_and_which_gpu_is_unwell(monkeypatch, capsys):
+    fake = FakeNvml()
+    fake.answers["nvmlDeviceGetRemappedRows"] = (0, 1, 1, 0)
+    monkeypatch.setitem(sys.modules, "pynvml", fake)
+    main(["doctor"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "(NVML GPM) on 3 of 3" in shown
+    assert "rows of the memory of GPU-0 wait to be replaced" in shown

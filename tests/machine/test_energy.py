@@ -27,7 +27,7 @@ def test_the_truth_is_within_the_bounds_at_steady_power(phase_ms, length_ms, sta
     found = energy.from_counter(readings, start, end, energy.GPU_STEP_S, [watts])
     truth = true_j(start_ms + length_ms) - true_j(start_ms)
     assert abs(found.joules - truth) <= found.error_j * 1.0001
-    assert found.error_j >= 0.1 * watts * 0.999  # never better than a step of the counter
+    assert found.error_j >= 0.12 * watts * 0.999  # never better than a step of the counter
 
 
 @given(st.integers(0, 99), st.integers(500, 9_000), st.integers(1_000, 9_000), st.integers(50, 900))
@@ -53,8 +53,8 @@ def test_the_share_that_is_uncertain_falls_with_the_length_of_the_window():
         found = energy.from_counter(readings, 0, seconds * 10**9, energy.GPU_STEP_S, [500.0])
         return found.error_j / found.joules
 
-    assert share(1) == pytest.approx(0.1)
-    assert share(30) == pytest.approx(0.1 / 30)
+    assert share(1) == pytest.approx(0.12)
+    assert share(30) == pytest.approx(0.12 / 30)
 
 
 def test_a_counter_without_power_readings_is_trusted_less_not_more():
@@ -95,10 +95,10 @@ def test_a_short_window_of_a_gpu_has_a_value_with_bounds():
     ]
     row = gpu_telemetry.columns(samples, 10**9, 6 * 10**9, items=5000)
     assert (row["energy_j"], row["energy_source"]) == (pytest.approx(2500), "counter")
-    assert (row["energy_j_lo"], row["energy_j_hi"]) == (pytest.approx(2450), pytest.approx(2550))
+    assert (row["energy_j_lo"], row["energy_j_hi"]) == (pytest.approx(2440), pytest.approx(2560))
     assert (row["avg_power_w_lo"], row["avg_power_w_hi"]) == (
-        pytest.approx(490),
-        pytest.approx(510),
+        pytest.approx(488),
+        pytest.approx(512),
     )
     assert row["j_per_item"] == pytest.approx(0.5)
     assert row["energy_check_rel"] is None  # two uncertain values are not held against each other

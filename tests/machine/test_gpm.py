@@ -220,3 +220,14 @@ def test_a_driver_with_no_end_of_events_does_not_hold_the_thread(driver: FakeNvm
     reading = HealthMonitor(opened(), "GPU-0").read()
     assert reading.xids is not None
     assert len(reading.xids) < 1000
+
+
+def test_a_look_at_a_gpu_says_whether_it_has_counters_and_how_it_is(driver: FakeNvml) -> None:
+    assert gpu_telemetry.look("GPU-0") == (True, gpu_health.Health(0, 7, 3, False, ()))
+    driver.refused.add("nvmlGpmQueryDeviceSupport")
+    driver.answers["nvmlDeviceGetRemappedRows"] = (0, 0, 1, 0)
+    counted, health = gpu_telemetry.look("GPU-0") or (True, gpu_health.Health())
+    assert not counted
+    assert health.remap_pending
+    assert gpu_telemetry.look("GPU-9") is None
+    assert (driver.samples, driver.event_sets, driver.opened) == ({}, 0, 0)
