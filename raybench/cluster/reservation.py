@@ -98,7 +98,7 @@ class RayReservation:
             if fresh:
                 if actor is not None:
                     _kill(actor)
-                actor = _start_actor(self._groups[slot], slot.kind, label)
+                actor = _start_actor(self._groups[slot.whole], slot, label)
             self._workers[slot] = (actor, "")
             return actor, fresh
 
@@ -121,7 +121,8 @@ class RayReservation:
         """Stop all workers and refuse to start new ones; safe to call more than once."""
         with self._lock:
             self._closed = True
-        self.stop(self.slots)
+            started = tuple(self._workers)
+        self.stop(started)
 
     def lost_nodes(self, nodes: Sequence[str], wait_s: float) -> list[str]:
         """Return the nodes that Ray reports dead, polling until there is one or the wait is over."""
@@ -204,15 +205,15 @@ def _remove(groups: list[Any]) -> None:
     thread.join(REMOVE_S)
 
 
-def _start_actor(group: Any, kind: str, label: str) -> Any:
+def _start_actor(group: Any, slot: DeviceSlot, label: str) -> Any:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     return (
         actor_class()
         .options(
             name=f"{label}-{time.monotonic_ns()}",
-            num_gpus=1 if kind == "gpu" else 0,
-            num_cpus=1 if kind == "cpu" else 0,
+            num_gpus=1 / slot.parts if slot.kind == "gpu" else 0,
+            num_cpus=1 if slot.kind == "cpu" else 0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=0
             ),

@@ -193,7 +193,7 @@ def _whole(key: str, value: int, least: int, most: int) -> int:
 
 def _check_cluster(cluster: ClusterSettings) -> None:
     """Refuse impossible counts and times before Ray is asked for anything."""
-    for name, least in (("gpus", 0), ("cpus", 1), ("retries", 0)):
+    for name, least in (("gpus", 0), ("cpus", 1), ("retries", 0), ("builds_per_gpu", 1)):
         value = getattr(cluster, name)
         if value is not None and not least <= value <= MOST["workers"]:
             raise ConfigError(

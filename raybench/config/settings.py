@@ -41,6 +41,8 @@ class ClusterSettings:
         retries: how often a failed point is tried again in fresh workers.
         processes: "fresh" starts workers for every point; "kept" reuses them for the next point
             of the same round and engine. Trials of a point never share a worker.
+        builds_per_gpu: most engine plans that are built at once on a GPU, before anything is measured,
+            each by a process and at least one core of its own.
     """
 
     address: str | None = None
@@ -56,6 +58,7 @@ class ClusterSettings:
     uniform: Literal["warn", "require"] = "warn"
     retries: int = 1
     processes: Literal["fresh", "kept"] = "fresh"
+    builds_per_gpu: int = 4
 
 
 @dataclass(frozen=True)

@@ -117,16 +117,26 @@ class ExperimentRunner:
         cluster = self.request.cluster
         wanted = _devices_to_reserve(missing, pool.devices, cluster.isolation)
         with pool.reserve(wanted) as reservation:
-            shared = self._preparations(missing, reservation.slots, pool.node_kinds)
+            builders = self._builders(reservation.slots, pool)
+            shared = self._preparations(missing, builders, pool.node_kinds)
             if shared:
-                scheduler = Scheduler(shared, reservation.slots, SchedulingPolicy("gpu"))
+                spread = SchedulingPolicy("gpu", placement="spread")
+                scheduler = Scheduler(shared, builders, spread)
                 self._work(scheduler, reservation, recorder)
+                reservation.stop(builders)
             policy = SchedulingPolicy(cluster.isolation, cluster.retries, cluster.placement)
             scheduler = Scheduler(
                 missing, reservation.slots, policy, self._out_of_memory(), reservation.busy
             )
             recorder.outcomes(scheduler.drop_impossible(), None)
             self._work(scheduler, reservation, recorder)
+
+    def _builders(self, slots: Sequence[DeviceSlot], pool: DevicePool) -> list[DeviceSlot]:
+        """Return the slots to build on: a GPU takes several builds, which mostly use a core each."""
+        cores, gpus = (pool.devices.get(kind, 0) for kind in ("cpu", "gpu"))
+        cores_per_gpu = cores // gpus if gpus else 0
+        parts = max(min(self.request.cluster.builds_per_gpu, cores_per_gpu), 1)
+        return [part for slot in slots for part in slot.divided(parts if slot.kind == "gpu" else 1)]
 
     def _preparations(
         self,

@@ -64,7 +64,7 @@ class TrialRunner:
         """
         purpose = self.attempt.planned.purpose
         if purpose == "prepare":
-            self._with_workers(self._prebuild)
+            self._with_workers(self._prebuild, park=True)
             return rows.Tables({})
         if purpose == "fit":
             self._with_workers(self._prepare)
@@ -162,7 +162,12 @@ class TrialRunner:
 
     @property
     def _reuse_key(self) -> str:
-        """Which parked workers may be reused: of the same round and engine; "" for none."""
+        """Which parked workers may be reused: of the same round and engine; "" for none.
+
+        What is built does not depend on what a process has built before, so builders are kept.
+        """
+        if self.attempt.planned.purpose == "prepare":
+            return f"prepare/{self.attempt.planned.point.engine}"
         if self.request.cluster.processes != "kept":
             return ""
         return f"{self.attempt.planned.trial}/{self.attempt.planned.point.engine}"

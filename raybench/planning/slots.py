@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -23,6 +23,8 @@ class DeviceSlot:
         number: among the devices of its kind on the node, from 0.
         host: name of the node, for messages.
         accelerator: type of the node's GPUs; "any" where the cluster does not say.
+        part: which of the workers that share the device, from 0; only builds of plans share one.
+        parts: how many they are.
     """
 
     kind: str
@@ -30,6 +32,17 @@ class DeviceSlot:
     number: int
     host: str = ""
     accelerator: str = ANY
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def whole(self) -> DeviceSlot:
+        """Return the slot of the whole device."""
+        return replace(self, part=0, parts=1)
+
+    def divided(self, parts: int) -> tuple[DeviceSlot, ...]:
+        """Return slots for so many workers that share the device."""
+        return tuple(replace(self, part=part, parts=parts) for part in range(parts))
 
     def suits(self, wants: str) -> bool:
         """Return whether it is a device such as `Point.wants` asks for."""
@@ -66,7 +79,7 @@ def pick(
     if sum(map(len, nodes.values())) < workers:
         return None
     if placement == "spread":
-        turns = sorted(free, key=lambda slot: (nodes[slot.node].index(slot), slot.node))
+        turns = sorted(free, key=lambda slot: (slot.part, nodes[slot.node].index(slot), slot.node))
         return tuple(sorted(turns[:workers], key=_place))
     sufficient = [slots for slots in nodes.values() if len(slots) >= workers]
     if sufficient:
@@ -75,8 +88,9 @@ def pick(
     return tuple(sorted([slot for slots in emptiest_first for slot in slots][:workers], key=_place))
 
 
-def _place(slot: DeviceSlot) -> tuple[str, int]:
-    return slot.node, slot.number
+def _place(slot: DeviceSlot) -> tuple[int, str, int]:
+    """Return the key of the order of slots; those who share a device spread over all first."""
+    return slot.part, slot.node, slot.number
 
 
 def describe(wants: str, count: int) -> str:

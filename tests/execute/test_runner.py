@@ -317,6 +317,59 @@ def test_an_engine_plan_is_built_once_for_each_kind_of_node_and_copied(node_kind
     assert finished.tally == {"ok": 1}
 
 
+@pytest.mark.parametrize(
+    ("word", "cores", "at_once"),
+    [
+        ("cluster.builds_per_gpu=4", 64, 4),
+        ("cluster.builds_per_gpu=2", 64, 2),
+        ("cluster.builds_per_gpu=4", 8, 2),  # 4 GPUs
+    ],
+)
+def test_several_plans_are_built_at_once_on_a_gpu_before_it_measures(word, cores, at_once):
+    reservation = FakeReservation(SLOTS[:1])
+    building, most = set(), [0]
+
+    def script(phase, group):
+        if phase == "build":
+            building.add(group)
+            most[0] = max(most[0], len(building))
+            threading.Event().wait(0.02)
+            building.discard(group)
+        if phase == "measure":
+            assert not building
+            assert group.slots[0].parts == 1
+
+    words = ("engine=tensorrt", "workers=1", "batch_size=[1,2,4,8,16,32]", word)
+    finished = run(*words, reservation=reservation, script=script, cores=cores)
+    built = [group for group in reservation.groups if "build" in group.phases]
+    assert len(built) == 6
+    assert {group.slots[0].part for group in built} == set(range(at_once))
+    assert most[0] <= at_once
+    assert finished.tally == {"ok": 6}
+    stopped = [slot for call, slot in reservation.calls if call == "stop"]
+    assert {slot.part for slot in stopped if slot.parts == at_once} == set(range(at_once))
+
+
+def test_builds_spread_over_the_gpus_before_they_share_one():
+    finished = run(
+        *("engine=tensorrt", "workers=1", "batch_size=[1,2,4,8]"),
+        cores=64,
+        script=lambda phase, _: threading.Event().wait(0.02 * (phase == "build")),
+    )
+    built = [group.slots[0] for group in finished.reservation.groups if "build" in group.phases]
+    assert {slot.whole for slot in built} == set(SLOTS)
+
+
+def test_a_build_that_dies_beside_others_costs_its_own_point_alone():
+    finished = run(
+        *("engine=tensorrt", "workers=1", "batch_size=[1,2,4,8]"),
+        reservation=FakeReservation(SLOTS[:1]),
+        script=fails(WorkerDied, "build", on=SLOTS[0].divided(4)[1], times=1),
+        cores=64,
+    )
+    assert finished.tally == {"ok": 4}
+
+
 @pytest.mark.parametrize(("isolation", "sharers"), [("gpu", {"a": 2, "b": 2}), ("node", {"a": 1})])
 def test_workers_share_memory_with_those_of_other_points_that_may_run(isolation, sharers):
     finished = run("workers=1", "batch_size=8", f"cluster.isolation={isolation}")

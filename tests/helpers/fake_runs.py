@@ -73,6 +73,7 @@ class FakeRun:
         finals: status of trials in the store, by (batch size, trial).
         store: takes the rows.
         node_kinds: kind of machine by node.
+        cores: of all nodes together.
 
     Attributes:
         stop: the stop request of the run.
@@ -81,7 +82,7 @@ class FakeRun:
         requested: devices of each kind that were reserved.
     """
 
-    def __init__(self, *words, reservation=None, finals=None, store=None, node_kinds=None):
+    def __init__(self, *words, reservation=None, finals=None, store=None, node_kinds=None, cores=2):
         self.reservation = reservation or FakeReservation(SLOTS)
         self.store = store or FakeStoreRun()
         self.stop = StopRequest()
@@ -95,7 +96,7 @@ class FakeRun:
             for t in self.plan.trials
             if (t.point.batch_size, t.trial) in final_statuses
         }
-        pool = DevicePool(DEVICES, node_kinds or {}, self._reserve)
+        pool = DevicePool({**DEVICES, "cpu": cores}, node_kinds or {}, self._reserve)
         target = RowTarget(self.store, "e" * 20, statuses)
         on_event = self.events.append
         self._runner = ExperimentRunner(request, self.plan, target, pool, on_event, self.stop)
