@@ -49,7 +49,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def installed(monkeypatch):
     """Let raybench believe that TensorRT is here, as far as it looks before a run."""
-    monkeypatch.setattr(trtexec.library, "installed", lambda: "tensorrt")
+    monkeypatch.setattr(trtexec.library, "installed", lambda *edition: "tensorrt")
     monkeypatch.setattr("raybench.engines.tensorrt.engine._has_bindings", lambda: True)
 
 
@@ -94,7 +94,7 @@ def test_a_machine_without_a_gpu_is_refused(tmp_path, capsys, monkeypatch):
 
 def test_so_is_one_without_tensorrt(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trtexec.nvml, "inventory", lambda: (Gpu(0, "GPU-1", "H200"),))
-    monkeypatch.setattr(trtexec.library, "installed", lambda: None)
+    monkeypatch.setattr(trtexec.library, "installed", lambda *edition: None)
     assert "needs the package tensorrt" in refused(capsys, "--trtexec", program(tmp_path))
 
 
