@@ -58,7 +58,8 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         base: the same series at its smallest number of workers; its clock is the reference.
         slowest: the slowest worker, if there are several.
     """
-    copies, of_device = _copies(cell), _of_device(cell)
+    copies = _copies(cell)
+    of_device = _of_device(cell, copies is not None or "host_bound" in cell.flags)
     if copies is None and not of_device and _SIGNS.isdisjoint(cell.flags):
         return ()
     evidence = {
@@ -77,10 +78,13 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
     return tuple(Bound(what, workers, text) for what, text in evidence.items() if text is not None)
 
 
-def _of_device(cell: Cell) -> dict[str, str]:
-    """Return the evidence of what of the device is full; else of what it waits for, if measured."""
+def _of_device(cell: Cell, waits_for_others: bool) -> dict[str, str]:
+    """Return the evidence of what of the device is full; else of what it waits for, if measured.
+
+    A device that waits for copies or the host is not full, and its kernels are not the reason.
+    """
     known = uses(cell)
-    waits = None if "host_bound" in cell.flags else nothing_full(cell, known)
+    waits = None if waits_for_others else nothing_full(cell, known)
     found = [(use.resource, use.evidence) for use in known if use.full] or (
         [waits] if waits else []
     )

@@ -89,7 +89,7 @@ def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
         return "no printed peak in conf/accelerators.yaml"
     bandwidths = [use.memory_peak_gb_per_s for use in uses if use.memory_peak_gb_per_s is not None]
     if not bandwidths:
-        return "no row has the most that its memory can"
+        return "no row says what its memory can"
     known = [use for use in uses if use.ops_per_byte and use.achieved_tflops]
     ceilings = _ceilings(chip, known)
     if not ceilings:

@@ -1,7 +1,8 @@
 """Health of one GPU: memory errors, rows of memory put out of use, and errors of the driver (XID).
 
 Counts are of the driver's, so that what rose between two readings happened in between. Whatever the
-driver refuses is None. XID events have not yet been seen on a GPU.
+driver refuses is None. An H200 (driver 580) allows all of it without privilege; an XID event itself has
+not yet been seen.
 """
 
 from __future__ import annotations

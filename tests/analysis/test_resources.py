@@ -56,6 +56,7 @@ def test_a_chip_with_nothing_full_waits_for_launches_or_inside_kernels():
     assert "31" in small["launches"]
     assert list(bound(**QUIET)) == ["kernel_latency"]
     assert list(bound(**QUIET, flags=["host_bound"], host_idle_frac=0.4)) == ["host"]
+    assert list(bound(**QUIET, h2d_ms_median=3.0, compute_ms_median=1.0)) == ["copies"]
 
 
 def test_cores_and_simulated_devices_and_older_rows_have_no_such_bound():
@@ -123,7 +124,7 @@ def test_a_roofline_has_the_ceilings_of_its_points_and_each_points_roof():
     ("row", "why"),
     [
         ({"device": "Some CPU", "device_kind": "cpu"}, "no printed peak"),
-        ({"dram_peak_bytes_per_s": None}, "its memory can"),
+        ({"dram_peak_bytes_per_s": None}, "what its memory can"),
         ({"precision": "as_is"}, "its operations and a printed peak"),
         ({"gflops_per_item": None}, "its operations and a printed peak"),
     ],

@@ -316,3 +316,13 @@ def test_a_file_that_ran_as_it_is_is_not_compared_with_fp32():
     assert f"{TIMES} fp32" not in text
     assert "as_is: a file that comes reduced, run unchanged" in text
     assert "  mine: MatMul:int8, Mul:float16\n" in text
+
+
+def test_what_of_a_gpu_was_full_is_below_the_table_and_not_without_end():
+    gpu = {"device_kind": "gpu", "items_per_s": 1000.0, "gpu_sm_frac": 0.9}
+    few = printed(*({**gpu, "batch_size": b, "gpu_dram_frac": 0.91} for b in (1, 8)))
+    assert "resnet50, batch 8: Device memory at 91 % of what it can." in few
+    many = printed(*({**gpu, "batch_size": b, "gpu_dram_frac": 0.91} for b in range(1, 21)))
+    assert many.count("Device memory at 91 %") == 8
+    assert "and 12 more points: see the report" in many
+    assert "Device memory" not in printed({**gpu, "device_kind": "cpu", "gpu_dram_frac": 0.91})
