@@ -23,7 +23,7 @@ MOST_PIECES = 10_000
 
 _COLUMNS = (
     "run_id", "point_id", "trial", "environment_id", "worker", "block", "phase", "t_start_ns",
-    "t_end_ns", "items", "stalled_s", "sm_clock_mhz", "temp_c", "power_w",
+    "t_end_ns", "items", "stalled_s", "sm_clock_mhz", "temp_c", "power_w", "gpu_sm_frac", "gpu_dram_frac",
 )  # fmt: skip
 
 
@@ -55,6 +55,8 @@ class TrialTimeline:
         temp_c: of the hottest worker; None if it was not read.
         power_w: of all workers together; None if it was not read.
         stalls: the measured blocks in which a worker stalled, the longest stall first.
+        gpu_sm_frac: multiprocessors with work, mean over workers; None if it was not read.
+        gpu_dram_frac: traffic of device memory over what it can, likewise.
     """
 
     trial: int
@@ -66,6 +68,8 @@ class TrialTimeline:
     temp_c: Floats | None
     power_w: Floats | None
     stalls: tuple[StalledBlock, ...] = ()
+    gpu_sm_frac: Floats | None = None
+    gpu_dram_frac: Floats | None = None
 
 
 def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
@@ -143,6 +147,8 @@ def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline
         temp_c=gauge("temp_c", "max"),
         power_w=gauge("power_w", "sum"),
         stalls=stalls,
+        gpu_sm_frac=gauge("gpu_sm_frac", "mean"),
+        gpu_dram_frac=gauge("gpu_dram_frac", "mean"),
     )
 
 

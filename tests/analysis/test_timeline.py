@@ -21,7 +21,7 @@ def blocks(rate, workers=1, count=8, **gauges):
 
 
 def test_blocks_of_all_workers_become_one_trace():
-    rows = [*blocks(1000, 2, sm_clock_mhz=1980.0, temp_c=50.0, power_w=400.0)]
+    rows = [*blocks(1000, 2, sm_clock_mhz=1980.0, temp_c=50.0, power_w=400.0, gpu_sm_frac=-0.5)]
     (trace,) = timelines(build("blocks", rows[::-1], {"environment_id": "e"}))["p", "e"]
     assert trace.measured.tolist() == [False] * 2 + [True] * 6
     assert trace.t_s.tolist() == [-1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
@@ -29,6 +29,8 @@ def test_blocks_of_all_workers_become_one_trace():
     assert trace.sm_clock_mhz[0] == 1980.5  # mean
     assert trace.temp_c[0] == 51.0  # the hottest
     assert trace.power_w[0] == 801.0  # sum
+    assert trace.gpu_sm_frac[0] == 0.0  # mean
+    assert trace.gpu_dram_frac is None
 
 
 def test_of_a_trial_that_was_measured_again_the_newer_blocks_stand():

@@ -82,6 +82,8 @@ def _table(naming: Naming, pairs: Sequence[Pair]) -> Table:
         columns.drawings("items/s", lines("items_per_s", "items/s")),
         columns.drawings("SM clock", lines("sm_clock_mhz", "SM clock", "c2")),
         columns.drawings("temperature", lines("temp_c", "temperature", "c3")),
+        columns.drawings("SM use", lines("gpu_sm_frac", "multiprocessors with work")),
+        columns.drawings("memory", lines("gpu_dram_frac", "traffic of device memory", "c2")),
         columns.half_widths([one.items_per_s for one in entries]),
         columns.verdicts(entries),
         columns.texts("flags", [", ".join(entry.flags).replace("_", " ") for entry in entries]),
