@@ -66,6 +66,26 @@ def check(engine: type[EngineBase], load: Load, reference: Outputs | None) -> No
         one(engine, load, reference)
 
 
+def check_builds(engine: type[BuildsAhead], load: Load) -> None:
+    """Run the checks of what an engine builds ahead; they load nothing.
+
+    Args:
+        engine: the class under test.
+        load: a small model.
+
+    Raises:
+        AssertionError: a check failed; the message says what the engine did.
+    """
+    files = engine.prebuild(load)
+    paths = [load.cache_dir / name for name in files]
+    missing = [str(path) for path in paths if not path.is_file()]
+    _require(bool(files) and not missing, f"built ahead, but missing: {missing or 'every file'}")
+    written = [path.stat().st_mtime_ns for path in paths]
+    _require(engine.prebuild(load) == files, "built ahead again, and named other files")
+    again = [path.stat().st_mtime_ns for path in paths]
+    _require(again == written, "built ahead what it had built before")
+
+
 def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None]]:
     """Yield each check."""
     yield _has_traits
@@ -213,9 +233,7 @@ def _finds_what_it_built_ahead(
 ) -> None:
     if not issubclass(engine, BuildsAhead):
         return
-    files = engine.prebuild(load)
-    missing = [name for name in files if not (load.cache_dir / name).is_file()]
-    _require(bool(files) and not missing, f"built ahead, but missing: {missing or 'every file'}")
+    check_builds(engine, load)
     loaded = engine.load(load)
     hit = loaded.info.build_cache_hit
     loaded.close()

@@ -103,10 +103,21 @@ def test_onnxruntime_says_why_it_cannot_use_a_gpu_or_a_precision_on_one():
         assert "onnxruntime-gpu" in reason
 
 
+@pytest.mark.parametrize("options", [{}, {"largest_batch": 4}, {"target": "8.9"}], ids=str)
+def test_tensorrt_for_rtx_keeps_the_part_of_the_contract_that_builds(options, tiny, tmp_path):
+    pytest.importorskip(
+        "tensorrt_rtx_bindings", reason="tensorrt-rtx-cu12-bindings has no wheel for this Python"
+    )
+    engine = registry.get("tensorrt_rtx")
+    load, _ = loaded(engine, tiny, tmp_path, 1)
+    load = replace(load, device=Device("gpu", "no GPU", 0, None, "0"))
+    conformance.check_builds(engine, replace(load, options=engine.traits.settings(**options)))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("transfers", [True, False])
 @pytest.mark.parametrize("inflight", [1, 3])
-@pytest.mark.parametrize("name", ["tensorrt", "onnxruntime"])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "onnxruntime"])
 def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tiny, tmp_path):
     engine = registry.get(name)
     if not nvml.inventory():

@@ -57,14 +57,14 @@ class FakeKernelCache:
 
 
 class FakeRtxContext(FakeContext):
-    capturable = True
+    _capturable = True
 
     def __init__(self, engine: FakeRtxEngine, config: Any) -> None:
         super().__init__(engine.gpu, engine.facts, engine)
         self.config = config
 
     def is_stream_capturable(self, stream: int) -> bool:
-        return self.capturable
+        return self._capturable
 
     @override
     def execute_async_v3(self, stream: int) -> bool:
@@ -130,7 +130,7 @@ class FakeRtx(FakeTrt):
         return engine
 
 
-def names(rtx: FakeRtx) -> Iterator[str]:
+def names() -> Iterator[str]:
     """Yield every name that the fake offers beyond that of TensorRT."""
     for owner, kind in (
         ("IBuilderConfig", FakeRtxConfig),
@@ -139,5 +139,15 @@ def names(rtx: FakeRtx) -> Iterator[str]:
         ("IRuntimeCache", FakeKernelCache),
     ):
         yield from (f"{owner}.{name}" for name in vars(kind) if not name.startswith("_"))
-    for owner in ("CudaGraphStrategy", "ComputeCapability"):
+    rtx = FakeRtx(FakeGpu())
+    engine = FakeRtxEngine(rtx.gpu, {})
+    engine.rtx = rtx
+    made = vars(engine.create_runtime_config())
+    yield from (f"IRuntimeConfig.{name}" for name in made.keys() - {"rtx", "cache"})
+    for owner in (
+        "CudaGraphStrategy", "ComputeCapability", "DynamicShapesKernelSpecializationStrategy",
+    ):  # fmt: skip
         yield from (f"{owner}.{name}" for name in vars(getattr(rtx, owner)))
+    yield from (f"BuilderFlag.{name}" for name in RtxFlags.__members__ if name != "STRONGLY_TYPED")
+    yield "IRuntimeConfig.cuda_graph_strategy"
+    yield "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy"

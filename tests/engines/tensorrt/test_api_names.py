@@ -1,7 +1,8 @@
 """The fake of TensorRT offers no name that the real library lacks.
 
 The lists under api/ were read from the Python modules of 8.6, 10 and 11; they hold names only. As
-the engine runs on the fake in all other tests, every name it uses there is checked here.
+the engine runs on the fake in all other tests, every name it uses there is checked here. What 11 has
+is checked on a library as well, since TensorRT for RTX has the API of 11 and is installed for tests.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from helpers import fake_rtx
 from helpers.fake_gpu import FakeConfig, FakeContext, FakeEngine, FakeGpu, FakeProfile, FakeTrt
 
 from raybench.engines.tensorrt import builder
@@ -131,3 +133,13 @@ def _flags(trt: Any, order: builder.Order, rest: str) -> set[str]:
     facts = {**order.__dict__, "int8_rest": rest}
     on, off = builder.flags(trt, builder.Order(**facts))
     return on | off
+
+
+@pytest.mark.parametrize("name", sorted(_offered() | BEYOND_THE_FAKE | set(fake_rtx.names())))
+def test_tensorrt_for_rtx_has_the_names_of_11_and_its_own(name: str) -> None:
+    reason = "tensorrt-rtx-cu12-bindings has no wheel for this Python"
+    owner: Any = pytest.importorskip("tensorrt_rtx_bindings", reason=reason)
+    absent = 11 not in NOT_IN_ALL.get(name, {11})
+    for part in name.split("."):
+        owner = getattr(owner, part, None)
+    assert (owner is None) is absent

@@ -173,7 +173,7 @@ def test_kernels_are_kept_by_gpu_and_driver_and_not_at_all_if_asked(
 def test_what_cannot_be_captured_is_enqueued_call_by_call(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeRtxContext, "capturable", False)
+    monkeypatch.setattr(FakeRtxContext, "_capturable", False)
     engine = TensorRTRtxEngine.load(make())
     assert start.NOT_CAPTURED in engine.info.notes
     engine.close()

@@ -1,0 +1,171 @@
+"""Real builds without a GPU: parser and builder of TensorRT for RTX take what the project makes.
+
+They stand for those of TensorRT 10 and 11, which need a GPU: all of them take strongly typed graphs
+through one code path. The transformers have one of their twelve equal blocks here, BERT few words.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import pytest
+from helpers.tiny_graphs import graph_of
+from onnx import TensorProto, helper
+
+from raybench.engines.base import Load
+from raybench.engines.tensorrt import builder, library, targets
+from raybench.engines.tensorrt.builder import order_of
+from raybench.engines.tensorrt.engine import RTX_MIN_CAPABILITY, TensorRTRtxEngine
+from raybench.engines.tensorrt.settings import RtxSettings
+from raybench.errors import Unsupported
+from raybench.experiment import AS_IS, ModelSettings
+from raybench.machine.devices import Device
+from raybench.models import transformer, zoo
+from raybench.models.items.batches import BatchPool
+from raybench.models.prepare import prepare
+from raybench.models.zoo import bert_base
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from helpers.fake_gpu import FakeGpu
+
+    Make = Callable[..., Load]
+
+pytest.importorskip(
+    "tensorrt_rtx_bindings", reason="tensorrt-rtx-cu12-bindings has no wheel for this Python"
+)
+PRECISIONS = [name for name in RTX_MIN_CAPABILITY if name != AS_IS]
+NETWORKS = [
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("alexnet", "resnet50")))
+    for name in zoo.names()
+]
+ANY_GPU = Device("gpu", "no GPU", 0, None, "0")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """The cache of the graphs, which are large: pytest would keep its own folders."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
+        patch.setattr(transformer, "BLOCKS", 1)
+        patch.setattr(bert_base, "_WORDS", 100)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def make(folder: Path) -> Make:
+    """A load of a model for a GPU that is not here."""
+
+    def make_load(name: str, precision: str = "fp32", batch_size: int = 1, **options: Any) -> Load:
+        dialect = TensorRTRtxEngine.traits.int8_dialect
+        settings = ModelSettings(ranges={"input_ids": (0, 99)} if name == "bert_base" else {})
+        model = prepare(name, settings, precision, dialect, folder)
+        pool = BatchPool(model.inputs, batch_size, 0, model.ranges, min_bytes=1)
+        return Load(model, pool, ANY_GPU, 1, True, RtxSettings(**options), None, folder)
+
+    return make_load
+
+
+@pytest.fixture(scope="module")
+def plan_bytes(make: Make) -> Callable[[str, str], int]:
+    """Size of the plan of a network in a precision; it is built once and not stored."""
+    trt = library.load(library.RTX)
+
+    @cache
+    def size(network: str, precision: str) -> int:
+        library.logger(trt)[1].clear()
+        plan = builder.build(trt, order_of(make(network, precision)), None).plan
+        assert [line for line in problems() if "Int64 binding" not in line] == []
+        return len(plan)
+
+    return size
+
+
+def problems() -> list[str]:
+    """Return what the library has logged about the last build."""
+    return list(library.logger(library.load(library.RTX))[1].lines())
+
+
+def built(load: Load) -> tuple[int, dict[str, Any]]:
+    """Build a plan into the cache; return its size in bytes and its facts."""
+    plan, header = (load.cache_dir / name for name in TensorRTRtxEngine.prebuild(load))
+    return plan.stat().st_size, json.loads(header.read_text())["facts"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_builder_takes_every_network_in_every_precision(
+    plan_bytes: Callable[[str, str], int], network: str, precision: str
+) -> None:
+    assert plan_bytes(network, precision) > 0
+
+
+@pytest.mark.parametrize("network", NETWORKS[1:])  # lenet's plans are mostly kernels
+def test_a_plan_holds_its_weights_in_the_precision_of_the_graph(
+    plan_bytes: Callable[[str, str], int], network: str
+) -> None:
+    full, half, quarter = (plan_bytes(network, name) for name in ("fp32", "fp16", "int8"))
+    assert plan_bytes(network, "tf32") == full
+    assert half < 0.6 * full
+    assert quarter < 0.8 * half
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_one_dynamic_plan_serves_all_batches(make: Make, precision: str) -> None:
+    one = TensorRTRtxEngine.prebuild(make("lenet", precision, 1, largest_batch=8))
+    assert TensorRTRtxEngine.prebuild(make("lenet", precision, 5, largest_batch=8)) == one
+    assert TensorRTRtxEngine.prebuild(make("lenet", precision, 5)) != one
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_file_that_comes_reduced_is_built_as_it_is(make: Make, precision: str) -> None:
+    file = make("lenet", precision).model.path
+    size, facts = built(make(str(file), AS_IS))
+    assert facts["precision"] == AS_IS
+    assert size == built(make("lenet", precision))[0]
+
+
+def test_tf32_is_another_plan_of_the_same_graph(make: Make) -> None:
+    plans = [TensorRTRtxEngine.prebuild(make("lenet", name))[0] for name in ("fp32", "tf32")]
+    contents = [(make("lenet").cache_dir / plan).read_bytes() for plan in plans]
+    assert contents[0] != contents[1]
+
+
+@pytest.mark.parametrize("target", [name for name in targets.choices() if name != "7.5"])
+def test_the_builder_knows_every_target(make: Make, target: str) -> None:
+    assert built(make("lenet", "int8", target=target))[1]["target"] == target
+
+
+def test_the_targets_are_those_of_the_library() -> None:
+    known = library.load(library.RTX).ComputeCapability.__members__
+    named = {f"SM{major}{minor}" for major, minor in targets.SERVED}
+    assert named == known.keys() - {"NONE", "CURRENT"}
+
+
+def test_turing_takes_half_precision_alone(make: Make) -> None:
+    built(make("lenet", "fp16", target="7.5"))
+    with pytest.raises(Unsupported, match=r"no kernel for a node.*Turing"):
+        built(make("lenet", "fp32", target="7.5"))
+
+
+def test_the_parser_names_the_node_that_it_does_not_take(make: Make, tmp_path: Path) -> None:
+    node = helper.make_node("Warp", ["x"], ["y"], name="warp_7", domain="of.nobody")
+    inputs, outputs = [("x", TensorProto.FLOAT, ["N", 4])], [("y", TensorProto.FLOAT, ["N", 4])]
+    load = make("lenet")
+    path = tmp_path / "odd.onnx"
+    onnx.save(graph_of([node], inputs, outputs), path)
+    odd = replace(load, model=replace(load.model, path=path, sha256="1" * 64))
+    with pytest.raises(Unsupported, match=r"parser refuses the model at node 'warp_7'"):
+        TensorRTRtxEngine.prebuild(odd)
+
+
+def test_a_gpu_is_asked_for_nothing(make: Make, gpu: FakeGpu, trt: Any) -> None:
+    gpu.devices = 0
+    built(make("lenet", batch_size=2))
+    assert gpu.calls == []
