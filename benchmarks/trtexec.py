@@ -31,12 +31,14 @@ import itertools
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 WARM_UP_MS = 500
 ENOUGH_S = 600
+ENDING_S = 60
 FLIPPED = 11
 """First major version of trtexec whose defaults are graphs, spin waits and no transfers."""
 OURS, THEIRS = "raybench", "trtexec"
@@ -251,20 +254,35 @@ def _output(words: list[str], enough_s: float) -> str:
         Failed: it did not end well; the message has its last error.
     """
     try:
-        done = subprocess.run(
-            words, capture_output=True, text=True, errors="replace", timeout=enough_s, check=False
-        )
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            start_new_session=True,
+        )  # fmt: skip
     except OSError as error:
         raise Failed(f"{words[0]}: {error.strerror}") from error
+    try:
+        said, _ = process.communicate(timeout=enough_s)
     except subprocess.TimeoutExpired:
         raise Failed(f"did not end in {enough_s:.0f} s") from None
-    said = done.stdout + done.stderr
-    if done.returncode:
+    finally:
+        _end(process)
+    if process.returncode:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if "[E]" in line or "rror:" in line]
         last = (errors or lines or ["no words"])[-1]
-        raise Failed(f"exit code {done.returncode}: {last[:300]}")
+        raise Failed(f"exit code {process.returncode}: {last[:300]}")
     return said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Interrupt a program once, so that raybench ends what it started, and kill what stays."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=ENDING_S)
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
 
 
 # --- raybench -------------------------------------------------------------------------------------
@@ -474,10 +492,12 @@ def ready(path: Path) -> tuple[Tool, Row]:
         raise Refused(reason)
     version = str(library.load().__version__)
     refuse_other_version(tool, version)
+    mine = gpus[0]
     if len(gpus) > 1:  # trtexec takes the first that it sees, and Ray might choose another
-        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", mine.uuid).split(",")[0]
+        mine = next((gpu for gpu in gpus if first in (gpu.uuid, str(gpu.index))), mine)
         os.environ.update(CUDA_DEVICE_ORDER="PCI_BUS_ID", CUDA_VISIBLE_DEVICES=first)
-    facts = {"gpu": gpus[0].name, "driver": gpus[0].driver_version, "tensorrt": version}
+    facts = {"gpu": mine.name, "driver": mine.driver_version, "tensorrt": version}
     return tool, {**facts, "raybench": raybench.__version__}
 
 
@@ -489,10 +509,15 @@ def use_libraries_of_the_package() -> None:
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join([*folders, *([known] if known else [])])
 
 
+def _absolute(model: str) -> str:
+    """Return the path of a file as any folder understands it, or a name of the zoo."""
+    return str(Path(model).resolve()) if model.endswith(".onnx") else model
+
+
 def wanted_of(options: argparse.Namespace) -> Wanted:
     """Return what the command line asks for."""
     cells = itertools.product(
-        options.models, options.precisions, options.batches, options.transfers
+        map(_absolute, options.models), options.precisions, options.batches, options.transfers
     )
     given = dict(word.split("=", 1) for word in options.words)
     engine = {k.removeprefix("engine."): yaml.safe_load(v) for k, v in given.items()
@@ -554,6 +579,7 @@ def main(words: list[str] | None = None) -> int:
         parser.error("--repeats must be 2 or more: one pair has no interval.")
     wanted = wanted_of(options)
     use_libraries_of_the_package()
+    began = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
         tool, facts = ready(options.trtexec)
         for group in wanted.groups:
@@ -563,17 +589,17 @@ def main(words: list[str] | None = None) -> int:
         print(f"trtexec.py: {refused}", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    build(wanted, options.out)
-    with (options.out / "runs.jsonl").open("w") as file:
+    with (options.out / "runs.jsonl").open("a") as file:
 
         def note(row: Row) -> None:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"began": began, **row}) + "\n")
             file.flush()
             what = row.get("reason") or f"{row['items_per_s']:,.0f} items/s"
             print(f"{row['repeat'] + 1}  {row['tool']:<9}{_name(row):<40}{what}", file=sys.stderr)
 
         comparison = Comparison(tool, wanted, note)
         try:
+            build(wanted, options.out)
             comparison.run(options.repeats, time.monotonic() + options.budget)
         except KeyboardInterrupt:
             report(wanted, comparison.rows, facts)
@@ -582,4 +608,5 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -1,9 +1,12 @@
 """The comparison with trtexec, with a program in its place that prints what trtexec prints."""
 
 import json
+import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trtexec
@@ -294,3 +297,78 @@ def test_nothing_begins_after_the_budget(monkeypatch, tmp_path):
     comparison = Comparison(trtexec.find_tool(program(tmp_path)), Wanted((CELL,), 1.0), print)
     comparison.run(2, 0.0)
     assert comparison.rows == []
+
+
+# --- whole program --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu_here(monkeypatch, installed):
+    monkeypatch.setattr(trtexec.nvml, "inventory", lambda: (Gpu(0, "GPU-1", "H200"),))
+    monkeypatch.setattr(trtexec.library, "load", lambda: SimpleNamespace(__version__="8.6.0"))
+    monkeypatch.setattr(trtexec, "build", lambda *_: None)
+
+
+def test_all_runs_are_kept_over_several_comparisons(tmp_path, monkeypatch, cache, capsys, gpu_here):
+    row = {"items_per_s": 101.0, "compute_ms": 0.5, "plan_sha256": plan_in(cache)}
+    monkeypatch.setattr(trtexec, "ours", lambda g, wanted: dict.fromkeys(wanted.of(g), row))
+    words = ["--trtexec", program(tmp_path), "--out", tmp_path / "out", "--models", "lenet",
+             "--precisions", "fp16", "--batches", "1", "--repeats", "2"]  # fmt: skip
+    for runs in (1, 2):
+        assert trtexec.main([*map(str, words)]) == 0
+        lines = (tmp_path / "out" / "runs.jsonl").read_text().splitlines()
+        assert len(lines) == runs * 2 * 2 * 2
+    assert capsys.readouterr().out.count("lowest ratio: 1.0100 [1.0100, 1.0100]") == 2
+
+
+def test_ctrl_c_prints_what_was_measured(tmp_path, monkeypatch, cache, capsys, gpu_here):
+    def interrupted(tool, wanted, cell, sha256):
+        raise KeyboardInterrupt
+
+    row = {"items_per_s": 101.0, "compute_ms": 0.5, "plan_sha256": plan_in(cache)}
+    monkeypatch.setattr(trtexec, "ours", lambda g, wanted: dict.fromkeys(wanted.of(g), row))
+    monkeypatch.setattr(trtexec, "theirs", interrupted)
+    words = ["--trtexec", program(tmp_path), "--out", tmp_path / "out", "--models", "lenet"]
+    assert trtexec.main([*map(str, words)]) == 130
+    assert "have no pair" in capsys.readouterr().out
+
+
+def test_a_program_that_does_not_end_is_a_failure():
+    with pytest.raises(Failed, match=r"did not end in 0 s"):
+        trtexec._output(["sleep", "600"], 0.1)
+
+
+def test_what_is_ended_is_interrupted_first_so_that_it_cleans_up():
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(130))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    words = [sys.executable, "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        trtexec._end(process)
+    assert process.returncode == 130
+
+
+def test_trtexec_runs_with_the_libraries_of_the_package(tmp_path, monkeypatch):
+    for name in ("tensorrt", "tensorrt_libs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/before")
+    trtexec.use_libraries_of_the_package()
+    expected = [str(tmp_path / "tensorrt"), str(tmp_path / "tensorrt_libs"), "/before"]
+    assert os.environ["LD_LIBRARY_PATH"].split(os.pathsep) == expected
+
+
+def test_with_several_gpus_both_see_the_same_one(tmp_path, monkeypatch, gpu_here):
+    gpus = (Gpu(0, "GPU-1", "H200"), Gpu(1, "GPU-2", "H100"))
+    monkeypatch.setattr(trtexec.nvml, "inventory", lambda: gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "")
+    _, facts = trtexec.ready(program(tmp_path))
+    assert facts["gpu"] == "H100"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
