@@ -50,7 +50,8 @@ _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8", "as_is")
+QUANTISED = ("int8", "int8_fp16")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", *QUANTISED, "fp8", "as_is")
 AS_IS = "as_is"
 """Precision of a file that comes reduced: it runs unchanged and is compared with no fp32 graph."""
 

@@ -10,9 +10,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import onnx
 
     from raybench.models.items.batches import ItemSource
     from raybench.models.model import TensorSpec
+
+UNTYPED = "untyped.onnx"
+"""Graph beside an int8_fp16 one: the same Q/DQ in fp32 types, for a library that chooses types itself."""
 
 EXTERNAL_ABOVE_BYTES = 1_800_000_000  # a protobuf is limited to 2 GiB
 
@@ -42,6 +46,12 @@ class Fp32Graph:
         """Whether its weights exceed what one protobuf holds, so they stay in external files."""
         size_bytes = sum(file.stat().st_size for file in self.path.parent.iterdir())
         return size_bytes > EXTERNAL_ABOVE_BYTES
+
+    def load(self) -> onnx.ModelProto:
+        """Read the graph with its weights."""
+        import onnx
+
+        return onnx.load(self.path)
 
 
 @dataclass(frozen=True)
@@ -77,3 +87,11 @@ class Conversion:
             judged_sqnr_db=facts.get("judged_sqnr_db"),
             notes=tuple(facts.get("notes", ())),
         )
+
+
+def save(model: onnx.ModelProto, target: Path, big: bool) -> None:
+    """Write a graph; its weights into a file of their own beside it if they are too many for one."""
+    import onnx
+
+    location = f"{target.name}.data" if big else None
+    onnx.save_model(model, target, save_as_external_data=big, location=location)

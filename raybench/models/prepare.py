@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, astuple, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from raybench.experiment import AS_IS
+from raybench.experiment import AS_IS, QUANTISED
 from raybench.models.cache import Cache, key_of
 from raybench.models.conversion import Conversion, Fp32Graph
 from raybench.models.graph import normal_form
@@ -19,13 +19,13 @@ from raybench.models.graph.shape_inference import dims
 from raybench.models.items.input_files import given_digest, given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.passes import precision as passes
+from raybench.models.passes.int8_fp16 import Int8Parts
 from raybench.models.shapes import input_shapes
 from raybench.models.shapes.ranges import integer_ranges
 from raybench.models.source import identity, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
     from pathlib import Path
 
     import onnx
@@ -54,11 +54,11 @@ def prepare(
         name: a zoo name or the path of an ONNX file.
         settings: shapes, ranges and seed of the model.
         precision: one of `PRECISIONS`; tf32 has the fp32 graph.
-        dialect: "s8s8", "u8s8" or "u8s7" for int8; "native" for bf16 that the engine itself derives from
+        dialect: "s8s8", "u8s8" or "u8s7" for int8 and int8_fp16; "native" for bf16 that the engine itself derives from
             the fp32 graph; ignored for the others.
         cache_dir: the node's cache, from `cache_dir()`.
-        rewrite_lrn: replace LRN by ops that ONNX Runtime runs faster; fp16, which ONNX Runtime
-            casts back, keeps LRN.
+        rewrite_lrn: replace LRN by ops that ONNX Runtime runs faster; graphs with fp16, which ONNX
+            Runtime casts back, keep LRN.
 
     Raises:
         ModelError: the model cannot be used with these settings.
@@ -74,16 +74,14 @@ def prepare(
     inputs = _specs(base.facts["inputs"])
     ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
     fp32 = _fp32_model(name, base, inputs, ranges)
-    dialect = dialect if precision in ("int8", "bf16") else None
+    dialect = dialect if precision in (*QUANTISED, "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if precision not in passes.OF_SOURCE:
-        key = _key_of_pass(base_key, precision, dialect, ranges, settings)
-        hold = functools.partial(cache.hold, base_key)
-        build = functools.partial(_build_reduced, hold, fp32, settings, precision, dialect)
         revision = f"{revision} passes {passes.REVISION}"
-        entry = cache.entry(key, build, revision)
+        reduced = _Reduced(cache, base_key, fp32, settings, revision)
+        key, entry = reduced.key(precision, dialect), reduced.entry(precision, dialect)
         conversion = Conversion.from_facts(entry.facts)
-    if rewrite_lrn and base.facts["has_lrn"] and precision not in ("fp16", AS_IS):
+    if rewrite_lrn and base.facts["has_lrn"] and precision not in ("fp16", "int8_fp16", AS_IS):
         # last, so that none of the new nodes is quantised
         key = key_of(kind="lrn", version=VERSION, source=key)
         entry = cache.entry(key, functools.partial(_build_lrn, entry, precision), revision)
@@ -98,24 +96,60 @@ def prepare(
     )
 
 
-def _key_of_pass(
-    base_key: str,
-    precision: str,
-    dialect: str | None,
-    ranges: dict[str, tuple[int, int]],
-    settings: ModelSettings,
-) -> str:
-    """Return the key of a reduced graph, which depends on the items that calibrate or check it."""
-    given = given_digest(settings)
-    return key_of(
-        kind=precision,
-        version=passes.VERSION,
-        source=base_key,
-        dialect=dialect,
-        ranges=ranges if precision == "int8" else settings.ranges or None,
-        onnxruntime=metadata.version("onnxruntime"),
-        **({"given": given} if given else {}),
-    )
+@dataclass(frozen=True)
+class _Reduced:
+    """The reduced graphs of a model, in the cache.
+
+    Attributes:
+        cache: of the node.
+        base_key: key of the fp32 graph's entry.
+        fp32: the model in fp32.
+        settings: shapes, ranges and seed of the model.
+        revision: of the code that makes the graphs.
+    """
+
+    cache: Cache
+    base_key: str
+    fp32: Model
+    settings: ModelSettings
+    revision: str
+
+    def key(self, precision: str, dialect: str | None) -> str:
+        """Return the key of a graph, which depends on the items that calibrate or check it."""
+        given = given_digest(self.settings)
+        calibrated = precision in QUANTISED
+        return key_of(
+            kind=precision,
+            version=passes.VERSION,
+            source=self.base_key,
+            dialect=dialect,
+            ranges=self.fp32.ranges if calibrated else self.settings.ranges or None,
+            onnxruntime=metadata.version("onnxruntime"),
+            **({"given": given} if given else {}),
+        )
+
+    def entry(self, precision: str, dialect: str | None) -> CacheEntry:
+        """Return the entry of a graph, built first if it is missing."""
+        build = functools.partial(self._build, precision, dialect)
+        return self.cache.entry(self.key(precision, dialect), build, self.revision)
+
+    def _build(self, precision: str, dialect: str | None, folder: Path) -> dict[str, Any]:
+        """Write a graph and return how it was made and what it computes in."""
+        fp32 = self.fp32
+        given = given_inputs(fp32.name, self.settings, fp32.inputs)
+        source = Fp32Graph(
+            fp32.path, fp32.inputs, fp32.ranges, fp32.softmax_outputs, given, fp32.drawn_outputs
+        )
+        parts = self._parts(dialect) if precision == "int8_fp16" else None
+        with self.cache.hold(self.base_key):  # passes write temporary files beside the source
+            made = passes.convert(precision, dialect, source, folder / _GRAPH, parts)
+        return {**asdict(made), **_proven(precision, folder, made.kept_fp32_ops)}
+
+    def _parts(self, dialect: str | None) -> Int8Parts:
+        """Return what an int8_fp16 graph is made of: the graphs that rows of int8 and fp16 run."""
+        int8, fp16 = self.entry("int8", dialect), self.entry("fp16", None)
+        made = (Conversion.from_facts(each.facts) for each in (int8, fp16))
+        return Int8Parts(int8.folder / _GRAPH, *made)
 
 
 def _revision(source_id: str) -> str:
@@ -194,24 +228,6 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
     }
-
-
-def _build_reduced(
-    hold: Callable[[], AbstractContextManager[None]],
-    fp32: Model,
-    settings: ModelSettings,
-    precision: str,
-    dialect: str | None,
-    folder: Path,
-) -> dict[str, Any]:
-    """Write the reduced graph of a model and return how it was made and what it computes in."""
-    given = given_inputs(fp32.name, settings, fp32.inputs)
-    source = Fp32Graph(
-        fp32.path, fp32.inputs, fp32.ranges, fp32.softmax_outputs, given, fp32.drawn_outputs
-    )
-    with hold():  # passes write temporary files beside the source
-        made = passes.convert(precision, dialect, source, folder / _GRAPH)
-    return {**asdict(made), **_proven(precision, folder, made.kept_fp32_ops)}
 
 
 def _per_item(macs: int | None, source: ModelSource) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.engines.tensorrt import failures, library, targets
 from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
+from raybench.models.conversion import UNTYPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -35,13 +36,14 @@ class Order:
     Attributes:
         onnx_path: the graph; its external data is in the same folder.
         onnx_sha256: hash of graph and external data.
-        precision: fp32, tf32, fp16, bf16, int8, fp8 or as_is.
+        precision: fp32, tf32, fp16, bf16, int8, int8_fp16, fp8 or as_is.
         shapes: lowest, best and highest shape of each input; all the same for a static plan.
         workspace_bytes: most scratch memory of a layer; None for all of the device.
         optimization_level: 0 to 5.
         avg_timing: how often each tactic is timed.
         jit_convolutions: whether to try convolutions that the builder compiles on the spot.
-        int8_rest: what layers outside Q/DQ may use under weak typing, one of `INT8_REST`.
+        int8_rest: what layers outside the Q/DQ of precision int8 may use under weak typing, one of
+            `INT8_REST`.
         version_compatible: whether the lean and the dispatch runtime can run the plan, too.
         detailed: whether the plan keeps the layers' names and tactics.
         fp32_layers: layers that compute in fp32 in an fp16 graph; the graph's hash stands for them.
@@ -143,6 +145,7 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     if strongly_typed(trt):
         return on, off
     weak = {"fp32": set(), "tf32": set(), "fp16": {"FP16"}, "int8": {"INT8"}}
+    weak["int8_fp16"] = weak["int8"] | weak["fp16"]
     if order.precision == AS_IS:
         raise Unsupported(
             f"TensorRT {trt.__version__} chooses types by itself, so no graph runs {AS_IS}. "
@@ -157,6 +160,12 @@ def flags(trt: Any, order: Order) -> tuple[set[str], set[str]]:
     if order.precision == "int8" and order.int8_rest == "fp16":
         on.add("FP16")
     return on, off
+
+
+def _graph(trt: Any, order: Order) -> Path:
+    """Return the file to parse: 8.6 reads half scales as fp32, so it gets Q/DQ in fp32 types."""
+    untyped = order.precision == "int8_fp16" and not strongly_typed(trt)
+    return order.onnx_path.with_name(UNTYPED) if untyped else order.onnx_path
 
 
 def available(trt: Any) -> bool:
@@ -187,7 +196,7 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     builder = trt.Builder(logger)
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(order.onnx_path)):
+    if not parser.parse_from_file(str(_graph(trt, order))):
         errors = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
         raise failures.of_parser(errors, journal.lines())
     if not strongly_typed(trt) and _hold_fp32(trt, network, order.fp32_layers):
@@ -265,21 +274,26 @@ def _hold_fp32(trt: Any, network: Any, names: Collection[str]) -> bool:
     """Let these layers compute in fp32 under weak typing; returns whether there are any.
 
     The FP16 flag would else allow half in them, too: the casts around them are no order. Layers
-    without a name that read theirs are those that the parser adds to broadcast a value.
+    without a name that read theirs are those that the parser adds to broadcast a value. Those that
+    multiply what Q/DQ give them stay int8 and write fp32.
     """
     if not names:
         return False
     half_or_whole = (trt.DataType.HALF, trt.DataType.FLOAT)
-    held: set[str] = set()  # tensors
+    held, dequantised = set[str](), set[str]()  # tensors
     for layer in map(network.get_layer, range(network.num_layers)):
         inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
+        if layer.type == trt.LayerType.DEQUANTIZE:
+            dequantised.add(layer.get_output(0).name)
+        in_int8 = any(x and x.name in dequantised for x in inputs)
         added = layer.name.startswith(_UNNAMED) and any(x and x.name in held for x in inputs)
         if not added and layer.name not in names:
             continue
         for index, tensor in enumerate(map(layer.get_output, range(layer.num_outputs))):
             if tensor.dtype in half_or_whole:
                 held.add(tensor.name)
-                layer.precision = trt.DataType.FLOAT
+                if not in_int8:
+                    layer.precision = trt.DataType.FLOAT
                 layer.set_output_type(index, trt.DataType.FLOAT)
     return bool(held)
 

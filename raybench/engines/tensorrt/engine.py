@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 FOLDER = "tensorrt"
 """Folder of plans and timing caches below the node's cache."""
 
-MIN_CAPABILITY = {"fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1), AS_IS: (5, 0)}
+MIN_CAPABILITY = {
+    "fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1), "int8_fp16": (6, 1), AS_IS: (5, 0),
+}  # fmt: skip
 """Oldest compute capability whose hardware has the precision."""
 
 RTX_MIN_CAPABILITY = {"fp32": (8, 0), "tf32": (8, 0), "fp16": (7, 5), "int8": (8, 0), AS_IS: (7, 5)}

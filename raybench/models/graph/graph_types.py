@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raybench.experiment import QUANTISED
 from raybench.models.graph.element_types import scopes
 from raybench.models.graph.graph_walk import varying, walk
 from raybench.models.graph.macs import macs_of
@@ -166,14 +167,16 @@ class GraphTypes:
     def precision(self) -> str:
         """The precision that a row of this graph may claim.
 
-        "fp32", "fp16", "bf16", "int8" or "fp8"; "mixed" for several or others, and "rounded" for a
-        graph that rounds values and computes in fp32.
+        "fp32", "fp16", "bf16", "int8" or "fp8"; "int8_fp16" for those two, "mixed" for others, and
+        "rounded" for a graph that rounds values and computes in fp32.
         """
         kinds = {node.type for node in self.nodes}
         whole = {kind for kind in kinds if not kind.endswith(_WEIGHTS)} or kinds
         found = {_PRECISIONS.get(kind, "mixed") for kind in whole}
         if not found:
             return "rounded" if self.rounding else "fp32"
+        if found == {"int8", "fp16"}:
+            return "int8_fp16"
         return found.pop() if len(found) == 1 else "mixed"
 
     @property
@@ -193,10 +196,15 @@ class GraphTypes:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the row of an int8 graph must say, a sentence each."""
-        if self.precision != "int8" or not self.floats or self.quantised_macs_frac is not None:
+        if (
+            self.precision not in QUANTISED
+            or not self.floats
+            or self.quantised_macs_frac is not None
+        ):
             return ()
         return (
-            f"Products of floats are left in the int8 graph ({', '.join(self.floats)}), and the share of "
+            f"Products of floats are left in the {self.precision} graph ({', '.join(self.floats)}), and the "
+            "share of "
             "the multiply-accumulates that are int8 is unknown.",
         )
 
@@ -235,11 +243,12 @@ def graph_types(model: onnx.ModelProto) -> GraphTypes:
         macs |= {_output(node): 0 for node in model.graph.node if _output(node) not in at_run}
         shares = [macs[name] for name in at_run]
         total = None if None in shares else sum(share or 0 for share in shares)
-    reduced = {node.output for node in nodes if not node.type.endswith(_WEIGHTS)}
+    whole = (node for node in nodes if not node.type.endswith(_WEIGHTS))
+    integers = {node.output for node in whole if node.type not in _REDUCED_FLOATS}
     floats = {
         node.op_type
         for node in walk(model.graph)
-        if _is_weighted(node) and _output(node) not in reduced and macs.get(_output(node)) != 0
+        if _is_weighted(node) and _output(node) not in integers and macs.get(_output(node)) != 0
     }
     kinds = weighted_kinds(model.graph)
     return GraphTypes(nodes, () if nodes else rounding, kinds, macs, total, tuple(sorted(floats)))

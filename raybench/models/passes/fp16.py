@@ -13,15 +13,14 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from raybench.machine import cgroup, sysfs
-from raybench.models.conversion import Conversion
-from raybench.models.fidelity import fidelity
-from raybench.models.graph.cpu_run import run
+from raybench.models.conversion import Conversion, save
 from raybench.models.graph.element_types import scopes
-from raybench.models.items.batches import calibration_batches
-from raybench.models.passes.half_check import losing_nodes, rounded
+from raybench.models.passes.half_check import (
+    check_rounded,
+    losing_nodes,
+    on_few_items,
+    refuse_without_memory,
+)
 from raybench.models.passes.half_graph import half_graph
 from raybench.models.passes.norm_patterns import values_in_norms
 from raybench.models.passes.value_ranges import value_ranges
@@ -29,6 +28,7 @@ from raybench.models.passes.value_ranges import value_ranges
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import onnx
 
     from raybench.models.conversion import Fp32Graph
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from raybench.models.passes.value_ranges import ValueRanges
 
     Array = np.ndarray[Any, Any]
-
-_ITEMS = (2, 1)
-"""Items of the check; one if the graph does not run with two."""
 
 _GOOD_DB = 30.0
 """Below it more ops are tried in fp32. Networks that suit half precision have 40 dB and more."""
@@ -51,9 +48,6 @@ _ROUNDS, _STEP_DB = 3, 1.0
 
 _POOR_DB = 20.0
 """Below it the row says that the network does not suit half precision."""
-
-_MEMORY = 5
-"""Times the fp32 weights that the check holds at most (measured on vit_b16: 1.6 GiB in all)."""
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "Attention")
 _LAST = ("Softmax", "LogSoftmax", "Sigmoid")
@@ -99,38 +93,26 @@ def to_fp16(source: Fp32Graph, target: Path) -> Conversion:
     """Write the graph in half precision to `target` and return how it was made."""
     values = _always_fp32(source)
     try:
-        _refuse_without_memory(source)
+        refuse_without_memory(source)
         return _checked(source, target, values)
     except Exception as error:  # whatever ONNX Runtime raises must not cost the row
         logger.info("The fp16 graph was not checked by rounding", exc_info=error)
-        half = half_graph(_load(source), values)
-        _save(half.model, source, target)
+        half = half_graph(source.load(), values)
+        save(half.model, target, source.big)
         note = f"The fp16 graph was not checked by rounding: {' '.join(str(error).split())[:200]}"
         return Conversion(kept_fp32_ops=half.kept, fp32_nodes=half.nodes, notes=(note,))
 
 
 def _always_fp32(source: Fp32Graph) -> set[str]:
-    top = scopes(_load(source))
+    top = scopes(source.load())
     return values_in_norms(top) | _last_probabilities(top.graph)
-
-
-def _refuse_without_memory(source: Fp32Graph) -> None:
-    """Raise MemoryError where the check would end this process for want of memory."""
-    weights = sum(file.stat().st_size for file in source.path.parent.iterdir())
-    limits = (
-        sysfs.available_bytes((sysfs.ROOT / "proc/meminfo").read_text()),
-        cgroup.limits().memory_bytes,
-    )
-    needed, free = _MEMORY * weights, min((x for x in limits if x is not None), default=None)
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"that takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free"
-        )
 
 
 def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
     """Write the best graph found that has at least these values in fp32."""
-    inputs, ranges = _examine(source)
+    inputs, ranges = on_few_items(
+        source, lambda inputs: value_ranges(source.load, inputs, source.big)
+    )
     values |= ranges.unfit
     least = set(values)
     best = attempt = _attempt(source, inputs, ranges, values)
@@ -138,9 +120,7 @@ def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
         before_db = attempt.sqnr_db
         if before_db is None or before_db >= _GOOD_DB:
             break
-        more = losing_nodes(
-            lambda: _load(source), attempt.half, inputs, ranges.elements, source.big
-        )
+        more = losing_nodes(source.load, attempt.half, inputs, ranges.elements, source.big)
         if more <= values:
             break
         values |= more
@@ -150,11 +130,11 @@ def _checked(source: Fp32Graph, target: Path, values: set[str]) -> Conversion:
         if best.sqnr_db is not None and attempt.sqnr_db >= best.sqnr_db + _GAIN_DB:
             best = attempt
     if best.sqnr_db is not None and best.sqnr_db < _POOR_DB:
-        exact = ranges.exact | _all_but_products(_load(source).graph)
+        exact = ranges.exact | _all_but_products(source.load().graph)
         attempt = _attempt(source, inputs, replace(ranges, exact=exact), least)
         if attempt.sqnr_db is not None and attempt.sqnr_db >= best.sqnr_db + _GAIN_DB:
             best = attempt
-    _save(best.half.model, source, target)
+    save(best.half.model, target, source.big)
     return Conversion(
         kept_fp32_ops=best.half.kept,
         fp32_nodes=best.half.nodes,
@@ -168,39 +148,13 @@ def _all_but_products(graph: onnx.GraphProto) -> frozenset[str]:
     return frozenset(node.output[0] for node in graph.node if node.op_type not in _PRODUCTS)
 
 
-def _examine(source: Fp32Graph) -> tuple[dict[str, Array], ValueRanges]:
-    """Return the items of the check and what the fp32 graph makes of them."""
-    for items in _ITEMS:
-        inputs = calibration_batches(source.inputs, source.ranges, 1, items, source.given)[0]
-        try:
-            return inputs, value_ranges(lambda: _load(source), inputs, source.big)
-        except Exception:
-            if items == _ITEMS[-1]:
-                raise
-    raise AssertionError  # the last one returns or raises
-
-
 def _attempt(
     source: Fp32Graph, inputs: dict[str, Array], ranges: ValueRanges, values: set[str]
 ) -> _Attempt:
     """Convert with these values in fp32, and run the result with each half tensor rounded."""
-    half = half_graph(_load(source), values, ranges.exact)
-    outputs = run(lambda: rounded(half.model), inputs, list(ranges.outputs), source.big)
-    numbers = {
-        name: expected
-        for name, expected in ranges.outputs.items()
-        if name not in source.drawn_outputs
-        and expected.dtype.kind in "fiub"
-        and np.isfinite(expected).all()
-    }
-    resized = tuple(name for name in numbers if numbers[name].shape != outputs[name].shape)
-    comparable = {
-        name: values
-        for name, values in numbers.items()
-        if name not in resized and values.dtype.kind == "f"
-    }
-    found = fidelity(comparable, outputs, source.softmax_outputs)
-    return _Attempt(half, found.sqnr_db if found else None, resized)
+    half = half_graph(source.load(), values, ranges.exact)
+    check = check_rounded(half.model, source, inputs, ranges.outputs)
+    return _Attempt(half, check.sqnr_db, check.resized)
 
 
 def _last_probabilities(graph: onnx.GraphProto) -> set[str]:
@@ -218,16 +172,3 @@ def _last_probabilities(graph: onnx.GraphProto) -> set[str]:
         if node is not None and node.op_type in _LAST:
             values.update(path)
     return values
-
-
-def _load(source: Fp32Graph) -> onnx.ModelProto:
-    import onnx
-
-    return onnx.load(source.path)
-
-
-def _save(model: onnx.ModelProto, source: Fp32Graph, target: Path) -> None:
-    import onnx
-
-    location = f"{target.name}.data" if source.big else None
-    onnx.save_model(model, target, save_as_external_data=source.big, location=location)

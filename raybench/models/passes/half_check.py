@@ -8,24 +8,37 @@ GPUs compute them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from raybench.machine import cgroup, sysfs
+from raybench.models.fidelity import fidelity
 from raybench.models.graph.cpu_run import run
 from raybench.models.graph.element_types import scopes
+from raybench.models.items.batches import calibration_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import onnx
 
+    from raybench.models.conversion import Fp32Graph
     from raybench.models.passes.half_graph import HalfGraph
 
     Array = np.ndarray[Any, Any]
 
+T = TypeVar("T")
+
 HALF_STEP = 2.0**-11
 """Relative rounding error of half precision."""
+
+_ITEMS = (2, 1)
+"""Items of the check; one if the graph does not run with two."""
+
+_MEMORY = 5
+"""Times the fp32 weights that the check holds at most (measured on vit_b16: 1.6 GiB in all)."""
 
 _AT_ONCE = 1 << 26
 """Elements of values that are held at a time."""
@@ -35,6 +48,79 @@ _STEP_DB = 6.0
 
 _NODES = 8
 """Nodes that a round of the search adds at most."""
+
+
+@dataclass(frozen=True)
+class HalfCheck:
+    """What rounding costs a graph.
+
+    Attributes:
+        sqnr_db: fidelity of the outputs that can be compared; None if there are none.
+        resized: outputs whose shape depends on the values and differs from that in fp32.
+    """
+
+    sqnr_db: float | None
+    resized: tuple[str, ...]
+
+
+def refuse_without_memory(source: Fp32Graph) -> None:
+    """Raise MemoryError where the check would end this process for want of memory."""
+    weights = sum(file.stat().st_size for file in source.path.parent.iterdir())
+    limits = (
+        sysfs.available_bytes((sysfs.ROOT / "proc/meminfo").read_text()),
+        cgroup.limits().memory_bytes,
+    )
+    needed, free = _MEMORY * weights, min((x for x in limits if x is not None), default=None)
+    if free is not None and needed > free:
+        raise MemoryError(
+            f"that takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} are free"
+        )
+
+
+def on_few_items(
+    source: Fp32Graph, examine: Callable[[dict[str, Array]], T]
+) -> tuple[dict[str, Array], T]:
+    """Return the items of a check and what they show; raises whatever examining one item does."""
+    for items in _ITEMS:
+        inputs = calibration_batches(source.inputs, source.ranges, 1, items, source.given)[0]
+        try:
+            return inputs, examine(inputs)
+        except Exception:
+            if items == _ITEMS[-1]:
+                raise
+    raise AssertionError  # the last one returns or raises
+
+
+def check_rounded(
+    model: onnx.ModelProto,
+    source: Fp32Graph,
+    inputs: Mapping[str, Array],
+    expected: Mapping[str, Array],
+) -> HalfCheck:
+    """Run a graph with each half tensor rounded and compare its outputs with those of fp32.
+
+    Args:
+        model: the graph with half precision in it.
+        source: the fp32 graph.
+        inputs: a few items.
+        expected: the fp32 outputs for them.
+    """
+    outputs = run(lambda: rounded(model), inputs, list(expected), source.big)
+    numbers = {
+        name: values
+        for name, values in expected.items()
+        if name not in source.drawn_outputs
+        and values.dtype.kind in "fiub"
+        and np.isfinite(values).all()
+    }
+    resized = tuple(name for name in numbers if numbers[name].shape != outputs[name].shape)
+    comparable = {
+        name: values
+        for name, values in numbers.items()
+        if name not in resized and values.dtype.kind == "f"
+    }
+    found = fidelity(comparable, outputs, source.softmax_outputs)
+    return HalfCheck(found.sqnr_db if found else None, resized)
 
 
 def rounded(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -14,9 +14,10 @@ from raybench.errors import (
     Unsupported,
     nearest,
 )
-from raybench.experiment import AS_IS, PRECISIONS
+from raybench.experiment import AS_IS, PRECISIONS, QUANTISED
 from raybench.models.passes.fp16 import to_fp16
 from raybench.models.passes.int8 import to_int8
+from raybench.models.passes.int8_fp16 import to_int8_fp16
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from raybench.models.conversion import Conversion, Fp32Graph
     from raybench.models.graph.graph_types import GraphTypes
+    from raybench.models.passes.int8_fp16 import Int8Parts
 
 
 VERSION = 5
@@ -57,7 +59,7 @@ def refuse(precision: str, dialect: str | None) -> None:
         ConfigError: there is no such precision.
         Unsupported: no pass makes it. An engine that takes its types from the graph must not get
             the fp32 graph as bf16: it would silently run fp32.
-        ValueError: int8 without one of `DIALECTS`.
+        ValueError: a quantised precision without one of `DIALECTS`.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"Precision {precision!r} is unknown. {nearest(precision, PRECISIONS)}")
@@ -65,14 +67,27 @@ def refuse(precision: str, dialect: str | None) -> None:
         raise Unsupported(
             f"Precision {precision!r} cannot be made: {_MISSING[precision]}. Use fp16 or int8."
         )
-    if precision == "int8" and dialect not in DIALECTS:
-        raise ValueError(f"int8 needs a dialect of {DIALECTS}, not {dialect!r}")
+    if precision in QUANTISED and dialect not in DIALECTS:
+        raise ValueError(f"{precision} needs a dialect of {DIALECTS}, not {dialect!r}")
 
 
-def convert(precision: str, dialect: str | None, source: Fp32Graph, target: Path) -> Conversion:
-    """Convert the fp32 graph to fp16 or int8, write it to `target`, and return how it was made.
+def convert(
+    precision: str,
+    dialect: str | None,
+    source: Fp32Graph,
+    target: Path,
+    parts: Int8Parts | None = None,
+) -> Conversion:
+    """Convert the fp32 graph to a reduced one, write it to `target`, and return how it was made.
 
     A pass may write temporary files beside the source: no other process may do so meanwhile.
+
+    Args:
+        precision: fp16, int8 or int8_fp16.
+        dialect: of Q/DQ.
+        source: the fp32 graph.
+        target: the new file.
+        parts: the int8 graph and how the fp16 one was made, for int8_fp16.
 
     Raises:
         Unsupported: the pass has no use for this graph.
@@ -82,6 +97,8 @@ def convert(precision: str, dialect: str | None, source: Fp32Graph, target: Path
         with _quiet():
             if precision == "fp16":
                 return to_fp16(source, target)
+            if parts is not None:
+                return to_int8_fp16(parts, source, target)
             assert dialect is not None  # `refuse` has checked it
             return to_int8(dialect, source, target)
     except (RaybenchError, OSError):
@@ -107,6 +124,11 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
     found = types.precision
     if found == precision:
         return
+    if (precision, found) == ("int8_fp16", "int8"):
+        raise Unsupported(
+            "Beside its products in int8 nothing of this graph would compute in fp16, so int8_fp16 is "
+            "int8. Use precision=int8."
+        )
     if types.nodes:
         raise Unsupported(
             f"The {precision} graph of this model would compute in "
@@ -122,7 +144,7 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
         f"its operators with weights ({', '.join(types.weighted)}) have no {precision} form here"
         if types.weighted
         else "none of its operators multiplies by weights"
-        if precision == "int8"
+        if precision in QUANTISED
         else "its operators only move values"
     )
     raise Unsupported(

@@ -39,6 +39,7 @@ def _trt(version: str, **kinds: Any) -> Any:
         ("tf32", {"TF32"}, set()),
         ("fp16", {"FP16"}, {"TF32"}),
         ("int8", {"INT8"}, {"TF32"}),
+        ("int8_fp16", {"INT8", "FP16"}, {"TF32"}),
     ],
 )
 def test_flags_of_weak_typing(precision: str, on: set[str], off: set[str]) -> None:
@@ -67,7 +68,7 @@ def test_weak_typing_says_why_no_graph_runs_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("version", ["10.13.3", "11.4.0"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "as_is"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8_fp16", "as_is"])
 def test_strong_typing_sets_no_precision(version: str, precision: str) -> None:
     order = replace(ORDER, precision=precision, version_compatible=True)
     on, off = builder.flags(_trt(version), order)
@@ -94,13 +95,20 @@ def test_the_path_is_no_fact_of_the_plan() -> None:
     assert facts != replace(ORDER, precision="tf32").facts()
 
 
+TRT = SimpleNamespace(
+    DataType=SimpleNamespace(HALF="half", FLOAT="float", INT32="int32"),
+    LayerType=SimpleNamespace(DEQUANTIZE="dequantize"),
+)
+
+
 class Layer:
     """A layer of a network, with one input and one output."""
 
     num_inputs = num_outputs = 1
 
-    def __init__(self, name: str, reads: str, dtype: str) -> None:
+    def __init__(self, name: str, reads: str, dtype: str, kind: str = "any") -> None:
         self.name = name
+        self.type = kind
         self.held: set[str] = set()
         self._reads = reads
         self._dtype = dtype
@@ -122,7 +130,6 @@ class Layer:
 
 
 def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
-    trt = SimpleNamespace(DataType=SimpleNamespace(HALF="half", FLOAT="float", INT32="int32"))
     unnamed = "(Unnamed Layer* 3) [Shuffle]"
     layers = [
         Layer("conv", "x", "half"),
@@ -133,15 +140,37 @@ def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
         Layer("shape", "x", "int32"),
     ]
     network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
-    assert builder._hold_fp32(trt, network, ("sum", "shape"))
+    assert builder._hold_fp32(TRT, network, ("sum", "shape"))
     both = {"computes in float", "writes float"}
     assert {layer.name: layer.held for layer in layers if layer.held} == {
         "sum": both,
         unnamed: both,
     }
-    assert not builder._hold_fp32(trt, network, ())
-    assert not builder._hold_fp32(trt, network, ("gone",))
+    assert not builder._hold_fp32(TRT, network, ())
+    assert not builder._hold_fp32(TRT, network, ("gone",))
     assert "fp32_layers" not in replace(ORDER, fp32_layers=("sum",)).facts()
+
+
+def test_an_int8_layer_that_is_kept_in_fp32_stays_int8_and_writes_fp32() -> None:
+    layers = [Layer("dq", "x", "float", "dequantize"), Layer("conv", "dq.out", "float")]
+    network = SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+    assert builder._hold_fp32(TRT, network, ("conv",))
+    assert [layer.held for layer in layers] == [set(), {"writes float"}]
+
+
+@pytest.mark.parametrize(
+    ("version", "precision", "name"),
+    [
+        ("8.6.0", "int8_fp16", "untyped.onnx"),
+        ("8.6.0", "int8", "model.onnx"),
+        ("10.13.3", "int8_fp16", "model.onnx"),
+    ],
+)
+def test_a_library_that_chooses_types_gets_scales_that_it_can_read(
+    version: str, precision: str, name: str
+) -> None:
+    order = replace(ORDER, precision=precision, onnx_path=Path("entry") / "model.onnx")
+    assert builder._graph(_trt(version), order) == Path("entry") / name
 
 
 def test_only_inputs_with_an_open_batch_are_in_the_profile() -> None:
