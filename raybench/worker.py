@@ -15,6 +15,7 @@ from typing_extensions import override
 from raybench.engines import plugins, registry
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
+from raybench.experiment import QUANTISED
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
 from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.probe import probe_batch_s, time_batch
@@ -346,7 +347,7 @@ def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device)
     int8 = traits.int8_dialect
     if int8 == "u8s8" and device.kind == "cpu" and devices.saturates_int8():
         int8 = "u8s7"
-    dialect = {"int8": int8, "bf16": traits.bf16_dialect}.get(point.precision)
+    dialect = {**dict.fromkeys(QUANTISED, int8), "bf16": traits.bf16_dialect}.get(point.precision)
     if not traits.reads_graph:
         return Model.named(point.model, point.precision, dialect)
     settings, folder = point.model_settings, cache_dir()

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from raybench.experiment import PRECISIONS
+from raybench.experiment import PRECISIONS, QUANTISED
 from raybench.paths import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-INTEGER = ("int8",)
-"""Precisions that compute in integers."""
+_PRINTED_AS = {"int8_fp16": "int8"}
+"""Name in the data sheets of a precision that they do not name: the peak of most of its work."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Accelerator:
         name: its usual name, e.g. "Tesla P40".
         pattern: regular expression for the driver's whole product name, ignoring case; it must
             not match a part of a chip (MIG).
-        peaks: by precision (fp32, tf32, bf16, fp16, int8, fp8).
+        peaks: by precision (fp32, tf32, bf16, fp16, int8, fp8; that of int8 is int8_fp16's, too).
     """
 
     name: str
@@ -72,14 +72,15 @@ def _peaks(lines: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) -> di
         clock = line["clock_mhz"]
         clock_source = None if clock is None else sources[line.get("clock_source", line["source"])]
         for precision in PRECISIONS:
-            if precision in line:
-                peaks[precision] = Peak(float(line[precision]), source, clock, clock_source)
+            printed = line.get(_PRINTED_AS.get(precision, precision))
+            if printed is not None:
+                peaks[precision] = Peak(float(printed), source, clock, clock_source)
     return peaks
 
 
 def arithmetic_unit(precision: str | None) -> str:
     """Return the unit of arithmetic in a precision: integer operations are not floating point."""
-    return "TOP/s" if precision in INTEGER else "TFLOP/s"
+    return "TOP/s" if precision in QUANTISED else "TFLOP/s"
 
 
 def find(device: str | None, chips: tuple[Accelerator, ...] | None = None) -> Accelerator | None:

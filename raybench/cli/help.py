@@ -41,7 +41,7 @@ keys
 
 _SETTINGS = """\
 axes: one value or a list such as batch_size=[1,8,32]
-  model=NAME|FILE.onnx   precision=fp32|tf32|fp16|bf16|int8|fp8|as_is
+  model=NAME|FILE.onnx   precision=fp32|tf32|fp16|bf16|int8|int8_fp16|fp8|as_is
   batch_size=N|max       workers=N|auto        engine=NAME|auto
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
 

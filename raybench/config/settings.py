@@ -70,6 +70,7 @@ class DeviceSettings:
         batch_size: batch that experiments use unless they say otherwise.
         batch_ladder: batches of an experiment over batch sizes.
         inflight: batches in flight in throughput mode.
+        precisions: what an experiment over precisions compares.
         memory_limit: treat devices as no larger than this, in bytes or as "24GiB"; None for all.
     """
 
@@ -77,6 +78,7 @@ class DeviceSettings:
     batch_size: int = 1
     batch_ladder: list[int] = field(default_factory=lambda: [1])
     inflight: int = 1
+    precisions: list[str] = field(default_factory=lambda: ["fp32", "int8"])
     memory_limit: Any = None
 
 

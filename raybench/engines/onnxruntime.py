@@ -80,8 +80,9 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
         if not transfers:
             return refusals.NO_BUS
         if precision not in ("fp32", "int8", AS_IS):
+            instead = "int8 with an fp32 rest" if precision == "int8_fp16" else "fp32"
             return (
-                f"ONNX Runtime on {device.name} would run {precision} as fp32. "
+                f"ONNX Runtime on {device.name} would run {precision} as {instead}. "
                 "Use precision=fp32 or int8."
             )
         return None
@@ -265,7 +266,11 @@ def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
             "and pip install 'onnxruntime-gpu[cuda,cudnn]', or use device=cpu."
         )
     if precision not in ("fp32", "tf32", "fp16", AS_IS):
-        return f"ONNX Runtime on a GPU would run {precision} as fp32. Use precision=fp32, tf32 or fp16."
+        instead = "fp16" if precision == "int8_fp16" else "fp32"
+        return (
+            f"ONNX Runtime on a GPU would run {precision} as {instead}. "
+            "Use precision=fp32, tf32 or fp16."
+        )
     return None
 
 

@@ -116,8 +116,9 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
                 return f"{device.name} has no bf16 arithmetic. Use precision=fp32 or int8."
             return None
         if precision not in HINTS:
+            instead = "int8 with an fp32 rest" if precision == "int8_fp16" else "another precision"
             return (
-                f"OpenVINO on a CPU would run {precision} as another precision. "
+                f"OpenVINO on a CPU would run {precision} as {instead}. "
                 f"Use precision={', '.join(hint for hint in HINTS if hint != AS_IS)}."
             )
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from raybench.analysis.series import device_name
-from raybench.experiment import SYNTHETIC
+from raybench.experiment import QUANTISED, SYNTHETIC
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def factor_label(factor: str, value: Any) -> str:
 
 
 def precision_label(precision: str | None, quantised_macs_frac: float | None) -> str:
-    """Return the name of a precision, with the share of an int8 graph that is not nearly whole."""
+    """Return the name of a precision, with the share in int8 of a graph that is not nearly whole."""
     share = part_in_int8(precision, quantised_macs_frac)
     return f"{precision} ({share} of MACs)" if share else str(precision)
 
@@ -72,7 +72,7 @@ def precision_label(precision: str | None, quantised_macs_frac: float | None) ->
 def part_in_int8(precision: str | None, quantised_macs_frac: float | None) -> str:
     """Return the share of the MACs computed in 8 bits, e.g. "62 %"; empty from 90 % on."""
     frac = quantised_macs_frac
-    if precision != "int8" or frac is None or frac >= NEARLY_WHOLE:
+    if precision not in QUANTISED or frac is None or frac >= NEARLY_WHOLE:
         return ""
     return f"{100 * frac:.0f} %"
 

@@ -79,9 +79,9 @@ fidelity_sqnr_db       float64   dB       signal to quantisation noise of the ou
 fidelity_cosine        float64   1        cosine of the outputs against fp32
 quantised_macs_frac    float64   1        share of the multiply-accumulates computed in 8 bits
 reduced_ops            strings   -        ops computed below fp32, with their types
-kept_fp32_ops          strings   -        ops of an fp16 graph that stay in fp32 for their range
+kept_fp32_ops          strings   -        ops of a graph in fp16 or int8_fp16 that stay in fp32 for their range
 calibration            string    -        how the ranges of int8 activations were chosen
-rounded_sqnr_db        float64   dB       fp16: fidelity on the CPU with every half tensor rounded
+rounded_sqnr_db        float64   dB       fp16, int8_fp16: fidelity on the CPU with every half tensor rounded
 inputs                 string    -        synthetic, or file, number of items and hash of real inputs
 """
 _THROUGHPUT = """

@@ -79,9 +79,15 @@ def _label(point):
     )
 
 
+GAINED = {"experiment=precision": ("fp16", "int8_fp16")}
+"""Precisions that an experiment compares since; the points that it had keep their ids and order."""
+
+
 def point_ids(words, devices, engines):
-    """Id of every point, by a description of it, in the order of the file."""
-    return {_label(point): point.id for point in _points(words, devices, engines)}
+    """Id of every point, by a description of it, in the order of the file; without those added since."""
+    gained = GAINED.get(words[0], ()) if words else ()
+    points = _points(words, devices, engines)
+    return {_label(point): point.id for point in points if point.precision not in gained}
 
 
 def series_ids(words, devices, engines):

@@ -146,7 +146,7 @@ def test_the_share_of_the_macs_is_that_with_integers_on_both_sides() -> None:
     assert types(beside, {"W8": W8, "W": W, **SCALES}).quantised_macs_frac is None
 
 
-def test_a_graph_of_several_reduced_types_is_mixed() -> None:
+def test_a_graph_of_int8_and_half_has_a_name_and_other_mixtures_are_mixed() -> None:
     half = [
         HALF_X,
         make_node("MatMul", ["xh", "Wh"], ["mh"]),
@@ -156,7 +156,13 @@ def test_a_graph_of_several_reduced_types_is_mixed() -> None:
     sums = [make_node("Add", ["m", "n"], ["y"])]
     found = types([*half, *int8, *sums], {"Wh": W.astype(np.float16), "W8": W8, **SCALES})
     assert found.reduced_ops == ("MatMul:float16", "MatMul:int8")
-    assert found.precision == "mixed"
+    assert found.precision == "int8_fp16"
+    double = [
+        make_node("Cast", ["x"], ["x64"], to=TensorProto.DOUBLE),
+        make_node("MatMul", ["x64", "W64"], ["m64"]),
+    ]
+    weights = {"Wh": W.astype(np.float16), "W8": W8, "W64": W.astype(np.float64), **SCALES}
+    assert types([*half, *int8, *double, *sums], weights).precision == "mixed"
 
 
 def test_a_product_with_int8_weights_alone_is_a_product_of_floats() -> None:

@@ -90,9 +90,14 @@ def order_of(load: Load) -> Order:
     """Return the order of a load's plan.
 
     Raises:
-        Unsupported: the batch is larger than the dynamic plan allows.
+        Unsupported: the batch is larger than the dynamic plan allows, or two options contradict.
     """
     options, batch_size = load.options, load.batches.batch_size
+    if load.model.precision == "int8_fp16" and options.int8_rest != "graph":
+        raise Unsupported(
+            f"int8_rest={options.int8_rest} is for precision=int8: outside Q/DQ int8_fp16 is fp16. "
+            "Leave engine.int8_rest out."
+        )
     largest = options.largest_batch
     if largest is not None and batch_size > largest:
         raise Unsupported(

@@ -57,7 +57,9 @@ MIN_CAPABILITY = {
 }  # fmt: skip
 """Oldest compute capability whose hardware has the precision."""
 
-RTX_MIN_CAPABILITY = {"fp32": (8, 0), "tf32": (8, 0), "fp16": (7, 5), "int8": (8, 0), AS_IS: (7, 5)}
+RTX_MIN_CAPABILITY = {
+    "fp32": (8, 0), "tf32": (8, 0), "fp16": (7, 5), "int8": (8, 0), "int8_fp16": (8, 0), AS_IS: (7, 5),
+}  # fmt: skip
 """The same of TensorRT for RTX 1.7, whose builder has neither fp32 nor int8 for 7.5."""
 
 

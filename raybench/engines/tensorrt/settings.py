@@ -26,7 +26,8 @@ class TensorRTSettings:
         largest_batch: build one dynamic plan for every batch from 1 to this; None for a static plan
             of the point's batch.
         best_batch: the batch that a dynamic plan is tuned for; None for the largest.
-        int8_rest: what layers outside Q/DQ may use in TensorRT 8.6: "graph" (fp32), "tf32" or "fp16".
+        int8_rest: what layers outside Q/DQ may use in TensorRT 8.6 in precision int8: "graph" (fp32),
+            "tf32" or "fp16"; precision int8_fp16 supersedes the last.
         version_compatible: build plans that the lean and the dispatch runtime can run, too. Tested
             with 8.6.0 of all three, not with a newer version of the same major.
     """

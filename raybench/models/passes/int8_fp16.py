@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from raybench.models.passes.half_graph import HalfGraph
 
 _HALF_SCALES_OPSET = 19
+_LEAST_SCALE = 2.0**-17
+"""Half rounds a smaller scale by more than 2^-8 of it."""
+
 _COST_DB = 3.0
 """Loss to int8 with an fp32 rest from which the row says what half precision costs."""
 
@@ -77,15 +80,38 @@ def to_int8_fp16(parts: Int8Parts, source: Fp32Graph, target: Path) -> Conversio
 
 
 def _half(model: onnx.ModelProto, fp32_nodes: Collection[str]) -> HalfGraph:
-    """Convert all of an int8 graph to half but these nodes and what dequantises for them."""
+    """Convert all of an int8 graph to half but these nodes and what dequantises for them.
+
+    A pair whose scale half would spoil stays in fp32, too, with the nodes that read it; biases of
+    32 bits, whose scales are that small, do so without them.
+    """
     makers = {node.output[0]: node for node in walk(model.graph) if node.output}
+    spoilt = _spoilt_scales(model)
     kept: set[str] = set()
     for node in walk(model.graph):
-        if node.name in fp32_nodes:
+        read = [makers[name] for name in node.input if name in makers]
+        pairs = [maker for maker in read if maker.op_type == "DequantizeLinear"]
+        in_fp32 = node.name in fp32_nodes or any(pair.input[1] in spoilt for pair in pairs[:2])
+        if in_fp32 or (node.op_type in ROUNDING and node.input[1] in spoilt):
             kept.add(node.output[0])
-            read = (makers[name] for name in node.input if name in makers)
-            kept.update(maker.output[0] for maker in read if maker.op_type == "DequantizeLinear")
+        if in_fp32:
+            kept.update(pair.output[0] for pair in pairs)
     return half_graph(model, (), kept)
+
+
+def _spoilt_scales(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the scales whose largest loses more than an int8 value has digits for."""
+    from onnx import TensorProto, numpy_helper
+
+    pairs = [node for node in walk(model.graph) if node.op_type in ROUNDING]
+    scales = {node.input[1] for node in pairs}
+    return {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.name in scales
+        and tensor.data_type == TensorProto.FLOAT
+        and numpy_helper.to_array(tensor).max(initial=0.0) < _LEAST_SCALE
+    }
 
 
 def _raised(model: onnx.ModelProto, big: bool) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
-from raybench.experiment import AS_IS, SYNTHETIC
+from raybench.experiment import AS_IS, QUANTISED, SYNTHETIC
 from raybench.report.document import Paragraph, Section
 from raybench.text import counted
 
@@ -177,12 +177,19 @@ def _repeats(answers: Answers) -> Iterator[str]:
 
 def _graphs(rows: Sequence[Row]) -> Iterator[str]:
     precisions = {row.get("precision") for row in rows}
-    if "int8" in precisions:
-        dialects = _all(row.get("dialect") for row in rows if row.get("precision") == "int8")
+    quantised = [row for row in rows if row.get("precision") in QUANTISED]
+    if quantised:
+        dialects = _all(row.get("dialect") for row in quantised)
         named = f" ({dialects})" if dialects else ""
-        reduced = _sources([row for row in rows if row.get("precision") == "int8"])
-        data = "seeded synthetic data" if reduced == [SYNTHETIC] else "items of the same source"
-        yield f"int8 graphs carry explicit quantisation{named} calibrated with {data}."
+        data = "items of the same source"
+        if _sources(quantised) == [SYNTHETIC]:
+            data = "seeded synthetic data"
+        rests = {"int8": "fp32", "int8_fp16": "fp16"}
+        rest = _all(f"{rests[name]} in {name}" for name in QUANTISED if name in precisions)
+        yield (
+            f"int8 graphs carry explicit quantisation{named} calibrated with {data}; the rest of them "
+            f"computes in {rest}."
+        )
     if precisions - {"fp32", AS_IS}:
         yield (
             "All precisions are made from the same fp32 graph; fidelity is the signal to "

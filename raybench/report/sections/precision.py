@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.experiment import QUANTISED
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.figures.precision import figures
@@ -47,7 +48,7 @@ def _gains(gains: Sequence[Gain]) -> Table:
         columns.fixed(
             "8-bit MACs",
             "%",
-            [g.quantised_macs_frac if g.series.precision == "int8" else None for g in gains],
+            [g.quantised_macs_frac if g.series.precision in QUANTISED else None for g in gains],
             0,
             100,
         ),
