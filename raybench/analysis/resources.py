@@ -132,7 +132,7 @@ def _input_elements(shapes: str | None) -> int | None:
     for shape in shapes.split(";"):
         product = 1
         for size in shape.rpartition(":")[2].split("x"):
-            if size != "scalar" and not size.isdigit():
+            if size != "scalar" and not size.isdecimal():
                 return None
             product *= 1 if size == "scalar" else int(size)
         total += product

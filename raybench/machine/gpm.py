@@ -8,6 +8,7 @@ beside a stream on a GPU.
 
 from __future__ import annotations
 
+import bisect
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,8 +144,10 @@ def means(activities: Sequence[Activity], start_ns: int, end_ns: int) -> Mapping
         start_ns: start of the window by the clock of the activities.
         end_ns: its end.
     """
-    inside = [(min(a.end_ns, end_ns) - max(a.start_ns, start_ns), a.values) for a in activities]
-    inside = [(length, values) for length, values in inside if length > 0]
+    inside = [
+        (min(a.end_ns, end_ns) - max(a.start_ns, start_ns), a.values)
+        for a in _touching(activities, start_ns, end_ns)
+    ]
     least_ns = LEAST_COVERED * (end_ns - start_ns)
     columns: dict[str, float | None] = {}
     for place, column in enumerate(COLUMNS):
@@ -153,3 +156,10 @@ def means(activities: Sequence[Activity], start_ns: int, end_ns: int) -> Mapping
         mean = sum(length * value for length, value in known) / covered if covered else None
         columns[column] = mean if covered >= least_ns else None
     return columns
+
+
+def _touching(activities: Sequence[Activity], start_ns: int, end_ns: int) -> Sequence[Activity]:
+    """Return those that reach into a window; a block has few of thousands."""
+    first = bisect.bisect_right(activities, start_ns, key=lambda activity: activity.end_ns)
+    last = bisect.bisect_left(activities, end_ns, key=lambda activity: activity.start_ns)
+    return activities[first:last]

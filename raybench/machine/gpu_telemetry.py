@@ -14,7 +14,7 @@ from raybench.machine import nvml as driver
 from raybench.machine.telemetry import PERIOD_S
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -289,18 +289,15 @@ def columns(
         "throttle_thermal_frac": _throttled_share(inside, THERMAL),
         "throttle_hw_frac": _throttled_share(inside, HARDWARE),
         "gpu_mem_peak_mib": max(memory) / 2**20 if memory else None,
-        **activity(samples, start, end),
+        **gpm.means(activities(samples), start, end),
         **{name: max(read, default=None) for name, read in limits.items()},  # less when idle
     }
     return {name: values[name] for name in COLUMNS}
 
 
-def activity(
-    samples: Sequence[GpuSample], start_ns: int, end_ns: int
-) -> Mapping[str, float | None]:
-    """Return the columns of GPM over a window; None where readings do not cover it."""
-    activities = [sample.activity for sample in samples if sample.activity is not None]
-    return gpm.means(activities, start_ns, end_ns)
+def activities(samples: Sequence[GpuSample]) -> tuple[Activity, ...]:
+    """Return what GPM read, oldest first."""
+    return tuple(sample.activity for sample in samples if sample.activity is not None)
 
 
 def _mean(values: list[float]) -> float | None:

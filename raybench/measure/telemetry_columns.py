@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class Readings:
     gpu: tuple[gpu_telemetry.GpuSample, ...] = ()
     host: tuple[host.HostSample, ...] = ()
     failures: tuple[str, ...] = ()
+
+    @cached_property
+    def activities(self) -> tuple[gpm.Activity, ...]:
+        """What the counters of the GPU say, oldest first."""
+        return gpu_telemetry.activities(self.gpu)
 
 
 def with_hardware(
@@ -259,7 +265,7 @@ def _block(readings: Readings, row: Columns, start: int) -> Columns:
     inside = [sample for sample in readings.gpu if begin < sample.t_ns <= end]
     reasons = _without_none([sample.reasons for sample in inside])
     joules = gpu_telemetry.counter_energy_j(readings.gpu, begin, end)
-    activity = gpu_telemetry.activity(readings.gpu, begin, end)
+    activity = gpm.means(readings.activities, begin, end)
     return {
         **{name: activity[name] for name in BLOCK_ACTIVITY},
         "sm_clock_mhz": _mean([sample.sm_mhz for sample in inside]),

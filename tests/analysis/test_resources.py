@@ -92,7 +92,7 @@ def test_inputs_alone_can_fill_the_link():
     assert bound(rate=22e3, transfers=False, **row) == {}
 
 
-@pytest.mark.parametrize("shape", [None, "", "x:8x?x224", "x"])
+@pytest.mark.parametrize("shape", [None, "", "x:8x?x224", "x", "x:8x³"])
 def test_shapes_that_say_nothing_give_no_traffic(shape):
     row = {"gflops_per_item": 3.0, "parameters": 7_000_000, "input_shape": shape}
     assert ops_per_byte(cell(**row)) == (None, None)
