@@ -88,11 +88,11 @@ def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
 
 
 def in_words(cell: Cell) -> str | None:
-    """Return what of a GPU was full in one sentence; else what it waited for, or what is known."""
+    """Return what of a GPU was full in one sentence, else what it waited for; None if unknown."""
     known = uses(cell)
     full = "; ".join(use.evidence for use in known if use.full)
     waits = nothing_full(cell, known)
-    text = full or (waits[1] if waits else known[0].evidence if known else "")
+    text = full or (waits[1] if waits else "")
     return text[0].upper() + text[1:] + "." if text else None
 
 
