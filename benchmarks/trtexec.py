@@ -51,8 +51,9 @@ from _table import markdown
 import raybench
 from raybench.config.compose import read
 from raybench.engines import registry
-from raybench.engines.tensorrt import library
+from raybench.engines.tensorrt import library, settings
 from raybench.engines.tensorrt.engine import FOLDER
+from raybench.engines.tensorrt.settings import TensorRTSettings
 from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.models.cache import cache_dir
@@ -138,7 +139,8 @@ class Wanted:
     @property
     def streams(self) -> int:
         """Batches that compute at the same time."""
-        return int(self.engine.get("streams", 1))
+        streams = self.engine.get("streams", 1)
+        return streams if isinstance(streams, int) else 1  # raybench refuses any other
 
     def of(self, group: Group) -> list[Cell]:
         """Return the comparisons of a group."""
@@ -519,7 +521,7 @@ def wanted_of(options: argparse.Namespace) -> Wanted:
     cells = itertools.product(
         map(_absolute, options.models), options.precisions, options.batches, options.transfers
     )
-    given = dict(word.split("=", 1) for word in options.words)
+    given = dict(options.words)
     engine = {k.removeprefix("engine."): yaml.safe_load(v) for k, v in given.items()
               if k.startswith("engine.")}  # fmt: skip
     largest = {"largest_batch": max(options.batches), "best_batch": max(options.batches)}
@@ -527,7 +529,7 @@ def wanted_of(options: argparse.Namespace) -> Wanted:
         tuple(itertools.starmap(Cell, cells)),
         options.seconds,
         {**gpu.BUILDER, **largest, **engine},
-        tuple(word for word in options.words if not word.startswith("engine.")),
+        tuple(f"{k}={v}" for k, v in options.words if not k.startswith("engine.")),
     )
 
 
@@ -535,7 +537,9 @@ def plan_of(words: list[str]) -> Plan:
     """Return what raybench would measure on one GPU; raises what it would refuse."""
     request = read(words).resolve({"cpu": 1, "gpu": 1})
     isolation = request.cluster.isolation
-    return make_plan(request.experiment, request.devices, isolation, "one GPU")
+    plan = make_plan(request.experiment, request.devices, isolation, "one GPU")
+    settings.check(TensorRTSettings(**dict(plan.points[0].engine_options)))
+    return plan
 
 
 def build(wanted: Wanted, out: Path) -> None:
@@ -548,11 +552,18 @@ def build(wanted: Wanted, out: Path) -> None:
 def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     def values(text: str) -> list[Any]:
         try:
-            return [kind(part) for part in text.split(",")]
+            return list(dict.fromkeys(kind(part) for part in text.split(",")))
         except (KeyError, ValueError) as error:
             raise argparse.ArgumentTypeError(f"{text!r} has an unknown value") from error
 
     return values
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, given, value = word.partition("=")
+    if not given:
+        raise argparse.ArgumentTypeError(f"{word!r} is no KEY=VALUE")
+    return key, value
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -567,7 +578,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--precisions", type=_list_of(str), default="fp16,int8")
     parser.add_argument("--batches", type=_list_of(int), default="1,8,128")
     parser.add_argument("--transfers", type=_list_of(WAYS.__getitem__), default="on,off")
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="more words for raybench")
+    more: Row = {"nargs": "*", "type": _pair, "metavar": "KEY=VALUE"}
+    parser.add_argument("words", **more, help="more words for raybench")
     return parser
 
 

@@ -113,20 +113,33 @@ def test_the_version_is_that_of_the_package_or_refused(tmp_path, number, version
 
 
 @pytest.mark.parametrize(
-    "words", [["--models", "lenett"], ["--precisions", "fp17"], ["engine.streems=2"], ["x=1"]]
+    "words",
+    [
+        ["--models", "lenett"],
+        ["--precisions", "fp17"],
+        ["engine.streems=2"],
+        ["x=1"],
+        ["engine.streams=many"],
+        ["engine.best_batch=1000"],
+    ],
 )
 def test_what_raybench_would_refuse_is_refused_before_anything_is_built(
     tmp_path, capsys, monkeypatch, installed, words
 ):
     monkeypatch.setattr(trtexec, "ready", lambda path: (Tool(path, (8, 6, 0)), {}))
     monkeypatch.setattr(trtexec, "build", lambda *_: pytest.fail("it built"))
-    assert words[-1].split("=")[0] in refused(capsys, "--trtexec", tmp_path, *words)
+    assert words[-1].split("=")[0].removeprefix("engine.") in refused(
+        capsys, "--trtexec", tmp_path, *words
+    )
 
 
-def test_unknown_words_of_a_list_are_named(capsys):
+def test_unknown_words_are_named(capsys):
     with pytest.raises(SystemExit):
         trtexec.main(["--trtexec", "x", "--transfers", "on,of"])
     assert "'on,of' has an unknown value" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        trtexec.main(["--trtexec", "x", "resnet50"])
+    assert "'resnet50' is no KEY=VALUE" in capsys.readouterr().err
 
 
 def test_a_repeat_alone_has_no_interval_so_two_are_the_least(tmp_path, capsys):
