@@ -25,7 +25,7 @@ from raybench.engines import conformance, registry
 from raybench.engines.base import Engine, Load
 from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import fed_batches, slot_count
-from raybench.experiment import ModelSettings
+from raybench.experiment import QUANTISED, ModelSettings
 from raybench.machine import devices, environment, gpu_telemetry, nvml
 from raybench.measure.blocks import cut
 from raybench.measure.stream import Stream, StreamTrace
@@ -74,7 +74,7 @@ class Bench:
 
     def model(self, case: Case) -> Model:
         """Return the graph of a case."""
-        dialect = self.engine.traits.int8_dialect if case.precision == "int8" else None
+        dialect = self.engine.traits.int8_dialect if case.precision in QUANTISED else None
         return prepare(case.model, ModelSettings(), case.precision, dialect, cache_dir())
 
     def pool(self, case: Case, model: Model) -> BatchPool:

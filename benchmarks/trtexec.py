@@ -243,9 +243,8 @@ def plan_file(sha256: str) -> Path:
 
 
 def input_shapes(cell: Cell) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a network's inputs at a batch."""
-    dialect = registry.get("tensorrt").traits.int8_dialect
-    model = prepare(cell.model, ModelSettings(), cell.precision, dialect, cache_dir())
+    """Return the shapes of a network's inputs at a batch; they are the same in all precisions."""
+    model = prepare(cell.model, ModelSettings(), "fp32", None, cache_dir())
     return {spec.name: spec.with_batch(cell.batch_size) for spec in model.inputs}
 
 
