@@ -69,7 +69,9 @@ class Nvml:
         )
 
     def ask(self, name: str, *arguments: Any) -> Any:
-        """Return the result of `nvml<name>`, or None."""
+        """Return the result of `nvml<name>`, or None; also where a handle among the arguments is."""
+        if None in arguments:
+            return None
         return self._or_none(lambda: getattr(self._library, f"nvml{name}")(*arguments))
 
     def _or_none(self, query: Callable[[], T]) -> T | None:
@@ -80,7 +82,7 @@ class Nvml:
 
     def do(self, name: str, *arguments: Any) -> bool:
         """Return whether `nvml<name>`, which returns nothing, was carried out."""
-        return bool(
+        return None not in arguments and bool(
             self._or_none(lambda: (getattr(self._library, f"nvml{name}")(*arguments), True)[1])
         )
 

@@ -184,6 +184,7 @@ def test_a_slice_is_read_by_its_instance_and_never_as_the_whole_board(driver: Fa
     telemetry.start()
     telemetry.end()
     assert not seen
+    assert {sample.health for sample in telemetry.samples} == {gpu_health.Health()}
     assert {sample.activity for sample in telemetry.samples} == {None}
     assert driver.samples == {}
 
