@@ -59,7 +59,6 @@ MEDIAN_COLUMNS = (
     "throttle_hw_frac",
     "gpu_mem_peak_mib",
     "gflops_per_item",
-    "parameters",
     "gpu_sm_frac",
     "gpu_tensor_frac",
     "gpu_fp32_frac",
@@ -82,6 +81,7 @@ NEWEST_COLUMNS = (
     "model_identity",
     "reduced_ops",
     "input_shape",
+    "parameters",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {

@@ -29,6 +29,10 @@ WEIGHT_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int8_fp1
 INPUT_BYTES = 4
 """Bytes of a number of an input: of fp32, as the networks of the zoo take it."""
 
+_MOST = 1e16
+"""No device does more of anything in a second: a larger reading is damaged."""
+_LEAST = 1e-12
+"""Less than this is nothing."""
 _UNITS = {
     "gpu_tensor_frac": ("tensor_cores", "tensor cores busy"),
     "gpu_fp32_frac": ("fp32_units", "units of fp32 busy"),
@@ -75,7 +79,7 @@ def uses(cell: Cell) -> tuple[Use, ...]:
 
 def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
     """Return "launches" or "kernel_latency" and the evidence, where GPM saw nothing full; else None."""
-    sm = cell.get("gpu_sm_frac")
+    sm = _read(cell, "gpu_sm_frac")
     measured = [use for use in known if use.measured]
     if sm is None or not measured or any(use.full for use in known):
         return None
@@ -101,10 +105,10 @@ def ops_per_byte(cell: Cell) -> tuple[float | None, bool | None]:
 
     Without measured traffic it is the most that the least traffic allows.
     """
-    gflops = cell.get("gflops_per_item")
+    gflops = _read(cell, "gflops_per_item")
     if gflops is None or cell.series.simulated or cell.newest.get("device_kind") != "gpu":
         return None, None
-    share, peak = cell.get("gpu_dram_frac"), cell.get("dram_peak_bytes_per_s")
+    share, peak = _read(cell, "gpu_dram_frac"), _read(cell, "dram_peak_bytes_per_s")
     if share and peak:
         return gflops * 1e9 * _rate(cell) / (share * peak), True
     least = bytes_per_item(cell)
@@ -116,12 +120,12 @@ def bytes_per_item(cell: Cell) -> float | None:
 
     What layers hand on is left out, since caches may keep it. None where a part is unknown.
     """
-    weights, batch = cell.get("parameters"), cell.series.batch_size
+    weights, batch = cell.newest.get("parameters"), cell.series.batch_size
     size = WEIGHT_BYTES.get(cell.series.precision or "")
     elements = _input_elements(cell.newest.get("input_shape"))
     if weights is None or not batch or size is None or elements is None:
         return None
-    return (weights * size + elements * INPUT_BYTES) / batch
+    return float(weights * size + elements * INPUT_BYTES) / batch
 
 
 def _input_elements(shapes: str | None) -> int | None:
@@ -139,13 +143,21 @@ def _input_elements(shapes: str | None) -> int | None:
     return total
 
 
+def _read(cell: Cell, column: str) -> float | None:
+    """Return a reading; None for one that cannot be, as damaged rows may hold."""
+    value, most = cell.get(column), 2.0 if column.endswith("_frac") else _MOST
+    if value is None or not 0 <= value <= most:
+        return None
+    return value if value > _LEAST else 0.0
+
+
 def _rate(cell: Cell) -> float:
     """Return items/s of one device."""
     return (cell.mean or 0.0) / (cell.workers or 1)
 
 
 def _memory(cell: Cell) -> Iterator[Use]:
-    share, peak = cell.get("gpu_dram_frac"), cell.get("dram_peak_bytes_per_s")
+    share, peak = _read(cell, "gpu_dram_frac"), _read(cell, "dram_peak_bytes_per_s")
     if share is not None:
         most = "" if peak is None else f" ({peak / 1e9:,.0f} GB/s)"
         text = f"device memory at {100 * share:.0f} % of what it can{most}"
@@ -159,11 +171,11 @@ def _memory(cell: Cell) -> Iterator[Use]:
 
 
 def _arithmetic(cell: Cell) -> Iterator[Use]:
-    measured = [(column, share) for column in _UNITS if (share := cell.get(column)) is not None]
+    measured = [(column, share) for column in _UNITS if (share := _read(cell, column)) is not None]
     for column, share in measured:
         name, words = _UNITS[column]
         yield Use(name, "arithmetic", share, True, f"{words} for {100 * share:.0f} % of the time")
-    chip, gflops = find(cell.series.device), cell.get("gflops_per_item")
+    chip, gflops = find(cell.series.device), _read(cell, "gflops_per_item")
     peak = None if chip is None else chip.peaks.get(cell.series.precision or "")
     if not measured and peak is not None and gflops is not None:
         share = _rate(cell) * gflops / 1e3 / peak.value
@@ -172,14 +184,14 @@ def _arithmetic(cell: Cell) -> Iterator[Use]:
 
 
 def _pcie(cell: Cell) -> Iterator[Use]:
-    generation, width = cell.get("pcie_gen"), cell.get("pcie_width")
+    generation, width = _read(cell, "pcie_gen"), _read(cell, "pcie_width")
     lane = LANE_BYTES_PER_S.get(int(generation or 0))
     if generation is None or lane is None or not width:
         return
     link = f"gen{generation:.0f} x{width:.0f}"
     measured = False
     for column, (name, way) in _LINKS.items():
-        traffic = cell.get(column)
+        traffic = _read(cell, column)
         if traffic is not None:
             measured, share = True, traffic / (lane * width)
             text = f"PCIe {way} the device at {100 * share:.0f} % of {link}"

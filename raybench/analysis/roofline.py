@@ -87,14 +87,14 @@ def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
     chip = find(device)
     if chip is None:
         return "no printed peak in conf/accelerators.yaml"
-    bandwidths = [use.memory_peak_gb_per_s for use in uses if use.memory_peak_gb_per_s is not None]
+    bandwidths = [use.memory_peak_gb_per_s for use in uses if _can_be(use.memory_peak_gb_per_s)]
     if not bandwidths:
         return "no row says what its memory can"
-    known = [use for use in uses if use.ops_per_byte and use.achieved_tflops]
+    known = [use for use in uses if _can_be(use.ops_per_byte) and _can_be(use.achieved_tflops)]
     ceilings = _ceilings(chip, known)
     if not ceilings:
         return "no row has both its operations and a printed peak in its precision"
-    bandwidth = max(bandwidths)
+    bandwidth = max(bandwidth or 0.0 for bandwidth in bandwidths)
     points = []
     for use in known:
         ceiling = ceilings.get(use.series.precision or "")
@@ -103,6 +103,11 @@ def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
             roof = min(ceiling, (use.ops_per_byte or 0.0) * bandwidth / 1e3)
         points.append(RooflinePoint(use, (use.achieved_tflops or 0.0) / (use.workers or 1), roof))
     return Roofline(device, chip.name, bandwidth, ceilings, tuple(points))
+
+
+def _can_be(value: float | None) -> bool:
+    """Return whether a number can be that of a device; damaged rows may hold others."""
+    return value is not None and 1e-9 < value < 1e9
 
 
 def _ceilings(chip: Accelerator, uses: Sequence[Utilization]) -> dict[str, float]:

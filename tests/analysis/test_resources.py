@@ -140,3 +140,14 @@ def test_without_a_peak_there_is_a_sentence_in_place_of_a_roofline(row, why):
 def test_simulated_points_have_no_roofline_and_no_sentence_about_it():
     rows = table(*trials([50e3], gflops_per_item=3.2, gpu_dram_frac=0.5, simulated=True, **H200))
     assert rooflines(efficiency(rows).uses).missing == ()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 1e300, 1e-300])
+def test_damaged_readings_are_no_evidence_and_stop_nothing(value):
+    columns = ("gpu_sm_frac", "gpu_tensor_frac", "gpu_dram_frac", "pcie_rx_bytes_per_s",
+               "dram_peak_bytes_per_s", "gflops_per_item")  # fmt: skip
+    row = {**dict.fromkeys(columns, value), "pcie_gen": 5, "pcie_width": -3, "parameters": 2**62}
+    found = cell(**{**H200, **row, "input_shape": "x:8x3"})
+    assert not any(use.full for use in uses(found))
+    rows = table(*trials([50e3], **{**H200, **row, "input_shape": "x:8x3"}))
+    assert rooflines(efficiency(rows).uses).rooflines == ()
