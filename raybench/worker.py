@@ -171,8 +171,10 @@ class Worker:
         """
         engine_class = registry.get(point.engine)
         self._steps = log = self._log if engine_class.traits.reads_graph else CrashLog()
-        load = self._load(point, engine_class, rank, slot, seed)
-        device, model = load.device, load.model
+        device = self._take_device(point.device, slot, point.accelerator)
+        _refuse(point, engine_class, device)
+        load = self._load(point, engine_class, device, seed, rank)
+        model = load.model
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
             devices.limit_memory(point.memory_limit_bytes or share)
@@ -211,19 +213,25 @@ class Worker:
         log.note("")
         return prepared
 
-    def build(self, point: Point, slot: int, seed: int) -> tuple[str, ...]:
+    def build(self, point: Point, slot: int | None, seed: int) -> tuple[str, ...]:
         """Build ahead what the point's workers need on this node: graph, fp32 outputs and plan.
 
         Args:
             point: to be measured.
-            slot: number of the worker's device among those of its kind on the node.
+            slot: number of the worker's device among those of its kind on the node; None for an
+                engine that builds for devices that are not here.
             seed: of the synthetic batches.
 
         Returns:
             The files of the plan, as `BuildsAhead.prebuild` returns them; none for other engines.
         """
         engine_class, self._steps = registry.get(point.engine), self._log
-        load = self._load(point, engine_class, 0, slot, seed)
+        if slot is None:
+            device = devices.elsewhere(point.device)
+        else:
+            device = self._take_device(point.device, slot, point.accelerator)
+            _refuse(point, engine_class, device)
+        load = self._load(point, engine_class, device, seed)
         if engine_class.traits.reads_graph and not crashed_before(_reference(load.model)):
             self._log.note(_reference(load.model))
             prepare_reference(load.model, load.batches, load.cache_dir)
@@ -233,16 +241,9 @@ class Worker:
         return built
 
     def _load(
-        self, point: Point, engine_class: type[EngineBase], rank: int, slot: int, seed: int
+        self, point: Point, engine_class: type[EngineBase], device: Device, seed: int, rank: int = 0
     ) -> Load:
-        """Take the device, refuse what it cannot run, and create the model and its inputs."""
-        device = self._take_device(point.device, slot, point.accelerator)
-        reason = registry.unavailable_here(point.engine, device.kind)
-        if reason is None:
-            with plugins.blamed_on(point.engine, "unsupported"):
-                reason = engine_class.unsupported(point.precision, device, point.transfers)
-        if reason is not None:
-            raise Unsupported(reason)
+        """Create the model and its inputs for a device."""
         settings = point.model_settings
         refuse_others(settings.inputs, point.inputs)
         self._log.note(f"{MAKING} {point.model!r}" if engine_class.traits.reads_graph else "")
@@ -381,3 +382,13 @@ def _compare(engine: EngineBase, load: Load, log: CrashLog) -> OutputComparison:
 def _software(device: Device) -> dict[str, str | None]:
     driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
     return {**environment.software(), "driver_version": driver}
+
+
+def _refuse(point: Point, engine_class: type[EngineBase], device: Device) -> None:
+    """Raise Unsupported for what an engine cannot run on a device."""
+    reason = registry.unavailable_here(point.engine, device.kind)
+    if reason is None:
+        with plugins.blamed_on(point.engine, "unsupported"):
+            reason = engine_class.unsupported(point.precision, device, point.transfers)
+    if reason is not None:
+        raise Unsupported(reason)

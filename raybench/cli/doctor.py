@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
     from raybench.cluster.node_facts import NodeFacts
 
-VERSIONS = ("raybench", "python", "ray", "openvino", "onnxruntime", "tensorrt", "driver")
+LIBRARIES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+VERSIONS = ("raybench", "python", "ray", *LIBRARIES, "driver")
 """Columns of a cluster's table; a version that no node has is left out."""
+NVIDIA = ("tensorrt", "tensorrt_rtx")
+"""Engines that need NVIDIA's driver, which a GPU that the cluster declares may lack."""
 
 
 def command(words: list[str]) -> int:
@@ -82,8 +85,10 @@ def _check_machine(console: Console) -> int:
     able = False
     for name, missing in facts.missing.items():
         reason = missing
-        if reason is None and name == "tensorrt" and not gpus:
+        if reason is None and name in NVIDIA and not gpus:
             reason = "needs an NVIDIA GPU and its driver, and there is none here."
+            if getattr(registry.get(name), "builds_anywhere", False):
+                reason += " Its plans can be built here: raybench build."
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
@@ -117,7 +122,7 @@ def _gpu_lines(uuids: Sequence[str]) -> list[tuple[str, str]]:
 
 def _version_lines(facts: NodeFacts) -> list[tuple[str, str]]:
     lines = []
-    for name in ("python", "ray", "numpy", "onnxruntime", "openvino", "tensorrt"):
+    for name in ("python", "ray", "numpy", *LIBRARIES):
         # a library that was unpacked by hand has no metadata with its version
         present = facts.missing.get(name, "") is None
         unknown = "version unknown" if present else "not installed"
@@ -171,7 +176,7 @@ def _ready_engines(facts: NodeFacts) -> list[str]:
         if missing is None
         and name != "simulated"
         and any(facts.devices.get(kind, 0) for kind in _device_kinds(name))
-        and (name != "tensorrt" or facts.gpus)
+        and (name not in NVIDIA or facts.gpus)
     ]
 
 

@@ -10,6 +10,7 @@ usage: raybench [verb] experiment=NAME|model=FILE.onnx [key=value ...]
 verbs (raybench VERB --help explains one)
   run       measure an experiment, or a model alone (this is the default verb)
   plan      show its points and the time they take; starts nothing
+  build     put its graphs and plans into this machine's cache; measures nothing
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
   show DIR  the table of a results folder; format=csv, json or markdown for others to read
@@ -98,6 +99,23 @@ least and at most. Starts nothing and writes nothing.
 {_SETTINGS}
 example
   raybench plan experiment=paper device=gpu cluster.gpus=4
+""",
+    "build": f"""\
+usage: raybench build experiment=NAME|model=FILE.onnx [key=value ...]
+
+Puts the graphs, fp32 outputs and plans that the points of an experiment need into this machine's
+cache (RAYBENCH_CACHE), one after another and without Ray. Measures nothing. Runs that use this
+cache, or a copy of it, find them. Plans of engine=tensorrt_rtx need no GPU: build them on any node
+with device=gpu. Those of engine=tensorrt are built on the GPU that they are for.
+
+{_SETTINGS}
+exit code
+  0  all is built, or cannot be for a named reason    1  something failed, or nothing is built
+  2  the command cannot be carried out    130  interrupted; what is built is kept
+
+examples
+  raybench build experiment=precision device=gpu engine=tensorrt_rtx
+  raybench build model=mine.onnx device=gpu engine=tensorrt_rtx engine.target=8.9
 """,
     "list": """\
 usage: raybench list [experiments] [models] [engines] [presets]

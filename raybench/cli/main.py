@@ -143,5 +143,5 @@ def _print_warning(
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     verb: partial(_run_verb, verb)
-    for verb in ("run", "plan", "list", "doctor", "show", "compare", "report", "clean")
+    for verb in ("run", "plan", "build", "list", "doctor", "show", "compare", "report", "clean")
 }

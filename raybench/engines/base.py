@@ -225,7 +225,18 @@ class BuildsAhead(ABC):
     """An optional capability, declared by inheriting it: what is built is kept in the node's cache.
 
     What one machine has built is then sent to the others of its kind.
+
+    Attributes:
+        builds_anywhere: whether `prebuild` uses no device, so that `raybench build` can run on a node
+            without one; `load.device` then names no device there.
     """
+
+    builds_anywhere: ClassVar[bool] = False
+
+    @classmethod
+    def builder_missing(cls) -> str | None:
+        """Return why `prebuild` cannot run in this process's environment, whatever its devices."""
+        return None
 
     @classmethod
     @abstractmethod

@@ -188,6 +188,11 @@ def gpu(visible: str, accelerator: str | None = None) -> Device:
     return Device("gpu", declared_gpu(accelerator), 0, None, visible, declared=True)
 
 
+def elsewhere(kind: str) -> Device:
+    """Return the device of another machine, of which nothing is known but its kind."""
+    return Device(kind, f"{kind} of another machine", 0, None, "")
+
+
 MIN_CPUS = 2
 """A GPU's worker has one thread that feeds the device and others that watch it."""
 

@@ -43,6 +43,7 @@ _LIBRARIES = {
         for kind in ("", "-lean", "-dispatch")
         for cuda in ("", "-cu13", "-cu12")
     ),
+    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "openvino": ("openvino",),
     "onnx": ("onnx",),

@@ -300,6 +300,7 @@ slurm_job_id           string    -        job of the batch system
 env_allowlist          map       -        environment variables that affect the measurement
 cpu_quota_cores        float64   cores    CPU time that the control groups allow; null without a quota
 memory_limit_gib       float64   GiB      memory that the control groups allow; null without a limit
+tensorrt_rtx_version   string    -        version of TensorRT for RTX, as installed
 """
 
 _TABLES = {

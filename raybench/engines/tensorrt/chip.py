@@ -1,4 +1,4 @@
-"""What the driver reports of the GPU that a worker owns, before any library is loaded."""
+"""What the driver reports of GPUs, before any library is loaded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 def capability(device: Device) -> tuple[int, int] | None:
     """Return the compute capability of a GPU by the driver, e.g. (9, 0)."""
     gpu = _gpu(device)
-    if gpu is None or gpu.compute_capability is None:
-        return None
-    major, minor = gpu.compute_capability.split(".")
-    return int(major), int(minor)
+    return None if gpu is None else _capability(gpu)
+
+
+def capabilities() -> dict[str, tuple[int, int] | None]:
+    """Return the compute capability of each kind of GPU in this machine, by name."""
+    return {gpu.name: _capability(gpu) for gpu in nvml.inventory()}
 
 
 def driver(device: Device) -> str | None:
@@ -27,3 +29,10 @@ def driver(device: Device) -> str | None:
 
 def _gpu(device: Device) -> nvml.Gpu | None:
     return next((gpu for gpu in nvml.inventory() if gpu.uuid == device.uuid), None)
+
+
+def _capability(gpu: nvml.Gpu) -> tuple[int, int] | None:
+    if gpu.compute_capability is None:
+        return None
+    major, minor = gpu.compute_capability.split(".")
+    return int(major), int(minor)

@@ -40,7 +40,7 @@ from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import numpy as np
     from typing_extensions import Self
@@ -56,11 +56,6 @@ MIN_CAPABILITY = {
     "fp32": (5, 0), "tf32": (8, 0), "fp16": (5, 3), "int8": (6, 1), "int8_fp16": (6, 1), AS_IS: (5, 0),
 }  # fmt: skip
 """Oldest compute capability whose hardware has the precision."""
-
-RTX_MIN_CAPABILITY = {
-    "fp32": (8, 0), "tf32": (8, 0), "fp16": (7, 5), "int8": (8, 0), "int8_fp16": (8, 0), AS_IS: (7, 5),
-}  # fmt: skip
-"""The same of TensorRT for RTX 1.7, whose builder has neither fp32 nor int8 for 7.5."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,6 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         name="tensorrt", settings=TensorRTSettings, device_kinds=("gpu",), extra="tensorrt"
     )
     edition: ClassVar[library.Edition] = library.TENSORRT
-    min_capability: ClassVar[Mapping[str, tuple[int, int]]] = MIN_CAPABILITY
 
     @classmethod
     @override
@@ -107,17 +101,16 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         reason = refusals.declared_gpu(device)
         if reason is not None:
             return reason
-        if precision not in cls.min_capability:
+        if precision not in MIN_CAPABILITY:
             return (
                 f"No graph of this project makes TensorRT compute in {precision}. "
-                f"Use precision={', '.join(name for name in cls.min_capability if name != AS_IS)}."
+                f"Use precision={', '.join(name for name in MIN_CAPABILITY if name != AS_IS)}."
             )
-        actual, needed = chip.capability(device), cls.min_capability[precision]
+        actual, needed = chip.capability(device), MIN_CAPABILITY[precision]
         if actual is not None and actual < needed:
-            least = min(cls.min_capability, key=lambda name: cls.min_capability[name])
             return (
                 f"{device.name} has compute capability {actual[0]}.{actual[1]}, and {precision} "
-                f"needs {needed[0]}.{needed[1]}. Use precision={least}."
+                f"needs {needed[0]}.{needed[1]}. Use precision=fp32."
             )
         return None
 
@@ -227,13 +220,27 @@ class TensorRTRtxEngine(TensorRTEngine):
         name="tensorrt_rtx", settings=RtxSettings, device_kinds=("gpu",), extra="tensorrt-rtx"
     )
     edition = library.RTX
-    min_capability = RTX_MIN_CAPABILITY
+    builds_anywhere = True
+
+    @classmethod
+    @override
+    def unavailable(cls) -> str | None:
+        """Return why the library cannot run here, such as GPUs none of which it serves."""
+        refused = [targets.refusal(*gpu) for gpu in chip.capabilities().items()]
+        return super().unavailable() or (refused[0] if refused and all(refused) else None)
 
     @classmethod
     @override
     def unsupported(cls, precision: str, device: Device, transfers: bool) -> str | None:
         """Refuse GPUs that the library does not serve, before anything is built for them."""
-        return targets.refusal(device) or super().unsupported(precision, device, transfers)
+        refused = targets.refusal(device.name, chip.capability(device))
+        return refused or super().unsupported(precision, device, transfers)
+
+    @classmethod
+    @override
+    def builder_missing(cls) -> str | None:
+        """Return what to install; unlike running a plan, building one needs the library alone."""
+        return None if library.installed(cls.edition) else library.missing(cls.edition)
 
     @classmethod
     @override

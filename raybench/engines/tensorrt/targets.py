@@ -25,14 +25,13 @@ SERVED = (TURING, (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 """Compute capabilities with a name in the library; later ones than the last are served, too."""
 
 
-def refusal(device: Device) -> str | None:
+def refusal(name: str, capability: tuple[int, int] | None) -> str | None:
     """Return why TensorRT for RTX does not serve a GPU; None where it does or nothing is known."""
-    actual = chip.capability(device)
-    if actual is None or actual in SERVED or actual > SERVED[-1]:
+    if capability is None or capability in SERVED or capability > SERVED[-1]:
         return None
-    names = ", ".join(map(_text, SERVED))
+    served = ", ".join(map(_text, SERVED))
     return (
-        f"{device.name} has compute capability {_text(actual)}, and TensorRT for RTX serves {names} "
+        f"{name} has compute capability {_text(capability)}, and TensorRT for RTX serves {served} "
         "and later. Use engine=tensorrt."
     )
 

@@ -130,10 +130,24 @@ def test_a_gpu_that_is_served_runs_every_precision(
         assert TensorRTRtxEngine.unsupported(precision, device, True) is None
 
 
-def test_turing_has_half_precision_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_turing_has_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
     device = on("NVIDIA T4", "7.5", monkeypatch)
     assert TensorRTRtxEngine.unsupported("fp16", device, True) is None
-    assert "Use precision=fp16" in (TensorRTRtxEngine.unsupported("int8", device, True) or "")
+    assert "tf32 needs 8.0" in (TensorRTRtxEngine.unsupported("tf32", device, True) or "")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "refused"), [(["9.0"], True), (["9.0", "8.9"], False), ([], False)], ids=str
+)
+def test_a_machine_none_of_whose_gpus_is_served_is_refused_before_anything_starts(
+    rtx: FakeRtx, monkeypatch: pytest.MonkeyPatch, capabilities: list[str], refused: bool
+) -> None:
+    gpus = [
+        nvml.Gpu(number, f"GPU-{number}", f"sm {capability}", compute_capability=capability)
+        for number, capability in enumerate(capabilities)
+    ]
+    monkeypatch.setattr(nvml, "inventory", lambda: gpus)
+    assert ("sm 9.0 has compute" in (TensorRTRtxEngine.unavailable() or "")) is refused
 
 
 def test_kernels_are_compiled_once_and_then_found(make: Make, rtx: FakeRtx) -> None:

@@ -1,0 +1,89 @@
+"""Building ahead: graphs, fp32 outputs and plans of an experiment, in this machine's cache."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.engines import registry
+from raybench.engines.base import BuildsAhead
+from raybench.errors import EngineUnavailable, PointError
+from raybench.machine import devices
+from raybench.models.cache import cache_dir
+from raybench.planning.preparations import preparations
+from raybench.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.planning.plan import Plan, PlannedTrial
+
+
+@dataclass(frozen=True)
+class BuiltAhead:
+    """What became of one preparation.
+
+    Attributes:
+        planned: the preparation.
+        seconds: time that it took.
+        plan_bytes: size of the plan; 0 for an engine without plans, and after an error.
+        found: the plan was in the cache already.
+        error: why there is none.
+    """
+
+    planned: PlannedTrial
+    seconds: float
+    plan_bytes: int = 0
+    found: bool = False
+    error: PointError | None = None
+
+
+def to_build(plan: Plan) -> tuple[PlannedTrial, ...]:
+    """Return the preparations of a plan, each thing once; what a batch search decides is left out.
+
+    Raises:
+        EngineUnavailable: an engine's library is missing, or it builds on the GPU that it builds for
+            and there is none here.
+    """
+    planned = preparations([one for one in plan.trials if not one.point.largest])
+    for point in (one.point for one in planned):
+        engine = registry.get(point.engine)
+        if issubclass(engine, BuildsAhead) and (missing := engine.builder_missing()):
+            raise EngineUnavailable(missing)
+        if point.device == "gpu" and not builds_anywhere(point.engine) and not devices.gpu_count():
+            raise EngineUnavailable(
+                f"Engine {point.engine!r} builds on the GPU that it builds for, and there is none "
+                "here. Build on a node with one, or use engine=tensorrt_rtx."
+            )
+    return planned
+
+
+def builds_anywhere(engine: str) -> bool:
+    """Return whether an engine builds plans for devices that are not here."""
+    engine_class = registry.get(engine)
+    return issubclass(engine_class, BuildsAhead) and engine_class.builds_anywhere
+
+
+def build_ahead(planned: Sequence[PlannedTrial], seed: int) -> Iterator[BuiltAhead]:
+    """Build one after another, in this process, and yield what became of each.
+
+    Args:
+        planned: from `to_build`.
+        seed: of the synthetic batches.
+    """
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # as Ray does for a worker
+    worker = Worker("build")
+    for one in planned:
+        began, began_ns = time.perf_counter(), time.time_ns()
+        slot = None if builds_anywhere(one.point.engine) else 0
+        try:
+            files = [cache_dir() / name for name in worker.build(one.point, slot, seed)]
+        except PointError as error:
+            yield BuiltAhead(one, time.perf_counter() - began, error=error)
+            continue
+        facts = [file.stat() for file in files]
+        found = bool(facts) and max(fact.st_mtime_ns for fact in facts) < began_ns
+        size = sum(fact.st_size for fact in facts)
+        yield BuiltAhead(one, time.perf_counter() - began, size, found)

@@ -1,0 +1,84 @@
+"""`raybench build`: plans for GPUs that are not here, found by the runs that need them."""
+
+import json
+import os
+
+import pytest
+
+from raybench.cli.main import main
+from raybench.engines import registry
+from raybench.engines.tensorrt import library
+from raybench.machine import nvml
+
+NO_WHEEL = "tensorrt-rtx-cu12-bindings is not installed: make test installs it on x86-64 Linux"
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch, capsys, tiny):
+    """Return a function that builds for the tiny model: exit code, lines and errors."""
+    monkeypatch.setenv("RAYBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    monkeypatch.setattr(nvml, "inventory", lambda: ())
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = main(["build", f"model={tiny}", *words])
+        captured = capsys.readouterr()
+        return code, captured.out.splitlines(), captured.err
+
+    return run
+
+
+def plans(tmp_path):
+    headers = (tmp_path / "cache" / "tensorrt").glob("*.json")
+    return [json.loads(path.read_text())["facts"] for path in headers]
+
+
+def test_plans_are_built_without_a_gpu_and_then_found(build, tmp_path):
+    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_WHEEL)
+    words = ("device=gpu", "engine=tensorrt_rtx", "precision=[fp32,fp16]", "batch_size=[1,2]")
+    code, lines, _ = build(*words)
+    assert code == 0
+    assert sum("plan built" in line for line in lines) == 4
+    assert {facts["target"] for facts in plans(tmp_path)} == {"8.0+"}
+    assert len(plans(tmp_path)) == 4
+    code, lines, _ = build(*words)
+    assert code == 0
+    assert sum("plan found" in line for line in lines) == 4
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_the_library_refuses_is_said_and_the_rest_is_built(build):
+    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_WHEEL)
+    words = ("device=gpu", "engine=tensorrt_rtx", "precision=[fp16,fp8]")
+    code, lines, _ = build(*words)
+    assert code == 0
+    assert any(": unsupported. Precision 'fp8'" in line for line in lines)
+    assert lines[-1].startswith("1 plan in ")
+    code, lines, _ = build("device=gpu", "engine=tensorrt_rtx", "engine.target=9.0")
+    assert code == 1
+    assert ": unsupported. engine.target='9.0' is unknown." in lines[0]
+    assert lines[-1].startswith("0 plans in ")
+
+
+def test_an_engine_that_builds_on_its_gpu_is_refused_where_there_is_none(build, monkeypatch):
+    monkeypatch.setattr(registry.get("tensorrt"), "unavailable", lambda: None)
+    code, lines, errors = build("device=gpu", "engine=tensorrt")
+    assert (code, lines) == (2, [])
+    assert "builds on the GPU that it builds for" in errors
+    assert "use engine=tensorrt_rtx" in errors
+
+
+def test_a_missing_library_is_refused_with_what_to_install(build, monkeypatch):
+    monkeypatch.setattr(library, "installed", lambda edition: None)
+    code, lines, errors = build("device=gpu", "engine=tensorrt_rtx")
+    assert (code, lines) == (2, [])
+    assert "pip install 'raybench[tensorrt-rtx]'" in errors
+
+
+def test_engines_without_plans_have_their_graphs_made(build, tmp_path):
+    code, lines, _ = build("device=cpu", "engine=onnxruntime", "precision=int8")
+    assert code == 0
+    assert "graph ready" in lines[0]
+    assert list((tmp_path / "cache" / "models").iterdir())
+    assert build("device=cpu", "engine=simulated")[1] == ["There is nothing to build."]
