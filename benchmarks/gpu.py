@@ -135,7 +135,7 @@ def _memory() -> list[Row]:
 
 
 def _ablations() -> list[Row]:
-    rest = [_case(model, "int8", 128, options={"int8_rest": "fp16"}) for model in MODELS]
+    rest = [_case(model, "int8_fp16", 128) for model in MODELS]
     static = [_case("resnet50", "int8", batch, options=STATIC) for batch in (1, 128)]
     thorough = {**STATIC, "optimization_level": 3, "jit_convolutions": True, "timing_rounds": 8}
     defaults = [_case("resnet50", "int8", 128, options=thorough)]

@@ -1,7 +1,7 @@
 """What rows mean: answers as dataclasses, each with `as_table()` for an Arrow table.
 
     scaling.scaling(trials, workers)      throughput over workers, its law, what bounds it
-    precision.precision(trials)           gain over fp32 and fidelity
+    precision.precision(trials, layers)   gain over fp32, fidelity, why a precision is slower
     batch.batch(trials)                   curve over the batch, knee, memory end
     devices.generation(trials)            devices, clusters or engines side by side
     efficiency.efficiency(trials)         share of peak, energy, cost

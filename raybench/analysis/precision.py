@@ -13,6 +13,7 @@ from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
+from raybench.analysis.slower_layers import SlowerPrecision, slower_precisions
 from raybench.analysis.tables import as_table
 from raybench.experiment import AS_IS
 from raybench.text import counted
@@ -63,10 +64,12 @@ class Precision:
     Attributes:
         gains: one for each precision of each point.
         missing: what could not be said and why, a sentence each.
+        slower: those that are slower than the next wider precision, with the layers that explain it.
     """
 
     gains: tuple[Gain, ...]
     missing: tuple[str, ...]
+    slower: tuple[SlowerPrecision, ...] = ()
 
     def as_table(self) -> pa.Table:
         """Return a row for each gain."""
@@ -76,8 +79,13 @@ class Precision:
 _Point = tuple[Series, "int | None"]
 
 
-def precision(trials: pa.Table) -> Precision:
-    """Return the ratio to fp32 of every precision in a `trials` table that was made from fp32."""
+def precision(trials: pa.Table, layers: pa.Table | None = None) -> Precision:
+    """Return the ratio to fp32 of every precision in a `trials` table that was made from fp32.
+
+    Args:
+        trials: as `raybench.load` returns it.
+        layers: the table `layers` of the same folder; it explains what is slower than it should be.
+    """
     every = cells(trials)
     points: dict[_Point, list[Cell]] = defaultdict(list)
     for cell in every:
@@ -90,7 +98,8 @@ def precision(trials: pa.Table) -> Precision:
         if len({cell.series.precision for cell in members}) > 1
     }
     gains = tuple(_gain(cell, _fp32(members)) for members in compared.values() for cell in members)
-    return Precision(gains, _missing(every, compared))
+    slower = slower_precisions(compared.values(), layers)
+    return Precision(gains, _missing(every, compared), slower)
 
 
 def _fp32(members: Sequence[Cell]) -> Cell | None:

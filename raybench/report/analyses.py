@@ -91,7 +91,7 @@ def ask(source: ResultTables, question: Question) -> Answers:
     return Answers(
         source=source,
         scaling=scaling(trials, source.workers, mode=question.mode),
-        precision=precision(trials),
+        precision=precision(trials, source.layers),
         batch=batch(trials),
         generation=generation(trials, question.by, question.base),
         efficiency=efficiency(trials, question.usd_per_device_hour),

@@ -18,7 +18,7 @@ from raybench.text import agreeing, counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TABLES = ("trials", "workers", "blocks", "environment")
+_TABLES = ("trials", "workers", "blocks", "layers", "environment")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class ResultTables:
     trials: pa.Table
     workers: pa.Table
     blocks: pa.Table
+    layers: pa.Table
     environment: pa.Table
     notes: tuple[str, ...]
 

@@ -44,7 +44,10 @@ def blocks(rate, workers=1, count=40, gauges=False):
 
 
 def folder(path, rows, *, environment=True, **shape):
-    """Write these rows of `trials` to a results folder; missing columns are those of a good row."""
+    """Write these rows of `trials` to a results folder; missing columns are those of a good row.
+
+    `layers` of a row are the times of its layers in ms by name.
+    """
     run = Store(path).start_run({})
     for k, columns in enumerate(rows):
         row = {**GOOD, "started_at": STARTED_AT + timedelta(minutes=k), **columns}
@@ -53,7 +56,11 @@ def folder(path, rows, *, environment=True, **shape):
         good = row["items_per_s"] is not None
         parts = blocks(row["items_per_s"], row["workers"], **shape) if good else ()
         workers = [{"worker": n, "hostname": "node"} for n in range(row["workers"] or 0)]
-        run.write_point(point, trial, trials=row, workers=workers, blocks=parts)
+        layers = [
+            {"layer": number, "name": name, "time_ms": time_ms}
+            for number, (name, time_ms) in enumerate(row.pop("layers", {}).items())
+        ]
+        run.write_point(point, trial, trials=row, workers=workers, blocks=parts, layers=layers)
     if environment:
         facts = {"environment_id": "e1", "hostname": "node<1>", "driver_version": "580.1"}
         run.write_environment([facts])

@@ -427,3 +427,20 @@ def test_a_gpu_with_readings_has_a_roofline_and_says_what_was_full(tmp_path):
     html, text = written(folder(tmp_path / "cpu", [{"device": "A CPU"}]), tmp_path / "out")
     assert "No roofline of A CPU: no printed peak in conf/accelerators.yaml." in text
     assert not (tmp_path / "out/figures/roofline-1.svg").exists()
+
+
+def test_a_precision_that_is_slower_says_which_layers_or_how_to_see_them(tmp_path):
+    rows = [
+        {"precision": "fp16", "items_per_s": 400.0},
+        {"precision": "int8", "items_per_s": 200.0},
+    ]
+    source = folder(tmp_path / "bare", rows)
+    _, text = written(source, tmp_path / "first")
+    assert "**Slower.** int8 (resnet50) has 0.500" in text
+    assert "Measure both again with results.layers=true rerun=all" in text
+    timed = [{"layers": {"conv_1": 1.0, "fc": 0.5}}, {"layers": {"conv_1": 3.0, "fc": 0.25}}]
+    source = folder(tmp_path / "timed", [row | more for row, more in zip(rows, timed, strict=True)])
+    page, text = written(source, tmp_path / "second")
+    assert "take 1.7500 ms more together: conv\\_1 takes 2.0000 ms more." in text
+    assert "| conv\\_1 | 3.0000 | 1.0000 | 2.0000 |" in text
+    assert "results.layers" not in page

@@ -6,18 +6,26 @@ from typing import TYPE_CHECKING
 
 from raybench.experiment import QUANTISED
 from raybench.report import columns
-from raybench.report.document import Section
+from raybench.report.document import Paragraph, Section
 from raybench.report.figures.precision import figures
-from raybench.report.formatting import TIMES
-from raybench.report.labels import Naming
+from raybench.report.figures.style import shortened
+from raybench.report.formatting import TIMES, times
+from raybench.report.labels import Naming, joined
 from raybench.report.sections.sentences import missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raybench.analysis.precision import Gain
+    from raybench.analysis.slower_layers import SlowerPrecision
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
+
+
+_MOST_SLOWER, _MOST_LAYERS, _MOST_NAMED = 6, 10, 2
+"""Precisions, layers of each, and layers in the sentence that are shown."""
+_NAME = 60
+"""Characters of a group's nodes."""
 
 
 def precision(answers: Answers) -> Section:
@@ -26,7 +34,53 @@ def precision(answers: Answers) -> Section:
     parts: list[Part] = list(figures(answer))
     if answer.gains:
         parts.append(_gains(answer.gains))
+    for number, one in enumerate(answer.slower[:_MOST_SLOWER], 1):
+        parts += _slower(one, Naming([each.series for each in answer.slower]), number)
     return Section("precision", "Precision", [*parts, *missing(answer.missing)])
+
+
+def _slower(slower: SlowerPrecision, naming: Naming, number: int) -> list[Part]:
+    """Return a sentence on a precision that is slower than the next wider one, and its layers."""
+    precision, wider = str(slower.series.precision), slower.wider
+    model = shortened(str(slower.series.model), _NAME)
+    where = joined(model, naming.label(slower.series, without=("model", "precision")))
+    ratio = times(slower.ratio.value)
+    said = f"{precision} ({where}) has {ratio} the throughput of {wider}, the next wider precision."
+    if not slower.layers:
+        advice = (
+            "Measure both again with results.layers=true rerun=all to see which layers explain it."
+        )
+        return [Paragraph(f"{said} {advice}", "open", "Slower.")]
+    shown = slower.layers[:_MOST_LAYERS]
+    parts: list[Part] = [Paragraph(f"{said} {_explained(slower)}", "open", "Slower.")]
+    return [
+        *parts,
+        columns.table(
+            f"layers-{number}",
+            f"Layers in {precision} and in {wider} that compute the same nodes, the {len(shown)} of "
+            f"{len(slower.layers)} with the largest differences first; times of profiling runs of their own.",
+            columns.texts("nodes", [shortened(each.layers, _NAME) for each in shown]),
+            columns.fixed(precision, "ms", [each.time_ms for each in shown], 4),
+            columns.fixed(wider, "ms", [each.wider_time_ms for each in shown], 4),
+            columns.fixed("difference", "ms", [each.difference_ms for each in shown], 4),
+        ),
+    ]
+
+
+def _explained(slower: SlowerPrecision) -> str:
+    """Return which layers take the time, in a sentence."""
+    longer = [each for each in slower.layers if each.difference_ms > 0]
+    whole = sum(each.difference_ms for each in slower.layers)
+    if not longer or whole <= 0:
+        return (
+            f"Its layers together are not slower ({-whole:.4f} ms less), so what is between them is: "
+            "launches, copies or the host."
+        )
+    named = "; ".join(
+        f"{shortened(each.layers, _NAME)} takes {each.difference_ms:.4f} ms more"
+        for each in longer[:_MOST_NAMED]
+    )
+    return f"Its layers take {whole:.4f} ms more together: {named}."
 
 
 def _gains(gains: Sequence[Gain]) -> Table:
