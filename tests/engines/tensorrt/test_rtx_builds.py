@@ -7,6 +7,7 @@ through one code path. The transformers have one of their twelve equal blocks he
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from dataclasses import replace
 from functools import cache
@@ -47,6 +48,8 @@ NETWORKS = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in ("alexnet", "resnet50")))
     for name in zoo.names()
 ]
+BENIGN = r"Int64 binding|Converting conv (activation|weight) scales to fp32"
+"""Warnings: token ids are int64; scales are in fp16 in int8_fp16, as types of ONNX demand."""
 ANY_GPU = Device("gpu", "no GPU", 0, None, "0")
 
 
@@ -82,7 +85,7 @@ def plan_bytes(make: Make) -> Callable[[str, str], int]:
     def size(network: str, precision: str) -> int:
         library.logger(trt)[1].clear()
         plan = builder.build(trt, order_of(make(network, precision)), None).plan
-        assert [line for line in problems() if "Int64 binding" not in line] == []
+        assert [line for line in problems() if not re.search(BENIGN, line)] == []
         return len(plan)
 
     return size
@@ -115,6 +118,7 @@ def test_a_plan_holds_its_weights_in_the_precision_of_the_graph(
     assert plan_bytes(network, "tf32") == full
     assert half < 0.6 * full
     assert quarter < 0.8 * half
+    assert plan_bytes(network, "int8_fp16") < 1.02 * quarter
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
