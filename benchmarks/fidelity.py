@@ -3,8 +3,8 @@
     python benchmarks/fidelity.py [--networks alexnet,googlenet,...] [--items 8]
 
 Each network runs in int8 on both CPU engines, in the dialect that raybench gives them on this CPU; the
-s8s8 graph, which is TensorRT's, is judged by ONNX Runtime's CPU; fp16 by rounding every half tensor,
-since no CPU computes in half. One network at a time, in a process of its own. Prints a table of dB
+s8s8 graph, which is TensorRT's, is judged by ONNX Runtime's CPU; fp16 and int8_fp16 (s8s8) by rounding every
+half tensor, since no CPU computes in half. One network at a time, in a process of its own. Prints a table of dB
 (signal to quantisation noise) and, last, one JSON document.
 """
 
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 NETWORKS = ("alexnet", "googlenet", "resnet50", "bert_base", "vit_b16")
 S8S8 = "s8s8"
-HEADS = ("network", "fp16, rounded", "int8, OpenVINO", "int8, ONNX Runtime", "s8s8, ONNX Runtime")
+HEADS = (
+    *("network", "fp16, rounded", "int8, OpenVINO", "int8, ONNX Runtime", "s8s8, ONNX Runtime"),
+    "int8_fp16, rounded",
+)
 
 
 def main() -> int:
@@ -62,10 +65,11 @@ def main() -> int:
 def _measured(network: str, items: int) -> dict[str, Any]:
     """Return the fidelity of a network by column, or the sentence why there is none."""
     columns = {
-        "fp16": lambda: _rounded(network),
+        "fp16": lambda: _rounded(network, "fp16", None),
         "openvino": lambda: _on_cpu(network, "openvino", None, items),
         "onnxruntime": lambda: _on_cpu(network, "onnxruntime", None, items),
         "s8s8": lambda: _on_cpu(network, "onnxruntime", S8S8, items),
+        "int8_fp16": lambda: _rounded(network, "int8_fp16", S8S8),
     }
     return {name: _found(measure) for name, measure in columns.items()}
 
@@ -77,8 +81,8 @@ def _found(measure: Callable[[], Any]) -> Any:
         return str(error)
 
 
-def _rounded(network: str) -> float | None:
-    model = prepare(network, ModelSettings(), "fp16", None, cache_dir())
+def _rounded(network: str, precision: str, dialect: str | None) -> float | None:
+    model = prepare(network, ModelSettings(), precision, dialect, cache_dir())
     return model.conversion.rounded_sqnr_db
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers.fake_gpu import FakeConfig, FakeProfile
 
 from raybench.engines.tensorrt import builder
+from raybench.engines.tensorrt.settings import TensorRTSettings
 from raybench.errors import Unsupported
 
 ORDER = builder.Order(
@@ -149,6 +150,16 @@ def test_weak_typing_computes_in_fp32_what_the_fp16_graph_keeps_there() -> None:
     assert not builder._hold_fp32(TRT, network, ())
     assert not builder._hold_fp32(TRT, network, ("gone",))
     assert "fp32_layers" not in replace(ORDER, fp32_layers=("sum",)).facts()
+
+
+def test_the_rest_of_int8_fp16_is_no_option() -> None:
+    load: Any = SimpleNamespace(
+        model=SimpleNamespace(precision="int8_fp16"),
+        options=TensorRTSettings(int8_rest="tf32"),
+        batches=SimpleNamespace(batch_size=1),
+    )
+    with pytest.raises(Unsupported, match=r"int8_fp16 is fp16\. Leave engine\.int8_rest out\."):
+        builder.order_of(load)
 
 
 def test_an_int8_layer_that_is_kept_in_fp32_stays_int8_and_writes_fp32() -> None:
