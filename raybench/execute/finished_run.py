@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -63,6 +64,7 @@ class Run:
             next_steps.insert(
                 0, "rerun=unstable measures the unstable points again, on a quieter machine"
             )
+        next_steps[:0] = _why_slower(self.rows, self.folder)
         print_table(
             scaling(self.rows, self.workers),
             file,
@@ -70,6 +72,24 @@ class Run:
             where=f"{self.folder}/trials (Parquet)",
             next_steps=next_steps,
         )
+
+
+def _why_slower(rows: pa.Table, folder: str) -> list[str]:
+    """Return how to see why a precision is slower than the next wider one, if one is."""
+    from raybench.analysis.precision import precision
+
+    pairs = [
+        f"{each.series.precision} is slower than {each.wider}"
+        for each in precision(rows).slower
+        if not each.series.simulated
+    ]
+    if not pairs:
+        return []
+    reasons = " and ".join(dict.fromkeys(pairs))
+    return [
+        f"raybench report {shlex.quote(folder)} says why {reasons};",
+        "results.layers=true rerun=all lets it name the layers",
+    ]
 
 
 def _worth_repeating(rows: pa.Table) -> bool:
