@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
+from helpers.graph_cases import CASES
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
 
@@ -24,7 +26,7 @@ from raybench.engines.tensorrt import builder, library, targets
 from raybench.engines.tensorrt.builder import order_of
 from raybench.engines.tensorrt.engine import MIN_CAPABILITY, TensorRTRtxEngine
 from raybench.engines.tensorrt.settings import RtxSettings
-from raybench.errors import Unsupported
+from raybench.errors import ModelError, Unsupported
 from raybench.experiment import AS_IS, ModelSettings
 from raybench.machine.devices import Device
 from raybench.models import transformer, zoo
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from helpers.fake_gpu import FakeGpu
+    from helpers.graph_cases import GraphCase
 
     Make = Callable[..., Load]
 
@@ -119,6 +122,24 @@ def test_a_plan_holds_its_weights_in_the_precision_of_the_graph(
     assert half < 0.6 * full
     assert quarter < 0.8 * half
     assert plan_bytes(network, "int8_fp16") < 1.02 * quarter
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_other_peoples_graphs_are_built_in_whatever_precision_they_can_be_made(
+    make: Make, tmp_path: Path, case: GraphCase
+) -> None:
+    path = tmp_path / f"{case.name}.onnx"
+    onnx.save(case.build(), path)
+    loads = []
+    for precision in (*PRECISIONS, AS_IS):
+        with suppress(ModelError, Unsupported):  # no graph of that precision, on any engine
+            loads.append(make(str(path), precision, 2))
+    for load in loads:
+        if (case.name, load.model.precision) == ("dynquant_ms", AS_IS):
+            with pytest.raises(Unsupported, match="parser refuses the model at node 'dq'"):
+                built(load)  # an operator of ONNX Runtime's own
+        else:
+            assert built(load)[0] > 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
