@@ -2,8 +2,15 @@
 
 import json
 import os
+import sys
+from importlib.machinery import ModuleSpec
 
+import onnx
 import pytest
+from helpers.fake_gpu import FakeGpu
+from helpers.fake_rtx import FakeRtx
+from helpers.tiny_graphs import graph_of
+from onnx import TensorProto, helper
 
 from raybench.cli.main import main
 from raybench.engines import registry
@@ -11,6 +18,21 @@ from raybench.engines.tensorrt import library
 from raybench.machine import nvml
 
 NO_WHEEL = "tensorrt-rtx-cu12-bindings is not installed: make test installs it on x86-64 Linux"
+
+
+@pytest.fixture(params=["fake", "library"])
+def rtx(request, monkeypatch, tmp_path):
+    """TensorRT for RTX or its fake, without a GPU; returns a model that both take."""
+    if request.param == "library":
+        pytest.importorskip("tensorrt_rtx_bindings", reason=NO_WHEEL)
+    else:
+        fake = FakeRtx(FakeGpu())
+        fake.__spec__ = ModuleSpec(fake.__name__, None, origin="fake")
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", fake)
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    tensors = [(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
+    onnx.save(graph_of(nodes, tensors[:1], tensors[1:]), tmp_path / "relu.onnx")
+    return f"model={tmp_path / 'relu.onnx'}"
 
 
 @pytest.fixture
@@ -22,7 +44,8 @@ def build(tmp_path, monkeypatch, capsys, tiny):
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
-        code = main(["build", f"model={tiny}", *words])
+        model = () if any(word.startswith("model=") for word in words) else (f"model={tiny}",)
+        code = main(["build", *model, *words])
         captured = capsys.readouterr()
         return code, captured.out.splitlines(), captured.err
 
@@ -34,9 +57,8 @@ def plans(tmp_path):
     return [json.loads(path.read_text())["facts"] for path in headers]
 
 
-def test_plans_are_built_without_a_gpu_and_then_found(build, tmp_path):
-    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_WHEEL)
-    words = ("device=gpu", "engine=tensorrt_rtx", "precision=[fp32,fp16]", "batch_size=[1,2]")
+def test_plans_are_built_without_a_gpu_and_then_found(rtx, build, tmp_path):
+    words = (rtx, "device=gpu", "engine=tensorrt_rtx", "precision=[fp32,fp16]", "batch_size=[1,2]")
     code, lines, _ = build(*words)
     assert code == 0
     assert sum("plan built" in line for line in lines) == 4
@@ -48,14 +70,13 @@ def test_plans_are_built_without_a_gpu_and_then_found(build, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_what_the_library_refuses_is_said_and_the_rest_is_built(build):
-    pytest.importorskip("tensorrt_rtx_bindings", reason=NO_WHEEL)
-    words = ("device=gpu", "engine=tensorrt_rtx", "precision=[fp16,fp8]")
+def test_what_cannot_be_built_is_said_and_the_rest_is_built(rtx, build):
+    words = (rtx, "device=gpu", "engine=tensorrt_rtx", "precision=[fp16,fp8]")
     code, lines, _ = build(*words)
     assert code == 0
     assert any(": unsupported. Precision 'fp8'" in line for line in lines)
     assert lines[-1].startswith("1 plan in ")
-    code, lines, _ = build("device=gpu", "engine=tensorrt_rtx", "engine.target=9.0")
+    code, lines, _ = build(rtx, "device=gpu", "engine=tensorrt_rtx", "engine.target=9.0")
     assert code == 1
     assert ": unsupported. engine.target='9.0' is unknown." in lines[0]
     assert lines[-1].startswith("0 plans in ")
@@ -82,3 +103,14 @@ def test_engines_without_plans_have_their_graphs_made(build, tmp_path):
     assert "graph ready" in lines[0]
     assert list((tmp_path / "cache" / "models").iterdir())
     assert build("device=cpu", "engine=simulated")[1] == ["There is nothing to build."]
+
+
+def test_doctor_says_that_plans_can_be_built_where_no_gpu_is(monkeypatch, capsys):
+    monkeypatch.setattr(nvml, "inventory", lambda: ())
+    monkeypatch.setattr(registry.get("tensorrt_rtx"), "unavailable", lambda: None)
+    main(["doctor"])
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if "engine tensorrt_rtx" in line
+    ]
+    assert "needs an NVIDIA GPU" in line
+    assert line.endswith("Its plans can be built here: raybench build.")

@@ -575,7 +575,7 @@ class FakeTrt(ModuleType):
             desc=lambda: "No importer registered for op: Warp", node_name=lambda: "warp_7"
         )
         return SimpleNamespace(
-            parse_from_file=lambda path: "bad" not in Path(path).read_text(),
+            parse_from_file=lambda path: b"bad" not in Path(path).read_bytes(),
             num_errors=1,
             get_error=lambda i: bad,
         )

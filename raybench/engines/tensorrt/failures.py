@@ -46,6 +46,7 @@ _TOO_LARGE = re.compile(
 )
 _FOREIGN_CHIP = re.compile(
     r"SM\s?[\d.]+ is not supported|Target GPU .*not supported|unsupported SM"
+    r"|cannot run on this GPU, which has compute capability"
 )
 _NO_KERNEL = re.compile(r"[Cc]ould not find any implementation for node|Cannot compile operation")
 _NODE = re.compile(
