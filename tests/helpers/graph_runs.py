@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import PointError, UsageError
-from raybench.experiment import MeasureSettings, ModelSettings, Point
+from raybench.experiment import QUANTISED, MeasureSettings, ModelSettings, Point
 from raybench.models import source
 from raybench.models.cache import cache_dir
 from raybench.models.prepare import prepare
@@ -105,7 +105,9 @@ def _outcome(row: Row) -> Outcome:
     try:
         source.check(str(row.path), settings, [row.precision])
         if row.engine == ROUNDED:
-            conversion = prepare(str(row.path), settings, "fp16", None, cache_dir()).conversion
+            dialect = "s8s8" if row.precision in QUANTISED else None
+            model = prepare(str(row.path), settings, row.precision, dialect, cache_dir())
+            conversion = model.conversion
             return Outcome("ok", "; ".join(conversion.notes), conversion.rounded_sqnr_db)
         worker = Worker("graph")
         prepared = worker.prepare(_point(row, settings), 0, 0, 0)

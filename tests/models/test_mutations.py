@@ -19,6 +19,7 @@ ROWS = (
     ("int8", "onnxruntime"),
     ("int8", "openvino"),
     ("fp16", ROUNDED),
+    ("int8_fp16", ROUNDED),
 )
 SENTENCES = {"ok", "refused", "unsupported", "failed", "out_of_memory"}
 
