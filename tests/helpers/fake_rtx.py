@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -44,45 +45,65 @@ class FakeKernelCache:
 
     def __init__(self, rtx: FakeRtx) -> None:
         self._rtx = rtx
-        self.compiled: set[str] = set()
+        self._compiled: set[str] = set()
 
     def deserialize(self, blob: bytes) -> bool:
         environment, *compiled = json.loads(blob)
         valid = bool(environment == self._rtx.environment)
-        self.compiled |= set(compiled) if valid else set()
+        self._compiled |= set(compiled) if valid else set()
         return valid
 
     def serialize(self) -> bytes:
-        return json.dumps([self._rtx.environment, *sorted(self.compiled)]).encode()
+        return json.dumps([self._rtx.environment, *sorted(self._compiled)]).encode()
+
+
+class FakeRuntimeConfig:
+    """Holds no cache alive, and no context holds its configuration."""
+
+    cuda_graph_strategy = "disabled"
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
+
+    def __init__(self, rtx: FakeRtx) -> None:
+        self._rtx = rtx
+        self._cache: Any = None
+
+    def create_runtime_cache(self) -> FakeKernelCache:
+        return FakeKernelCache(self._rtx)
+
+    def set_runtime_cache(self, cache: FakeKernelCache) -> bool:
+        self._cache = weakref.ref(cache)
+        return True
 
 
 class FakeRtxContext(FakeContext):
     _capturable = True
 
-    def __init__(self, engine: FakeRtxEngine, config: Any) -> None:
+    def __init__(self, engine: FakeRtxEngine, config: FakeRuntimeConfig) -> None:
         super().__init__(engine.gpu, engine.facts, engine)
-        self.config = config
+        self._rtx = engine.rtx
+        self._config = weakref.ref(config)
 
     def is_stream_capturable(self, stream: int) -> bool:
         return self._capturable
 
     @override
     def execute_async_v3(self, stream: int) -> bool:
-        if not self.ran and str(self.batch) not in self.config.cache.compiled:
+        config = self._config()
+        assert config is not None
+        cache = config._cache()
+        assert cache is not None, "a cache that is freed before its contexts"
+        if not self.ran and str(self.batch) not in cache._compiled:
             assert self.gpu.streams[stream].capture is None
-            self.config.cache.compiled.add(str(self.batch))
-            self.config.rtx.compilations += 1
+            cache._compiled.add(str(self.batch))
+            self._rtx.compilations += 1
         return super().execute_async_v3(stream)
 
 
 class FakeRtxEngine(FakeEngine):
     rtx: FakeRtx
 
-    def create_runtime_config(self) -> Any:
-        config = SimpleNamespace(rtx=self.rtx, cache=None)
-        config.create_runtime_cache = lambda: FakeKernelCache(self.rtx)
-        config.set_runtime_cache = lambda cache: setattr(config, "cache", cache)
-        return config
+    def create_runtime_config(self) -> FakeRuntimeConfig:
+        return FakeRuntimeConfig(self.rtx)
 
     @override
     def create_execution_context(self, config: Any = None) -> FakeRtxContext:
@@ -137,17 +158,12 @@ def names() -> Iterator[str]:
         ("IExecutionContext", FakeRtxContext),
         ("ICudaEngine", FakeRtxEngine),
         ("IRuntimeCache", FakeKernelCache),
+        ("IRuntimeConfig", FakeRuntimeConfig),
     ):
         yield from (f"{owner}.{name}" for name in vars(kind) if not name.startswith("_"))
     rtx = FakeRtx(FakeGpu())
-    engine = FakeRtxEngine(rtx.gpu, {})
-    engine.rtx = rtx
-    made = vars(engine.create_runtime_config())
-    yield from (f"IRuntimeConfig.{name}" for name in made.keys() - {"rtx", "cache"})
     for owner in (
         "CudaGraphStrategy", "ComputeCapability", "DynamicShapesKernelSpecializationStrategy",
     ):  # fmt: skip
         yield from (f"{owner}.{name}" for name in vars(getattr(rtx, owner)))
     yield from (f"BuilderFlag.{name}" for name in RtxFlags.__members__ if name != "STRONGLY_TYPED")
-    yield "IRuntimeConfig.cuda_graph_strategy"
-    yield "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy"

@@ -140,6 +140,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
 
     def __init__(self, load: Load) -> None:
         self._runner: Runner | None = None
+        self._kernels: kernels.Kernels | None = None
         self._context: Context | None = prepare_device(load, self.edition)
         cuda = self._context.cuda
         start.check_inputs(load)
@@ -147,11 +148,11 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         loaded = build_plan(self._context, load)
         plan = loaded.plan
         cuda.stage = "load"
-        compiled = kernels.of(self._context, loaded.engine, plan.key, load)
-        make = compiled.execution_context
+        self._kernels = kernels.of(self._context, loaded.engine, plan.key, load)
+        make = self._kernels.execution_context
         self._runner, notes = start.start(self._context, loaded.engine, len(plan.data), load, make)
         try:
-            notes += compiled.keep()
+            notes += self._kernels.keep()
             held = max(free_before - cuda.memory()[0], 0)
             start.require_memory("load", held, load.memory_limit_bytes)
         except BaseException:
@@ -206,6 +207,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         if self._runner is not None:
             self._runner.close()
         self._runner = None
+        self._kernels = None
         self._context = None
 
 

@@ -5,6 +5,7 @@ Not yet run on a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class Kernels:
 class CompiledKernels(Kernels):
     """The kernels of a plan of TensorRT for RTX, compiled at its first batches.
 
+    Whoever runs the plan holds them until the end: the library does not keep its cache alive.
+
     What the cache holds is offered to the library, which takes it only for the same version, GPU
     and compiler, and a driver that is not older; else it compiles again.
 
@@ -62,6 +65,7 @@ class CompiledKernels(Kernels):
         super().__init__(engine)
         self._trt = trt
         self._path = path
+        self._configs: list[Any] = []
         self._found = _read(path)
         self._cache = self._config().create_runtime_cache()
         if self._found and not self._cache.deserialize(self._found):
@@ -79,6 +83,7 @@ class CompiledKernels(Kernels):
     def execution_context(self) -> Any:
         config = self._config()
         config.set_runtime_cache(self._cache)
+        self._configs.append(config)
         return self._engine.create_execution_context(config)
 
     @override
@@ -88,7 +93,9 @@ class CompiledKernels(Kernels):
         if compiled and compiled == self._found:
             return (FOUND,)
         if compiled and self._path is not None:
-            write_atomically(self._path, compiled)
+            with contextlib.suppress(OSError):  # a full disk costs the next load its time only
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._path, compiled)
         return (COMPILED,)
 
 
@@ -108,9 +115,7 @@ def of(context: Context, engine: Any, plan_key: str, load: Load) -> Kernels:
     driver = chip.driver(load.device) or context.cuda.versions()[0]
     gpu = context.cuda.identity(load.device.index)["name"]
     name = re.sub(r"[^\w.-]+", "_", f"{plan_key} {gpu} {driver}")
-    folder = load.cache_dir / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    return CompiledKernels(context.trt, engine, folder / f"{name}.kernels")
+    return CompiledKernels(context.trt, engine, load.cache_dir / FOLDER / f"{name}.kernels")
 
 
 def _read(path: Path | None) -> bytes:

@@ -216,3 +216,15 @@ def test_outputs_are_those_of_the_batch(make: Make) -> None:
         batch = load.batches.batch(sequence % load.batches.count)
         assert np.allclose(engine.outputs()["y"], batch["x"] @ WEIGHTS)
     engine.close()
+
+
+def test_kernels_that_cannot_be_stored_cost_nothing_but_the_next_load_its_time(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Any, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kernels, "write_atomically", full)
+    engine = TensorRTRtxEngine.load(make())
+    assert engine.info.notes == (kernels.COMPILED,)
+    engine.close()
