@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raybench.cluster import session as sessions
+from raybench.cluster.session import local_devices
 from raybench.config.compose import read
-from raybench.execute.build_ahead import BuiltAhead, build_ahead, to_build
+from raybench.execute.build_ahead import BuiltAhead, build_ahead, to_build, with_gpus_elsewhere
 from raybench.execute.discovery import DiscoveredCluster
 from raybench.execute.trial_names import TrialNames
 from raybench.models.cache import cache_dir
@@ -26,12 +26,14 @@ def command(words: list[str]) -> int:
         EngineUnavailable: an engine needs a GPU for that, and there is none here.
     """
     draft = read(words)
-    devices = sessions.local_devices(draft.cluster.gpus, draft.cluster.cpus)
-    cluster = DiscoveredCluster(None, {**devices, "gpu": devices["gpu"] or 1})
+    cluster = DiscoveredCluster(None, local_devices(draft.cluster.gpus, draft.cluster.cpus))
     request = draft.resolve(cluster.devices, cluster.unavailable)
-    available = "Say with cluster.gpus=N for how many GPUs to plan"
-    plan = make_plan(request.experiment, request.devices, request.cluster.isolation, available)
+    devices = with_gpus_elsewhere(request.devices, request.experiment)
+    isolation = request.cluster.isolation
+    plan = make_plan(request.experiment, devices, isolation, cluster.describe())
     console, planned = open_console(), to_build(plan)
+    if any(point.largest for point in plan.points):
+        print_line(console, "Left out: batch_size=max, which is found by trying on the device.")
     if not planned:
         print_line(console, "There is nothing to build.")
         return 0
@@ -41,7 +43,7 @@ def command(words: list[str]) -> int:
         done.append(one)
         name = names.name(replace(one.planned, purpose="measure"))
         print_line(console, f"{name}: {_outcome(one)}")
-    plans = sum(one.plan_bytes > 0 for one in done)
+    plans = len({one.files for one in done if one.files})
     print_line(console, f"{counted(plans, 'plan')} in {cache_dir()}")
     statuses = {one.error.status if one.error else "built" for one in done}
     return int("built" not in statuses or not statuses.isdisjoint(FAILURES))
@@ -50,7 +52,7 @@ def command(words: list[str]) -> int:
 def _outcome(one: BuiltAhead) -> str:
     if one.error is not None:
         return f"{one.error.status}. {one.error}"
-    if not one.plan_bytes:
+    if not one.files:
         return f"graph ready, {one.seconds:.1f} s"
     how = "found" if one.found else f"built, {one.seconds:.1f} s"
     return f"plan {how}, {one.plan_bytes / 1e6:.1f} MB"

@@ -106,7 +106,8 @@ usage: raybench build experiment=NAME|model=FILE.onnx [key=value ...]
 Puts the graphs, fp32 outputs and plans that the points of an experiment need into this machine's
 cache (RAYBENCH_CACHE), one after another and without Ray. Measures nothing. Runs that use this
 cache, or a copy of it, find them. Plans of engine=tensorrt_rtx need no GPU: build them on any node
-with device=gpu. Those of engine=tensorrt are built on the GPU that they are for.
+with device=gpu. Those of engine=tensorrt are built on the GPU that they are for. The cluster of
+cluster.address is not joined.
 
 {_SETTINGS}
 exit code

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from raybench.engines import registry
 from raybench.engines.base import BuildsAhead
 from raybench.errors import EngineUnavailable, PointError
+from raybench.experiment import ANY
 from raybench.machine import devices
 from raybench.models.cache import cache_dir
 from raybench.planning.preparations import preparations
 from raybench.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from raybench.experiment import Experiment
     from raybench.planning.plan import Plan, PlannedTrial
 
 
@@ -28,16 +30,26 @@ class BuiltAhead:
     Attributes:
         planned: the preparation.
         seconds: time that it took.
-        plan_bytes: size of the plan; 0 for an engine without plans, and after an error.
+        files: of the plan, in the cache; none for an engine without plans, and after an error.
+        plan_bytes: their size.
         found: the plan was in the cache already.
         error: why there is none.
     """
 
     planned: PlannedTrial
     seconds: float
+    files: tuple[str, ...] = ()
     plan_bytes: int = 0
     found: bool = False
     error: PointError | None = None
+
+
+def with_gpus_elsewhere(here: Mapping[str, int], experiment: Experiment) -> dict[str, int]:
+    """Return the devices here with as many GPUs, of the types that are named, as the experiment asks for."""
+    workers = [n for grid in experiment.grids for n in grid["workers"] if isinstance(n, int)]
+    count = max(1, here.get("gpu", 0), *workers)
+    types = {name for grid in experiment.grids for name in grid["accelerator"]} - {ANY, "auto"}
+    return {**here, "gpu": count} | {f"gpu/{name}": count for name in types}
 
 
 def to_build(plan: Plan) -> tuple[PlannedTrial, ...]:
@@ -79,11 +91,11 @@ def build_ahead(planned: Sequence[PlannedTrial], seed: int) -> Iterator[BuiltAhe
         began, began_ns = time.perf_counter(), time.time_ns()
         slot = None if builds_anywhere(one.point.engine) else 0
         try:
-            files = [cache_dir() / name for name in worker.build(one.point, slot, seed)]
+            files = worker.build(one.point, slot, seed)
         except PointError as error:
             yield BuiltAhead(one, time.perf_counter() - began, error=error)
             continue
-        facts = [file.stat() for file in files]
+        facts = [(cache_dir() / file).stat() for file in files]
         found = bool(facts) and max(fact.st_mtime_ns for fact in facts) < began_ns
         size = sum(fact.st_size for fact in facts)
-        yield BuiltAhead(one, time.perf_counter() - began, size, found)
+        yield BuiltAhead(one, time.perf_counter() - began, files, size, found)

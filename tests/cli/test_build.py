@@ -105,6 +105,16 @@ def test_engines_without_plans_have_their_graphs_made(build, tmp_path):
     assert build("device=cpu", "engine=simulated")[1] == ["There is nothing to build."]
 
 
+@pytest.mark.parametrize(
+    "words", [("accelerator=[L4,A100]",), ("workers=[1,64]",), ("batch_size=[1,max]",)], ids=str
+)
+def test_what_only_other_machines_have_is_built_for(rtx, build, words):
+    code, lines, _ = build(rtx, "device=gpu", "engine=tensorrt_rtx", *words)
+    assert code == 0
+    assert lines[-1].startswith("1 plan in ")  # both kinds of GPU share it
+    assert any("batch_size=max" in line for line in lines) is ("max" in words[0])
+
+
 def test_doctor_says_that_plans_can_be_built_where_no_gpu_is(monkeypatch, capsys):
     monkeypatch.setattr(nvml, "inventory", lambda: ())
     monkeypatch.setattr(registry.get("tensorrt_rtx"), "unavailable", lambda: None)
