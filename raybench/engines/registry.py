@@ -110,6 +110,8 @@ def best(
 ) -> tuple[str, str]:
     """Choose the engine for `engine=auto`: TensorRT on a GPU, else OpenVINO, else ONNX Runtime.
 
+    TensorRT for RTX counts as TensorRT where that is not installed.
+
     Args:
         kind: "auto", or the kind of device that the user chose.
         devices: number of devices of each kind.
@@ -122,11 +124,13 @@ def best(
         EngineUnavailable: there is none, or `unavailable` cannot decide.
     """
     if kind == "gpu" or (kind == "auto" and devices.get("gpu", 0)):
-        reason = unavailable("tensorrt", "gpu")
-        if reason is None:
-            return "tensorrt", "gpu"
+        reasons = []
+        for name in ("tensorrt", "tensorrt_rtx"):
+            reasons.append(unavailable(name, "gpu"))
+            if reasons[-1] is None:
+                return name, "gpu"
         if kind == "gpu":
-            raise EngineUnavailable(reason)
+            raise EngineUnavailable(str(reasons[0]))
     for name in ("openvino", "onnxruntime"):
         if unavailable(name, "cpu") is None:
             return name, "cpu"

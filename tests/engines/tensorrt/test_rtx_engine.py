@@ -203,8 +203,19 @@ def test_a_missing_library_says_what_to_install(
     assert "'raybench[tensorrt-rtx]'" in (TensorRTRtxEngine.unavailable() or "")
 
 
-def test_auto_never_means_it() -> None:
-    assert registry.best("gpu", {"gpu": 1}, lambda name, kind: None) == ("tensorrt", "gpu")
+@pytest.mark.parametrize(
+    ("missing", "best"),
+    [
+        ("", ("tensorrt", "gpu")),
+        ("tensorrt", ("tensorrt_rtx", "gpu")),
+        ("tensorrt tensorrt_rtx", ("openvino", "cpu")),
+    ],
+)
+def test_auto_means_it_where_tensorrt_is_missing(missing: str, best: tuple[str, str]) -> None:
+    def unavailable(name: str, kind: str) -> str | None:
+        return f"no {name}" if name in missing.split() else None
+
+    assert registry.best("auto", {"gpu": 1}, unavailable) == best
 
 
 def test_outputs_are_those_of_the_batch(make: Make) -> None:
