@@ -39,8 +39,8 @@ class ClusterSettings:
         uniform: what to do when nodes differ in the versions of libraries or drivers: "warn"
             reports the differences and flags the rows, "require" refuses to measure.
         retries: how often a failed point is tried again in fresh workers.
-        processes: "fresh" starts workers for every point; "kept" reuses them for the next point
-            of the same round and engine. Trials of a point never share a worker.
+        processes: "fresh" starts workers for every point; "kept" reuses them on CPU cores for the
+            next point of the same round and engine. Trials of a point never share a worker.
         builds_per_gpu: most engine plans that are built at once on a GPU, before anything is measured,
             each by a process and at least one core of its own.
     """

@@ -379,16 +379,26 @@ def test_workers_share_memory_with_those_of_other_points_that_may_run(isolation,
 # --- kept processes --------------------------------------------------------------------------------
 
 
+def kept(device, *words, script=None):
+    slot = type(SLOTS[0])(device, "a", 0)
+    words = (f"device={device}", "workers=1", *words, "cluster.processes=kept")
+    return run(*words, reservation=FakeReservation([slot]), script=script)
+
+
 def test_kept_workers_are_reused_within_a_round_and_never_by_another_trial():
-    finished = run("workers=1", "batch_size=[8,16]", "trials=2", "cluster.processes=kept")
+    finished = kept("cpu", "batch_size=[8,16]", "trials=2")
     assert [row["fresh_processes"] for row in finished.rows] == [True, False, True, False]
     pids = Counter(group.pids[0] for group in finished.reservation.groups)
     assert list(pids.values()) == [2, 2]
 
 
+def test_workers_of_gpus_are_never_reused():
+    finished = kept("gpu", "batch_size=[8,16]")
+    assert [row["fresh_processes"] for row in finished.rows] == [True, True]
+
+
 def test_kept_workers_are_stopped_after_a_failure():
-    script = fails(WorkerDied, "stream", times=1)
-    finished = run("workers=1", "batch_size=8", "cluster.processes=kept", script=script)
+    finished = kept("cpu", "batch_size=8", script=fails(WorkerDied, "stream", times=1))
     assert [group.fresh for group in finished.reservation.groups] == [True, True]
     assert used(finished, "stop")[0] == finished.reservation.groups[0].slots[0]
 
