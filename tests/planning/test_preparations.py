@@ -13,7 +13,7 @@ from raybench.planning.slots import DeviceSlot
 
 def prepared(device, engine, *kinds, words=()):
     words = [*words, "experiment=precision", f"device={device}", f"engine={engine}", "trials=2"]
-    words += ["batch_size=[1,8]", "workers=[1,2]", "inflight=[1,2]"]
+    words += ["precision=[fp32,int8]", "batch_size=[1,8]", "workers=[1,2]", "inflight=[1,2]"]
     request = read(words).resolve(DEVICES)
     points = expand(request.experiment, DEVICES, {"alexnet": "a", "googlenet": "g"})
     return preparations(order_trials(request.experiment, points, DEVICES).trials, kinds)
