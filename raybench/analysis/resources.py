@@ -7,6 +7,7 @@ not the traffic itself, so it shows what is full and never that something is not
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,8 +88,20 @@ def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
     had_work = f"nothing was full: multiprocessors had work for {100 * sm:.0f} % of the time"
     if sm < IDLE_SM:
         small = "kernels too small for the chip, or gaps between them"
-        return "launches", f"{had_work} ({small}); {busy}"
+        return "launches", f"{had_work} ({small}); {busy}{_more_streams(cell)}"
     return "kernel_latency", f"{had_work} and waited inside kernels; {busy}"
+
+
+def _more_streams(cell: Cell) -> str:
+    """Return the advice to compute two batches at once, for an engine that has the option unused."""
+    try:
+        options = json.loads(cell.series.engine_options or "{}")
+    except ValueError:  # of a damaged row
+        return ""
+    engine, inflight = cell.series.engine or "", cell.series.inflight or 0
+    if not engine.startswith("tensorrt") or inflight < 2 or options.get("streams", 1) != 1:
+        return ""
+    return "; engine.streams=2 inflight=4 computes two batches at once"
 
 
 def in_words(cell: Cell) -> str | None:

@@ -59,6 +59,21 @@ def test_a_chip_with_nothing_full_waits_for_launches_or_inside_kernels():
     assert list(bound(**QUIET, h2d_ms_median=3.0, compute_ms_median=1.0)) == ["copies"]
 
 
+@pytest.mark.parametrize(
+    ("row", "advised"),
+    [
+        ({"engine": "tensorrt", "inflight": 2}, True),
+        ({"engine": "tensorrt", "inflight": 1}, False),  # asks for latency
+        ({"engine": "tensorrt", "inflight": 4, "engine_options": '{"streams": 2}'}, False),
+        ({"engine": "onnxruntime", "inflight": 2}, False),
+        ({"engine": "tensorrt", "inflight": 2, "engine_options": "damaged"}, False),
+    ],
+)
+def test_where_a_chip_waits_for_launches_two_streams_are_advised(row, advised):
+    text = in_words(cell(**{**QUIET, "gpu_sm_frac": 0.15, **row}))
+    assert ("engine.streams=2" in text) == advised
+
+
 def test_cores_and_simulated_devices_and_older_rows_have_no_such_bound():
     full = {"gpu_dram_frac": 0.95, "gpu_sm_frac": 1.0}
     assert bound(**full, simulated=True) == {}
