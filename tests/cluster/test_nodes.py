@@ -87,9 +87,10 @@ def engine_and_device(*missing, device="auto"):
 def test_engine_auto_is_what_the_nodes_have_and_not_what_the_driver_has():
     # the driver of the tests has OpenVINO and no TensorRT; the head has no GPU to run it on
     assert engine_and_device([], [], ["tensorrt"]) == ("tensorrt", "gpu")
-    without_tensorrt = [["tensorrt"]] * 3
+    assert engine_and_device(*[["tensorrt"]] * 3) == ("tensorrt_rtx", "gpu")
+    without_tensorrt = [["tensorrt", "tensorrt_rtx"]] * 3
     assert engine_and_device(*without_tensorrt) == ("openvino", "cpu")
-    without_openvino = [["openvino", "tensorrt"]] * 3
+    without_openvino = [["openvino", *without_tensorrt[0]]] * 3
     assert engine_and_device(*without_openvino) == ("onnxruntime", "cpu")
 
 
@@ -100,7 +101,7 @@ def test_engine_auto_is_refused_where_nodes_differ_or_none_has_it():
     with pytest.raises(EngineUnavailable, match="openvino runs on a, head, but not on b"):
         engine_and_device([], ["openvino"], [], device="cpu")
     with pytest.raises(EngineUnavailable, match="On node a: tensorrt is missing"):
-        engine_and_device(["tensorrt"], ["tensorrt"], [], device="gpu")
+        engine_and_device(*[["tensorrt", "tensorrt_rtx"]] * 2, [], device="gpu")
 
 
 def test_a_node_offers_no_more_cores_than_a_worker_can_be_pinned_to():
