@@ -136,6 +136,7 @@ class Worker:
     def __init__(self, label: str, log: CrashLog | None = None) -> None:
         self._label = label
         self._log = self._steps = log or CrashLog()
+        self._engine_step = ("", "")
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
@@ -262,6 +263,7 @@ class Worker:
             memory_limit_bytes=point.memory_limit_bytes,
             cache_dir=cache_dir(),
             rank=rank,
+            on_step=lambda *step: setattr(self, "_engine_step", step),
         )
 
     def _take_device(self, kind: str, slot: int, accelerator: str) -> Device:
@@ -278,9 +280,9 @@ class Worker:
             devices.pin(list(device.cpus))
         return device
 
-    def doing(self) -> str:
-        """Return what `prepare` or `build` has begun last; callable while they run."""
-        return self._steps.doing
+    def doing(self) -> tuple[str, str]:
+        """Return what `prepare` or `build` does now, and how far; callable while they run."""
+        return self._engine_step if self._engine_step[0] else (self._steps.doing, "")
 
     def clock_ns(self) -> int:
         """Return this process's monotonic clock in ns."""

@@ -63,7 +63,7 @@ def actor_class() -> Any:
 
         @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]
         @override
-        def doing(self) -> str:
+        def doing(self) -> tuple[str, str]:
             return super().doing()
 
         @ray.method(concurrency_group="watch", enable_task_events=False)  # type: ignore[untyped-decorator]

@@ -77,7 +77,7 @@ class RayWorkerGroup:
         seed: int,
         timeout_s: float,
         sharers: Mapping[str, int],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> list[Prepared]:
         """Prepare all workers for the point, at the same time.
 
@@ -85,7 +85,8 @@ class RayWorkerGroup:
             seed: of the synthetic batches.
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
-            on_step: called about once a second with what a worker that is not done is doing.
+            on_step: called about once a second with what a worker that is not done is doing,
+                and how far it is where that is known.
         """
         files = point_files(self._point)
         calls = [
@@ -97,7 +98,7 @@ class RayWorkerGroup:
         with crashes.named(self.members, self._point):
             return get_all(calls, timeout_s, "prepare", while_waiting=self._asking(on_step))
 
-    def _asking(self, on_step: Callable[[str], object] | None) -> StepQuestions | None:
+    def _asking(self, on_step: Callable[[str, str], object] | None) -> StepQuestions | None:
         return None if on_step is None else StepQuestions(self.members, on_step)
 
     def build(
@@ -105,7 +106,7 @@ class RayWorkerGroup:
         seed: int,
         timeout_s: float,
         nodes: Iterable[str],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> None:
         """Let the only worker build graph and plan, and copy the plan to other nodes.
 
@@ -115,7 +116,8 @@ class RayWorkerGroup:
             seed: of the synthetic batches.
             timeout_s: longest time that either may take.
             nodes: ids of nodes that can use the same plan.
-            on_step: called about once a second with what the worker is doing.
+            on_step: called about once a second with what the worker is doing, and how far it is
+                where that is known.
         """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -182,7 +184,7 @@ class StepQuestions:
         on_step: called with each answer.
     """
 
-    def __init__(self, members: Sequence[RayMember], on_step: Callable[[str], object]) -> None:
+    def __init__(self, members: Sequence[RayMember], on_step: Callable[[str, str], object]) -> None:
         self._members = members
         self._on_step = on_step
         self._asked: Any = None
@@ -197,7 +199,7 @@ class StepQuestions:
             answered, _ = ray.wait([self._asked], timeout=0)
             if answered:
                 self._asked = None
-                self._on_step(ray.get(answered[0]))
+                self._on_step(*ray.get(answered[0]))
 
 
 class RayWorkerStream:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -52,6 +53,10 @@ class EngineTraits:
     reads_graph: bool = True
 
 
+def _say_nothing(_step: str, _detail: str) -> None:
+    """Take a step that nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class Load:
     """Everything an engine needs to load one model for one point.
@@ -67,6 +72,8 @@ class Load:
         memory_limit_bytes: make the device appear no larger than this; None for all of it.
         cache_dir: where this node keeps what can be reused (plans, timing caches).
         rank: of the worker among those of the point.
+        on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
+            plan" and "such a plan took 61 s"; it returns at once.
     """
 
     model: Model
@@ -78,6 +85,7 @@ class Load:
     memory_limit_bytes: int | None
     cache_dir: Path
     rank: int = 0
+    on_step: Callable[[str, str], object] = _say_nothing
 
 
 @dataclass(frozen=True)

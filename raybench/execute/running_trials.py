@@ -38,6 +38,7 @@ class RunningTrial:
         entered_s: when it entered its phase or step.
         phase: start, prepare, warm-up, measure or layers.
         step: what its workers do in the phase; empty where unknown.
+        detail: how far they are with it; empty where unknown.
         progress: of its streams; None before the first.
         batch_s: time of a batch; None before it is known.
     """
@@ -47,6 +48,7 @@ class RunningTrial:
     entered_s: float
     phase: str = "start"
     step: str = ""
+    detail: str = ""
     progress: TrialProgress | None = None
     batch_s: float | None = None
 
@@ -61,7 +63,8 @@ class RunningTrial:
         if self.phase not in _STREAMING or progress is None:
             doing = f"{self.phase}: {self.step}" if self.step else self.phase
             seconds = now_s - self.entered_s
-            return f"{doing} for {duration(seconds)}" if seconds >= 1 else doing
+            since = f" for {duration(seconds)}" if seconds >= 1 else ""
+            return doing + since + (f" ({self.detail})" if self.detail else "")
         limit_s = max(progress.limit_s, progress.elapsed_s)  # the last block may end later
         text = f"{self.phase} {progress.elapsed_s:.0f} of at most {limit_s:.0f} s"
         if progress.items_per_s:
@@ -121,7 +124,10 @@ class RunningTrials:
 
     def _enter(self, event: PhaseChanged) -> None:
         running = self.by_number.get(event.number)
-        if running is not None and (event.phase, event.step) != (running.phase, running.step):
+        if running is None:
+            return
+        running.detail = event.detail
+        if (event.phase, event.step) != (running.phase, running.step):
             running.phase, running.step = event.phase, event.step
             running.entered_s = self.clock()
             running.progress = None

@@ -192,10 +192,10 @@ class TrialRunner:
             slot.node for slot in (self.attempt.slots if only_mine else self.reservation.slots)
         )
 
-    def _prepares(self, step: str) -> None:
+    def _prepares(self, step: str, detail: str) -> None:
         """Announce what a worker does to prepare; "" between two steps says nothing."""
         if step:
-            self._enter("prepare", step.partition(" of '")[0])
+            self._enter("prepare", step.partition(" of '")[0], detail)
 
-    def _enter(self, phase: str, step: str = "") -> None:
-        self.on_event(PhaseChanged(self.attempt.planned.number, phase, step))
+    def _enter(self, phase: str, step: str = "", detail: str = "") -> None:
+        self.on_event(PhaseChanged(self.attempt.planned.number, phase, step, detail))

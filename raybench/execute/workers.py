@@ -86,7 +86,7 @@ class WorkerGroup(Protocol):
         seed: int,
         timeout_s: float,
         sharers: Mapping[str, int],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> Sequence[Prepared]:
         """Prepare all workers for the point, at the same time.
 
@@ -94,7 +94,8 @@ class WorkerGroup(Protocol):
             seed: of the synthetic batches.
             timeout_s: longest time that it may take.
             sharers: how many workers share the memory of a node, by its id.
-            on_step: called about once a second with what a worker that is not done is doing.
+            on_step: called about once a second with what a worker that is not done is doing,
+                and how far it is where that is known.
         """
         ...
 
@@ -103,7 +104,7 @@ class WorkerGroup(Protocol):
         seed: int,
         timeout_s: float,
         nodes: Iterable[str],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> None:
         """Let the only worker build graph and plan, and copy the plan to other nodes.
 
@@ -111,7 +112,8 @@ class WorkerGroup(Protocol):
             seed: of the synthetic batches.
             timeout_s: longest time that either may take.
             nodes: ids of nodes that can use the same plan.
-            on_step: called about once a second with what the worker is doing.
+            on_step: called about once a second with what the worker is doing, and how far it is
+                where that is known.
         """
         ...
 

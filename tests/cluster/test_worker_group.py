@@ -78,15 +78,15 @@ def test_a_worker_is_asked_again_only_when_it_has_answered(monkeypatch):
     doing = SimpleNamespace(remote=lambda: asked.append("step") or f"step {len(asked)}")
     worker = SimpleNamespace(actor=SimpleNamespace(doing=doing))
     monkeypatch.setattr("ray.wait", lambda calls, timeout: (answered, calls))
-    monkeypatch.setattr("ray.get", lambda call: call)
-    ask = StepQuestions([worker], said.append)
+    monkeypatch.setattr("ray.get", lambda call: (call, "12 of 157"))
+    ask = StepQuestions([worker], lambda *answer: said.append(answer))
     ask([0])
     ask([0])
     assert (len(asked), said) == (1, [])
     answered.append("step 1")
     ask([0])
     ask([0])
-    assert said == ["step 1", "step 1"]
+    assert said == [("step 1", "12 of 157")] * 2
     assert len(asked) == 2
 
 

@@ -66,6 +66,17 @@ def test_a_first_batch_that_runs_for_minutes_is_seen_to_run():
     assert spoken[180] == ["[1/1] alexnet: prepare: running the first batches for 2 min 58 s"]
 
 
+def test_a_build_says_how_far_it_is_and_since_when():
+    console = Console("batch_size=1")
+    (trial,) = console.plan.trials
+    console.at(0, TrialStarted(trial))
+    for now_s in range(1, 30):
+        how_far = f"timing graph nodes, {now_s} of 157"
+        console.at(now_s, PhaseChanged(0, "prepare", "building the plan", how_far))
+    (line,) = console.at(30)
+    assert line.endswith("building the plan for 29 s (timing graph nodes, 29 of 157)")
+
+
 def test_a_batch_that_runs_in_the_stream_is_counted():
     console = Console("batch_size=1")
     (trial,) = console.plan.trials

@@ -195,12 +195,12 @@ class FakeWorkerGroup:
         seed: int,
         timeout_s: float,
         sharers: Mapping[str, int],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> Sequence[Prepared]:
         self.sharers = dict(sharers)
         self.enter("prepare")
         if on_step is not None:
-            on_step("loading the graph of 'alexnet'")
+            on_step("loading the graph of 'alexnet'", "")
         return [prepared(self.point, slot, self.reservation.batch_s) for slot in self.slots]
 
     def build(
@@ -208,7 +208,7 @@ class FakeWorkerGroup:
         seed: int,
         timeout_s: float,
         nodes: Iterable[str],
-        on_step: Callable[[str], object] | None = None,
+        on_step: Callable[[str, str], object] | None = None,
     ) -> None:
         self.built_for = frozenset(nodes)
         self.enter("build")

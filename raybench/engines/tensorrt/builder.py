@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.engines.tensorrt import failures, library, targets
+from raybench.engines.tensorrt import build_progress, failures, library, targets
 from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
 from raybench.models.conversion import UNTYPED
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from raybench.engines.base import Load
+    from raybench.engines.tensorrt.build_progress import BuildProgress
 
 Shape = tuple[int, ...]
 _UNNAMED = "(Unnamed Layer"
@@ -178,13 +179,16 @@ def available(trt: Any) -> bool:
     return hasattr(trt, "Builder")
 
 
-def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
+def build(
+    trt: Any, order: Order, timing_cache: bytes | None, progress: BuildProgress | None = None
+) -> Built:
     """Build the plan on the current device, which only TensorRT for RTX can do without.
 
     Args:
         trt: the full library.
         order: what to build.
         timing_cache: result of an earlier build; b"" to start one, None to do without.
+        progress: receives the builder's phases.
 
     Raises:
         EngineUnavailable: the library has no builder.
@@ -212,6 +216,8 @@ def build(trt: Any, order: Order, timing_cache: bytes | None) -> Built:
     if timing_cache is not None:
         cache = config.create_timing_cache(timing_cache) or config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
+    if progress is not None:
+        build_progress.attach(trt, config, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise failures.of_library("build", journal.lines(), "build a plan")

@@ -26,6 +26,7 @@ from raybench.engines.tensorrt import (
     start,
     targets,
 )
+from raybench.engines.tensorrt.build_progress import BuildProgress
 from raybench.engines.tensorrt.builder import Order, order_of
 from raybench.engines.tensorrt.device import (
     Context,
@@ -261,7 +262,15 @@ def _find_plan(context: Context, load: Load, cache: PlanCache) -> EnginePlan:
     """Find the plan of a load in the cache, or build it."""
     order = order_of(load)
     facts = {**order.facts(), **plan_facts(context, load)}
-    return cache.get(facts, lambda: _build(context, cache, order, load))
+
+    def build() -> builder.Built:
+        progress = BuildProgress(load.on_step, cache.last_build_s(facts))
+        try:
+            return _build(context, cache, order, load, progress)
+        finally:
+            load.on_step("", "")
+
+    return cache.get(facts, build)
 
 
 def build_plan(context: Context, load: Load) -> LoadedPlan:
@@ -284,13 +293,15 @@ def build_plan(context: Context, load: Load) -> LoadedPlan:
     return LoadedPlan(plan, engine, began)
 
 
-def _build(context: Context, cache: PlanCache, order: Order, load: Load) -> builder.Built:
+def _build(
+    context: Context, cache: PlanCache, order: Order, load: Load, progress: BuildProgress
+) -> builder.Built:
     trt = context.trt
     if not load.options.timing_cache:
-        return builder.build(trt, order, None)
+        return builder.build(trt, order, None, progress)
     facts = plan_facts(context, load)
     name = f"{facts['library']} {facts['gpu']} {facts['driver']}".replace(" ", "_")
-    built = builder.build(trt, order, cache.timing(name))
+    built = builder.build(trt, order, cache.timing(name), progress)
     if built.timing_cache is not None:
         cache.learn(name, built.timing_cache, lambda a, b: builder.merge_timing(trt, a, b))
     return built

@@ -82,6 +82,23 @@ class PlanCache:
                 plan = self._write(key, facts, built)
         return plan
 
+    def last_build_s(self, facts: Mapping[str, Any]) -> float | None:
+        """Return how long the newest plan of the same graph took to build; None where there is none.
+
+        Its batch, library or GPU may be others, so this is no more than a hint.
+        """
+        newest: tuple[float, float] | None = None
+        for path in self._folder.glob("*.json"):
+            try:
+                header = json.loads(path.read_text(encoding="utf-8"))
+                same = header["facts"]["onnx_sha256"] == facts["onnx_sha256"]
+                found = (path.stat().st_mtime, float(header["build_s"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if same and (newest is None or found > newest):
+                newest = found
+        return None if newest is None else newest[1]
+
     def discard(self, key: str) -> None:
         """Remove a plan that its own library does not load."""
         for suffix in (".json", ".plan"):
