@@ -2,8 +2,8 @@
 
 The driver compares two samples of the counters and gives means over the time between them. Unlike
 profilers it needs no privilege and no exclusive use of the chip. Where the chip, the driver or the
-permission lacks it there are no values. Read on an idle H200 (driver 580) without privilege; not yet
-beside a stream on a GPU.
+permission lacks it there are no values. Read on an H200 (driver 580) without privilege, beside streams.
+MIG slices have not been read yet.
 """
 
 from __future__ import annotations
