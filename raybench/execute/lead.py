@@ -10,6 +10,7 @@ from raybench.execute.discovery import discover
 from raybench.execute.finished_run import close_run
 from raybench.execute.progress_lines import describe_run
 from raybench.execute.run import execute, open_run, start_run
+from raybench.execute.time_spent import TimeSpent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from raybench.config.layers import Given
     from raybench.config.settings import Request
     from raybench.execute.discovery import DiscoveredCluster
-    from raybench.execute.events import Listener
+    from raybench.execute.events import Event, Listener
     from raybench.execute.finished_run import Run
     from raybench.execute.stop_request import StopRequest
     from raybench.planning.plan import Plan
@@ -64,6 +65,7 @@ def measure(
     stop: StopRequest,
 ) -> Run:
     """Do the same on devices that have been found; raises as `lead`."""
+    spent = TimeSpent()
     with open_run(request, cluster) as context:
         for line in describe_run(context):
             display.line(line)
@@ -71,7 +73,14 @@ def measure(
             if (dashboard := _dashboard(started.session)) is not None:
                 display.line(dashboard)
             with display.progress(context.plan) as on_event:
-                failed = execute(context, started, on_event, stop)
+
+                def listen(event: Event) -> None:
+                    spent.on_event(event)
+                    on_event(event)
+
+                failed = execute(context, started, listen, stop)
+        if context.missing:
+            display.line(spent.line())
         return close_run(context, failed)
 
 

@@ -1,0 +1,72 @@
+"""Where the time of a run went: starting Ray, starting workers, building, warming up, measuring."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from raybench.execute.events import AttemptEnded, PhaseChanged, TrialStarted
+from raybench.execute.running_trials import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from raybench.execute.events import Event
+
+RAY, BUILDING, BETWEEN = "starting Ray", "building ahead", "between"
+WORDS = {
+    "start": "starting workers",
+    "prepare": "preparing",
+    "warm-up": "warming up",
+    "measure": "measuring",
+    "layers": "timing layers",
+}
+"""Phases in the order in which a second counts for them when trials run at the same time: the last."""
+SHORTEST_S = 0.5
+"""What took less is left out."""
+
+
+class TimeSpent:
+    """Adds up the wall-clock time of each phase from the events of a run.
+
+    Args:
+        clock: returns monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = self._began = clock()
+        self._phases: dict[int, str] = {}
+        """Phase of each trial that runs, by its number in the plan; of a build, `BUILDING`."""
+        self._idle = RAY
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def on_event(self, event: Event) -> None:
+        """Note the phase that a trial enters."""
+        self._pass()
+        self._idle = BETWEEN
+        if isinstance(event, TrialStarted):
+            ahead = event.planned.purpose == "prepare"
+            self._phases[event.planned.number] = BUILDING if ahead else WORDS["start"]
+        elif isinstance(event, PhaseChanged) and self._phases.get(event.number) != BUILDING:
+            self._phases[event.number] = WORDS.get(event.phase, BETWEEN)
+        elif isinstance(event, AttemptEnded):
+            self._phases.pop(event.planned.number, None)
+
+    def _pass(self) -> None:
+        now = self._clock()
+        order = (BETWEEN, BUILDING, *WORDS.values())
+        phase = max(self._phases.values(), key=order.index, default=self._idle)
+        self.seconds[phase] += now - self._since
+        self._since = now
+
+    def line(self) -> str:
+        """Return one line: the whole, and its parts in the order of a run."""
+        self._pass()
+        parts = [
+            f"{phase} {duration(self.seconds[phase])}"
+            for phase in (RAY, BUILDING, *WORDS.values(), BETWEEN)
+            if self.seconds[phase] >= SHORTEST_S
+        ]
+        return f"Took {duration(self._since - self._began)}: {', '.join(parts)}"

@@ -1,0 +1,61 @@
+"""Every second of a run counts once, for what was furthest on its way."""
+
+from types import SimpleNamespace
+
+from raybench.execute.events import AttemptEnded, PhaseChanged, Ticked, TrialStarted
+from raybench.execute.time_spent import TimeSpent
+
+
+def planned(number, purpose="measure"):
+    return SimpleNamespace(number=number, purpose=purpose)
+
+
+def spent(*timed):
+    """Give events at their seconds; the run ends at the last of them."""
+    now = [0.0]
+    time_spent = TimeSpent(lambda: now[0])
+    for at_s, event in timed:
+        now[0] = at_s
+        time_spent.on_event(event)
+    return time_spent
+
+
+def test_the_parts_of_a_run_are_named_in_order_and_add_up():
+    one = planned(0)
+    run = spent(
+        (5, TrialStarted(one)),
+        (8, PhaseChanged(0, "prepare")),
+        (18, PhaseChanged(0, "warm-up")),
+        (20, PhaseChanged(0, "measure")),
+        (80, AttemptEnded(one)),
+        (81, Ticked()),
+    )
+    assert run.line() == (
+        "Took 1 min 21 s: starting Ray 5 s, starting workers 3 s, preparing 10 s, warming up 2 s, "
+        "measuring 1 min 00 s, between 1 s"
+    )
+    assert sum(run.seconds.values()) == 81
+
+
+def test_builds_ahead_are_not_preparation_of_a_measurement():
+    run = spent(
+        (0, TrialStarted(planned(0, "prepare"))),
+        (1, PhaseChanged(0, "prepare", "building the plan")),
+        (60, AttemptEnded(planned(0, "prepare"))),
+    )
+    assert run.line() == "Took 1 min 00 s: building ahead 1 min 00 s"
+
+
+def test_a_second_in_which_one_trial_measures_is_not_one_of_starting_another():
+    run = spent(
+        (0, TrialStarted(planned(0))),
+        (0, PhaseChanged(0, "measure")),
+        (2, TrialStarted(planned(1))),
+        (10, AttemptEnded(planned(0))),
+        (13, AttemptEnded(planned(1))),
+    )
+    assert run.seconds == {
+        "starting Ray": 0,
+        "starting workers": 3,
+        "measuring": 10,
+    }
