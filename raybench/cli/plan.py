@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from raybench.config.compose import read
 from raybench.execute.discovery import discover
 from raybench.execute.progress_lines import describe_plan
 from raybench.execute.run import plan_request, stored_finals
 from raybench.execute.trial_names import TrialNames
+from raybench.planning.preparations import builds_ahead, preparations
 from raybench.report.terminal.console import open_console, print_line
+from raybench.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.planning.plan import PlannedTrial
 
 
 def command(words: list[str]) -> int:
@@ -22,8 +31,24 @@ def command(words: list[str]) -> int:
     missing = [planned for planned in plan.trials if planned.key not in finals]
     for line in (
         *describe_plan(request, plan, len(missing)),
+        *_to_build(missing),
         *[f"In this order (seed {seed}), isolation {isolation}:"] * bool(missing),
         *(f"  {planned.point.id}  {names.name(planned)}" for planned in missing),
     ):
         print_line(console, line)
     return 0
+
+
+def _to_build(missing: Sequence[PlannedTrial]) -> list[str]:
+    """Return a line with the number of engine plans that these trials need, if they need any.
+
+    Only the node that measures knows which of them its cache has.
+    """
+    number = sum(builds_ahead(planned.point) for planned in preparations(missing))
+    if not number:
+        return []
+    searched = any(p.point.largest and builds_ahead(p.point) for p in missing)
+    more = ", and more to find the largest batch" * searched
+    return [
+        f"Needs {counted(number, 'engine plan')}{more}; those in the cache are not built again."
+    ]

@@ -18,6 +18,7 @@ RAY, BUILDING, BETWEEN = "starting Ray", "building ahead", "between"
 WORDS = {
     "start": "starting workers",
     "prepare": "preparing",
+    "build": "building in trials",
     "warm-up": "warming up",
     "measure": "measuring",
     "layers": "timing layers",
@@ -50,7 +51,8 @@ class TimeSpent:
             ahead = event.planned.purpose == "prepare"
             self._phases[event.planned.number] = BUILDING if ahead else WORDS["start"]
         elif isinstance(event, PhaseChanged) and self._phases.get(event.number) != BUILDING:
-            self._phases[event.number] = WORDS.get(event.phase, BETWEEN)
+            phase = "build" if event.step.startswith("building the plan") else event.phase
+            self._phases[event.number] = WORDS.get(phase, BETWEEN)
         elif isinstance(event, AttemptEnded):
             self._phases.pop(event.planned.number, None)
 

@@ -59,3 +59,14 @@ def test_a_second_in_which_one_trial_measures_is_not_one_of_starting_another():
         "starting workers": 3,
         "measuring": 10,
     }
+
+
+def test_a_plan_that_a_trial_builds_for_itself_is_a_part_of_its_own():
+    run = spent(
+        (0, TrialStarted(planned(0))),
+        (2, PhaseChanged(0, "prepare", "loading the graph")),
+        (5, PhaseChanged(0, "prepare", "building the plan")),
+        (45, PhaseChanged(0, "prepare", "running the first batches")),
+        (47, AttemptEnded(planned(0))),
+    )
+    assert run.line() == "Took 47 s: starting workers 2 s, preparing 5 s, building in trials 40 s"
