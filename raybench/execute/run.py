@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.cluster import local, nodes
+from raybench.cluster import local, nodes, session_folders
 from raybench.cluster import session as sessions
 from raybench.cluster.head_watch import watching
 from raybench.cluster.metrics import RunMetrics
@@ -232,6 +232,7 @@ def _connect(context: RunContext, resources: contextlib.ExitStack) -> Session | 
     """Return the cluster to measure on, started here where none was joined; None without trials."""
     session, request = context.cluster.session, context.request
     if not context.missing:
+        session_folders.remove_abandoned()  # of a run that was killed after its last row
         return session
     if session is not None:
         _import_ahead()

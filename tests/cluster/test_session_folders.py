@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ import ray
 from raybench.cluster import local, ray_internals, session_folders
 from raybench.cluster.session_folders import SessionFolder
 from raybench.errors import ClusterError
+from raybench.execute import run
 
 DRIVER = """
 import sys, time
@@ -99,6 +101,15 @@ def test_the_session_of_a_living_driver_is_left_alone(driver):
     _, folder = driver
     session_folders.remove_abandoned()
     assert (folder / "logs" / "raylet.out").exists()
+
+
+def test_a_run_with_nothing_to_measure_removes_what_a_killed_driver_left(driver):
+    process, folder = driver
+    process.kill()
+    process.wait()
+    cluster = SimpleNamespace(session=None)
+    run._connect(SimpleNamespace(cluster=cluster, request=None, missing=[]), ExitStack())
+    assert not folder.exists()
 
 
 def test_the_session_of_a_killed_driver_is_removed_by_the_next_run(driver):
