@@ -48,7 +48,7 @@ def test_auto_uses_up_to_all_devices_and_every_row_says_simulated(measure, quick
 
 def test_points_of_the_preset_quick_share_a_worker_and_trials_never_do(measure, quick):
     arguments = ("experiment=scaling", "model=alexnet", "engine=simulated", "grid.workers=1")
-    code, folder = measure(*arguments, "batch_size=[8,16]", "trials=2", *quick)
+    code, folder = measure(*arguments, "device=cpu", "batch_size=[8,16]", "trials=2", *quick)
     rows, workers = (raybench.load(folder, table).to_pylist() for table in ("trials", "workers"))
     assert code == 0
     pids = {(row["trial"], row["pid"]) for row in workers}

@@ -86,16 +86,22 @@ def build_ahead(planned: Sequence[PlannedTrial], seed: int) -> Iterator[BuiltAhe
         seed: of the synthetic batches.
     """
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # as Ray does for a worker
-    worker = Worker("build")
-    for one in planned:
-        began, began_ns = time.perf_counter(), time.time_ns()
-        slot = None if builds_anywhere(one.point.engine) else 0
-        try:
-            files = worker.build(one.point, slot, seed)
-        except PointError as error:
-            yield BuiltAhead(one, time.perf_counter() - began, error=error)
-            continue
-        facts = [(cache_dir() / file).stat() for file in files]
-        found = bool(facts) and max(fact.st_mtime_ns for fact in facts) < began_ns
-        size = sum(fact.st_size for fact in facts)
-        yield BuiltAhead(one, time.perf_counter() - began, files, size, found)
+    worker, cores = Worker("build"), devices.cores()
+    try:
+        for one in planned:
+            yield _build(worker, one, seed)
+    finally:
+        devices.pin(list(cores))  # a worker keeps to the cores of its device
+
+
+def _build(worker: Worker, one: PlannedTrial, seed: int) -> BuiltAhead:
+    began, began_ns = time.perf_counter(), time.time_ns()
+    slot = None if builds_anywhere(one.point.engine) else 0
+    try:
+        files = worker.build(one.point, slot, seed)
+    except PointError as error:
+        return BuiltAhead(one, time.perf_counter() - began, error=error)
+    facts = [(cache_dir() / file).stat() for file in files]
+    found = bool(facts) and max(fact.st_mtime_ns for fact in facts) < began_ns
+    size = sum(fact.st_size for fact in facts)
+    return BuiltAhead(one, time.perf_counter() - began, files, size, found)

@@ -97,6 +97,12 @@ def test_a_missing_library_is_refused_with_what_to_install(build, monkeypatch):
     assert "pip install 'raybench[tensorrt-rtx]'" in errors
 
 
+def test_the_process_may_use_all_its_cores_again_afterwards(build):
+    cores = os.sched_getaffinity(0)
+    assert build("device=cpu", "engine=onnxruntime")[0] == 0
+    assert os.sched_getaffinity(0) == cores
+
+
 def test_engines_without_plans_have_their_graphs_made(build, tmp_path):
     code, lines, _ = build("device=cpu", "engine=onnxruntime", "precision=int8")
     assert code == 0
