@@ -28,7 +28,7 @@ from raybench.execute.progress_lines import ProgressLines
 from raybench.execute.rows import Tables, identity_columns
 from raybench.execute.stop_request import StopRequest
 from raybench.execute.writer import Writer
-from raybench.experiment import expand
+from raybench.planning.expansion import expand
 from raybench.planning.plan import order_trials
 from raybench.planning.scheduler import Scheduler, SchedulingPolicy
 from raybench.planning.slots import DeviceSlot

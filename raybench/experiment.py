@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
-
-from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -42,12 +40,24 @@ Rows hold it and environment ids are hashes over it, so the value never changes.
 """
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
+    "load",
 )  # fmt: skip
 ANY = "any"
-MOST_TRIALS = 50_000
-"""Most trials of a run: several days of the shortest ones."""
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
+CLOSED = "closed"
+MOST_ITEMS_PER_S = 1e9
+"""A higher rate is a slip: times are whole nanoseconds."""
+MOST_SHARE = 2.0
+TAKES = (
+    "closed, poisson(RATE) or constant(RATE) in items/s of all workers together, or a share of the "
+    "closed-loop capacity above 0 and up to 2, such as 0.8"
+)
+_WRITTEN = re.compile(r"(poisson|constant)\(\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?)\s*\)")
+_NEWER_MEASURE_SETTINGS = {"max_wait_ms": 0.0, "balancer": "split"}
+"""Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
+_NEWER_AXES = {"load": CLOSED}
+"""The same for axes."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
 QUANTISED = ("int8", "int8_fp16")
@@ -120,6 +130,9 @@ class MeasureSettings:
         target: half-width of the 95 % confidence interval over the mean.
         n_eff_min: fewest independent blocks that the window must be worth.
         verdict_best: best verdict that this preset may give.
+        max_wait_ms: open loop: longest time that an item waits for others to fill its batch.
+        balancer: open loop: how items come to the workers. "split" gives each worker an equal share
+            of the rate and a queue of its own.
     """
 
     block_s: float = 1.0
@@ -137,6 +150,58 @@ class MeasureSettings:
     target: float = 0.005
     n_eff_min: float = 10.0
     verdict_best: str = "stable"
+    max_wait_ms: float = 0.0
+    balancer: str = "split"
+
+
+@dataclass(frozen=True)
+class OfferedLoad:
+    """What is offered to the workers of a point.
+
+    Attributes:
+        arrivals: "closed" offers the next batch when one is done; the others are open loop.
+        items_per_s: rate of all workers together; None in closed loop, and for a share.
+        share: of the closed-loop capacity; None for a rate.
+    """
+
+    arrivals: Literal["closed", "poisson", "constant"] = "closed"
+    items_per_s: float | None = None
+    share: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether items arrive at a rate of their own."""
+        return self.arrivals != CLOSED
+
+    @override
+    def __str__(self) -> str:
+        """Return the load as it is written: equal loads are equal texts."""
+        if not self.is_open:
+            return CLOSED
+        if self.share is not None:
+            return f"{self.share:.15g}"
+        return f"{self.arrivals}({self.items_per_s:.15g})"
+
+
+def parse_load(written: Any) -> OfferedLoad | None:
+    """Return the load that a value of the axis stands for; None if it stands for none."""
+    text = str(written).strip()
+    if isinstance(written, bool):
+        return None
+    if text == CLOSED:
+        return OfferedLoad()
+    if match := _WRITTEN.fullmatch(text):
+        rate = float(match[2])
+        arrivals: Literal["poisson", "constant"] = (
+            "poisson" if match[1] == "poisson" else "constant"
+        )
+        return OfferedLoad(arrivals, rate) if 0 < rate <= MOST_ITEMS_PER_S else None
+    try:
+        share = float(text)
+    except ValueError:
+        return None
+    valid = math.isfinite(share) and 0 < share <= MOST_SHARE
+    return OfferedLoad("poisson", share=share) if valid else None
 
 
 @dataclass(frozen=True)
@@ -153,6 +218,7 @@ class Point:
         largest: whether `batch_size` is to become the largest batch that fits.
         accelerator: type of GPU, by Ray's name; "any" accepts every type.
         inputs: the real inputs; None for synthetic ones.
+        load: as on the axis; see `OfferedLoad`.
     """
 
     model: str
@@ -172,6 +238,7 @@ class Point:
     largest: bool = False
     accelerator: str = ANY
     inputs: InputFiles | None = None
+    load: str = CLOSED
 
     @property
     def wants(self) -> str:
@@ -205,6 +272,12 @@ class Point:
                 del facts["model_settings"][name]
         if self.inputs is None:
             del facts["inputs"]
+        for axis, usual in _NEWER_AXES.items():
+            if facts[axis] == usual:
+                del facts[axis]
+        for name, value in _NEWER_MEASURE_SETTINGS.items():
+            if self.load == CLOSED or facts["measure"][name] == value:
+                del facts["measure"][name]
         return facts
 
     @cached_property
@@ -263,122 +336,6 @@ class Experiment:
     order: str
     memory_limit_bytes: int | None
     solo: bool = False
-
-
-def worker_counts(devices: int) -> tuple[int, ...]:
-    """Return the meaning of `workers: auto` on this many devices: 1, 2, 4 ... and all."""
-    powers = [2**i for i in range(devices.bit_length()) if 2**i <= devices]
-    return tuple(dict.fromkeys([*powers, devices])) if devices else ()
-
-
-def expand(
-    experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
-) -> tuple[Point, ...]:
-    """Return all points of the experiment without repeats, in the order of its file.
-
-    Args:
-        experiment: with every engine resolved.
-        devices: number of devices of each kind, for `workers: auto`.
-        identities: `model_identity` of each model on the axis.
-
-    Raises:
-        ConfigError: when nothing is left after `exclude`, a value is repeated in an axis, or there are
-            more trials than a run can hold.
-    """
-    points: dict[str, Point] = {}
-    _refuse_many(experiment)
-    for grid in experiment.grids:
-        _refuse_repeats(grid)
-        for cell in _cells(experiment, grid, devices):
-            if not any(_matches(cell, rule) for rule in experiment.exclude):
-                point = _point(experiment, cell, identities)
-                points.setdefault(point.id, point)
-    if not points:
-        raise ConfigError(
-            f"Experiment {experiment.name!r} has no points: its axes are empty or exclude drops "
-            "every combination. Give each axis a value or loosen exclude."
-        )
-    return tuple(points.values())
-
-
-def _refuse_many(experiment: Experiment) -> None:
-    """Refuse grids that nobody could measure, before they fill the memory."""
-    cells = sum(math.prod(len(values) for values in grid.values()) for grid in experiment.grids)
-    if cells * experiment.trials > MOST_TRIALS:
-        raise ConfigError(
-            f"Experiment {experiment.name!r} has {cells:,} combinations in {experiment.trials:,} trials, "
-            f"and a run takes {MOST_TRIALS:,} at most. Shorten an axis, or split the experiment."
-        )
-
-
-def _refuse_repeats(grid: Mapping[str, tuple[Any, ...]]) -> None:
-    for axis, values in grid.items():
-        seen: set[Any] = set()
-        for value in values:
-            if value in seen:
-                raise ConfigError(
-                    f"grid.{axis} holds {value!r} twice, and a point is measured once. "
-                    "Name it once; use trials=N to repeat points."
-                )
-            seen.add(value)
-
-
-def _cells(
-    experiment: Experiment, grid: Mapping[str, tuple[Any, ...]], devices: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Return the values of all axes for each cell of a grid."""
-    cells: list[dict[str, Any]] = []
-    others = [axis for axis in AXES if axis not in ("workers", "accelerator")]
-    for values in itertools.product(*(grid[axis] for axis in others)):
-        cell = dict(zip(others, values, strict=True))
-        kind = experiment.engines[cell["engine"]].device
-        for accelerator in _accelerators(kind, grid["accelerator"], devices):
-            count = devices.get(kind if accelerator == ANY else f"{kind}/{accelerator}", 0)
-            cells += [
-                {**cell, "workers": workers, "device": kind, "accelerator": accelerator}
-                for entry in grid["workers"]
-                for workers in ((worker_counts(count) or (1,)) if entry == "auto" else (entry,))
-            ]
-    return cells
-
-
-def _accelerators(
-    kind: str, written: tuple[str, ...], devices: Mapping[str, int]
-) -> tuple[str, ...]:
-    """Return the GPU types an axis stands for; `auto` is every type if there are several."""
-    if kind != "gpu":
-        return (ANY,)
-    types = sorted(key.partition("/")[2] for key in devices if key.startswith(f"{kind}/"))
-    every = types if len(types) > 1 else [ANY]
-    names = (name for entry in written for name in (every if entry == "auto" else [entry]))
-    return tuple(dict.fromkeys(names))
-
-
-def _matches(cell: Mapping[str, Any], rule: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(cell[axis] in values for axis, values in rule.items())
-
-
-def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[str, str]) -> Point:
-    choice = experiment.engines[cell["engine"]]
-    largest = cell["batch_size"] == "max"
-    return Point(
-        model=cell["model"],
-        model_identity=identities[cell["model"]],
-        model_settings=experiment.model,
-        precision=cell["precision"],
-        batch_size=1 if largest else cell["batch_size"],
-        workers=cell["workers"],
-        engine=choice.name,
-        engine_options=choice.options,
-        inflight=cell["inflight"],
-        transfers=cell["transfers"],
-        device=choice.device,
-        memory_limit_bytes=experiment.memory_limit_bytes,
-        measure=experiment.measure,
-        preset=experiment.preset,
-        largest=largest,
-        accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
-    )
 
 
 # Ids of points, environments, models and plans are hashes over these bytes: a change here would

@@ -6,7 +6,7 @@ import pytest
 
 from raybench.config.compose import read
 from raybench.errors import ConfigError
-from raybench.experiment import expand, worker_counts
+from raybench.planning.expansion import expand, worker_counts
 
 DEVICES = {"gpu": 4, "cpu": 2}
 

@@ -18,7 +18,7 @@ import raybench.worker as worker_module
 from raybench.config.compose import read
 from raybench.engines import registry
 from raybench.errors import ModelError, Unsupported
-from raybench.experiment import MeasureSettings, expand
+from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
 from raybench.machine.telemetry import Telemetry
 from raybench.measure import flags as flagging
@@ -29,6 +29,7 @@ from raybench.measure.summary import summarise
 from raybench.measure.telemetry_columns import with_hardware
 from raybench.measure.warmup import WarmUp
 from raybench.models.source import identity
+from raybench.planning.expansion import expand
 from raybench.planning.plan import make_plan
 from raybench.worker import Worker
 

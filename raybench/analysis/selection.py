@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from raybench.analysis.columns import codes, fold, mask
 from raybench.analysis.series import SERIES, Series
-from raybench.experiment import SYNTHETIC
+from raybench.experiment import CLOSED, SYNTHETIC
 from raybench.results.schema import FINAL, SCHEMAS
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
     }
     if "inputs" in found:  # older rows do not say: there were no others
         found["inputs"] = pc.fill_null(found["inputs"], SYNTHETIC)
+    if "load" in found:
+        found["load"] = pc.fill_null(found["load"], CLOSED)
     return pa.table(found)
 
 

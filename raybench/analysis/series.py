@@ -28,6 +28,7 @@ class Series:
     environment_id: str | None
     method_version: int | None
     inputs: str | None
+    load: str | None
 
 
 SERIES = tuple(field.name for field in fields(Series))

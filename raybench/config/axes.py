@@ -8,7 +8,7 @@ from typing import Any
 from raybench.config.convert import switch, whole_number
 from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, nearest
-from raybench.experiment import PRECISIONS
+from raybench.experiment import PRECISIONS, TAKES, parse_load
 
 MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1}
 """Largest numbers that the columns of the table hold."""
@@ -36,6 +36,8 @@ def _parse_value(axis: str, value: Any) -> Any:
         return _whole_number(axis, value)
     if axis == "transfers":
         return _switch(axis, value)
+    if axis == "load":
+        return _load(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value:
@@ -55,6 +57,13 @@ def _whole_number(axis: str, value: Any) -> int | str:
         takes = f"whole numbers from 1 to {MOST[axis]}" + (f" or {keyword}" if keyword else "")
         raise ConfigError(f"grid.{axis} takes {takes}, not {_written(value)}. Correct the value.")
     return number
+
+
+def _load(value: Any) -> str:
+    load = parse_load(value)
+    if load is None:
+        raise ConfigError(f"grid.load takes {TAKES}, not {_written(value)}. Correct the value.")
+    return str(load)
 
 
 def _switch(axis: str, value: Any) -> bool:

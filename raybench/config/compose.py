@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Unavailable = Callable[[str, str], str | None]
 
+BALANCERS = ("split",)
 _VERDICTS = ("stable", "unstable", "unverified")
 _LONGEST_S = 1e8
 """Three years: what is longer is a slip, and no clock or table has to hold it."""
@@ -231,12 +232,15 @@ def _checked(measure: MeasureSettings) -> MeasureSettings:
             raise ConfigError(
                 f"measure.{high}={most} is below measure.{low}={least}. Raise {high}."
             )
-    if measure.verdict_best not in _VERDICTS:
-        raise ConfigError(
-            f"Unknown measure.verdict_best {measure.verdict_best!r}. "
-            f"{nearest(measure.verdict_best, _VERDICTS)}"
-        )
+    _check_names(measure)
     return measure
+
+
+def _check_names(measure: MeasureSettings) -> None:
+    for name, known in (("verdict_best", _VERDICTS), ("balancer", BALANCERS)):
+        if getattr(measure, name) not in known:
+            written = getattr(measure, name)
+            raise ConfigError(f"Unknown measure.{name} {written!r}. {nearest(written, known)}")
 
 
 def _engine_options(

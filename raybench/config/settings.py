@@ -109,6 +109,7 @@ class GridSettings:
     inflight: Unread = None
     transfers: Unread = None
     accelerator: Unread = None
+    load: Unread = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
-from raybench.experiment import SYNTHETIC
+from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
 
@@ -79,7 +79,7 @@ def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_
         "preset": point.preset,
         "seed": experiment.seed,
         **factor_columns(point),
-        "load_mode": "latency" if point.inflight == 1 else "stream",
+        "load_mode": _load_mode(point),
         "scaling_mode": "weak",
         "memory_limit_bytes": point.memory_limit_bytes,
         "device_kind": point.device,
@@ -100,6 +100,27 @@ def factor_columns(point: Point) -> Columns:
         "inflight": point.inflight,
         "transfers": point.transfers,
         "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
+        **_load_columns(point),
+    }
+
+
+def _load_mode(point: Point) -> str:
+    if point.load != CLOSED:
+        return "open"
+    return "latency" if point.inflight == 1 else "stream"
+
+
+def _load_columns(point: Point) -> Columns:
+    """Return the load as it was asked for; what came of it is measured."""
+    load = parse_load(point.load) or OfferedLoad()
+    columns = {"load": point.load, "arrivals": load.arrivals}
+    if not load.is_open:
+        return columns
+    return {
+        **columns,
+        "offered_items_per_s": load.items_per_s,
+        "balancer": point.measure.balancer,
+        "max_wait_ms": point.measure.max_wait_ms,
     }
 
 

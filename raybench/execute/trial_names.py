@@ -75,5 +75,6 @@ def _series(point: Point) -> Series:
         environment_id=None,
         method_version=METHOD_VERSION,
         inputs=SYNTHETIC if point.inputs is None else str(point.inputs),
+        load=point.load,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -199,7 +199,7 @@ class Stream:
         )
 
 
-class _NullEngine:
+class NullEngine:
     """Engine that does nothing, so that only the cost of the loop remains."""
 
     def __init__(self, device_clock: bool) -> None:
@@ -207,9 +207,10 @@ class _NullEngine:
         self._spans = (0, 0, 0) if device_clock else None
 
     def submit(self, sequence: int) -> None:
-        pass
+        """Do nothing."""
 
     def collect(self, sequence: int) -> tuple[int, int, int] | None:
+        """Return at once."""
         return self._spans
 
 
@@ -224,7 +225,7 @@ def loop_cost_us(inflight: int, device_clock: bool) -> float:
         inflight: number of batches kept submitted and not yet collected.
         device_clock: whether device spans are recorded as well.
     """
-    stream = Stream(_NullEngine(device_clock), 1, inflight)  # type: ignore[arg-type]
+    stream = Stream(NullEngine(device_clock), 1, inflight)  # type: ignore[arg-type]
     now = time.perf_counter_ns()
     done_ns = stream.run(now, now + NULL_NS).done_ns
     return float(np.median(np.diff(done_ns))) / 1e3 if len(done_ns) > 1 else NULL_NS / 1e3

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from raybench.measure.stream import StreamTrace
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 CI_METHOD = "log_t*max(se_ar1,se_nbm10)"
 """The blocks are cells of the grid, so that their mean is one over time. Rows from before stalls were
 looked for say "t*max(se_ar1,se_nbm10)"; without a stretched block both are the same interval."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
-from raybench.experiment import expand
 from raybench.models import source
 from raybench.models.items.input_files import inspect, sized
 from raybench.planning.estimates import TimeLeft
+from raybench.planning.expansion import expand
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from raybench.analysis.series import device_name
-from raybench.experiment import QUANTISED, SYNTHETIC
+from raybench.experiment import QUANTISED, SYNTHETIC, parse_load
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
-    "memory_limit_bytes",
+    "memory_limit_bytes", "load",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
@@ -58,9 +58,23 @@ def factor_label(factor: str, value: Any) -> str:
         return f"method {value}"
     if factor == "device":
         return device_name(value)
+    if factor == "load":
+        return load_label(value)
     if factor == "inputs":
         return f"{value} inputs" if value == SYNTHETIC else f"inputs from {value}"
     return str(value)[:8] if factor == "environment_id" else str(value)
+
+
+def load_label(value: str) -> str:
+    """Return a load in words: closed loop, or the rate or share of capacity that is offered."""
+    load = parse_load(value)
+    if load is None:
+        return value
+    if not load.is_open:
+        return "closed loop"
+    if load.share is not None:
+        return f"{100 * load.share:g} % load"
+    return f"{load.arrivals} {load.items_per_s:,.6g}/s"
 
 
 def precision_label(precision: str | None, quantised_macs_frac: float | None) -> str:

@@ -17,6 +17,7 @@ from raybench.results.hardware_columns import (
     HEALTH,
     HOST,
 )
+from raybench.results.load_columns import OPEN_LOOP, P95
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -50,7 +51,7 @@ parameters             int64     -        weights of the model
 macs_per_item          int64     MAC/item multiply-accumulates of one item
 batch_size             int32     items    items in a batch of one worker
 input_shape            string    -        shapes of the inputs
-load_mode              string    -        stream or latency
+load_mode              string    -        stream, latency or open
 inflight               int16     batches  most batches submitted and not collected, one worker
 streams                int16     -        device streams of one worker
 transfers              bool      -        inputs and outputs cross the bus inside the timed stream
@@ -63,7 +64,7 @@ device_kind            string    -        gpu or cpu
 memory_limit_bytes     int64     B        the device was treated as no larger than this
 simulated              bool      -        timings come from a model, not from hardware
 nice                   int16     -        niceness of the worker processes
-offered_items_per_s    float64   items/s  [reserved] open loop: rate of the arrivals
+offered_items_per_s    float64   items/s  open loop: rate of the arrivals that was asked for, all workers
 slo_ms                 float64   ms       [reserved] open loop: bound on the latency
 status                 string    -        closed list, see STATUSES
 reason                 string    -        one sentence with what to do; null when ok
@@ -148,7 +149,7 @@ latency_p999_ms        float64   ms       99.9 % quantile
 latency_p999_lo_ms     float64   ms       its lower bound
 latency_p999_hi_ms     float64   ms       its upper bound
 latency_max_ms         float64   ms       largest
-latency_basis          string    -        batch or request
+latency_basis          string    -        batch, or request in open loop
 slo_met                bool      -        [reserved] open loop: the bound was kept
 slo_violation_frac     float64   1        [reserved] open loop: part of the requests above the bound
 """
@@ -232,7 +233,7 @@ seq                    int32     -        number of the batch in the stream
 t_done_ns              int64     ns       completion on the worker's monotonic clock
 latency_ns             int64     ns       completion - submission
 batch_items            int32     items    items in the batch
-arrival_ns             int64     ns       [reserved] open loop: intended arrival
+arrival_ns             int64     ns       open loop: intended arrival of the first item of the batch
 """
 _LAYER = """
 layer                  int16     -        place in the order of execution, from 0
@@ -315,7 +316,9 @@ _TABLES = {
         + _STALLS
         + ENERGY_BOUNDS
         + ACTIVITY
-        + HEALTH,
+        + HEALTH
+        + OPEN_LOOP
+        + P95,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
@@ -327,7 +330,8 @@ _TABLES = {
         + _STALLS
         + ENERGY_BOUNDS
         + ACTIVITY
-        + HEALTH,
+        + HEALTH
+        + P95,
     ),
     "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),

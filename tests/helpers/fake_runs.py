@@ -11,7 +11,7 @@ from helpers.last_words import last_of
 from raybench.config.compose import read
 from raybench.execute.runner import DevicePool, ExperimentRunner, RowTarget
 from raybench.execute.stop_request import StopRequest
-from raybench.experiment import expand
+from raybench.planning.expansion import expand
 from raybench.planning.plan import order_trials
 from raybench.planning.slots import DeviceSlot
 

@@ -119,7 +119,8 @@ def first_row(words, devices, engines):
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
-    return {name: value for name, value in row.items() if name != "inputs"}
+    newer = {"inputs", "load", "arrivals"}
+    return {name: value for name, value in row.items() if name not in newer}
 
 
 def model_identity(name, **settings):

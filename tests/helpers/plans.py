@@ -3,7 +3,7 @@
 from helpers.last_words import last_of
 
 from raybench.config.compose import read
-from raybench.experiment import expand
+from raybench.planning.expansion import expand
 from raybench.planning.plan import order_trials
 
 DEVICES = {"gpu": 4, "cpu": 2}

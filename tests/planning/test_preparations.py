@@ -4,7 +4,7 @@ from dataclasses import replace
 from helpers.plans import DEVICES, expanded
 
 from raybench.config.compose import read
-from raybench.experiment import expand
+from raybench.planning.expansion import expand
 from raybench.planning.plan import PlannedTrial, order_trials
 from raybench.planning.preparations import preparations
 from raybench.planning.scheduler import Scheduler, SchedulingPolicy

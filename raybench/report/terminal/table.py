@@ -13,7 +13,7 @@ from rich.table import Table
 
 from raybench.analysis.grouping import BETWEEN, WITHIN
 from raybench.analysis.series import SERIES
-from raybench.experiment import AS_IS, SYNTHETIC
+from raybench.experiment import AS_IS, CLOSED, SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
 from raybench.report.labels import factor_value, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
@@ -241,7 +241,7 @@ def _caption(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> list[Te
         shown = dict.fromkeys(
             f"{engine} {factor_value(name, value)}" if of_each else factor_value(name, value)
             for value, engine in values
-            if value not in (None, "{}", SYNTHETIC)
+            if value not in (None, "{}", SYNTHETIC, CLOSED)
         )
         if shown and name not in (*factors, "environment_id", "simulated", "method_version"):
             same.append(f"{name} {', '.join(shown)}")

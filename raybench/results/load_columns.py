@@ -1,0 +1,21 @@
+"""Columns of the load that a point is measured under; lines as in `columns.py`."""
+
+from __future__ import annotations
+
+OPEN_LOOP = """
+load                   string    -        closed, poisson(RATE), constant(RATE) or a share of capacity
+arrivals               string    -        closed, poisson or constant
+arrived_items_per_s    float64   items/s  open loop: items that arrived in the window / its length
+balancer               string    -        open loop: split: an equal share of the rate and a queue each
+max_wait_ms            float64   ms       open loop: longest wait for others to fill a batch
+batch_items_mean       float64   items    open loop: items in a batch, mean; the rest was padding
+late_arrivals_frac     float64   1        open loop: share of batches submitted over 0.1 ms late
+queue_ms_p50           float64   ms       open loop: arrival to submission, median
+queue_ms_p99           float64   ms       open loop: arrival to submission, 99 % quantile
+slo_percentile         float64   %        [reserved] open loop: percentile that the bound is for
+"""
+P95 = """
+latency_p95_ms         float64   ms       95 % quantile
+latency_p95_lo_ms      float64   ms       its lower bound
+latency_p95_hi_ms      float64   ms       its upper bound
+"""
