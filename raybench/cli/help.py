@@ -149,10 +149,13 @@ column=value,column=value. Options may be written with or without dashes.
 options
   format=FORMAT       table, markdown (md), json or csv (table)
   columns=NAME,...    these columns instead of the usual ones, e.g. model,workers,items_per_s
+  best=COLUMN         the best points instead, e.g. best=items_per_joule
+  where=CONDITIONS    of those only that meet them in every trial (best is items_per_s by default)
 
 examples
   raybench show results
   raybench show results:precision=int8 format=csv > int8.csv
+  raybench show results best=items_per_joule where="latency_p99_ms<10 and batch_size>=8"
 """,
     "compare": """\
 usage: raybench compare A B [option=value ...]
@@ -190,9 +193,12 @@ options
   base=VALUE                its value that the others are compared with
   scaling.mode=weak|strong  kind of scaling (weak)
   usd_per_device_hour=PRICE price of one device, for cost per item
+  best=COLUMN               a table of the best points, e.g. best=items_per_joule
+  where=CONDITIONS          that those meet in every trial, e.g. where="latency_p99_ms<10"
 
 example
   raybench report results other/results out=report by=device
+  raybench report results best=items_per_joule where="latency_p99_ms<10"
 """,
     "clean": """\
 usage: raybench clean [DIR...] [remove] [cache=all] [format=FORMAT]

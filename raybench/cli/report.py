@@ -11,7 +11,9 @@ from raybench.report.build import report
 from raybench.report.terminal.console import open_console, print_line
 from raybench.text import counted
 
-OPTIONS = ("out", "title", "by", "base", "scaling.mode", "usd_per_device_hour")
+OPTIONS = (
+    "out", "title", "by", "base", "scaling.mode", "usd_per_device_hour", "best", "where",
+)  # fmt: skip
 
 
 def command(words: list[str]) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from raybench.analysis.best import best, parse_best
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
+from raybench.report.terminal.best import print_best
 from raybench.report.terminal.results import FORMATS, print_results
 from raybench.results.load import load
 from raybench.text import agreeing, counted
 
-OPTIONS = ("format", "columns")
+OPTIONS = ("format", "columns", "best", "where")
 
 
 def command(words: list[str]) -> int:
@@ -34,7 +36,13 @@ def command(words: list[str]) -> int:
     form = parse_format(arguments.options, FORMATS)
     columns = arguments.options.get("columns", "").strip("[]").replace(" ", "")
     side = parse_side(arguments.positional[0], "results")
+    asked = parse_best(arguments.options)
+    if asked is not None and columns:
+        raise ConfigError("best has columns of its own. Leave columns out, or best and where.")
     rows = read_rows(side)
+    if asked is not None:
+        print_best(best(rows, *asked), form, sys.stdout)
+        return 0
     print_results(
         scaling(rows, load(side.folder, "workers")),
         form,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.batch import Batch, batch
+from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.pareto import Front, fronts
 from raybench.analysis.precision import Precision, precision
 from raybench.analysis.scaling import MODES, Scaling, scaling
 from raybench.analysis.series import SERIES
@@ -18,6 +20,7 @@ from raybench.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from raybench.analysis.conditions import Condition
     from raybench.analysis.timeline import Key
     from raybench.results.folders import ResultTables
 
@@ -31,19 +34,23 @@ class Question:
         by: factor that differs between the devices to compare.
         base: its value that the others are compared with; None takes the slowest.
         usd_per_device_hour: price of one device for an hour; None if it is unknown.
+        best: column of which the best points are shown; None for no such table.
+        where: conditions that these points meet.
     """
 
     mode: str = "weak"
     by: str = "device"
     base: str | None = None
     usd_per_device_hour: float | None = None
+    best: str | None = None
+    where: tuple[Condition, ...] = ()
 
 
 def question(options: Mapping[str, str]) -> Question:
     """Convert options of the command line to a question.
 
     Args:
-        options: by, base, scaling.mode and usd_per_device_hour as written, where given.
+        options: by, base, best, where, scaling.mode and usd_per_device_hour as written, where given.
 
     Raises:
         ConfigError: for a value that its option cannot have.
@@ -51,6 +58,8 @@ def question(options: Mapping[str, str]) -> Question:
     given: dict[str, Any] = {
         "mode" if name == "scaling.mode" else name: value for name, value in options.items()
     }
+    if (asked_best := parse_best(options)) is not None:
+        given["best"], given["where"] = asked_best
     if "usd_per_device_hour" in given:
         given["usd_per_device_hour"] = _price(given["usd_per_device_hour"])
     asked = Question(**given)
@@ -83,6 +92,8 @@ class Answers:
     efficiency: Efficiency
     paper: Paper
     timelines: dict[Key, tuple[TrialTimeline, ...]]
+    best: Best | None
+    fronts: tuple[Front, ...]
 
 
 def ask(source: ResultTables, question: Question) -> Answers:
@@ -97,4 +108,6 @@ def ask(source: ResultTables, question: Question) -> Answers:
         efficiency=efficiency(trials, question.usd_per_device_hour),
         paper=paper(trials),
         timelines=timelines(source.blocks),
+        best=best(trials, question.best, question.where) if question.best else None,
+        fronts=fronts(trials),
     )

@@ -97,3 +97,21 @@ def test_a_wrong_word_is_refused_in_one_line(words, sentence, folder, capsys):
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_the_best_points_replace_the_table(folder, capsys):
+    text = shown(capsys, folder, "best=items_per_s", "where=batch_size>=8 and workers<2")
+    assert (
+        text.splitlines()[0] == "best items_per_s where batch_size>=8 and workers<2, in every trial"
+    )
+    points = json.loads(shown(capsys, folder, "best=items_per_s", "format=json"))["points"]
+    assert [point["precision"] for point in points] == ["int8", "fp32"]
+    rows = list(csv.DictReader(io.StringIO(shown(capsys, folder, "where=workers=1", "format=csv"))))
+    assert float(rows[0]["items_per_s"]) == 300
+    assert "int8" in shown(capsys, folder, "best=items_per_s", "format=md")
+
+
+@pytest.mark.parametrize("word", ["best=items", "where=itemz<3", "where=batch_size", "best=model"])
+def test_a_question_without_an_answer_is_one_sentence(folder, capsys, word):
+    assert main(["show", folder, word]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

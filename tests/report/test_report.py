@@ -444,3 +444,21 @@ def test_a_precision_that_is_slower_says_which_layers_or_how_to_see_them(tmp_pat
     assert "take 1.7500 ms more together: conv\\_1 takes 2.0000 ms more." in text
     assert "| conv\\_1 | 3.0000 | 1.0000 | 2.0000 |" in text
     assert "results.layers" not in page
+
+
+def test_the_report_shows_the_best_under_constraints_and_the_front(tmp_path):
+    rows = [
+        {"point_id": f"b{batch}", "trial": k, "batch_size": batch, "items_per_s": 100.0 * batch + k,
+         "latency_p99_ms": 2.0 * batch, "items_per_j": batch / 10}
+        for batch in (1, 4, 8, 32) for k in range(2)
+    ]  # fmt: skip
+    folder(tmp_path / "results", rows)
+    where = "where=latency_p99_ms<10"
+    page, text = written(tmp_path / "results", tmp_path / "out", "best=items_per_joule", where)
+    assert "resnet50 at batch 4." in text
+    assert "What to choose" in text
+    assert (tmp_path / "out" / "figures" / "pareto-1.svg").exists()
+    paragraphs = " ".join(Outline(page).texts["p"])
+    assert "best items_per_j where latency_p99_ms<10: resnet50 at batch 4." in paragraphs
+    written(tmp_path / "results", tmp_path / "out")  # without the question: no table of the best
+    assert "Best." not in (tmp_path / "out" / "report.md").read_text("utf-8")
