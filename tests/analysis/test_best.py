@@ -59,7 +59,7 @@ def test_each_model_has_a_best_of_its_own():
     assert ranks == {("googlenet", 1), ("alexnet", 1)}
 
 
-def test_points_that_cannot_be_told_apart_are_even():
+def test_points_whose_intervals_meet_are_even():
     close = table(*trials([100, 110], batch_size=1), *trials([101, 111], batch_size=2))
     assert all(point.even for point in best(close, "items_per_s").points)
 
