@@ -19,8 +19,8 @@ from raybench.experiment import QUANTISED
 from raybench.machine import devices, environment, gpu_telemetry, host, nvml
 from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.probe import probe_batch_s, time_batch
-from raybench.measure.running_stream import RunningStream, StreamSnapshot
-from raybench.measure.stream import StreamTrace, loop_cost_us
+from raybench.measure.running_open_stream import harness_us, padding_notes, running_stream
+from raybench.measure.running_stream import StreamSnapshot
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
@@ -32,6 +32,10 @@ from raybench.models.prepare import prepare
 if TYPE_CHECKING:
     from raybench.experiment import Point
     from raybench.machine.devices import Device
+    from raybench.measure.arrivals import WorkerArrivals
+    from raybench.measure.running_open_stream import RunningOpenStream
+    from raybench.measure.running_stream import RunningStream
+    from raybench.measure.stream import StreamTrace
 
 MAKING, LOADING, FIRST_BATCHES, REFERENCE, STREAMING, TIMING = (
     "making the graph of",
@@ -140,7 +144,7 @@ class Worker:
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
-        self._running: RunningStream | None = None
+        self._running: RunningStream | RunningOpenStream | None = None
 
     @override
     def __repr__(self) -> str:
@@ -196,16 +200,13 @@ class Worker:
             comparison=comparison,
             batch_s=probe_batch_s(engine),
             first_infer_ms=first_ms,
-            harness_us=loop_cost_us(point.inflight, engine.info.device_clock),
+            harness_us=harness_us(point, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
             input_notes=(
                 *model.batch_notes(point.batch_size),
                 *input_notes(point.inputs, load.batches),
-                *(
-                    devices.saturation_notes(model.reduced_ops, model.dialect)
-                    if device.kind == "cpu"
-                    else ()
-                ),
+                *padding_notes(point),
+                *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
             ),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
@@ -288,7 +289,9 @@ class Worker:
         """Return this process's monotonic clock in ns."""
         return time.perf_counter_ns()
 
-    def stream(self, start_ns: int, deadline_ns: int, block_ns: int) -> Measurement:
+    def stream(
+        self, start_ns: int, deadline_ns: int, block_ns: int, arrivals: WorkerArrivals | None = None
+    ) -> Measurement:
         """Stream batches from the common start until halted; the timed part.
 
         Telemetry is sampled in threads of its own, from before the start to after the end.
@@ -297,10 +300,11 @@ class Worker:
             start_ns: common start by this process's clock.
             deadline_ns: latest end by this process's clock, if nobody halts the stream.
             block_ns: length of a block in snapshots.
+            arrivals: at this worker in open loop; None keeps the engine busy.
         """
         loaded = self._ready
-        self._running = running = RunningStream(
-            loaded.point, loaded.engine, loaded.gpu, start_ns, block_ns
+        self._running = running = running_stream(
+            loaded.point, loaded.engine, loaded.gpu, start_ns, block_ns, arrivals
         )
         self._log.note(f"{STREAMING} {loaded.point.model!r}")
         loaded.gpu.start()

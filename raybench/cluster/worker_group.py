@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
+    from raybench.measure.arrivals import Arrivals
     from raybench.measure.clock import Clock, ClockDrift
     from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
@@ -143,22 +144,26 @@ class RayWorkerGroup:
         ]
         ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
 
-    def start_stream(self, longest_s: float, block_ns: int) -> RayWorkerStream:
+    def start_stream(
+        self, longest_s: float, block_ns: int, arrivals: Arrivals | None = None
+    ) -> RayWorkerStream:
         """Measure every worker's clock and start all streams at one instant.
 
         Args:
             longest_s: after this a stream ends by itself; a backstop.
             block_ns: length of a block.
+            arrivals: at all workers in open loop; None for a closed loop.
         """
         clocks = measure_clocks(self.members)
         lead_ns = max(LEAD_NS, LEAD_ROUND_TRIPS * max(each.round_trip_ns for each in clocks))
         start_ns = time.perf_counter_ns() + lead_ns
         calls = []
-        for member, each in zip(self.members, clocks, strict=True):
+        for rank, (member, each) in enumerate(zip(self.members, clocks, strict=True)):
+            own = () if arrivals is None else (arrivals.of_worker(rank),)
             own_start_ns = start_ns + each.offset_ns
             calls.append(
                 member.actor.stream.options(name=f"{self._label}/measure").remote(
-                    own_start_ns, own_start_ns + int(longest_s * 1e9), block_ns
+                    own_start_ns, own_start_ns + int(longest_s * 1e9), block_ns, *own
                 )
             )
         return RayWorkerStream(self.members, calls, clocks, start_ns, self._point)

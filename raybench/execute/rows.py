@@ -236,6 +236,7 @@ def verdict_columns(
         workers.uneven,
         workers.prepared[0].comparison.reference_finite,
         workers.places,
+        streamed.overloaded,
     )
     raised = flagging.raised_flags(evidence)
     return {

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from raybench.errors import Refused
 from raybench.execute.events import PhaseChanged, ProgressUpdated
 from raybench.measure import stopping, telemetry_columns, warmup
+from raybench.measure.open_rules import cut_short, open_stop_rule
+from raybench.measure.open_summary import any_grew, with_arrivals
+from raybench.measure.overload import BacklogWatch
 from raybench.measure.progress import BlockRates, Completions, TrialProgress, WorkerStatus
-from raybench.measure.summary import Summary, summarise
+from raybench.measure.summary import Summary, summarise_cut
+from raybench.measure.worker_blocks import cut_traces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from raybench.execute.events import Listener
     from raybench.execute.workers import WorkerGroup, WorkerStream
+    from raybench.measure.arrivals import Arrivals
     from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
     from raybench.measure.running_stream import StreamSnapshot
@@ -48,6 +53,7 @@ class StreamedTrial:
         clocks: of each worker, before and after.
         warm_up: how the warm-up ended.
         stop: how the stopping rule ended.
+        overloaded: whether the backlog of an open loop grew.
         notes: what else is to be known of the streams, a sentence each.
     """
 
@@ -58,6 +64,7 @@ class StreamedTrial:
     warm_up: warmup.WarmUp
     stop: stopping.StopDecision
     notes: Sequence[str] = ()
+    overloaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class StreamWatch:
         limits: of warm-up and measurement.
         stall_s: a worker that completes no batch for so long counts as hung.
         on_event: receives phases and progress.
+        arrivals: at all workers in open loop; None for a closed loop.
     """
 
     group: WorkerGroup
@@ -77,6 +85,7 @@ class StreamWatch:
     limits: Limits
     stall_s: float
     on_event: Listener
+    arrivals: Arrivals | None = None
 
     def run(self) -> StreamedTrial:
         """Start the streams, stop them when the rules say so, and summarise them.
@@ -89,8 +98,8 @@ class StreamWatch:
         longest_s = (limits.warmup_max + limits.measure_max + 2) * limits.span_s
         block_ns = round(limits.span_s * 1e9)
         self.on_event(PhaseChanged(self.attempt.planned.number, "warm-up"))
-        stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns)
-        warm_up, stop = self._watch(stream, block_ns)
+        stream = self.group.start_stream(longest_s + BACKSTOP_S, block_ns, self.arrivals)
+        warm_up, stop, early = self._watch(stream, block_ns)
         number = self.attempt.planned.number
         self.on_event(PhaseChanged(number, "measure", "waiting for the last batches"))
         measurements, clocks = stream.finish()
@@ -101,19 +110,27 @@ class StreamWatch:
             )
         traces = [measurement.trace for measurement in measurements]
         readings = [measurement.readings for measurement in measurements]
-        min_batches = limits.settings.block_min_batches
-        summary = summarise(traces, warm_up.window_start, stop.last.blocks, block_ns, min_batches)
+        window = (warm_up.window_start, stop.last.blocks)
+        workers = cut_traces(traces, *window, block_ns, limits.settings.block_min_batches)
+        summary = summarise_cut(workers, block_ns)
+        overloaded = False
+        if self.arrivals is not None:
+            overloaded = early or any_grew(workers)
+            summary = with_arrivals(summary, workers, self.arrivals, overloaded)
         summary = telemetry_columns.with_hardware(summary, traces, readings)
         notes = sorted({text for reading in readings for text in reading.failures})
-        return StreamedTrial(stream.start_ns, traces, summary, clocks, warm_up, stop, notes)
+        return StreamedTrial(
+            stream.start_ns, traces, summary, clocks, warm_up, stop, notes, overloaded
+        )
 
     def _watch(
         self, stream: WorkerStream, block_ns: int
-    ) -> tuple[warmup.WarmUp, stopping.StopDecision]:
-        """Take snapshots until the rules are done or a stream has ended by itself."""
-        limits, batch_size = self.limits, self.attempt.planned.point.batch_size
-        blocks = BlockRates(len(self.group.members), batch_size, block_ns)
-        completions = Completions(len(self.group.members))
+    ) -> tuple[warmup.WarmUp, stopping.StopDecision, bool]:
+        """Take snapshots until the rules are done, a stream has ended or the backlog grows."""
+        limits, members = self.limits, self.group.members
+        batch_size = self.attempt.planned.point.batch_size if self.arrivals is None else 1
+        blocks = BlockRates(len(members), batch_size, block_ns)
+        completions, backlog = Completions(len(members)), BacklogWatch(len(members))
         warm_up, stop = warmup.WarmUp("not_yet"), stopping.StopDecision()
         while stop.state == "measuring":
             due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()
@@ -125,16 +142,32 @@ class StreamWatch:
             completions.add([seen.done for seen in snapshots], now_s)
             for rank, seen in enumerate(snapshots):
                 blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
+                blocks.add_speeds(rank, [] if seen.speeds is None else seen.speeds.tolist())
+            warm_up, stop = self._decide(blocks, warm_up, stop)
             rates = blocks.rates
-            if warm_up.window_start is None:
-                warm_up = warmup.warm_up(rates, limits, blocks.temperatures_c, blocks.lengths)
-            if warm_up.window_start is not None:
-                stop = stopping.stop_rule(stop, rates.sum(axis=0)[warm_up.window_start :], limits)
             current = TrialProgress(
                 now_s, 0.0, None, None, self._worker_status(rates, snapshots),
                 *completions.waiting(now_s),
             )  # fmt: skip
             self._report(rates, warm_up, stop, current)
+            if self.arrivals is not None and backlog.overloaded(snapshots):
+                ended = cut_short(rates.sum(axis=0), limits)
+                if ended is not None:
+                    return *ended, True
+        return warm_up, stop, False
+
+    def _decide(
+        self, blocks: BlockRates, warm_up: warmup.WarmUp, stop: stopping.StopDecision
+    ) -> tuple[warmup.WarmUp, stopping.StopDecision]:
+        """Apply the rules of warm-up and stopping to the blocks so far."""
+        limits, rates, is_open = self.limits, blocks.rates, self.arrivals is not None
+        if warm_up.window_start is None:
+            speeds = blocks.speeds if is_open else rates
+            lengths = None if is_open else blocks.lengths  # a wait for arrivals is no stall
+            warm_up = warmup.warm_up(speeds, limits, blocks.temperatures_c, lengths, is_open)
+        if warm_up.window_start is not None:
+            rule = open_stop_rule if is_open else stopping.stop_rule
+            stop = rule(stop, rates.sum(axis=0)[warm_up.window_start :], limits)
         return warm_up, stop
 
     def _worker_status(

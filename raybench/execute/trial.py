@@ -6,11 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from raybench.errors import PointError
+from raybench.errors import PointError, Refused
 from raybench.execute import rows
 from raybench.execute.events import BatchTimed, PhaseChanged
 from raybench.execute.stream_watch import StreamWatch
+from raybench.experiment import parse_load
+from raybench.measure.arrivals import Arrivals
 from raybench.measure.limits import Limits
+from raybench.measure.open_rules import gap_s, open_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,12 +52,14 @@ class TrialRunner:
         reservation: provides the workers.
         on_event: receives phases and progress.
         attempt: to run.
+        capacity_items_per_s: closed-loop rate that a share of capacity is of; None where not needed.
     """
 
     request: Request
     reservation: Reservation
     on_event: Listener
     attempt: Attempt
+    capacity_items_per_s: float | None = None
 
     def run(self) -> rows.Tables:
         """Return the rows of the trial; none for a preparation or a probe.
@@ -117,12 +122,42 @@ class TrialRunner:
         """Load the engines, stream batches, and time the layers if asked for."""
         workers = self._prepare(group)
         batch_s = max(prepared.batch_s for prepared in workers.prepared)
-        limits = Limits.of(self.attempt.planned.point.measure, batch_s)
-        stall_s = max(self.request.cluster.stall_timeout_s, STALL_BATCHES * batch_s)
-        streamed = StreamWatch(group, self.attempt, limits, stall_s, self.on_event).run()
+        measure, arrivals = self.attempt.planned.point.measure, self._arrivals()
+        least_s = STALL_BATCHES * batch_s
+        if arrivals is None:
+            limits = Limits.of(measure, batch_s)
+        else:
+            limits = open_limits(measure, batch_s, arrivals)
+            least_s = max(least_s, STALL_BATCHES * gap_s(arrivals))
+        stall_s = max(self.request.cluster.stall_timeout_s, least_s)
+        watch = StreamWatch(group, self.attempt, limits, stall_s, self.on_event, arrivals)
+        streamed = watch.run()
         layers, notes = self._layers(group)
         group.release()
         return MeasuredTrial(workers, streamed, limits, layers, group.fresh, notes)
+
+    def _arrivals(self) -> Arrivals | None:
+        """Return what arrives in open loop, seeded by the trial; None for a closed loop."""
+        planned = self.attempt.planned
+        load = parse_load(planned.point.load)
+        if load is None or load.arrivals == "closed":
+            return None
+        rate = load.items_per_s
+        if load.share is not None:
+            if self.capacity_items_per_s is None:
+                raise Refused(
+                    f"load={planned.point.load} is a share of a closed-loop rate that could not be "
+                    "measured. Look at the row with load=closed, or give a rate: load=poisson(RATE)."
+                )
+            rate = load.share * self.capacity_items_per_s
+        assert rate is not None
+        return Arrivals(
+            load.arrivals,
+            rate,
+            planned.point.workers,
+            (self.request.experiment.seed, planned.trial),
+            planned.point.measure.max_wait_ms,
+        )
 
     def _layers(self, group: WorkerGroup) -> tuple[Sequence[Layer], tuple[str, ...]]:
         """Return the time of each layer if asked for, and why there is none.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Layer
     from raybench.experiment import Point
+    from raybench.measure.arrivals import Arrivals
     from raybench.measure.clock import ClockDrift
     from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
@@ -117,12 +118,15 @@ class WorkerGroup(Protocol):
         """
         ...
 
-    def start_stream(self, longest_s: float, block_ns: int) -> WorkerStream:
+    def start_stream(
+        self, longest_s: float, block_ns: int, arrivals: Arrivals | None = None
+    ) -> WorkerStream:
         """Measure every worker's clock and start all streams at one instant.
 
         Args:
             longest_s: after this a stream ends by itself; a backstop.
             block_ns: length of a block.
+            arrivals: at all workers in open loop; None for a closed loop.
         """
         ...
 

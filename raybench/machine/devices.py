@@ -118,15 +118,18 @@ def saturates_int8() -> bool:
     return bool(flags) and not flags & _INT8_DOT_PRODUCTS
 
 
-def saturation_notes(reduced_ops: Sequence[str] | None, dialect: str | None) -> tuple[str, ...]:
+def saturation_notes(
+    reduced_ops: Sequence[str] | None, dialect: str | None, kind: str = "cpu"
+) -> tuple[str, ...]:
     """Return what is to be known of a graph on this CPU whose int8 weights may have eight bits.
 
     Args:
         reduced_ops: its operators with types, e.g. "Conv:int8"; None if unknown.
         dialect: in which raybench wrote its int8, if it did.
+        kind: of device; there is nothing to say of another than a core.
     """
     products = [op for op in reduced_ops or () if op.endswith("int8")]
-    if not products or dialect == "u8s7" or not saturates_int8():
+    if kind != "cpu" or not products or dialect == "u8s7" or not saturates_int8():
         return ()
     return (
         "This CPU has no VNNI: its int8 kernels add two products in 16 bits, and saturate where "

@@ -24,6 +24,36 @@ OUT_OF_REACH = 20
 """A measurement that would take so many times longer is not advised."""
 
 
+def overloaded(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the rate that was offered and the one that was served."""
+    asked, served = (evidence.columns.get(f"{name}items_per_s") for name in ("offered_", ""))
+    rates = "" if asked is None else f" {asked:,.6g} items/s were offered and {served:,.6g} served:"
+    return (
+        f"The backlog grew, so that latencies say only how long one looked.{rates} offer less, or use "
+        "more workers."
+    )
+
+
+def late_arrivals(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the share of late batches and how to have the loop woken in time."""
+    share = evidence.columns.get("late_arrivals_frac") or 0.0
+    return (
+        f"{share:.1%} of the batches were submitted over 0.1 ms late, which is in their latency: leave "
+        "a core to the system (cluster.cpus=N) and end other work, if this is not to count."
+    )
+
+
+def offered_off(evidence: TrialEvidence, limits: Limits) -> str:
+    """Name both rates, and how random arrivals come closer to theirs."""
+    asked = evidence.columns.get("offered_items_per_s") or 0.0
+    arrived = evidence.columns.get("arrived_items_per_s") or 0.0
+    longer = math.ceil(2 * max(limits.settings.max_s, 1.0))
+    return (
+        f"{arrived:,.6g} items/s arrived in the window for {asked:,.6g} asked for: measure longer "
+        f"(measure.min_s={longer} measure.max_s={longer}) or use load=constant({asked:.6g})."
+    )
+
+
 def cpu_throttled(evidence: TrialEvidence, _limits: Limits) -> str:
     """Name the quota, for how long it held the workers back, and how to get by with it or raise it."""
     quota, share = (

@@ -26,6 +26,7 @@ class TrialEvidence:
         reference_finite: False if the outputs could not be compared with those of the fp32 graph
             because its own are not finite.
         places: host and device of each worker, for people; empty if unknown.
+        overloaded: whether the backlog of an open loop grew.
     """
 
     warm_up: WarmUp
@@ -36,6 +37,7 @@ class TrialEvidence:
     uneven: bool = False
     reference_finite: bool = True
     places: Sequence[str] = ()
+    overloaded: bool = False
 
     def of_compute(self, *names: str) -> float | None:
         """Return the longest of these times over the compute time; None without a device clock."""

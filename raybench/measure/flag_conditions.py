@@ -38,6 +38,9 @@ ENQUEUE_BOUND = 0.8
 """Median time to submit a batch over the median time to compute it; the threshold of trtexec."""
 COMPUTE_VARIED = 0.025
 """Standard deviation of the compute time over its mean; also trtexec's threshold."""
+LATE_FRAC = 0.01
+"""Chosen here: fewer late batches do not reach the 99th percentile."""
+OFFERED_OFF = 0.01
 IMBALANCE = 0.05
 """Chosen here: workers of one point that differ by more are not the same kind of device or load."""
 QUANTISED_LEAST = 0.5
@@ -83,6 +86,13 @@ def few_batches(evidence: TrialEvidence) -> bool:
     """Return whether the window has too few batches for its 99th percentile."""
     latencies = evidence.columns.get("latency_n")
     return latencies is not None and latencies < percentile_least(0.99)
+
+
+def offered_off(evidence: TrialEvidence) -> bool:
+    """Return whether the arrivals missed the rate that was asked for."""
+    asked = evidence.columns.get("offered_items_per_s")
+    arrived = evidence.columns.get("arrived_items_per_s")
+    return bool(asked) and arrived is not None and abs(arrived / asked - 1) > OFFERED_OFF
 
 
 def clock_low(evidence: TrialEvidence) -> bool:

@@ -38,6 +38,13 @@ class FlagRule:
 
 RULES = (
     FlagRule(
+        "overloaded",
+        "blocking",
+        "Open loop: more items arrived than the workers could serve, and the backlog grew.",
+        lambda evidence: evidence.overloaded,
+        sentences.overloaded,
+    ),
+    FlagRule(
         "cpu_throttled",
         "blocking",
         "A CPU quota held the workers back for over 1 % of the window.",
@@ -148,6 +155,20 @@ RULES = (
         "The window is worth too few independent blocks.",
         conditions.in_window("few_neff"),
         sentences.few_neff,
+    ),
+    FlagRule(
+        "late_arrivals",
+        "information",
+        "Open loop: over 1 % of the batches were submitted over 0.1 ms later than they could be.",
+        conditions.above("late_arrivals_frac", conditions.LATE_FRAC),
+        sentences.late_arrivals,
+    ),
+    FlagRule(
+        "offered_off",
+        "information",
+        "Open loop: the rate at which items arrived was over 1 % off the rate asked for.",
+        conditions.offered_off,
+        sentences.offered_off,
     ),
     FlagRule(
         "few_batches",

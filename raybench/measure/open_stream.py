@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NAP_NS = 50_000_000
 """A longer sleep is cut, so that the loop looks whether it was halted."""
+MOST_UNSERVED = 1_000_000
+"""Arrivals that are drawn after the end, beyond twice those served; of more, only the first are known."""
 LATE_NS = 100_000
 """A batch that is submitted later than this after it could have been counts as late."""
 
@@ -46,7 +48,7 @@ class OpenTrace(StreamTrace):
             item had waited long enough, and the loop was free.
         waited: bool, shape (n,): whether the loop was free before the batch was ready.
         unserved_ns: int64, shape (u,): arrivals before the end that were never served.
-        end_ns: when the last arrival that counts was due; later ones are in no array but `arrival_ns`.
+        end_ns: until when the arrivals are known.
     """
 
     items: NDArray[np.int64]
@@ -224,10 +226,18 @@ class OpenStream:
         found = list(chain.from_iterable(self._pieces[skipped : 1 + last // PIECE]))
         return found[first - skipped * PIECE : last - skipped * PIECE]
 
+    def _draw_rest(self, times: ArrivalTimes) -> NDArray[np.int64]:
+        """Return all arrivals up to the end, or as many as show that they are far too many."""
+        drawn = sum(map(len, self._drawn))
+        most = 2 * drawn + MOST_UNSERVED
+        while self._drawn[-1][-1] <= self._end_ns and drawn < most:
+            self._drawn.append(times.draw(MOST_UNSERVED // 16))
+            drawn += len(self._drawn[-1])
+        self._end_ns = min(self._end_ns, int(self._drawn[-1][-1]))
+        return np.concatenate(self._drawn)
+
     def _trace(self, times: ArrivalTimes) -> OpenTrace:
-        while self._drawn[-1][-1] <= self._end_ns:
-            self._drawn.append(times.draw())
-        records, drawn = self.records(0), np.concatenate(self._drawn)
+        records, drawn = self.records(0), self._draw_rest(times)
         done_ns = np.array([record.done_ns for record in records], np.int64)
         columns = np.array([record[2:] for record in records], np.int64).reshape(-1, 6).T
         submit_ns, enqueued_ns, items, _, ready_ns, due_ns = columns

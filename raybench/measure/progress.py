@@ -88,7 +88,7 @@ class BlockRates:
 
     Args:
         workers: number of workers.
-        batch_size: items of a batch.
+        batch_size: items of a batch; 1 in open loop, where edges count items.
         block_ns: length of a grid cell.
     """
 
@@ -98,6 +98,7 @@ class BlockRates:
         self._edges: list[list[int]] = [[] for _ in range(workers)]
         self._edge_ns: list[list[int]] = [[] for _ in range(workers)]
         self._temp_c: list[list[float]] = [[] for _ in range(workers)]
+        self._speeds: list[list[float]] = [[] for _ in range(workers)]
 
     def add(
         self,
@@ -117,6 +118,15 @@ class BlockRates:
         self._edges[worker] += [int(edge) for edge in edges]
         self._edge_ns[worker] += [int(ns) for ns in edge_ns]
         self._temp_c[worker] += [math.nan] * len(edges) if temp_c is None else temp_c
+
+    def add_speeds(self, worker: int, speeds: Sequence[float]) -> None:
+        """Append what a worker's device did at its new edges, in batches per second of busy time."""
+        self._speeds[worker] += speeds
+
+    @property
+    def speeds(self) -> NDArray[np.float64]:
+        """Batches per second of busy time in each grid cell, shape as `rates`; for open loop."""
+        return self._in_common([np.array(worker[1:]) for worker in self._speeds])
 
     @property
     def rates(self) -> NDArray[np.float64]:

@@ -25,13 +25,18 @@ class StreamSnapshot:
 
     Attributes:
         done: batches completed.
-        edges: int64, shape (k,): index of the batch at each edge since the last snapshot.
+        edges: int64, shape (k,): index of the batch at each edge since the last snapshot; in open
+            loop, whose batches differ in size, the items done by then.
         edge_ns: int64, shape (k,): time of these edges since the start, by this worker's clock.
         temp_c: float64, shape (k,): of the GPU at each edge; NaN where unknown, and for a core,
             whose sensors jump by more than it warms up.
         latency_ms: median of the batches since the previous snapshot; None without one.
         power_w: of the GPU, last reading; None where unknown.
         now_c: temperature of the GPU, last reading; None where unknown.
+        speeds: open loop: float64, shape (k,): batches per second of busy time in the block that ends
+            at each edge, NaN at the first; None in closed loop.
+        wait_batches: open loop: how long the first item of the last batch waited, in batches' time.
+        waited_at: open loop: number of the last batch for which the worker waited.
     """
 
     done: int
@@ -41,6 +46,9 @@ class StreamSnapshot:
     latency_ms: float | None = None
     power_w: float | None = None
     now_c: float | None = None
+    speeds: NDArray[np.float64] | None = None
+    wait_batches: float = 0.0
+    waited_at: int = 0
 
 
 class RunningStream:

@@ -84,6 +84,26 @@ def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
     return tuple(found)
 
 
+def find_busy(done_ns: NDArray[np.int64], service_ns: NDArray[np.int64]) -> tuple[Stall, ...]:
+    """Return the stalls of an open loop, whose engine is idle when nothing has arrived.
+
+    A batch that kept the engine for as long as a stall is one; what it took beyond the usual time of a
+    batch is lost.
+
+    Args:
+        done_ns: completions, int64, shape (n,), rising.
+        service_ns: how long each batch kept the engine, int64, shape (n,).
+    """
+    if len(service_ns) < 2:
+        return ()
+    usual_ns = float(np.median(service_ns))
+    stalled = np.flatnonzero(service_ns >= threshold_ns(service_ns, 1)).tolist()
+    return tuple(
+        Stall(end - took, end, took - usual_ns)
+        for end, took in zip(done_ns[stalled].tolist(), service_ns[stalled].tolist(), strict=True)
+    )
+
+
 def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
     """Return the shortest gap between completions that is a stall in this stream, in ns.
 

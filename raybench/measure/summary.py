@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.measure import stalls
-from raybench.measure.blocks import items_between
 from raybench.measure.worker_blocks import WorkerBlocks, block_rows, cut_traces
 from raybench.stats import intervals, trends
 
@@ -81,10 +80,21 @@ def summarise(
     Raises:
         EngineFailure: when a worker completed no whole block after the warm-up.
     """
-    workers = cut_traces(traces, warmup_blocks, measured_blocks, block_ns, min_batches)
+    return summarise_cut(
+        cut_traces(traces, warmup_blocks, measured_blocks, block_ns, min_batches), block_ns
+    )
+
+
+def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int) -> Summary:
+    """Summarise traces that are cut into blocks.
+
+    Args:
+        workers: the traces of all workers, by rank.
+        block_ns: length of a block.
+    """
     window = _Window(
-        begin=max(int(worker.blocks.edge_ns[worker.first]) for worker in workers),
-        end=min(int(worker.blocks.edge_ns[worker.last]) for worker in workers),
+        begin=max(worker.begin_ns for worker in workers),
+        end=min(worker.end_ns for worker in workers),
         block_ns=block_ns,
     )
     return Summary(
@@ -98,7 +108,7 @@ def summarise(
 
 
 def _items(worker: WorkerBlocks, window: _Window) -> float:
-    return items_between(worker.done_ns, window.begin, window.end, worker.trace.batch_size)
+    return worker.items_between(window.begin, window.end)
 
 
 def _trial(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
@@ -111,7 +121,7 @@ def _trial(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
         **_throughput(aggregate, sum(rates), sum(items), batch_size, window),
         **_stalls(workers, window),
         **_stability(aggregate),
-        **_latency(_all_latencies(workers, window)),
+        **latency_columns(_all_latencies(workers, window)),
         **_device_time(workers, window),
         "items_per_s_per_worker": sum(rates) / len(rates),
         "imbalance": max(rates) / min(rates) - 1,
@@ -128,12 +138,12 @@ def _worker(worker: WorkerBlocks, window: _Window) -> dict[str, Any]:
     latency_ms = worker.latency_ms[window.contains(worker.done_ns)]
     items = _items(worker, window)
     rate = items * 1e9 / (window.end - window.begin)
-    edges, counts = _histogram(latency_ms)
+    edges, counts = histogram(latency_ms)
     return {
         **_throughput(worker.rates, rate, items, worker.trace.batch_size, window),
         **_stalls([worker], window),
         **_stability(worker.rates),
-        **_latency(latency_ms),
+        **latency_columns(latency_ms),
         **_device_time([worker], window),
         "warmup_s": window.begin / 1e9,
         "warmup_batches": int(np.searchsorted(worker.done_ns, window.begin)),
@@ -212,15 +222,16 @@ def _stability(rates: NDArray[np.float64]) -> dict[str, Any]:
     }
 
 
-def _latency(latency_ms: NDArray[np.float64]) -> dict[str, Any]:
+def latency_columns(latency_ms: NDArray[np.float64], basis: str = "batch") -> dict[str, Any]:
+    """Return the columns of latencies in order of time, percentiles only where there are enough."""
     if not len(latency_ms):
-        return {"latency_n": 0, "latency_basis": "batch"}
+        return {"latency_n": 0, "latency_basis": basis}
     columns: dict[str, Any] = {
         "latency_n": len(latency_ms),
         "latency_mean_ms": float(latency_ms.mean()),
         "latency_std_ms": float(latency_ms.std(ddof=1)) if len(latency_ms) > 1 else None,
         "latency_max_ms": float(latency_ms.max()),
-        "latency_basis": "batch",
+        "latency_basis": basis,
         "outlier_batches": intervals.outliers(latency_ms).either,
     }
     for name, p in PERCENTILES.items():
@@ -264,7 +275,7 @@ def _cov(times: NDArray[np.float64]) -> float:
     return float(times.std() / times.mean())
 
 
-def _histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]:
+def histogram(latency_ms: NDArray[np.float64]) -> tuple[list[float], list[int]]:
     """Return edges and counts of logarithmic buckets of 1 %, over the range of the latencies."""
     if not len(latency_ms):
         return [], []

@@ -44,6 +44,7 @@ def warm_up(
     limits: Limits,
     temperatures_c: Floats | None = None,
     lengths: Floats | None = None,
+    random: bool = False,
 ) -> WarmUp:
     """Decide whether a point is warm, and where its measurement window begins.
 
@@ -70,6 +71,8 @@ def warm_up(
         limits: of the point.
         temperatures_c: of each worker's device in each block, same shape, NaN where unknown.
         lengths: of each block in cells of the grid, same shape; None when none is stretched.
+        random: whether the aggregate, too, may differ by what is not significant, as where arrivals
+            decide how many batches there are.
     """
     window, advance = limits.settings.warmup_window_blocks, limits.settings.warmup_advance_blocks
     agree = False
@@ -78,7 +81,7 @@ def warm_up(
             return WarmUp("not_yet")
         both = slice(start, start + 2 * window)
         stretched = lengths is not None and bool((lengths[:, both] > STRETCHED).any())
-        agree = not stretched and _halves_agree(rates[:, both], limits)
+        agree = not stretched and _halves_agree(rates[:, both], limits, random)
         if not agree:
             continue
         settled = _temperatures_settled(temperatures_c, start, limits)
@@ -89,10 +92,12 @@ def warm_up(
     return WarmUp("given_up", limits.warmup_max)
 
 
-def _halves_agree(rates: Floats, limits: Limits) -> bool:
+def _halves_agree(rates: Floats, limits: Limits, random: bool) -> bool:
     """Return whether both halves of `rates`, shape (workers, 2 * window), have the same mean."""
     allowed, window = limits.settings.warmup_agree, limits.settings.warmup_window_blocks
-    if _change(rates.sum(axis=0), window) > allowed:
+    total = rates.sum(axis=0)
+    is_noise = random and shift_of_halves(total).z <= t_quantile(0.975, window)
+    if _change(total, window) > allowed and not is_noise:
         return False
     workers = len(rates)
     if workers == 1:

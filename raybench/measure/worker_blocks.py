@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raybench.errors import EngineFailure
 from raybench.measure import stalls
-from raybench.measure.blocks import Blocks, by_cell, cut
+from raybench.measure.blocks import Blocks, by_cell, cut, items_between
+from raybench.measure.open_stream import OpenTrace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ class WorkerBlocks:
     Attributes:
         trace: as recorded.
         done_ns: completions from the common start on, shape (n,).
-        latency_ms: of each batch, shape (n,).
+        latency_ms: of each batch, shape (n,); in open loop that of its first item.
         blocks: from the common start on.
         block_ns: length of a grid cell.
         measured: first grid cell of the window, and the cell after its last.
@@ -50,6 +51,29 @@ class WorkerBlocks:
     def last(self) -> int:
         """Number of the block after the one that holds the end of the window."""
         return int(np.searchsorted(self.blocks.cells, self.measured[1]))
+
+    @property
+    def begin_ns(self) -> int:
+        """Time of the edge at which this worker's window begins, from the common start."""
+        return int(self.blocks.edge_ns[self.first])
+
+    @property
+    def end_ns(self) -> int:
+        """Time of the edge at which this worker's window ends, from the common start."""
+        return int(self.blocks.edge_ns[self.last])
+
+    @property
+    def arrivals(self) -> OpenTrace:
+        """The trace of an open loop."""
+        assert isinstance(self.trace, OpenTrace)
+        return self.trace
+
+    def items_between(self, begin_ns: float, end_ns: float) -> float:
+        """Return the items completed between two instants, with partial batches in proportion."""
+        if isinstance(self.trace, OpenTrace):
+            items = np.interp([begin_ns, end_ns], self.done_ns, self.trace.served)
+            return float(items[1] - items[0])
+        return items_between(self.done_ns, begin_ns, end_ns, self.trace.batch_size)
 
     @property
     def rates(self) -> NDArray[np.float64]:
@@ -81,7 +105,7 @@ def cut_traces(
     """Cut all traces on the same grid, and place the window in the cells that all of them have."""
     done = [trace.done_ns - trace.start_ns for trace in traces]
     blocks = [
-        cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
+        _cut(trace, done_ns, block_ns, min_batches)
         for done_ns, trace in zip(done, traces, strict=True)
     ]
     first = max((int(each.cells[0]) for each in blocks if len(each)), default=0) + warmup
@@ -95,14 +119,32 @@ def cut_traces(
         WorkerBlocks(
             trace=trace,
             done_ns=done_ns,
-            latency_ms=(trace.done_ns - trace.submit_ns) / 1e6,
+            latency_ms=(trace.done_ns - _began_ns(trace)) / 1e6,
             blocks=each,
             block_ns=block_ns,
             measured=(first, last),
-            stalls=stalls.find(done_ns, trace.inflight),
+            stalls=_stalls(trace, done_ns),
         )
         for trace, done_ns, each in zip(traces, done, blocks, strict=True)
     ]
+
+
+def _cut(trace: StreamTrace, done_ns: NDArray[np.int64], block_ns: int, min_batches: int) -> Blocks:
+    blocks = cut(done_ns, 0, block_ns, min_batches, trace.batch_size)
+    if isinstance(trace, OpenTrace) and len(blocks):
+        return replace(blocks, items=np.diff(trace.served[blocks.edges]))
+    return blocks
+
+
+def _began_ns(trace: StreamTrace) -> NDArray[np.int64]:
+    """Return when the time of each batch begins."""
+    return trace.first_ns if isinstance(trace, OpenTrace) else trace.submit_ns
+
+
+def _stalls(trace: StreamTrace, done_ns: NDArray[np.int64]) -> tuple[stalls.Stall, ...]:
+    if isinstance(trace, OpenTrace):
+        return stalls.find_busy(done_ns, trace.service_ns)
+    return stalls.find(done_ns, trace.inflight)
 
 
 def block_rows(rank: int, worker: WorkerBlocks) -> list[dict[str, Any]]:
@@ -115,7 +157,7 @@ def block_rows(rank: int, worker: WorkerBlocks) -> list[dict[str, Any]]:
         rank: of the worker.
         worker: its blocks.
     """
-    blocks, batch_size, stalled_ns = worker.blocks, worker.trace.batch_size, worker.stalled_ns
+    blocks, stalled_ns = worker.blocks, worker.stalled_ns
     rows = []
     for k in range(worker.last):
         first, last = int(blocks.edges[k]) + 1, int(blocks.edges[k + 1]) + 1
@@ -128,7 +170,7 @@ def block_rows(rank: int, worker: WorkerBlocks) -> list[dict[str, Any]]:
                 "t_start_ns": int(blocks.edge_ns[k]),
                 "t_end_ns": int(blocks.edge_ns[k + 1]),
                 "items": int(blocks.items[k]),
-                "batches": int(blocks.items[k]) // batch_size,
+                "batches": last - first,
                 "latency_mean_ms": float(latency.mean()),
                 "latency_max_ms": float(latency.max()),
                 "gpu_busy_frac": _busy_frac(worker, k),

@@ -213,7 +213,7 @@ class FakeWorkerGroup:
         self.built_for = frozenset(nodes)
         self.enter("build")
 
-    def start_stream(self, longest_s: float, block_ns: int) -> FakeStream:
+    def start_stream(self, longest_s, block_ns, arrivals=None) -> FakeStream:
         self.enter("measure")
         return FakeStream(self, longest_s, block_ns)
 

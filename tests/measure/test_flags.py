@@ -17,7 +17,7 @@ def test_the_list_of_flags_is_closed():
         assert "\n" not in flag.meaning
     assert groups == {
         "blocking": [
-            *("cpu_throttled", "stalled", "warmup_not_converged", "step", "drift"),
+            *("overloaded", "cpu_throttled", "stalled", "warmup_not_converged", "step", "drift"),
             *("throttled_thermal", "throttled_hw"),
             *("foreign_process", "foreign_load", "xid_error", "rows_remapped"),
             *("clock_skew", "wrong_outputs"),
@@ -25,7 +25,16 @@ def test_the_list_of_flags_is_closed():
         ],
         "target_missed": ["wide_ci", "few_neff"],
         "information": [
-            *("few_batches", "throttled_power", "clock_low", "clock_varied", "node_load", "steal"),
+            *(
+                "late_arrivals",
+                "offered_off",
+                "few_batches",
+                "throttled_power",
+                "clock_low",
+                "clock_varied",
+                "node_load",
+                "steal",
+            ),
             "uneven",
             *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error", "ecc_corrected", "row_remap_pending"),
