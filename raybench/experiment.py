@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -244,6 +244,17 @@ class Point:
     def wants(self) -> str:
         """Kind of device it needs, as a key of device counts: "cpu", "gpu" or "gpu/H100"."""
         return self.device if self.accelerator == ANY else f"{self.device}/{self.accelerator}"
+
+    @property
+    def is_share(self) -> bool:
+        """Whether its load is a share of the rate of its point in closed loop."""
+        load = parse_load(self.load)
+        return load is not None and load.share is not None
+
+    @cached_property
+    def closed(self) -> Point:
+        """The same point in closed loop, whose rate is the capacity."""
+        return replace(self, load=CLOSED)
 
     @cached_property
     def id(self) -> str:

@@ -205,7 +205,7 @@ class Worker:
             input_notes=(
                 *model.batch_notes(point.batch_size),
                 *input_notes(point.inputs, load.batches),
-                *padding_notes(point),
+                *padding_notes(point, engine),
                 *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
             ),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),

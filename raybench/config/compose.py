@@ -259,8 +259,10 @@ def _engine_options(
     options = {}
     for name in engines:
         own = {key: value for key, value in given.items() if key in keys[name]}
-        typed = merge_options(registry.get(name).traits.settings, own, f"the options of {name}")
-        options[name] = tuple(sorted(typed.items()))
+        schema = registry.get(name).traits.settings
+        typed = merge_options(schema, own, f"the options of {name}")
+        usual = {f.name: f.default for f in fields(schema) if f.metadata.get("newer")}
+        options[name] = tuple(sorted(item for item in typed.items() if item not in usual.items()))
     return options
 
 

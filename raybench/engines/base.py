@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 DeviceSpans = tuple[int, int, int]
 """Device time of one batch in ns by the device's own clock: copy in, compute, copy out."""
+
+
+NEWER: Mapping[str, Any] = MappingProxyType({"newer": True})
+"""Metadata of an engine's option that came after the first rows: at its default it is in no id."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,17 @@ class ReportsLayers(ABC):
         This is a separate run after the stream: profiling slows the model, so nothing else is
         taken from it. Empty if the library reports none.
         """
+
+
+class TakesPartBatches(ABC):
+    """An optional capability, declared by inheriting it: the engine is given how full a batch is.
+
+    Only an open loop has batches that are not full. Other engines compute all of the batch.
+    """
+
+    @abstractmethod
+    def submit_part(self, sequence: int, items: int) -> None:
+        """Start batch number `sequence` of the stream, of which the first `items` count."""
 
 
 class BuildsAhead(ABC):

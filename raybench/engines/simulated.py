@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from typing_extensions import override
 
-from raybench.engines.base import EngineBase, EngineInfo, EngineTraits
+from raybench.engines.base import NEWER, EngineBase, EngineInfo, EngineTraits, TakesPartBatches
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class SimulatedSettings:
         hang_at_s: seconds after loading at which it never answers again; 0 never.
         load_s: time that loading takes.
         seed: of the noise.
+        service: what a batch takes: "deterministic" the same time each, "exponential" that on average,
+            "batch" in open loop only the time of the items that it holds.
     """
 
     profile: Literal["custom", "p40", "m40"] = "custom"
@@ -65,6 +67,9 @@ class SimulatedSettings:
     hang_at_s: float = 0.0
     load_s: float = 0.0
     seed: int = 0
+    service: Literal["deterministic", "exponential", "batch"] = field(
+        default="deterministic", metadata=NEWER
+    )
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,12 @@ SLACK_NS = 2_000_000
 simulation must not depend on how precisely this machine sleeps."""
 
 
-class SimulatedEngine(EngineBase):
+SPIN_NS = 200_000
+"""In open loop, the time before the end of a batch that is spent spinning: a sleep that ends late would
+make the device slower than its formula."""
+
+
+class SimulatedEngine(EngineBase, TakesPartBatches):
     """A device that exists only as a formula; its clock is the host's."""
 
     traits = EngineTraits(
@@ -132,6 +142,9 @@ class SimulatedEngine(EngineBase):
         self._born_ns = time.perf_counter_ns()
         self._free_ns = self._born_ns
         self._done_ns: dict[int, int] = {}
+        self._spin_ns = 0
+        self._fixed_items = model.overhead_ms * 1e3 / model.item_us if model.item_us else math.inf
+        self._batch_size = batch_size
         self.info = EngineInfo(
             version="1",
             build_s=0.0,
@@ -155,6 +168,8 @@ class SimulatedEngine(EngineBase):
             fresh = self._noise.standard_normal() * math.sqrt(1 - phi * phi)
             self._deviation = phi * self._deviation + fresh
             speed *= math.exp(-options.noise * self._deviation)
+        if options.service == "exponential":
+            speed /= max(self._noise.standard_exponential(), 1e-9)
         return int(self._mean_ns / speed)
 
     @override
@@ -166,11 +181,27 @@ class SimulatedEngine(EngineBase):
         self._done_ns[sequence] = self._free_ns
 
     @override
+    def submit_part(self, sequence: int, items: int) -> None:
+        """Queue the batch: it starts now, or when the one before it is done."""
+        self._spin_ns = SPIN_NS
+        start = max(self._free_ns, time.perf_counter_ns())
+        duration_ns = self._duration_ns(start)
+        if self._options.service == "batch" and math.isfinite(self._fixed_items):
+            fixed = self._fixed_items
+            duration_ns = int(duration_ns * (fixed + items) / (fixed + self._batch_size))
+        self._free_ns = start + duration_ns
+        self._done_ns[sequence] = self._free_ns
+
+    @override
     def collect(self, sequence: int) -> None:
         """Sleep until the formula says that the batch is done."""
-        left_ns = self._done_ns.pop(sequence) - time.perf_counter_ns()
+        done_ns = self._done_ns.pop(sequence)
+        left_ns = done_ns - self._spin_ns - time.perf_counter_ns()
         if left_ns > 0:
             time.sleep(left_ns / 1e9)
+        if self._spin_ns:
+            while time.perf_counter_ns() < done_ns:
+                pass
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -296,7 +296,11 @@ def execute(
     if session is not None and (session.attached or session.dashboard_url):
         metrics = RunMetrics(context.request.experiment.name, len(plan.trials))
         on_event = to_all([on_event, export_to(metrics)])
-    target = RowTarget(writer, context.environment_id, context.finals, context.elsewhere.keys())
+    shares = any(planned.point.is_share for planned in context.missing)
+    rates = context.store.rates(context.environment_id) if shares else {}
+    target = RowTarget(
+        writer, context.environment_id, context.finals, context.elsewhere.keys(), rates
+    )
     pool = None if session is None else _device_pool(context, session)
     with watching(session.head if session else "", stop.request):
         tally = ExperimentRunner(context.request, plan, target, pool, on_event, stop).execute()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from raybench.execute.capacities import Capacities
 from raybench.execute.events import AttemptEnded, Note, TrialSkipped, TrialStarted
 from raybench.execute.recorder import Recorder
 from raybench.execute.trial import TrialRunner
@@ -62,12 +63,14 @@ class RowTarget:
         environment_id: of the rows.
         finals: status of every trial that is final in the store, by point id and trial.
         elsewhere: trials that another driver measures.
+        rates: items/s of trials in the store, by point id and trial.
     """
 
     run: RunWriter
     environment_id: str
     finals: Mapping[tuple[str, int], str]
     elsewhere: Collection[tuple[str, int]] = frozenset()
+    rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,14 +177,17 @@ class ExperimentRunner:
             BaseException: the reason of the stop request; what has been measured by then, or
                 finishes meanwhile, is recorded.
         """
+        capacities = Capacities(self.target.rates)
 
         def run_attempt(attempt: Attempt) -> Tables:
-            return TrialRunner(self.request, reservation, self.on_event, attempt).run()
+            rate = capacities.of(attempt.planned)
+            return TrialRunner(self.request, reservation, self.on_event, attempt, rate).run()
 
         threads = TrialThreads(run_attempt, reservation, self.stop)
         try:
             while (finished := self._next_finished(scheduler, threads)) is not None:
                 removed_before = len(scheduler.removed_devices)
+                capacities.note(finished)
                 outcomes = scheduler.end(finished.attempt, finished.error)
                 self.on_event(AttemptEnded(finished.attempt.planned))
                 self._announce(finished, outcomes, scheduler.removed_devices[removed_before:])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from raybench import gc_control
+from raybench.engines.base import TakesPartBatches
 from raybench.measure.arrivals import PIECE_ITEMS, ArrivalTimes, WorkerArrivals
 from raybench.measure.stream import NULL_NS, PIECE, SPIN_NS, NullEngine, StreamTrace
 
@@ -165,7 +166,8 @@ class OpenStream:
         return self._trace(times)
 
     def _loop(self, times: ArrivalTimes, deadline_ns: int) -> None:
-        submit, collect, clock = self._engine.submit, self._engine.collect, self._clock
+        collect, clock = self._engine.collect, self._clock
+        submit = _submit(self._engine)
         most, depth = self._batch_size, self._inflight
         wait_ns, drain_ns = (
             round(limit * 1e6) for limit in (self._arrivals.max_wait_ms, self._arrivals.drain_ms)
@@ -184,9 +186,9 @@ class OpenStream:
             ready_ns = min(queue[place + most - 1], first_ns + wait_ns)
             over = first_ns > end_ns or now > end_ns + drain_ns
             if ready_ns <= now and len(flying) < depth and not over:
-                submit(head)
-                enqueued_ns = clock()
                 after = bisect_right(queue, now, place, place + most)
+                submit(head, after - place)
+                enqueued_ns = clock()
                 due_ns = max(ready_ns, free_ns)
                 flying.append((now, enqueued_ns, after - place, first_ns, ready_ns, due_ns))
                 place, head, free_ns = after, head + 1, enqueued_ns
@@ -259,6 +261,14 @@ class OpenStream:
             unserved_ns=drawn[served:last],
             end_ns=self._end_ns,
         )
+
+
+def _submit(engine: Engine) -> Callable[[int, int], None]:
+    """Return what starts a batch, given its number and its items."""
+    if isinstance(engine, TakesPartBatches):
+        return engine.submit_part
+    submit = engine.submit
+    return lambda sequence, items: submit(sequence)
 
 
 @lru_cache(maxsize=16)

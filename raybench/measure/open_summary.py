@@ -78,11 +78,10 @@ def _columns(
 ) -> dict[str, Any]:
     """Return the columns that a row of `trials` and one of `workers` share."""
     batches = sum(int(_batches_in(worker, begin, end).sum()) for worker in workers)
-    latency_ms = [] if overloaded else [_latencies(worker, begin, end) for worker in workers]
-    return {
-        "batches": batches,
-        **latency_columns(_in_order(workers, latency_ms, begin, end), "request"),
-    }
+    if overloaded:
+        return {"batches": batches, "latency_basis": "request"}
+    latency_ms = _in_order(workers, begin, end)
+    return {"batches": batches, **latency_columns(latency_ms, "request")}
 
 
 def _queues(
@@ -154,15 +153,9 @@ def _latencies(worker: WorkerBlocks, begin: int, end: int) -> NDArray[np.float64
     return np.concatenate([served_ns, ended_ns - _unserved(worker, begin, end)]) / 1e6
 
 
-def _in_order(
-    workers: Sequence[WorkerBlocks],
-    latency_ms: Sequence[NDArray[np.float64]],
-    begin: int,
-    end: int,
-) -> NDArray[np.float64]:
-    """Return the latencies of all workers in order of arrival; without values, none."""
-    if not latency_ms:
-        return np.empty(0)
+def _in_order(workers: Sequence[WorkerBlocks], begin: int, end: int) -> NDArray[np.float64]:
+    """Return the latencies of all workers in order of arrival."""
+    latency_ms = [_latencies(worker, begin, end) for worker in workers]
     arrived = [
         each
         for worker in workers

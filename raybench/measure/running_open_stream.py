@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raybench.engines.base import TakesPartBatches
 from raybench.experiment import CLOSED
 from raybench.machine.gpu_telemetry import temperatures_c
 from raybench.measure.blocks import cut
@@ -141,9 +142,9 @@ def harness_us(point: Point, device_clock: bool) -> float:
     return cost_us(point.inflight, device_clock)
 
 
-def padding_notes(point: Point) -> tuple[str, ...]:
+def padding_notes(point: Point, engine: Engine) -> tuple[str, ...]:
     """Return what is to be known of a batch that is not full: the engine computes all of it."""
-    if point.load == CLOSED or point.batch_size == 1:
+    if point.load == CLOSED or point.batch_size == 1 or isinstance(engine, TakesPartBatches):
         return ()
     return (
         f"A batch of fewer than {point.batch_size} items was padded to {point.batch_size}, and took "

@@ -144,6 +144,8 @@ def long_batches_recur(columns: Mapping[str, Any]) -> bool:
     usual, mean, longest = map(columns.get, names)
     if usual is None or mean is None or longest is None or columns.get("stalls"):
         return False
+    if columns.get("latency_basis") == "request":
+        return False  # an item of an open loop may have queued
     is_long = longest >= STALL_BATCHES * usual and longest - usual >= STALL_LEAST_NS / 1e6
     return bool(is_long and mean > (1 + RECURRING_COST) * usual)
 

@@ -29,6 +29,9 @@ def expand(
 ) -> tuple[Point, ...]:
     """Return all points of the experiment without repeats, in the order of its file.
 
+    A point whose load is a share of capacity comes after that in closed loop, which is added where the
+    file has none.
+
     Args:
         experiment: with every engine resolved.
         devices: number of devices of each kind, for `workers: auto`.
@@ -45,6 +48,8 @@ def expand(
         for cell in _cells(experiment, grid, devices):
             if not any(_matches(cell, rule) for rule in experiment.exclude):
                 point = _point(experiment, cell, identities)
+                if point.is_share:
+                    points.setdefault(point.closed.id, point.closed)
                 points.setdefault(point.id, point)
     if not points:
         raise ConfigError(

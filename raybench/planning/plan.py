@@ -239,7 +239,7 @@ def _visit(
         if isolation == "gpu":
             visit = _sort_windows_by_size(points, visit)
         if round_number == 0:
-            visit = _small_batches_first(points, visit)
+            visit = _capacity_first(points, _small_batches_first(points, visit))
     return visit
 
 
@@ -295,6 +295,19 @@ def _sort_windows_by_size(points: Sequence[Point], visit: list[int]) -> list[int
         window.sort(key=lambda i: points[i].workers, reverse=k // WINDOW % 2 == 0)
         ordered += window
     return ordered
+
+
+def _capacity_first(points: Sequence[Point], visit: list[int]) -> list[int]:
+    """Move each point in closed loop before those whose load is a share of its rate."""
+    if not any(point.is_share for point in points):
+        return visit
+    places = {points[i].id: i for i in visit}
+    ordered: dict[int, None] = {}
+    for i in visit:
+        if points[i].is_share and points[i].closed.id in places:
+            ordered.setdefault(places[points[i].closed.id])
+        ordered.setdefault(i)
+    return list(ordered)
 
 
 def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]:

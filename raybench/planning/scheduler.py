@@ -93,6 +93,8 @@ class Scheduler:
         if self._policy.isolation == "cluster" and self._running:
             return None
         for waiting in self._waiting[:LOOKAHEAD]:
+            if self._lacks_capacity(waiting):
+                continue
             planned = self._searches.resolve(waiting)
             slots = self._choose(planned) if planned else None
             if planned is not None and slots is not None:
@@ -100,6 +102,17 @@ class Scheduler:
             if planned is not None and self._overtakes[waiting.attempt_key] >= OVERTAKES:
                 return None
         return None
+
+    def _lacks_capacity(self, waiting: PlannedTrial) -> bool:
+        """Return whether the closed loop, of whose rate the load is a share, is still to come."""
+        if not waiting.point.is_share or waiting.purpose != "measure":
+            return False
+        capacity = (waiting.point.closed.id, 0)
+        running = (attempt.planned for attempt in self._running)
+        return any(
+            other.key == capacity and other.purpose == "measure"
+            for other in (*self._waiting, *running)
+        )
 
     def _start(
         self, waiting: PlannedTrial, planned: PlannedTrial, slots: tuple[DeviceSlot, ...]

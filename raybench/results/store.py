@@ -113,6 +113,17 @@ class Store:
             if row["status"] in FINAL
         }
 
+    def rates(self, environment_id: str) -> dict[tuple[str, int], float]:
+        """Return items/s of every measured trial of an environment, by point id and trial."""
+        columns = ["started_at", "environment_id", "status", "items_per_s"]
+        rows, _ = read(self.files, "trials", columns)
+        rows = rows.sort_by([("run_id", "ascending"), ("started_at", "ascending")])
+        return {
+            (row["point_id"], row["trial"]): row["items_per_s"]
+            for row in rows.to_pylist()
+            if row["status"] == "ok" and row["environment_id"] == environment_id
+        }
+
 
 class RunWriter:
     """What one driver writes to a results folder.

@@ -488,8 +488,13 @@ def config_keys():
 def engine_options():
     """(key, type, default) of the options of each engine that raybench has had from the start."""
     newer = {"tensorrt_rtx"}
+    newer_options = {"service"}  # at its default in no id
     return {
-        name: _settings(registry.get(name).traits.settings)
+        name: [
+            option
+            for option in _settings(registry.get(name).traits.settings)
+            if option[0] not in newer_options
+        ]
         for name in sorted(registry.BUILT_IN.keys() - newer)
     }
 

@@ -266,7 +266,7 @@ def _legend(
     lines += [f"{title}: {meanings[title]}" for title in meanings if title in columns]
     latencies = " and ".join(title for title in ("p50 ms", "p99 ms") if title in columns)
     if latencies:
-        lines.append(f"{latencies}: latency of a batch, median over trials")
+        lines.append(f"{latencies}: {_latency_meaning(entries)}, median over trials")
     intervals = {entry.interval for entry in entries}
     wide = any("[" in with_half_width(e.items_per_s) for e in entries)
     sign = "± or [from, to]" if wide else "±"
@@ -287,6 +287,14 @@ def _legend(
     if left_out:
         lines.append(f"left out for want of width: {', '.join(left_out)}")
     return [words(""), *(words(line, "dim") for line in lines)] if lines else []
+
+
+def _latency_meaning(entries: Sequence[ScalingEntry]) -> str:
+    """Return what the latencies of a table are, which in open loop include the wait in the queue."""
+    is_open = {entry.series.load not in (None, CLOSED) for entry in entries}
+    batch = "latency of a batch" if False in is_open else ""
+    item = "from an item's arrival to the end of its batch" if True in is_open else ""
+    return f"{batch}, in open loop {item}" if batch and item else batch or item
 
 
 def _ops_as_they_are(entries: Sequence[ScalingEntry]) -> list[tuple[str, str]]:
