@@ -1,0 +1,119 @@
+"""The search for the highest rate at which the workers keep a latency bound.
+
+Pure and replayed: the same outcomes lead to the same question, so that a run that was interrupted
+goes on from its rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MOST_PROBES = 12
+CONFIRMING = 3
+"""Trials at the answer, in fresh workers, of which each must keep the bound."""
+TOLERANCE = 0.02
+"""The bracket is closed when its ends differ by so much; also the step down from a failure."""
+MOST_STEPS = 8
+"""Steps down before the search ends without an answer."""
+HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
+"""Rates as shares of the closed-loop capacity: never asked, first, and the two that may open a bracket."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the search wants to know next: is the bound kept at this rate?
+
+    Attributes:
+        items_per_s: offered to all workers together.
+        trial: 0 for a probe; 1 to 3 confirm the answer.
+    """
+
+    items_per_s: float
+    trial: int = 0
+
+
+class RateSearch:
+    """The search for one number of workers.
+
+    It halves a bracket of two rates, one at which the bound is kept and one at which it is not, until
+    they differ by 2 %, and confirms the lower one in three further trials. A failure there steps
+    down by 2 %.
+
+    Args:
+        capacity_items_per_s: rate of the same workers in closed loop.
+
+    Attributes:
+        kept: highest rate that was probed or confirmed and kept; None before there is one.
+        broken: lowest rate that did not keep the bound.
+        probes: probes that have ended.
+    """
+
+    def __init__(self, capacity_items_per_s: float) -> None:
+        self._capacity = capacity_items_per_s
+        self._asked: Question | None = None
+        self._confirmed = 0
+        self._steps = 0
+        self.kept: float | None = None
+        self.broken = HIGHEST * capacity_items_per_s
+        self.probes = 0
+
+    @property
+    def answer(self) -> float | None:
+        """The highest rate that was confirmed; None before, or where there is none."""
+        return self.kept if self._confirmed == CONFIRMING else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the search has ended without an answer."""
+        return self.question() is None and self.answer is None
+
+    def question(self) -> Question | None:
+        """Return what to measure next; None once the search has ended."""
+        if self._steps > MOST_STEPS or self._confirmed == CONFIRMING:
+            return None
+        if self._probing and (rate := self._candidate()) is not None:
+            return Question(_rounded(rate))
+        if self.kept is None:
+            return None
+        return Question(self.kept, self._confirmed + 1)
+
+    def record(self, question: Question, met: bool | None) -> None:
+        """Record the answer to a question.
+
+        Args:
+            question: as `question` returned it.
+            met: whether the bound was kept; None where the sample does not decide, which does not
+                count as kept.
+        """
+        if question.trial == 0:
+            self.probes += 1
+            if met:
+                self.kept = question.items_per_s
+            else:
+                self.broken = question.items_per_s
+        elif met:
+            self._confirmed += 1
+        else:
+            self._confirmed, self._steps = 0, self._steps + 1
+            self.broken = question.items_per_s
+            self.kept = _rounded((1 - TOLERANCE) * question.items_per_s)
+
+    @property
+    def _probing(self) -> bool:
+        return self._steps == 0 and self._confirmed == 0 and self.probes < MOST_PROBES
+
+    def _candidate(self) -> float | None:
+        """Return the rate of the next probe; None when the bracket is closed or cannot be opened."""
+        if self.kept is not None:
+            closed = self.broken <= (1 + TOLERANCE) * self.kept
+            return None if closed else math.sqrt(self.kept * self.broken)
+        for share in (START, USUAL, LOWEST):
+            if _rounded(share * self._capacity) < self.broken:
+                return share * self._capacity
+        return None
+
+
+def _rounded(rate: float) -> float:
+    """Return a rate to five digits, which is what a person reads and what an id holds."""
+    return float(f"{rate:.5g}")
