@@ -54,7 +54,9 @@ TAKES = (
     "closed-loop capacity above 0 and up to 2, such as 0.8"
 )
 _WRITTEN = re.compile(r"(poisson|constant)\(\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?)\s*\)")
-_NEWER_MEASURE_SETTINGS = {"max_wait_ms": 0.0, "balancer": "split"}
+_NEWER_MEASURE_SETTINGS = {
+    "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
+}  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
 _NEWER_AXES = {"load": CLOSED}
 """The same for axes."""
@@ -133,6 +135,8 @@ class MeasureSettings:
         max_wait_ms: open loop: longest time that an item waits for others to fill its batch.
         balancer: open loop: how items come to the workers. "split" gives each worker an equal share
             of the rate and a queue of its own.
+        slo_ms: open loop: bound on the latency of an item; 0 for none.
+        slo_percentile: percentile of the latencies that is to keep the bound.
     """
 
     block_s: float = 1.0
@@ -152,6 +156,8 @@ class MeasureSettings:
     verdict_best: str = "stable"
     max_wait_ms: float = 0.0
     balancer: str = "split"
+    slo_ms: float = 0.0
+    slo_percentile: float = 99.0
 
 
 @dataclass(frozen=True)
@@ -332,6 +338,8 @@ class Experiment:
         order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
         memory_limit_bytes: memory that a point may use on each device; None for all of it.
         solo: whether points of one worker are measured on every device, once a trial.
+        find_rate: whether to search the highest rate under the latency bound for each point.
+        demand_items_per_s: rate for which the number of devices is wanted; None for none.
     """
 
     name: str
@@ -347,6 +355,8 @@ class Experiment:
     order: str
     memory_limit_bytes: int | None
     solo: bool = False
+    find_rate: bool = False
+    demand_items_per_s: float | None = None
 
 
 # Ids of points, environments, models and plans are hashes over these bytes: a change here would

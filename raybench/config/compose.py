@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raybench.config.axes import MOST, parse_axis
+from raybench.config.bounds import with_bound
 from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
 from raybench.config.places import engines_with
@@ -173,12 +174,14 @@ def _experiment(
             for written, (name, kind) in chosen.items()
         },
         model=settings.model,
-        measure=_checked(settings.measure),
+        measure=with_bound(settings, _checked(settings.measure), grids),
         preset=settings.preset,
         trials=_whole("trials", settings.trials, 1, 2**15 - 1),
         seed=_whole("seed", settings.seed, 0, 2**62),
         order=settings.order,
         solo=settings.scaling.baseline == "solo",
+        find_rate=settings.find_rate,
+        demand_items_per_s=settings.demand,
         memory_limit_bytes=parse_bytes("device.memory_limit", settings.device.memory_limit),
     )
 

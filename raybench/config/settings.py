@@ -144,6 +144,11 @@ class Settings:
         cluster: where Ray runs.
         results: where rows are stored.
         scaling: what speedup is compared with.
+        slo_ms: open loop: bound on the latency of an item, from its arrival to its result.
+        percentile: of the latencies that is to keep the bound, from 50 to 99.9.
+        find_rate: whether to search, for each point in closed loop, the highest rate of arrivals at
+            which it keeps the bound.
+        demand: items/s for which the number of devices is wanted.
     """
 
     grid: GridSettings = field(default_factory=GridSettings)
@@ -161,6 +166,10 @@ class Settings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     results: ResultsSettings = field(default_factory=ResultsSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    slo_ms: float | None = None
+    percentile: float = 99.0
+    find_rate: bool = False
+    demand: float | None = None
 
 
 @dataclass(frozen=True)

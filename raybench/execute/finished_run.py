@@ -107,7 +107,8 @@ def close_run(context: RunContext, failed: bool) -> Run:
     from raybench.results.load import load, select
 
     context.store.tidy()
-    ids = [point.id for point in context.plan.points]
+    probes = (planned.point.id for planned in context.searches.asked())
+    ids = list(dict.fromkeys([*(point.id for point in context.plan.points), *probes]))
     folder = context.request.results.dir
     rows, workers = (
         select(load(folder, table), ids, context.environment_id) for table in ("trials", "workers")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raybench.experiment import Experiment
     from raybench.planning.attempts import Attempt, Outcome
     from raybench.planning.plan import Plan
+    from raybench.planning.rate_searches import RateSearches
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class Recorder:
         experiment: that is run.
         environment_id: of the rows.
         writer: stores them.
+        searches: of the run, which ask by what the rows say.
 
     Attributes:
         lost: number of rows that are infeasible because devices went away during the run.
     """
 
-    def __init__(self, experiment: Experiment, environment_id: str, writer: Writer) -> None:
+    def __init__(
+        self, experiment: Experiment, environment_id: str, writer: Writer, searches: RateSearches
+    ) -> None:
         self.lost = 0
+        self._searches = searches
         self._experiment = experiment
         self._environment_id = environment_id
         self._writer = writer
@@ -87,4 +92,6 @@ class Recorder:
 
     def _put(self, planned: PlannedTrial, tables: rows.Tables) -> None:
         identity = rows.identity_columns(self._experiment, planned, self._environment_id)
-        self._writer.put(planned, {**identity, **tables.trial}, tables)
+        row = {**identity, **tables.trial}
+        self._searches.record(planned, row)
+        self._writer.put(planned, row, tables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import local, nodes, session_folders
@@ -22,6 +22,8 @@ from raybench.execute.events import (
     to_all,
 )
 from raybench.planning.plan import make_plan, still_final
+from raybench.planning.rate_searches import FACTS, RateSearches, facts_of
+from raybench.results.load import load
 from raybench.results.schema import FAILURES
 from raybench.results.storage import FORMAT_FILE
 from raybench.results.store import Store, build
@@ -54,6 +56,7 @@ class RunContext:
         finals: status of every trial that need not be measured again, by point id and trial.
         elsewhere: who measures a trial without a final row instead, by point id and trial.
         differences: versions in which the nodes differ, one line each.
+        searches: for the highest rate of each point, where the experiment asks for them.
     """
 
     request: Request
@@ -65,6 +68,7 @@ class RunContext:
     finals: Mapping[tuple[str, int], str]
     elsewhere: Mapping[tuple[str, int], Lease]
     differences: Sequence[str]
+    searches: RateSearches
 
     @property
     def missing(self) -> list[PlannedTrial]:
@@ -128,12 +132,16 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
     wanted = _trials_of(request, plan)
     with store.claim(environment_id, wanted) as lease:
         # read after the claim: what another driver measured before has its row by now
-        finals = still_final(plan, final_rows(store, request.rerun, environment_id))
+        every = final_rows(store, request.rerun, environment_id)
+        searches = searches_of(request, plan, every, environment_id)
+        plan = replace(plan, trials=(*plan.trials, *searches.asked()))
+        finals = still_final(plan, every)
         lease.keep(wanted - finals.keys())
         elsewhere = {key: other for key, other in lease.others.items() if key not in finals}
         context = RunContext(
-            request, cluster, plan, store, environment_id, lease, finals, elsewhere, differences
-        )
+            request, cluster, plan, store, environment_id, lease, finals, elsewhere, differences,
+            searches,
+        )  # fmt: skip
         if elsewhere and not lease.lease.trials:
             raise ResultsError(
                 f"All that is missing in {store.files.root!r} is measured by {_drivers(elsewhere)}. "
@@ -156,6 +164,19 @@ def stored_finals(
         return {}
     store, environment_id = Store(request.results.dir), nodes.environment_id(cluster.facts)
     return still_final(plan, final_rows(store, request.rerun, environment_id))
+
+
+def searches_of(
+    request: Request, plan: Plan, finals: Mapping[tuple[str, int], str], environment_id: str
+) -> RateSearches:
+    """Return the searches of a run, with the final rows that the store holds of them."""
+    rows: dict[tuple[str, int], Mapping[str, Any]] = {}
+    if request.experiment.find_rate and finals:
+        columns = ["run_id", "point_id", "trial", "environment_id", *FACTS]
+        stored = load(request.results.dir).select(columns).sort_by("run_id").to_pylist()
+        here = [row for row in stored if row["environment_id"] == environment_id]
+        rows = {key: facts for key, facts in facts_of(here).items() if key in finals}
+    return RateSearches(request.experiment, plan, rows)
 
 
 def _trials_of(request: Request, plan: Plan) -> set[tuple[str, int]]:
@@ -299,7 +320,12 @@ def execute(
     shares = any(planned.point.is_share for planned in context.missing)
     rates = context.store.rates(context.environment_id) if shares else {}
     target = RowTarget(
-        writer, context.environment_id, context.finals, context.elsewhere.keys(), rates
+        writer,
+        context.environment_id,
+        context.finals,
+        context.searches,
+        context.elsewhere.keys(),
+        rates,
     )
     pool = None if session is None else _device_pool(context, session)
     with watching(session.head if session else "", stop.request):

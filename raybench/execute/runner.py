@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from raybench.experiment import Point
     from raybench.planning.attempts import Attempt, Outcome
     from raybench.planning.plan import Plan, PlannedTrial
+    from raybench.planning.rate_searches import RateSearches
     from raybench.planning.slots import DeviceSlot
     from raybench.results.store import RunWriter
 
@@ -64,11 +65,13 @@ class RowTarget:
         finals: status of every trial that is final in the store, by point id and trial.
         elsewhere: trials that another driver measures.
         rates: items/s of trials in the store, by point id and trial.
+        searches: of the run, with what the store holds of them.
     """
 
     run: RunWriter
     environment_id: str
     finals: Mapping[tuple[str, int], str]
+    searches: RateSearches
     elsewhere: Collection[tuple[str, int]] = frozenset()
     rates: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
@@ -102,7 +105,9 @@ class ExperimentRunner:
         """
         finals = self.target.finals
         with Writer(self.target.run, self.on_event, self.stop) as writer:
-            recorder = Recorder(self.request.experiment, self.target.environment_id, writer)
+            recorder = Recorder(
+                self.request.experiment, self.target.environment_id, writer, self.target.searches
+            )
             decided = {*finals, *self.target.elsewhere}
             recorder.infeasible(self.plan, decided)
             ordered = replace(self, on_event=writer.announce)  # behind the rows before
@@ -133,6 +138,12 @@ class ExperimentRunner:
             )
             recorder.outcomes(scheduler.drop_impossible(), None)
             self._work(scheduler, reservation, recorder)
+            asked: list[PlannedTrial] = []
+            while (following := self.target.searches.missing()) and following != asked:
+                scheduler = Scheduler(following, reservation.slots, policy, busy=reservation.busy)
+                recorder.outcomes(scheduler.drop_impossible(), None)
+                self._work(scheduler, reservation, recorder)
+                asked = following
 
     def _builders(self, slots: Sequence[DeviceSlot], pool: DevicePool) -> list[DeviceSlot]:
         """Return the slots to build on: a GPU takes several builds, which mostly use a core each."""

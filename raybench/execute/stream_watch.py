@@ -9,7 +9,7 @@ from raybench.errors import Refused
 from raybench.execute.events import PhaseChanged, ProgressUpdated
 from raybench.measure import stopping, telemetry_columns, warmup
 from raybench.measure.open_rules import cut_short, open_stop_rule
-from raybench.measure.open_summary import any_grew, with_arrivals
+from raybench.measure.open_summary import any_grew, with_arrivals, with_bound
 from raybench.measure.overload import BacklogWatch
 from raybench.measure.progress import BlockRates, Completions, TrialProgress, WorkerStatus
 from raybench.measure.summary import Summary, summarise_cut
@@ -117,6 +117,7 @@ class StreamWatch:
         if self.arrivals is not None:
             overloaded = early or any_grew(workers)
             summary = with_arrivals(summary, workers, self.arrivals, overloaded)
+            summary = with_bound(summary, workers, overloaded, limits.settings)
         summary = telemetry_columns.with_hardware(summary, traces, readings)
         notes = sorted({text for reading in readings for text in reading.failures})
         return StreamedTrial(

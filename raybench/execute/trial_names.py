@@ -32,6 +32,7 @@ class TrialNames:
 
     def __init__(self, plan: Plan) -> None:
         self._naming = Naming([_series(point) for point in plan.points])
+        self._loads = {point.load for point in plan.points}
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
         self._trials = 1 + max((planned.trial for planned in plan.trials), default=0)
@@ -48,6 +49,7 @@ class TrialNames:
             point.model,
             varying,
             factor_label("batch_size", point.batch_size) if found else "",
+            "" if point.load in self._loads else factor_label("load", point.load),
             workers_label(point.workers) if self._by_workers else "",
             trial,
         )

@@ -11,6 +11,7 @@ from raybench.measure.limits import Limits
 from raybench.measure.stopping import StopDecision, check_window
 from raybench.measure.warmup import WarmUp
 from raybench.stats.intervals import percentile_least
+from raybench.stats.violations import least_items
 
 if TYPE_CHECKING:
     from raybench.experiment import MeasureSettings
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 SPARE = 10
 """A window ends early with so many times the items that its 99th percentile needs at least."""
+SPARE_OF_BOUND = 150
+"""The same for the items that can keep a latency bound: the share above it is known to a tenth of it."""
 GAP_BATCHES = 2.0
 """A block of random arrivals is so many times longer than that of even ones would have to be."""
 
@@ -57,7 +60,7 @@ def open_stop_rule(stop: StopDecision, rates: Floats, limits: Limits) -> StopDec
         if due is None or due > len(rates):
             break
         items = float(rates[:due].sum()) * limits.span_s
-        enough = items >= SPARE * percentile_least(0.99)
+        enough = items >= _enough(limits.settings)
         last = window_of(rates[:due], limits)
         if enough:
             stop = StopDecision("target_met", stop.checks + 1, 1, last)
@@ -65,6 +68,13 @@ def open_stop_rule(stop: StopDecision, rates: Floats, limits: Limits) -> StopDec
             state = "time_up" if due >= limits.measure_max else "measuring"
             stop = StopDecision(state, stop.checks + 1, 0, last)  # type: ignore[arg-type]
     return stop
+
+
+def _enough(settings: MeasureSettings) -> int:
+    """Return the items after which a window may end."""
+    if settings.slo_ms:
+        return SPARE_OF_BOUND * least_items(settings.slo_percentile)
+    return SPARE * percentile_least(0.99)
 
 
 def window_of(rates: Floats, limits: Limits) -> WindowCheck:

@@ -11,12 +11,14 @@ from raybench.measure import overload
 from raybench.measure.open_stream import LATE_NS
 from raybench.measure.summary import histogram, latency_columns
 from raybench.stats.intervals import percentile_least
+from raybench.stats.violations import bound_met, least_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from raybench.experiment import MeasureSettings
     from raybench.measure.arrivals import Arrivals
     from raybench.measure.summary import Summary
     from raybench.measure.worker_blocks import WorkerBlocks
@@ -57,6 +59,35 @@ def with_arrivals(
     queues = _queues(workers, begin, end, overloaded)
     trial = {**kept, **_columns(workers, begin, end, overloaded), **queues, **asked}
     return replace(summary, trial=trial, workers=rows)
+
+
+def with_bound(
+    summary: Summary, workers: Sequence[WorkerBlocks], overloaded: bool, settings: MeasureSettings
+) -> Summary:
+    """Add whether the latency bound of a point was kept; without a bound nothing.
+
+    Overload never keeps one. Fewer items than a percentile needs say nothing.
+
+    Args:
+        summary: as `with_arrivals` returned it.
+        workers: the traces, cut.
+        overloaded: whether the backlog grew.
+        settings: of the point.
+    """
+    if not settings.slo_ms:
+        return summary
+    begin, end = summary.window_ns
+    columns: dict[str, Any] = {
+        "slo_ms": settings.slo_ms, "slo_percentile": settings.slo_percentile,
+    }  # fmt: skip
+    if overloaded:
+        columns["slo_met"] = False
+    else:
+        latency_ms = _in_order(workers, [_latencies(w, begin, end) for w in workers], begin, end)
+        if len(latency_ms) >= least_items(settings.slo_percentile):
+            columns["slo_met"] = bound_met(latency_ms, settings.slo_ms, settings.slo_percentile)
+            columns["slo_violation_frac"] = float((latency_ms > settings.slo_ms).mean())
+    return replace(summary, trial={**summary.trial, **columns})
 
 
 def any_grew(workers: Sequence[WorkerBlocks]) -> bool:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 MOST_PROBES = 12
 CONFIRMING = 3
 """Trials at the answer, in fresh workers, of which each must keep the bound."""
-TOLERANCE = 0.02
-"""The bracket is closed when its ends differ by so much; also the step down from a failure."""
+CLOSE = 0.01
+"""The bracket is closed when its ends differ by so much: the answer is its lower end."""
+STEP = 0.02
+"""The step down from a rate that was not confirmed."""
 MOST_STEPS = 8
 """Steps down before the search ends without an answer."""
 HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
@@ -37,7 +39,7 @@ class RateSearch:
     """The search for one number of workers.
 
     It halves a bracket of two rates, one at which the bound is kept and one at which it is not, until
-    they differ by 2 %, and confirms the lower one in three further trials. A failure there steps
+    they differ by 1 %, and confirms the lower one in three further trials. A failure there steps
     down by 2 %.
 
     Args:
@@ -78,14 +80,8 @@ class RateSearch:
             return None
         return Question(self.kept, self._confirmed + 1)
 
-    def record(self, question: Question, met: bool | None) -> None:
-        """Record the answer to a question.
-
-        Args:
-            question: as `question` returned it.
-            met: whether the bound was kept; None where the sample does not decide, which does not
-                count as kept.
-        """
+    def record(self, question: Question, met: bool) -> None:
+        """Record whether the bound was kept at the rate of a question."""
         if question.trial == 0:
             self.probes += 1
             if met:
@@ -97,7 +93,7 @@ class RateSearch:
         else:
             self._confirmed, self._steps = 0, self._steps + 1
             self.broken = question.items_per_s
-            self.kept = _rounded((1 - TOLERANCE) * question.items_per_s)
+            self.kept = _rounded((1 - STEP) * question.items_per_s)
 
     @property
     def _probing(self) -> bool:
@@ -106,7 +102,7 @@ class RateSearch:
     def _candidate(self) -> float | None:
         """Return the rate of the next probe; None when the bracket is closed or cannot be opened."""
         if self.kept is not None:
-            closed = self.broken <= (1 + TOLERANCE) * self.kept
+            closed = self.broken <= (1 + CLOSE) * self.kept
             return None if closed else math.sqrt(self.kept * self.broken)
         for share in (START, USUAL, LOWEST):
             if _rounded(share * self._capacity) < self.broken:

@@ -65,7 +65,7 @@ memory_limit_bytes     int64     B        the device was treated as no larger th
 simulated              bool      -        timings come from a model, not from hardware
 nice                   int16     -        niceness of the worker processes
 offered_items_per_s    float64   items/s  open loop: rate of the arrivals that was asked for, all workers
-slo_ms                 float64   ms       [reserved] open loop: bound on the latency
+slo_ms                 float64   ms       open loop: bound on the latency
 status                 string    -        closed list, see STATUSES
 reason                 string    -        one sentence with what to do; null when ok
 oom_stage              string    -        where memory ran out: build, load, input, run or the phase
@@ -150,8 +150,8 @@ latency_p999_lo_ms     float64   ms       its lower bound
 latency_p999_hi_ms     float64   ms       its upper bound
 latency_max_ms         float64   ms       largest
 latency_basis          string    -        batch, or request in open loop
-slo_met                bool      -        [reserved] open loop: the bound was kept
-slo_violation_frac     float64   1        [reserved] open loop: part of the requests above the bound
+slo_met                bool      -        open loop: the bound was kept; null where the sample does not say
+slo_violation_frac     float64   1        open loop: part of the items above the bound
 """
 _DEVICE_TIME = """
 enqueue_ms_mean        float64   ms       host time to submit a batch, mean

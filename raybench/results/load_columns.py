@@ -12,7 +12,7 @@ batch_items_mean       float64   items    open loop: items in a batch, mean; the
 late_arrivals_frac     float64   1        open loop: share of batches submitted over 0.1 ms late
 queue_ms_p50           float64   ms       open loop: arrival to submission, median
 queue_ms_p99           float64   ms       open loop: arrival to submission, 99 % quantile
-slo_percentile         float64   %        [reserved] open loop: percentile that the bound is for
+slo_percentile         float64   %        open loop: percentile that the bound is for
 """
 P95 = """
 latency_p95_ms         float64   ms       95 % quantile

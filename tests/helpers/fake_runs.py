@@ -13,6 +13,7 @@ from raybench.execute.runner import DevicePool, ExperimentRunner, RowTarget
 from raybench.execute.stop_request import StopRequest
 from raybench.planning.expansion import expand
 from raybench.planning.plan import order_trials
+from raybench.planning.rate_searches import RateSearches
 from raybench.planning.slots import DeviceSlot
 
 SLOTS = tuple(DeviceSlot("gpu", node, number, f"host-{node}") for node in "ab" for number in (0, 1))
@@ -97,7 +98,9 @@ class FakeRun:
             if (t.point.batch_size, t.trial) in final_statuses
         }
         pool = DevicePool({**DEVICES, "cpu": cores}, node_kinds or {}, self._reserve)
-        target = RowTarget(self.store, "e" * 20, statuses)
+        target = RowTarget(
+            self.store, "e" * 20, statuses, RateSearches(request.experiment, self.plan, {})
+        )
         on_event = self.events.append
         self._runner = ExperimentRunner(request, self.plan, target, pool, on_event, self.stop)
 
