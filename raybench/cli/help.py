@@ -60,6 +60,8 @@ settings
   model.inputs=FILE.npz|DIR      real inputs: arrays by name of input, or a folder of .npy or images
   measure.KEY=VALUE              change what the preset sets
   seed=N  order=interleaved|grid scaling.baseline=one|solo
+  slo_ms=15 percentile=99        latency bound of open loop; experiment=slo finds the highest rate
+  demand=RATE                    items/s for which experiment=slo says how many devices it takes
   results.dir=DIR                where rows go (results); s3://bucket/prefix works too
   results.samples=all            also store the latency of every batch
   results.layers=true            also store the time of every layer
@@ -195,6 +197,7 @@ options
   usd_per_device_hour=PRICE price of one device, for cost per item
   best=COLUMN               a table of the best points, e.g. best=items_per_joule
   where=CONDITIONS          that those meet in every trial, e.g. where="latency_p99_ms<10"
+  demand=RATE               how many devices serve so many items/s within the latency bound
 
 example
   raybench report results other/results out=report by=device

@@ -12,7 +12,7 @@ from raybench.report.terminal.console import open_console, print_line
 from raybench.text import counted
 
 OPTIONS = (
-    "out", "title", "by", "base", "scaling.mode", "usd_per_device_hour", "best", "where",
+    "out", "title", "by", "base", "scaling.mode", "usd_per_device_hour", "best", "where", "demand",
 )  # fmt: skip
 
 

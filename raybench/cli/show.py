@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 
 from raybench.analysis.best import best, parse_best
+from raybench.analysis.bounded import bounded
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
+from raybench.report.analyses import to_demand
 from raybench.report.terminal.best import print_best
-from raybench.report.terminal.results import FORMATS, print_results
+from raybench.report.terminal.bounded import of_bounds
+from raybench.report.terminal.results import FORMATS, Below, print_results
 from raybench.results.load import load
 from raybench.text import agreeing, counted
 
-OPTIONS = ("format", "columns", "best", "where")
+OPTIONS = ("format", "columns", "best", "where", "demand")
 
 
 def command(words: list[str]) -> int:
@@ -39,6 +42,8 @@ def command(words: list[str]) -> int:
     asked = parse_best(arguments.options)
     if asked is not None and columns:
         raise ConfigError("best has columns of its own. Leave columns out, or best and where.")
+    written = arguments.options.get("demand")
+    demand = None if written is None else to_demand(written)
     rows = read_rows(side)
     if asked is not None:
         print_best(best(rows, *asked), form, sys.stdout)
@@ -48,7 +53,7 @@ def command(words: list[str]) -> int:
         form,
         sys.stdout,
         trials=repeats(rows),
-        where=f"{side.folder}/trials (Parquet)",
+        below=Below(of_bounds(bounded(rows), demand), f"{side.folder}/trials (Parquet)"),
         columns=[name for name in columns.split(",") if name],
     )
     return 0

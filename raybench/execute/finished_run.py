@@ -32,6 +32,7 @@ class Run:
         failed: whether a row is a failure, a point lost its devices, or a trial has no row yet.
         preset: name of the preset that was used.
         elsewhere: what other drivers measure, a sentence for each.
+        demand: items/s for which the number of devices is wanted; None for none.
     """
 
     folder: str
@@ -40,6 +41,7 @@ class Run:
     failed: bool
     preset: str
     elsewhere: tuple[str, ...] = ()
+    demand: float | None = None
 
     def table(self) -> str:
         """Return the table that the command line prints after a run."""
@@ -53,8 +55,10 @@ class Run:
         Args:
             file: where to print; None is the standard output.
         """
+        from raybench.analysis.bounded import bounded
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
+        from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.table import print_table
 
         next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
@@ -69,6 +73,7 @@ class Run:
             scaling(self.rows, self.workers),
             file,
             trials=repeats(self.rows),
+            bounds=of_bounds(bounded(self.rows), self.demand),
             where=f"{self.folder}/trials (Parquet)",
             next_steps=next_steps,
         )
@@ -120,7 +125,8 @@ def close_run(context: RunContext, failed: bool) -> Run:
     left = Counter(lease for key, lease in wanted.items() if key not in written)
     elsewhere = _described(left, {lease.run_id for lease in leases.at_work(context.store.files)})
     preset = context.request.experiment.preset
-    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere)
+    demand = context.request.experiment.demand_items_per_s
+    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere, demand)
 
 
 def _described(left: Mapping[Lease, int], at_work: Collection[str]) -> tuple[str, ...]:

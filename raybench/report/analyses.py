@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.batch import Batch, batch
 from raybench.analysis.best import Best, best, parse_best
+from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
 from raybench.analysis.pareto import Front, fronts
@@ -36,6 +37,7 @@ class Question:
         usd_per_device_hour: price of one device for an hour; None if it is unknown.
         best: column of which the best points are shown; None for no such table.
         where: conditions that these points meet.
+        demand: items/s for which the number of devices is wanted; None for none.
     """
 
     mode: str = "weak"
@@ -44,6 +46,7 @@ class Question:
     usd_per_device_hour: float | None = None
     best: str | None = None
     where: tuple[Condition, ...] = ()
+    demand: float | None = None
 
 
 def question(options: Mapping[str, str]) -> Question:
@@ -62,12 +65,31 @@ def question(options: Mapping[str, str]) -> Question:
         given["best"], given["where"] = asked_best
     if "usd_per_device_hour" in given:
         given["usd_per_device_hour"] = _price(given["usd_per_device_hour"])
+    if "demand" in given:
+        given["demand"] = to_demand(given["demand"])
     asked = Question(**given)
     if asked.mode not in MODES:
         raise ConfigError(f"Unknown scaling.mode {asked.mode!r}. {nearest(asked.mode, MODES)}")
     if asked.by not in SERIES:
         raise ConfigError(f"by={asked.by} is not a factor of a series. {nearest(asked.by, SERIES)}")
     return asked
+
+
+def to_demand(value: str) -> float:
+    """Convert the option `demand` to items/s.
+
+    Raises:
+        ConfigError: for what is no number above 0.
+    """
+    try:
+        demand = float(value.replace("_", "").replace(",", ""))
+    except ValueError:
+        demand = -1.0
+    if not 0 < demand < float("inf"):
+        raise ConfigError(
+            f"demand {value!r} is no rate. Write items/s above 0, as in demand=150000."
+        )
+    return demand
 
 
 def _price(value: str) -> float:
@@ -94,6 +116,8 @@ class Answers:
     timelines: dict[Key, tuple[TrialTimeline, ...]]
     best: Best | None
     fronts: tuple[Front, ...]
+    bounded: tuple[BoundedCurve, ...]
+    demand: float | None
 
 
 def ask(source: ResultTables, question: Question) -> Answers:
@@ -110,4 +134,6 @@ def ask(source: ResultTables, question: Question) -> Answers:
         timelines=timelines(source.blocks),
         best=best(trials, question.best, question.where) if question.best else None,
         fronts=fronts(trials),
+        bounded=bounded(trials),
+        demand=question.demand,
     )

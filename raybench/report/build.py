@@ -14,6 +14,7 @@ from raybench.report import page as html
 from raybench.report.analyses import Question, ask
 from raybench.report.document import Document
 from raybench.report.sections.batch import batch
+from raybench.report.sections.bounded import bounded
 from raybench.report.sections.choices import choices
 from raybench.report.sections.devices import devices
 from raybench.report.sections.environment import environment
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -93,7 +94,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, precision, batch, choices, devices, study, timeline,
+    every = (verdicts, points, scaling, bounded, precision, batch, choices, devices, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     return Document(

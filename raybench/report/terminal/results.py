@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich import box
 from rich.table import Table
@@ -26,13 +26,28 @@ if TYPE_CHECKING:
 FORMATS = ("table", "markdown", "json", "csv")
 
 
+class Below(NamedTuple):
+    """What stands below a table.
+
+    Attributes:
+        bounds: what the points serve under a latency bound, in lines.
+        where: the rows are.
+    """
+
+    bounds: Sequence[str] = ()
+    where: str = ""
+
+
+NOTHING_BELOW = Below()
+
+
 def print_results(
     scaling: Scaling,
     form: str,
     file: IO[str],
     *,
     trials: Sequence[Repeat] = (),
-    where: str = "",
+    below: Below = NOTHING_BELOW,
     columns: Sequence[str] = (),
 ) -> None:
     """Print the table of a folder.
@@ -42,14 +57,14 @@ def print_results(
         form: one of `FORMATS`.
         file: the output.
         trials: how well its trials repeat.
-        where: its rows are.
+        below: what stands below a table.
         columns: of `Scaling.as_table` to print instead of the usual ones.
 
     Raises:
         ConfigError: for an unknown column.
     """
     if form == "table" and not columns:
-        print_table(scaling, file, trials=trials, where=where)
+        print_table(scaling, file, trials=trials, bounds=below.bounds, where=below.where)
         return
     rows = _selected(scaling.as_table(), columns)
     if form == "table":

@@ -140,10 +140,11 @@ def print_table(
     file: IO[str] | None = None,
     *,
     trials: Sequence[Repeat] = (),
+    bounds: Sequence[str] = (),
     where: str | None = None,
     next_steps: Sequence[str] = (),
 ) -> None:
-    """Print the table, how well trials repeat, where the rows are and what to do next.
+    """Print the table, how well trials repeat, what keeps a latency bound, where the rows are and what to do next.
 
     Plain text unless to a terminal.
     """
@@ -152,6 +153,8 @@ def print_table(
         parts: list[RenderableType] = [render(scaling, width)]
         if trials:
             parts.append(lines_of(["", *of_trials(trials, PointNames(scaling.entries))]))
+        if bounds:
+            parts.append(lines_of(["", *bounds]))
         if where or next_steps:
             parts.append(_closing(where, next_steps))
         return Group(*parts)

@@ -1,0 +1,53 @@
+"""Section on capacity under a latency bound against the number of workers, and latency over the rate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report import columns
+from raybench.report.document import Paragraph, Section
+from raybench.report.figures.bounded import figures, title_of
+from raybench.report.labels import Naming
+
+if TYPE_CHECKING:
+    from raybench.analysis.bounded import BoundedCurve
+    from raybench.report.analyses import Answers
+    from raybench.report.document import Part, Table
+
+
+def bounded(answers: Answers) -> Section | None:
+    """Return figure, table and the answer to a demand for each bound; None without one."""
+    curves = answers.bounded
+    if not curves:
+        return None
+    naming = Naming([curve.series for curve in curves])
+    parts: list[Part] = []
+    if answers.demand is not None:
+        parts += [
+            Paragraph(curve.workers_for(answers.demand), "good", title_of(curve, naming) + ".")
+            for curve in curves
+        ]
+    parts += figures(curves, naming)
+    parts += [_table(number, curve, naming) for number, curve in enumerate(curves, 1)]
+    return Section("bounded", "Under a latency bound", parts)
+
+
+def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
+    points = curve.points
+    return columns.table(
+        f"bounded-{number}",
+        f"{title_of(curve, naming)}: highest rate of random arrivals within {curve.bound}, confirmed in "
+        "three trials in fresh workers, each with its own arrivals. The interval reaches from the "
+        "highest rate at which the bound was surely kept to the lowest at which it surely was not. "
+        "Efficiency is the rate of a worker over that with the fewest workers.",
+        columns.counts("workers", [point.workers for point in points]),
+        columns.numbers("within the bound", "items/s", [p.items_per_s.value for p in points]),
+        columns.bounds("interval", [point.items_per_s for point in points], 0),
+        columns.numbers("closed loop", "items/s", [p.closed_items_per_s for p in points]),
+        columns.fixed("share of it", "%", [point.share for point in points], 1, 100),
+        columns.fixed("efficiency", "%", [point.efficiency for point in points], 1, 100),
+        columns.fixed("in closed loop", "%", [point.closed_efficiency for point in points], 1, 100),
+        columns.fixed("rates tried", "", [point.rates for point in points], 0),
+        columns.fixed("trials", "", [point.trials for point in points], 0),
+        columns.texts("why there is none", [point.reason for point in points]),
+    )

@@ -1,0 +1,50 @@
+"""Lines below the result table on what the workers serve under a latency bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report.formatting import four_digits
+from raybench.report.labels import Naming, joined, workers_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.bounded import BoundedCurve, BoundedRate
+
+
+def of_bounds(curves: Sequence[BoundedCurve], demand: float | None = None) -> list[str]:
+    """Return the highest rate under the bound for each number of workers, and the answer to a demand.
+
+    Args:
+        curves: from `analysis.bounded`.
+        demand: items/s for which the number of devices is wanted; None for none.
+    """
+    naming = Naming([curve.series for curve in curves])
+    lines = []
+    for curve in curves:
+        name = joined(str(curve.series.model), naming.label(curve.series, without=("model",)))
+        lines.append(f"Highest rate within {curve.bound}, {name}")
+        lines += [f"  {workers_label(point.workers)}: {rate_text(point)}" for point in curve.points]
+        if demand is not None:
+            lines.append(f"  {curve.workers_for(demand)}")
+    return lines
+
+
+def rate_text(point: BoundedRate) -> str:
+    """Return what so many workers serve under the bound, in words."""
+    value, lo, hi = point.items_per_s
+    if value is None:
+        return point.reason or ""
+    sure = [
+        f"surely kept at {four_digits(lo)}" if lo is not None and lo < value else "",
+        f"surely not at {four_digits(hi)}" if hi is not None else "",
+    ]
+    share = "" if point.share is None else f"{100 * point.share:.0f} % of the closed loop's"
+    text = joined(f"{four_digits(value)} items/s", *sure, share)
+    if point.efficiency is not None and point.closed_efficiency is not None:
+        text += (
+            f"; efficiency {100 * point.efficiency:.1f} %, in closed loop "
+            f"{100 * point.closed_efficiency:.1f} %"
+        )
+    return text

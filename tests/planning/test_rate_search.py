@@ -1,0 +1,114 @@
+"""The search for the highest rate under a latency bound, and its replay from rows."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.plans import expanded, planned
+
+from raybench.planning.rate_search import CLOSE, MOST_PROBES, MOST_STEPS, STEP, RateSearch
+from raybench.planning.rate_searches import RateSearches, was_kept
+
+CAPACITY = 1000.0
+
+
+def search(kept):
+    """Run a search; `kept` tells for a question whether the bound is kept."""
+    found = RateSearch(CAPACITY)
+    questions = []
+    while (question := found.question()) is not None:
+        questions.append(question)
+        found.record(question, kept(question))
+    return found, questions
+
+
+@pytest.mark.parametrize("true", [26, 60, 130, 251, 499, 501, 640, 775, 776, 900, 999, 1049])
+def test_it_finds_the_rate_from_below_with_few_probes(true):
+    found, questions = search(lambda question: question.items_per_s <= true)
+    assert true * (1 - 1.1 * CLOSE) <= found.answer <= true
+    assert found.probes <= MOST_PROBES
+    assert [question.trial for question in questions[-3:]] == [1, 2, 3]
+
+
+def test_it_ends_without_an_answer_when_no_rate_keeps_the_bound():
+    found, questions = search(lambda question: False)
+    assert found.failed
+    assert [question.items_per_s for question in questions] == [775, 500, 25]
+
+
+def test_a_rate_that_is_not_confirmed_steps_down():
+    found, questions = search(lambda q: q.items_per_s <= (800 if q.trial == 0 else 780))
+    assert 780 * (1 - STEP) <= found.answer <= 780
+    assert found.broken > found.answer
+    found, questions = search(lambda question: question.trial == 0)
+    assert found.failed
+    assert sum(question.trial == 1 for question in questions) == MOST_STEPS + 1
+
+
+def rows_of(plan, facts):
+    return {trial.key: facts for trial in plan.trials}
+
+
+CLOSED = {"status": "ok", "items_per_s": CAPACITY, "slo_met": None, "slo_violation_frac": None}
+
+
+def simulated(planned_trial, true=700.0):
+    rate = float(planned_trial.point.load[8:-1])
+    return {**CLOSED, "slo_met": rate <= true, "slo_violation_frac": 0.0 if rate <= true else 0.5}
+
+
+def experiment_and_plan(*words):
+    experiment, _ = expanded(*words)
+    return experiment, planned(*words)
+
+
+WORDS = ("find_rate=true", "slo_ms=15", "workers=[1,2]", "model=alexnet")
+
+
+def test_a_search_begins_when_the_closed_loop_has_its_rows():
+    experiment, plan = experiment_and_plan(*WORDS)
+    searches = RateSearches(experiment, plan, {})
+    assert searches.missing() == []
+    for trial in plan.trials:
+        searches.record(trial, CLOSED)
+    first = searches.missing()
+    assert sorted(trial.point.workers for trial in first) == [1, 2]
+    assert {trial.point.load for trial in first} == {"poisson(775)"}
+    assert len(
+        {trial.number for trial in first} | {trial.number for trial in plan.trials}
+    ) == 2 + len(plan.trials)
+
+
+def test_an_interrupted_search_goes_on_from_the_rows():
+    experiment, plan = experiment_and_plan(*WORDS)
+    whole, rows = RateSearches(experiment, plan, rows_of(plan, CLOSED)), rows_of(plan, CLOSED)
+    while missing := whole.missing():
+        for trial in missing:
+            whole.record(trial, simulated(trial))
+            rows[trial.key] = simulated(trial)
+            again = RateSearches(experiment, plan, rows)
+            assert {t.key for t in again.missing()} == {t.key for t in whole.missing()}
+    answers = [trial for trial in whole.asked() if trial.trial == 3]
+    assert [690 < float(trial.point.load[8:-1]) <= 700 for trial in answers] == [True, True]
+
+
+def test_a_trial_that_fails_ends_its_search_and_no_other():
+    experiment, plan = experiment_and_plan(*WORDS)
+    searches = RateSearches(experiment, plan, rows_of(plan, CLOSED))
+    one, two = searches.missing()
+    searches.record(one, {**CLOSED, "status": "worker_died"})
+    searches.record(two, simulated(two))
+    assert {trial.point.workers for trial in searches.missing()} == {two.point.workers}
+
+
+def test_without_the_setting_there_is_no_search():
+    experiment, plan = experiment_and_plan("workers=[1,2]")
+    assert RateSearches(experiment, plan, rows_of(plan, CLOSED)).asked() == []
+
+
+def test_an_undecided_sample_counts_by_its_share_and_one_that_is_too_small_not_at_all():
+    probe = RateSearch(CAPACITY).question()
+    undecided = {**CLOSED, "slo_met": None}
+    assert was_kept({**undecided, "slo_violation_frac": 0.009}, probe, 99.0) is True
+    assert was_kept({**undecided, "slo_violation_frac": 0.02}, probe, 99.0) is False
+    assert was_kept({**undecided, "slo_violation_frac": 0.02}, probe, 95.0) is True
+    assert was_kept(undecided, probe, 99.0) is None
