@@ -83,7 +83,7 @@ def with_bound(
     if overloaded:
         columns["slo_met"] = False
     else:
-        latency_ms = _in_order(workers, [_latencies(w, begin, end) for w in workers], begin, end)
+        latency_ms = _in_order(workers, begin, end)
         if len(latency_ms) >= least_items(settings.slo_percentile):
             columns["slo_met"] = bound_met(latency_ms, settings.slo_ms, settings.slo_percentile)
             columns["slo_violation_frac"] = float((latency_ms > settings.slo_ms).mean())
