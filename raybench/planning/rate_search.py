@@ -23,7 +23,7 @@ HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
 
 
 @dataclass(frozen=True)
-class Question:
+class RateQuestion:
     """What the search wants to know next: is the bound kept at this rate?
 
     Attributes:
@@ -53,7 +53,7 @@ class RateSearch:
 
     def __init__(self, capacity_items_per_s: float) -> None:
         self._capacity = capacity_items_per_s
-        self._asked: Question | None = None
+        self._asked: RateQuestion | None = None
         self._confirmed = 0
         self._steps = 0
         self.kept: float | None = None
@@ -70,17 +70,17 @@ class RateSearch:
         """Whether the search has ended without an answer."""
         return self.question() is None and self.answer is None
 
-    def question(self) -> Question | None:
+    def question(self) -> RateQuestion | None:
         """Return what to measure next; None once the search has ended."""
         if self._steps > MOST_STEPS or self._confirmed == CONFIRMING:
             return None
         if self._probing and (rate := self._candidate()) is not None:
-            return Question(_rounded(rate))
+            return RateQuestion(_rounded(rate))
         if self.kept is None:
             return None
-        return Question(self.kept, self._confirmed + 1)
+        return RateQuestion(self.kept, self._confirmed + 1)
 
-    def record(self, question: Question, met: bool) -> None:
+    def record(self, question: RateQuestion, met: bool) -> None:
         """Record whether the bound was kept at the rate of a question."""
         if question.trial == 0:
             self.probes += 1

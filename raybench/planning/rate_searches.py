@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.experiment import CLOSED
 from raybench.planning.plan import PlannedTrial
-from raybench.planning.rate_search import Question, RateSearch
+from raybench.planning.rate_search import RateQuestion, RateSearch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,14 +84,14 @@ class RateSearches:
         complete = None not in rows and rates and None not in rates
         return sum(rates) / len(rates) if complete else None
 
-    def _planned(self, base: Point, index: int, question: Question) -> PlannedTrial:
+    def _planned(self, base: Point, index: int, question: RateQuestion) -> PlannedTrial:
         point = replace(base, load=f"poisson({question.items_per_s:.15g})")
         number = len(self._plan.trials) + len(self._numbers)
         number = self._numbers.setdefault((point.id, question.trial), number)
         return PlannedTrial(point, index, question.trial, number)
 
 
-def was_kept(row: Facts, question: Question, percentile: float) -> bool | None:
+def was_kept(row: Facts, question: RateQuestion, percentile: float) -> bool | None:
     """Return whether a trial kept the bound; None where it gave no number.
 
     A sample that does not decide counts by its share above the bound when it is a probe, and as kept

@@ -503,9 +503,13 @@ def presets():
     return sorted(files.presets())
 
 
+NEWER = {"slo", "latency", "packing"}
+"""Experiments that came after the points were frozen."""
+
+
 def experiments():
     """Experiments that name their models; the one that is given a model has no points by itself."""
-    return sorted(files.experiment_files().keys() - {files.OF_ONE_MODEL})
+    return sorted(files.experiment_files().keys() - {files.OF_ONE_MODEL} - NEWER)
 
 
 def groups():
