@@ -40,7 +40,7 @@ Rows hold it and environment ids are hashes over it, so the value never changes.
 """
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
-    "load",
+    "load", "instances",
 )  # fmt: skip
 ANY = "any"
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
@@ -58,7 +58,7 @@ _NEWER_MEASURE_SETTINGS = {
     "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
-_NEWER_AXES = {"load": CLOSED}
+_NEWER_AXES = {"load": CLOSED, "instances": 1}
 """The same for axes."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
@@ -225,6 +225,7 @@ class Point:
         accelerator: type of GPU, by Ray's name; "any" accepts every type.
         inputs: the real inputs; None for synthetic ones.
         load: as on the axis; see `OfferedLoad`.
+        instances: engines on each device, each with a worker of its own.
     """
 
     model: str
@@ -245,6 +246,18 @@ class Point:
     accelerator: str = ANY
     inputs: InputFiles | None = None
     load: str = CLOSED
+    instances: int = 1
+
+    @property
+    def engines(self) -> int:
+        """Return how many engines run at the same time, on all devices."""
+        return self.workers * self.instances
+
+    @property
+    def engine_memory_limit_bytes(self) -> int | None:
+        """Return the memory that each engine may use: an equal share of its device's."""
+        limit = self.memory_limit_bytes
+        return None if limit is None else limit // self.instances
 
     @property
     def wants(self) -> str:

@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from raybench.engines import plugins, registry
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
 from raybench.experiment import QUANTISED
-from raybench.machine import devices, environment, gpu_telemetry, host, nvml
+from raybench.machine import devices, environment, gpu_telemetry, host, mps
 from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.probe import probe_batch_s, time_batch
 from raybench.measure.running_open_stream import harness_us, padding_notes, running_stream
@@ -84,6 +83,7 @@ class Prepared:
         affinity: CPUs that the process is pinned to, comma-separated.
         variables: environment variables of the process that influence the measurement.
         software: versions of libraries and driver on this node, by column of `environment`.
+        mps: whether CUDA's Multi-Process Service is on; None on a core, and if unknown.
     """
 
     device: Device
@@ -98,6 +98,7 @@ class Prepared:
     variables: dict[str, str]
     software: dict[str, str | None]
     input_notes: tuple[str, ...] = ()
+    mps: bool | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -176,13 +177,13 @@ class Worker:
         """
         engine_class = registry.get(point.engine)
         self._steps = log = self._log if engine_class.traits.reads_graph else CrashLog()
-        device = self._take_device(point.device, slot, point.accelerator)
+        device = self._take_device(point, slot, rank)
         _refuse(point, engine_class, device)
         load = self._load(point, engine_class, device, seed, rank)
         model = load.model
         if device.kind == "cpu":
             share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
-            devices.limit_memory(point.memory_limit_bytes or share)
+            devices.limit_memory(point.engine_memory_limit_bytes or share)
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
         log.note(f"{LOADING} {point.model!r}")
         engine = plugins.load(engine_class, load)
@@ -210,7 +211,8 @@ class Worker:
             ),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
-            software=_software(device),
+            software=environment.software_with_driver(device.uuid),
+            mps=mps.is_on() if device.kind == "gpu" else None,
         )
         log.note("")
         return prepared
@@ -231,7 +233,7 @@ class Worker:
         if slot is None:
             device = devices.elsewhere(point.device)
         else:
-            device = self._take_device(point.device, slot, point.accelerator)
+            device = self._take_device(point, slot)
             _refuse(point, engine_class, device)
         load = self._load(point, engine_class, device, seed)
         if engine_class.traits.reads_graph and not crashed_before(_reference(load.model)):
@@ -261,25 +263,19 @@ class Worker:
             inflight=point.inflight,
             transfers=point.transfers,
             options=engine_class.traits.settings(**dict(point.engine_options)),
-            memory_limit_bytes=point.memory_limit_bytes,
+            memory_limit_bytes=point.engine_memory_limit_bytes,
             cache_dir=cache_dir(),
             rank=rank,
+            instances=point.instances,
             on_step=lambda *step: setattr(self, "_engine_step", step),
         )
 
-    def _take_device(self, kind: str, slot: int, accelerator: str) -> Device:
-        devices.pin(self._allowed_cpus)  # a reused process is still pinned to its last device
-        if kind == "cpu":
-            core = devices.cores()[slot]
-            devices.pin([core])
-            return devices.core(core)
-        # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        device = devices.gpu(visible[0], accelerator)
-        if device.cpus:
-            devices.pin(list(device.cpus))
-        return device
+    def _take_device(self, point: Point, slot: int, rank: int | None = None) -> Device:
+        """Take a device, or for a measuring worker its part of one."""
+        device = devices.take(point.device, slot, point.accelerator, self._allowed_cpus)
+        if rank is None:
+            return device
+        return devices.pin_instance(device, rank % point.instances, point.instances)
 
     def doing(self) -> tuple[str, str]:
         """Return what `prepare` or `build` does now, and how far; callable while they run."""
@@ -317,7 +313,14 @@ class Worker:
         self._log.note("")
         failures = tuple(each.failure for each in (loaded.gpu, self._host) if each.failure)
         readings = Readings(
-            loaded.device.kind, platform.node(), os.getpid(), gpu_samples, host_samples, failures
+            loaded.device.kind,
+            platform.node(),
+            os.getpid(),
+            gpu_samples,
+            host_samples,
+            failures,
+            tuple(sorted(os.sched_getaffinity(0))),
+            mps.servers() if loaded.device.kind == "gpu" else frozenset(),
         )
         return Measurement(trace, readings)
 
@@ -382,12 +385,6 @@ def _compare(engine: EngineBase, load: Load, log: CrashLog) -> OutputComparison:
     except Exception as error:  # noqa: BLE001 - an output that cannot be read costs no row
         return failed("because they could not be read", error)
     return compare(outputs, load.model, load.batches, load.cache_dir)
-
-
-@lru_cache(maxsize=8)
-def _software(device: Device) -> dict[str, str | None]:
-    driver = nvml.environment(device.uuid).get("driver_version") if device.uuid else None
-    return {**environment.software(), "driver_version": driver}
 
 
 def _refuse(point: Point, engine_class: type[EngineBase], device: Device) -> None:

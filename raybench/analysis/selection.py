@@ -64,6 +64,10 @@ def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
         found["inputs"] = pc.fill_null(found["inputs"], SYNTHETIC)
     if "load" in found:
         found["load"] = pc.fill_null(found["load"], CLOSED)
+    if "instances" in found:
+        found["instances"] = pc.fill_null(found["instances"], 1)
+    if "mps" in found:
+        found["mps"] = pc.fill_null(found["mps"], False)
     return pa.table(found)
 
 

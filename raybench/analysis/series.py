@@ -29,6 +29,8 @@ class Series:
     method_version: int | None
     inputs: str | None
     load: str | None
+    instances: int | None
+    mps: bool | None
 
 
 SERIES = tuple(field.name for field in fields(Series))

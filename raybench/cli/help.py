@@ -31,7 +31,7 @@ examples
   raybench report results other/results out=report by=device
 
 keys
-  model, precision, batch_size, workers, engine, inflight, transfers, load
+  model, precision, batch_size, workers, engine, inflight, transfers, load, instances
             the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
@@ -46,6 +46,7 @@ axes: one value or a list such as batch_size=[1,8,32]
   batch_size=N|max       workers=N|auto        engine=NAME|auto
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity
+  instances=N            engines on each device, in processes of their own
 
 settings
   experiment=NAME|FILE.yaml      the question; see raybench list experiments; left out, one point of

@@ -72,8 +72,10 @@ class RunMetrics:
         """Begin the series of a trial."""
         point = planned.point
         model = point.model.rsplit("/", 1)[-1]
+        instances = f" instances {point.instances}" if point.instances > 1 else ""
         self._points[planned.number] = (
-            f"{model} {point.precision} batch {point.batch_size} x{point.workers} {point.engine}"
+            f"{model} {point.precision} batch {point.batch_size} x{point.workers}{instances} "
+            f"{point.engine}"
         )
         self.phase_changed(planned.number, "start")
 

@@ -98,9 +98,16 @@ class RayReservation:
             if fresh:
                 if actor is not None:
                     _kill(actor)
+                self._kill_others(slot)
                 actor = _start_actor(self._groups[slot.whole], slot, label)
             self._workers[slot] = (actor, "")
             return actor, fresh
+
+    def _kill_others(self, slot: DeviceSlot) -> None:
+        """Stop the workers that were parked on the device when it was shared differently."""
+        others = [o for o in self._workers if o.whole == slot.whole and o.parts != slot.parts]
+        for other in others:
+            _kill(self._workers.pop(other)[0])
 
     def park(self, slots: Sequence[DeviceSlot], reuse_key: str) -> None:
         """Leave the workers of these slots running for the next attempt with the same key."""
@@ -212,8 +219,8 @@ def _start_actor(group: Any, slot: DeviceSlot, label: str) -> Any:
         actor_class()
         .options(
             name=f"{label}-{time.monotonic_ns()}",
-            num_gpus=1 / slot.parts if slot.kind == "gpu" else 0,
-            num_cpus=1 if slot.kind == "cpu" else 0,
+            num_gpus=slot.share if slot.kind == "gpu" else 0,
+            num_cpus=slot.share if slot.kind == "cpu" else 0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=0
             ),

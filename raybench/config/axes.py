@@ -10,8 +10,8 @@ from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, nearest
 from raybench.experiment import PRECISIONS, TAKES, parse_load
 
-MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1}
-"""Largest numbers that the columns of the table hold."""
+MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1, "instances": 48}
+"""Largest numbers that the columns of the table hold; a GPU has at most 48 clients of MPS."""
 
 
 def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
@@ -32,7 +32,7 @@ def _parse_value(axis: str, value: Any) -> Any:
             f"grid.{axis} takes one value or a list in brackets, not {shown(value)}. "
             f'Write "{axis}=[{value.strip("()[] ")}]".'
         )
-    if axis in ("batch_size", "workers", "inflight"):
+    if axis in ("batch_size", "workers", "inflight", "instances"):
         return _whole_number(axis, value)
     if axis == "transfers":
         return _switch(axis, value)

@@ -110,6 +110,7 @@ class GridSettings:
     transfers: Unread = None
     accelerator: Unread = None
     load: Unread = None
+    instances: Unread = None
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class Load:
         memory_limit_bytes: make the device appear no larger than this; None for all of it.
         cache_dir: where this node keeps what can be reused (plans, timing caches).
         rank: of the worker among those of the point.
+        instances: engines that share the device, each in a process of its own.
         on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
             plan" and "such a plan took 61 s"; it returns at once.
     """
@@ -90,6 +91,7 @@ class Load:
     memory_limit_bytes: int | None
     cache_dir: Path
     rank: int = 0
+    instances: int = 1
     on_step: Callable[[str, str], object] = _say_nothing
 
 

@@ -1,7 +1,8 @@
 """An engine whose times come from a formula, so that the whole path runs on any machine.
 
 A batch of b items takes `overhead_ms + b * item_us / 1000` on a device that works through its
-queue one batch after another. Profiles p40 and m40 are fitted to the series of the 2017 study.
+queue one batch after another. Instances take turns on it: each has its share of the memory, and its
+batches take so many times as long. Profiles p40 and m40 are fitted to the series of the 2017 study.
 Its rows are marked as simulated.
 """
 
@@ -124,7 +125,8 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         options: SimulatedSettings = load.options
         model, memory_gib = _timing_model(options, load)
         batch_size = load.batches.batch_size
-        memory = min(int(memory_gib * 2**30), load.memory_limit_bytes or 2**63)
+        memory = int(memory_gib * 2**30) // load.instances
+        memory = min(memory, load.memory_limit_bytes or 2**63)
         needed = int(batch_size * model.item_mib * 2**20)
         if needed > memory:
             raise OutOfMemory("load", needed, f"the simulated device has {memory / 2**20:.0f} MiB")
@@ -135,6 +137,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         self._mean_ns = (model.overhead_ms * 1e6 + batch_size * model.item_us * 1e3) * math.exp(
             trial
         )
+        self._mean_ns *= load.instances
         if load.rank == options.slow_worker:
             self._mean_ns /= 1 - options.slow_drop
         self._noise = np.random.default_rng([options.seed, load.rank, entropy % 2**31])

@@ -34,10 +34,11 @@ Columns = dict[str, Any]
 
 @dataclass(frozen=True)
 class TrialWorkers:
-    """The workers of a trial and the result of preparing each, by rank."""
+    """The workers of a trial and the result of preparing each, by rank; so many share a device."""
 
     members: Sequence[WorkerMember]
     prepared: Sequence[Prepared]
+    instances: int = 1
 
     @property
     def uneven(self) -> bool:
@@ -98,6 +99,7 @@ def factor_columns(point: Point) -> Columns:
         "engine": point.engine,
         "engine_options": json.dumps(_changed_options(point), sort_keys=True),
         "inflight": point.inflight,
+        "instances": point.instances,
         "transfers": point.transfers,
         "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
         **_load_columns(point),
@@ -179,8 +181,11 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "macs_per_item": first.model.macs_per_item,
         "input_shape": first.input_shape,
         "device": names.pop() if len(names) == 1 else "mixed",
+        "instances": workers.instances,
+        "mps": _only({prepared.mps for prepared in workers.prepared}),
+        "mig_profile": _only({prepared.device.mig_profile for prepared in workers.prepared}),
         "n_nodes": len(nodes),
-        "workers_per_node": max(nodes.values()),
+        "workers_per_node": max(nodes.values()) // workers.instances,
         "simulated": first.engine.simulated,
         "nice": max(member.host.nice for member in workers.members),
         "notes": sorted({note for prepared in workers.prepared for note in prepared.notes}),
@@ -195,6 +200,11 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "clock_skew": max(clock.skew for clock in clocks),
         "harness_us_per_batch": max(prepared.harness_us for prepared in workers.prepared),
     }
+
+
+def _only(values: set[Any]) -> Any:
+    """Return the value that all workers have; None if they differ."""
+    return values.pop() if len(values) == 1 else None
 
 
 def _listed(names: Sequence[str] | None) -> list[str] | None:
@@ -262,6 +272,9 @@ def worker_rows(
                 **columns,
                 **_cold_start(prepared),
                 "worker": rank,
+                "instance": rank % workers.instances,
+                "mps": prepared.mps,
+                "mig_profile": device.mig_profile,
                 "node_id": member.node_id,
                 "hostname": member.host.hostname,
                 "device": device.name,

@@ -111,14 +111,15 @@ class StreamWatch:
         traces = [measurement.trace for measurement in measurements]
         readings = [measurement.readings for measurement in measurements]
         window = (warm_up.window_start, stop.last.blocks)
+        instances = self.attempt.instances
         workers = cut_traces(traces, *window, block_ns, limits.settings.block_min_batches)
-        summary = summarise_cut(workers, block_ns)
+        summary = summarise_cut(workers, block_ns, instances)
         overloaded = False
         if self.arrivals is not None:
             overloaded = early or any_grew(workers)
             summary = with_arrivals(summary, workers, self.arrivals, overloaded)
             summary = with_bound(summary, workers, overloaded, limits.settings)
-        summary = telemetry_columns.with_hardware(summary, traces, readings)
+        summary = telemetry_columns.with_hardware(summary, traces, readings, instances)
         notes = sorted({text for reading in readings for text in reading.failures})
         return StreamedTrial(
             stream.start_ns, traces, summary, clocks, warm_up, stop, notes, overloaded
@@ -179,14 +180,14 @@ class StreamWatch:
         return [
             WorkerStatus(
                 member.host.hostname,
-                slot.device,
+                slot.place,
                 None if rate is None else float(rate),
                 seen.latency_ms,
-                seen.power_w,
+                seen.power_w if slot.part == 0 else None,  # of the device, once
                 seen.now_c,
             )
             for member, slot, rate, seen in zip(
-                self.group.members, self.attempt.slots, recent, snapshots, strict=True
+                self.group.members, self.attempt.worker_slots, recent, snapshots, strict=True
             )
         ]
 

@@ -78,7 +78,7 @@ class TrialRunner:
 
     def _with_workers(self, work: Callable[[WorkerGroup], T], park: bool = False) -> T:
         """Start the workers and let them work; afterwards stop them, or park them for reuse."""
-        reuse_key, slots = self._reuse_key, self.attempt.slots
+        reuse_key, slots = self._reuse_key, self.attempt.worker_slots
         parked = False
         try:
             self._enter("start")
@@ -116,7 +116,7 @@ class TrialRunner:
         )
         batch_s = max(each.batch_s for each in prepared)
         self.on_event(BatchTimed(self.attempt.planned, batch_s))
-        return rows.TrialWorkers(group.members, prepared)
+        return rows.TrialWorkers(group.members, prepared, self.attempt.instances)
 
     def _measure(self, group: WorkerGroup) -> MeasuredTrial:
         """Load the engines, stream batches, and time the layers if asked for."""
@@ -154,7 +154,7 @@ class TrialRunner:
         return Arrivals(
             load.arrivals,
             rate,
-            planned.point.workers,
+            planned.point.engines,
             (self.request.experiment.seed, planned.trial),
             planned.point.measure.max_wait_ms,
         )
@@ -170,7 +170,7 @@ class TrialRunner:
         try:
             return group.layers(self.request.cluster.prepare_timeout_s), ()
         except PointError as error:
-            self.reservation.stop(self.attempt.slots)
+            self.reservation.stop(self.attempt.worker_slots)
             return (), (f"The layers were not timed: {error}",)
 
     def _tables(self, measured: MeasuredTrial) -> rows.Tables:
@@ -215,17 +215,17 @@ class TrialRunner:
         """Name of the trial in Ray's dashboard."""
         planned, point = self.attempt.planned, self.attempt.planned.point
         model = point.model.rsplit("/", 1)[-1]
+        instances = f"x{point.instances}" if point.instances > 1 else ""
         return (
             f"{self.request.experiment.name}/{model}/{point.precision}/b{point.batch_size}"
-            f"/w{point.workers}/t{planned.trial}"
+            f"/w{point.workers}{instances}/t{planned.trial}"
         )
 
     def _sharers(self) -> Counter[str]:
         """Count the workers that share the memory of each node, those of other points too."""
         only_mine = self.request.cluster.isolation != "gpu"
-        return Counter(
-            slot.node for slot in (self.attempt.slots if only_mine else self.reservation.slots)
-        )
+        slots = self.attempt.slots if only_mine else self.reservation.slots
+        return Counter(part.node for slot in slots for part in slot.divided(self.attempt.instances))
 
     def _prepares(self, step: str, detail: str) -> None:
         """Announce what a worker does to prepare; "" between two steps says nothing."""

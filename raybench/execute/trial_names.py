@@ -78,5 +78,7 @@ def _series(point: Point) -> Series:
         method_version=METHOD_VERSION,
         inputs=SYNTHETIC if point.inputs is None else str(point.inputs),
         load=point.load,
+        instances=point.instances,
+        mps=False,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

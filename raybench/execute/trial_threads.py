@@ -106,7 +106,7 @@ class TrialThreads:
         self, error: WorkerDied | NodeDied | PhaseTimeout, attempt: Attempt
     ) -> PointError:
         """Return NodeDied in place of an error of workers whose node is dead."""
-        slots = attempt.slots
+        slots = attempt.worker_slots
         nodes = [slots[rank].node for rank in error.ranks] or [slot.node for slot in slots]
         unclear = isinstance(error, NodeDied) or (
             isinstance(error, WorkerDied) and error.node_unclear

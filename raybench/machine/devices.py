@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -47,6 +47,12 @@ class Device:
     pci_bus_id: str | None = None
     numa_node: int | None = None
     cpus: tuple[int, ...] = ()
+
+    @property
+    def mig_profile(self) -> str | None:
+        """Return the profile of a MIG slice, such as "1g.10gb", from its name; None for others."""
+        _, mig, profile = self.name.partition(" MIG ")
+        return profile.strip() if mig and profile.strip() else None
 
 
 # --- CPU cores ------------------------------------------------------------------------------------
@@ -222,6 +228,48 @@ def share(cpus: Sequence[int], position: int, sharers: int) -> tuple[int, ...]:
         if len(part) >= MIN_CPUS:
             return tuple(sorted(part))
     return ()
+
+
+def take(kind: str, slot: int, accelerator: str, allowed_cpus: list[int]) -> Device:
+    """Return the device that this process was given, pinned to its core or near its GPU.
+
+    Args:
+        kind: "gpu" or "cpu".
+        slot: number of the device among those of its kind on the node; picks the core.
+        accelerator: type that the cluster declares, for a GPU that no driver confirms.
+        allowed_cpus: that the process began with; a reused one is still pinned to its last device.
+    """
+    pin(allowed_cpus)
+    if kind == "cpu":
+        number = cores()[slot]
+        pin([number])
+        return core(number)
+    # the driver's order, which Ray counts in, and not CUDA's own, which puts the fastest first
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    device = gpu(visible[0], accelerator)
+    if device.cpus:
+        pin(list(device.cpus))
+    return device
+
+
+def pin_instance(device: Device, part: int, parts: int) -> Device:
+    """Pin this process to its part of a shared device's CPUs; return the device with that part.
+
+    The CPUs of a device are the same for any number of instances. Those of a core share it; those of
+    a GPU with too few CPUs to part share them all.
+
+    Args:
+        device: that this process was pinned near.
+        part: of this process, from 0.
+        parts: number of processes that share the device.
+    """
+    if parts == 1 or device.kind == "cpu" or not device.cpus:
+        return device
+    cpus = share(device.cpus, part, parts)
+    if cpus:
+        pin(list(cpus))
+    return replace(device, cpus=cpus or device.cpus)
 
 
 # --- memory ---------------------------------------------------------------------------------------

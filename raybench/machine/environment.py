@@ -15,14 +15,14 @@ import platform
 import re
 import subprocess
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from raybench.experiment import ENVIRONMENT, canonical_hash, canonical_json
-from raybench.machine import cgroup, sysfs
+from raybench.machine import cgroup, nvml, sysfs
 from raybench.paths import PACKAGE
 from raybench.version import __version__
 
@@ -109,6 +109,13 @@ def software() -> dict[str, str | None]:
     """Return the versions that affect results, by column of the `environment` table."""
     facts = {f"{name}_version": _try(partial(_version, d)) for name, d in _LIBRARIES.items()}
     return facts | {name: _try(_PROBES[name]) for name in ("python_version", "raybench_version")}
+
+
+@lru_cache(maxsize=8)
+def software_with_driver(uuid: str | None) -> dict[str, str | None]:
+    """Return the same with the version of the GPU's driver; None on a core."""
+    driver = nvml.environment(uuid).get("driver_version") if uuid else None
+    return {**software(), "driver_version": driver}
 
 
 def _try(probe: Callable[[], T]) -> T | None:

@@ -223,20 +223,29 @@ def processes_on(nvml: Nvml, handle: Any) -> tuple[int, ...] | None:
     return None if processes is None else tuple(int(process.pid) for process in processes)
 
 
-def foreign_processes(processes: tuple[int, ...] | None, pid: int) -> int | None:
+def foreign_processes(
+    processes: tuple[int, ...] | None,
+    pid: int,
+    siblings: frozenset[int] = frozenset(),
+    service: frozenset[int] = frozenset(),
+) -> int | None:
     """Return how many processes on a device are not ours; None if the driver hides them.
 
-    In a container the driver may report the host's ids, so that ours is not among them: then one
-    of them is taken for ours.
+    In a container the driver may report the host's ids, so that ours is not among them: then as many
+    as are ours are taken for ours.
 
     Args:
         processes: ids of processes with a context on the device.
         pid: id of the calling process, which has a context there itself.
+        siblings: ids of the other workers on the device.
+        service: ids of processes of CUDA's Multi-Process Service.
     """
     if not processes:
         return None
-    others = set(processes) - {pid}
-    return len(others) if pid in processes else len(others) - 1
+    others = set(processes) - service
+    if pid in processes:
+        return len(others - siblings - {pid})
+    return max(len(others) - len(siblings) - 1, 0)
 
 
 # --- state of one GPU -----------------------------------------------------------------------------

@@ -288,3 +288,20 @@ def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> st
         )
     shown = math.ceil(max(seconds, limits.settings.max_s) / 10) * 10
     return f"measure {times:.1f} times longer (measure.max_s={shown})"
+
+
+def instances_uneven(evidence: TrialEvidence, limits: Limits) -> str:
+    """Say that the share of an instance depends on chance or on its CPUs."""
+    share = evidence.columns["instance_min_max_ratio"]
+    return (
+        f"The slowest instance of a device reached {100 * share:.0f} % of the fastest one's rate. "
+        "Whoever is served by it waits longer; look at cpu_affinity in table workers, or use fewer."
+    )
+
+
+def time_sliced(evidence: TrialEvidence, limits: Limits) -> str:
+    """Say what lets processes compute on one GPU at the same time."""
+    return (
+        "Without CUDA's Multi-Process Service only one process computes on a GPU at a time. Start it "
+        "on every node before Ray (nvidia-cuda-mps-control -d), and measure again with rerun=all."
+    )

@@ -52,5 +52,6 @@ class TrialEvidence:
         rate = self.columns.get("items_per_s_per_worker")
         if cost_us is None or not rate:
             return None
+        rate /= self.columns.get("instances") or 1
         batches_per_s = rate * self.columns["batches"] / self.columns["items"]
         return float(cost_us * 1e-6 * batches_per_s)

@@ -227,8 +227,26 @@ RULES = (
     FlagRule(
         "imbalance",
         "information",
-        "The fastest worker was over 5 % faster than the slowest.",
+        "The fastest device was over 5 % faster than the slowest.",
         conditions.above("imbalance", conditions.IMBALANCE),
+    ),
+    FlagRule(
+        "instances_uneven",
+        "information",
+        "An instance was over 5 % faster than another on the same device.",
+        lambda evidence: conditions.exceeds(
+            1 - evidence.columns.get("instance_min_max_ratio", 1.0), conditions.IMBALANCE
+        ),
+        sentences.instances_uneven,
+    ),
+    FlagRule(
+        "time_sliced",
+        "information",
+        "Instances on a GPU took turns: CUDA's Multi-Process Service was off.",
+        lambda evidence: (
+            evidence.columns.get("mps") is False and evidence.columns.get("instances", 1) > 1
+        ),
+        sentences.time_sliced,
     ),
     FlagRule(
         "host_bound",

@@ -85,12 +85,13 @@ def summarise(
     )
 
 
-def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int) -> Summary:
+def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int, instances: int = 1) -> Summary:
     """Summarise traces that are cut into blocks.
 
     Args:
         workers: the traces of all workers, by rank.
         block_ns: length of a block.
+        instances: workers that share a device, which follow one another.
     """
     window = _Window(
         begin=max(worker.begin_ns for worker in workers),
@@ -98,7 +99,7 @@ def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int) -> Summary:
         block_ns=block_ns,
     )
     return Summary(
-        trial=_trial(workers, window),
+        trial=_trial(workers, window, instances),
         workers=tuple(_worker(worker, window) for worker in workers),
         blocks=tuple(
             row for rank, worker in enumerate(workers) for row in block_rows(rank, worker)
@@ -111,11 +112,12 @@ def _items(worker: WorkerBlocks, window: _Window) -> float:
     return worker.items_between(window.begin, window.end)
 
 
-def _trial(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _trial(workers: Sequence[WorkerBlocks], window: _Window, instances: int) -> dict[str, Any]:
     """Return the columns of the row in `trials`."""
     batch_size = workers[0].trace.batch_size
     items = [_items(worker, window) for worker in workers]
     rates = [count * 1e9 / (window.end - window.begin) for count in items]
+    devices = np.reshape(rates, (-1, instances)).sum(axis=1)
     aggregate = np.sum([worker.rates for worker in workers], axis=0)
     return {
         **_throughput(aggregate, sum(rates), sum(items), batch_size, window),
@@ -123,13 +125,28 @@ def _trial(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
         **_stability(aggregate),
         **latency_columns(_all_latencies(workers, window)),
         **_device_time(workers, window),
-        "items_per_s_per_worker": sum(rates) / len(rates),
-        "imbalance": max(rates) / min(rates) - 1,
+        **_shared(rates, instances),
+        "items_per_s_per_worker": float(devices.mean()),
+        "imbalance": float(devices.max() / devices.min()) - 1,
         "slowest_worker": int(np.argmin(rates)),
         "start_skew_ms": _spread([worker.trace.late_ns for worker in workers]) / 1e6,
         "end_skew_ms": _spread([int(worker.done_ns[-1]) for worker in workers]) / 1e6,
         "warmup_s": window.begin / 1e9,
         "warmup_batches": int(sum(np.searchsorted(w.done_ns, window.begin) for w in workers)),
+    }
+
+
+def _shared(rates: Sequence[float], instances: int) -> dict[str, Any]:
+    """Return how evenly the instances of each device run; nothing where each has one."""
+    if instances == 1:
+        return {}
+    by_device = np.reshape(rates, (-1, instances))
+    evenness = (by_device.min(axis=1) / by_device.max(axis=1)).min()
+    # an instance that waits for another is idle while the device is not
+    return {
+        "instance_min_max_ratio": float(evenness),
+        "host_idle_frac": None,
+        "device_items_per_s": None,
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.machine import gpm, gpu_health, gpu_telemetry, host, nvml
+from raybench.measure import siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ class Readings:
         gpu: samples of the GPU; empty for a core and for a GPU without a driver.
         host: samples of the host.
         failures: why samples ended early, a sentence each.
+        cpus: that the process is pinned to.
+        mps: ids of processes of CUDA's Multi-Process Service on the node.
+        siblings: ids of the other workers on the device.
     """
 
     kind: str
@@ -42,6 +46,9 @@ class Readings:
     gpu: tuple[gpu_telemetry.GpuSample, ...] = ()
     host: tuple[host.HostSample, ...] = ()
     failures: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
+    mps: frozenset[int] = frozenset()
+    siblings: frozenset[int] = frozenset()
 
     @cached_property
     def activities(self) -> tuple[gpm.Activity, ...]:
@@ -50,7 +57,10 @@ class Readings:
 
 
 def with_hardware(
-    summary: Summary, traces: Sequence[StreamTrace], readings: Sequence[Readings]
+    summary: Summary,
+    traces: Sequence[StreamTrace],
+    readings: Sequence[Readings],
+    instances: int = 1,
 ) -> Summary:
     """Return the summary with columns of hardware and host, null where there are no readings.
 
@@ -58,16 +68,22 @@ def with_hardware(
         summary: of the traces.
         traces: one per worker; their `start_ns` places the window on each worker's clock.
         readings: one per worker, in the same order.
+        instances: workers that share a device, which follow one another. Each row of `workers` has
+            the readings of the device; the trial counts them once.
     """
     starts = [trace.start_ns for trace in traces]
     begin, end = summary.window_ns
-    workers = [
-        {**columns, **_worker(worker, start + begin, start + end, columns["items"])}
-        for columns, worker, start in zip(summary.workers, readings, starts, strict=True)
+    items = siblings.summed([columns["items"] for columns in summary.workers], instances)
+    others = siblings.known(readings, instances)
+    hardware = [
+        _worker(worker, start + begin, start + end, count)
+        for worker, start, count in zip(others, starts, items, strict=True)
     ]
+    hardware = siblings.without_their_load(hardware, readings, instances)
+    workers = [{**columns, **read} for columns, read in zip(summary.workers, hardware, strict=True)]
     return replace(
         summary,
-        trial={**summary.trial, **_trial(workers, readings, summary.trial["items"])},
+        trial={**summary.trial, **_trial(workers, readings, summary.trial["items"], instances)},
         workers=tuple(workers),
         blocks=tuple(
             {**row, **_block(readings[row["worker"]], row, starts[row["worker"]])}
@@ -89,7 +105,10 @@ def _worker(readings: Readings, begin: int, end: int, items: int) -> Columns:
 def _gpu(readings: Readings, begin: int, end: int, items: int) -> Columns:
     samples = readings.gpu
     columns = gpu_telemetry.columns(samples, begin, end, items)
-    others = [nvml.foreign_processes(sample.processes, readings.pid) for sample in samples]
+    others = [
+        nvml.foreign_processes(sample.processes, readings.pid, readings.siblings, readings.mps)
+        for sample in samples
+    ]
     healths = _without_none([sample.health for sample in samples])
     highest = max(_without_none([sample.sm_max_mhz for sample in samples]), default=None)
     return {
@@ -183,11 +202,18 @@ _COMBINE: dict[str, Callable[[list[Any]], Any]] = {
 """How a column of all workers is combined into one of the trial, leaving out unknown values."""
 
 
-def _trial(workers: Sequence[Columns], readings: Sequence[Readings], items: int) -> Columns:
-    values = {name: _without_none([worker.get(name) for worker in workers]) for name in _COMBINE}
+def _trial(
+    workers: Sequence[Columns], readings: Sequence[Readings], items: int, instances: int
+) -> Columns:
+    devices = workers[::instances]  # each with all that its board did
+    summed = {name for name, fold in _COMBINE.items() if fold is sum}
+    values = {
+        name: _without_none([w.get(name) for w in (devices if name in summed else workers)])
+        for name in _COMBINE
+    }
     return {
         **{name: fold(values[name]) if values[name] else None for name, fold in _COMBINE.items()},
-        **_energy(workers, items),
+        **_energy(devices, items),
         **_nodes(workers, readings),
     }
 

@@ -49,14 +49,14 @@ class DeviceHealth:
         key = attempt.planned.attempt_key
         if isinstance(error, NodeDied):
             for rank in error.ranks:
-                self._remove_node(attempt.slots[rank].node)
+                self._remove_node(attempt.device_of(rank).node)
         elif error is None:
             for slot in attempt.slots:
                 self._failures[slot] = 0
             for slot in self._suspects.pop(key, set()) - set(attempt.slots):
                 self._blame(slot)
         elif error.retried:
-            failed = {attempt.slots[rank] for rank in error.ranks}
+            failed = {attempt.device_of(rank) for rank in error.ranks}
             self._suspects.setdefault(key, set()).update(failed)
 
     def _blame(self, slot: DeviceSlot) -> None:

@@ -137,4 +137,5 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         largest=largest,
         accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
         load=cell["load"],
+        instances=cell["instances"],
     )

@@ -23,7 +23,7 @@ class DeviceSlot:
         number: among the devices of its kind on the node, from 0.
         host: name of the node, for messages.
         accelerator: type of the node's GPUs; "any" where the cluster does not say.
-        part: which of the workers that share the device, from 0; only builds of plans share one.
+        part: which of the workers that share the device, from 0: instances, or builders of plans.
         parts: how many they are.
     """
 
@@ -53,6 +53,16 @@ class DeviceSlot:
         """Return the name of the device on its node: "GPU 0", "core 1"."""
         name = {"gpu": "GPU", "cpu": "core"}.get(self.kind, self.kind)
         return f"{name} {self.number}"
+
+    @property
+    def place(self) -> str:
+        """Return the name of the device and, where several workers share it, of the part."""
+        return self.device if self.parts == 1 else f"{self.device}, instance {self.part}"
+
+    @property
+    def share(self) -> float:
+        """Return the part of the device that the slot stands for, as Ray counts: in 1/10,000."""
+        return 1.0 if self.parts == 1 else (10_000 // self.parts) / 10_000
 
     @override
     def __str__(self) -> str:

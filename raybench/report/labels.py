@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
-    "memory_limit_bytes", "load",
+    "memory_limit_bytes", "load", "instances", "mps",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
@@ -46,23 +46,23 @@ def factor_label(factor: str, value: Any) -> str:
     """Return a factor's value in words that also say which factor it is."""
     if value is None:
         return "no memory limit" if factor == "memory_limit_bytes" else f"unknown {factor}"
-    if factor == "batch_size":
-        return "largest batch" if value == LARGEST else f"batch {value:,}"
-    if factor == "inflight":
-        return f"{value} in flight"
-    if factor == "transfers":
-        return "with transfers" if value else "without transfers"
-    if factor == "memory_limit_bytes":
-        return f"memory limit {size(value)}"
-    if factor == "method_version":
-        return f"method {value}"
-    if factor == "device":
-        return device_name(value)
-    if factor == "load":
-        return load_label(value)
-    if factor == "inputs":
-        return f"{value} inputs" if value == SYNTHETIC else f"inputs from {value}"
-    return str(value)[:8] if factor == "environment_id" else str(value)
+    label = _LABELS.get(factor)
+    return str(value) if label is None else label(value)
+
+
+_LABELS: dict[str, Callable[[Any], str]] = {
+    "batch_size": lambda size: "largest batch" if size == LARGEST else f"batch {size:,}",
+    "inflight": lambda batches: f"{batches} in flight",
+    "transfers": lambda on: "with transfers" if on else "without transfers",
+    "memory_limit_bytes": lambda limit: f"memory limit {size(limit)}",
+    "method_version": lambda version: f"method {version}",
+    "device": device_name,
+    "load": lambda load: load_label(load),
+    "instances": lambda instances: f"{counted(instances, 'instance')} a device",
+    "mps": lambda on: "with MPS" if on else "without MPS",
+    "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",
+    "environment_id": lambda digest: str(digest)[:8],
+}
 
 
 def load_label(value: str) -> str:

@@ -17,7 +17,7 @@ from raybench.results.hardware_columns import (
     HEALTH,
     HOST,
 )
-from raybench.results.load_columns import OPEN_LOOP, P95
+from raybench.results.load_columns import OPEN_LOOP, P95, PACKED_WORKER, PACKING
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -102,8 +102,8 @@ batches                int64     -        batches in the window
 window_s               float64   s        length of the window common to all workers
 """
 _AGGREGATE = """
-items_per_s_per_worker float64   items/s  items_per_s / workers
-imbalance              float64   1        fastest worker's rate / slowest worker's rate - 1
+items_per_s_per_worker float64   items/s  items_per_s / workers: of a device, with all its instances
+imbalance              float64   1        fastest device's rate / slowest device's rate - 1
 slowest_worker         int16     -        number of the slowest worker, from 0
 start_skew_ms          float64   ms       first to last worker at the start of the stream
 end_skew_ms            float64   ms       first to last worker at the end of the stream
@@ -160,8 +160,8 @@ h2d_ms_median          float64   ms       device time of the copy in, median
 compute_ms_median      float64   ms       device time of the compute, median
 d2h_ms_median          float64   ms       device time of the copy out, median
 compute_cov            float64   1        standard deviation / mean of the compute time; least even worker
-device_items_per_s     float64   items/s  items / device compute time
-host_idle_frac         float64   1        1 - device time / wall time
+device_items_per_s     float64   items/s  items / device compute time; null in trials with instances
+host_idle_frac         float64   1        1 - device time / wall time; null in trials with instances
 harness_us_per_batch   float64   us       time of raybench's own loop, one batch
 """
 _EFFICIENCY = """
@@ -318,7 +318,8 @@ _TABLES = {
         + ACTIVITY
         + HEALTH
         + OPEN_LOOP
-        + P95,
+        + P95
+        + PACKING,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
@@ -331,7 +332,8 @@ _TABLES = {
         + ENERGY_BOUNDS
         + ACTIVITY
         + HEALTH
-        + P95,
+        + P95
+        + PACKED_WORKER,
     ),
     "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),

@@ -19,3 +19,14 @@ latency_p95_ms         float64   ms       95 % quantile
 latency_p95_lo_ms      float64   ms       its lower bound
 latency_p95_hi_ms      float64   ms       its upper bound
 """
+PACKING = """
+instances              int16     -        engines on each device, each in a worker of its own
+instance_min_max_ratio float64   1        slowest / fastest instance of a device; worst device; null with one instance
+mps                    bool      -        CUDA's Multi-Process Service was on; null on cores and if unknown
+mig_profile            string    -        profile of the MIG slices that are the devices; null for whole GPUs
+"""
+PACKED_WORKER = """
+instance               int16     -        number of the worker among those of its device, from 0
+mps                    bool      -        CUDA's Multi-Process Service was on; null on cores and if unknown
+mig_profile            string    -        profile of the MIG slice that is its device; null for a whole GPU
+"""

@@ -16,7 +16,7 @@ from raybench.analysis.study2017.figures import paper
 
 SERIES = (
     "model precision batch_size engine engine_version engine_options device inflight transfers "
-    "memory_limit_bytes preset simulated environment_id method_version inputs load"
+    "memory_limit_bytes preset simulated environment_id method_version inputs load instances mps"
 )
 COLUMNS = {
     scaling: f"{SERIES} workers point_id status reason trials items_per_s items_per_s_lo "
@@ -47,9 +47,9 @@ COLUMNS = {
 }  # fmt: skip
 INTEGERS = {
     "batch_size", "inflight", "memory_limit_bytes", "method_version", "workers", "trials",
-    "base_workers", "solo_devices", "a_trials", "b_trials",
+    "base_workers", "solo_devices", "instances", "a_trials", "b_trials",
 }  # fmt: skip
-BOOLEANS = {"transfers", "simulated", "knee", "clock_explains", "ops_per_byte_measured"}
+BOOLEANS = {"transfers", "simulated", "mps", "knee", "clock_explains", "ops_per_byte_measured"}
 LISTS = {"flags", "marks", "bound_by", "reduced_ops", "a_flags", "b_flags"}
 
 

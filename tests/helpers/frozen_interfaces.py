@@ -119,7 +119,7 @@ def first_row(words, devices, engines):
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
-    newer = {"inputs", "load", "arrivals"}
+    newer = {"inputs", "load", "arrivals", "instances"}
     return {name: value for name, value in row.items() if name not in newer}
 
 

@@ -40,6 +40,8 @@ _OVER_FP32 = f"{TIMES} fp32"
 _IN_8_BITS = "8-bit MACs"
 NARROWEST_NAME = 12
 """Cells that a wrapped name keeps."""
+_USUAL = (("instances", 1), ("mps", False))
+"""Values of factors that need no word."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns to leave out on a narrow terminal, the first one first."""
 
@@ -244,7 +246,7 @@ def _caption(entries: Sequence[ScalingEntry], factors: Sequence[str]) -> list[Te
         shown = dict.fromkeys(
             f"{engine} {factor_value(name, value)}" if of_each else factor_value(name, value)
             for value, engine in values
-            if value not in (None, "{}", SYNTHETIC, CLOSED)
+            if value not in (None, "{}", SYNTHETIC, CLOSED) and (name, value) not in _USUAL
         )
         if shown and name not in (*factors, "environment_id", "simulated", "method_version"):
             same.append(f"{name} {', '.join(shown)}")
