@@ -36,7 +36,8 @@ def test_the_list_of_flags_is_closed():
                 "steal",
             ),
             "uneven",
-            *("lowered_priority", "temp_rising", "imbalance", "host_bound", "enqueue_bound"),
+            *("lowered_priority", "temp_rising", "imbalance"),
+            *("instances_uneven", "time_sliced", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error", "ecc_corrected", "row_remap_pending"),
             *(
                 "telemetry_gap",
