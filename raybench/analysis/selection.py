@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from raybench.analysis.columns import Bools, Ints
 
-LEARNT = ("device", "engine_version")
+LEARNT = ("device", "engine_version", "mps")
 """Factors that a trial learns only when it gets far enough."""
 
 
@@ -67,7 +67,10 @@ def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
     if "instances" in found:
         found["instances"] = pc.fill_null(found["instances"], 1)
     if "mps" in found:
-        found["mps"] = pc.fill_null(found["mps"], False)
+        unknown = pc.and_(pc.is_null(found["mps"]), pc.equal(trials["status"], "ok"))
+        found["mps"] = pc.if_else(
+            unknown, pa.scalar(False), found["mps"]
+        )  # one that failed may not know
     return pa.table(found)
 
 

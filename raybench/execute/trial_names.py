@@ -79,6 +79,6 @@ def _series(point: Point) -> Series:
         inputs=SYNTHETIC if point.inputs is None else str(point.inputs),
         load=point.load,
         instances=point.instances,
-        mps=False,
+        mps=None,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

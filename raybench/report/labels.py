@@ -27,6 +27,8 @@ SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
+_USUAL = (("instances", 1), ("mps", False))
+"""Values of factors that need no word where all series have them."""
 LARGEST = -1
 """Stands for the largest batch that fits, before it has been found."""
 MOST = 6
@@ -154,6 +156,7 @@ class Naming:
             and f not in without
             and values_of[f]
             and values_of[f][0] is not None
+            and (f, values_of[f][0]) not in _USUAL
         ]
         self.same = ", ".join(shared)
 
