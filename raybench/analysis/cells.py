@@ -70,6 +70,7 @@ MEDIAN_COLUMNS = (
     "pcie_gen",
     "pcie_width",
     "dram_peak_bytes_per_s",
+    "offered_items_per_s",
 )
 """Columns of which a cell has the median over its trials."""
 NEWEST_COLUMNS = (

@@ -11,6 +11,7 @@ from raybench.execute.running_trials import RunningTrials, duration, items_per_s
 from raybench.execute.trial_names import TrialNames
 from raybench.machine import folders
 from raybench.planning.estimates import TimeRange
+from raybench.planning.rate_search import CONFIRMING, MOST_PROBES
 from raybench.report.formatting import percent
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.text import agreeing, counted
@@ -69,6 +70,13 @@ def describe_plan(
     if missing:
         whole = TimeRange(plan.shortest_s, plan.longest_s)
         lines.append(f"{span(whole.times(missing / len(plan.trials)))} to go.")
+    if experiment.find_rate and missing:
+        measure = experiment.measure
+        lines.append(
+            f"After each closed loop, the highest rate within {measure.slo_ms:g} ms at "
+            f"p{measure.slo_percentile:g} is searched: at most {MOST_PROBES} probes and {CONFIRMING} confirming "
+            "trials or more, not counted above."
+        )
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
 
@@ -227,7 +235,11 @@ class ProgressLines:
 
     def _title(self, planned: PlannedTrial) -> str:
         """Return place and name of a trial."""
-        return f"[{planned.number + 1}/{self._trials}] {self._names.name(planned)}"
+        place = planned.number + 1
+        of_all = (
+            f"/{self._trials}" if place <= self._trials else ""
+        )  # a search goes beyond the plan
+        return f"[{place}{of_all}] {self._names.name(planned)}"
 
     def _write_row(self, planned: PlannedTrial, row: Mapping[str, Any]) -> None:
         outside = row["status"] == "infeasible"  # of the plan, or taken out of it

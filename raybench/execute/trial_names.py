@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from raybench.analysis.series import Series
 from raybench.experiment import ANY, METHOD_VERSION, SYNTHETIC
+from raybench.planning.rate_search import CONFIRMING
 from raybench.report.labels import LARGEST, Naming, factor_label, joined, workers_label
 
 if TYPE_CHECKING:
@@ -44,12 +45,15 @@ class TrialNames:
         point = planned.point
         varying = self._naming.label(_series(point), without=("model",))
         found = point.largest and point.batch_size > 1
+        asked = point.load not in self._loads  # by a search for the highest rate
         trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
+        if asked:
+            trial = f"confirming {planned.trial} of {CONFIRMING}" if planned.trial else "probe"
         name = joined(
             point.model,
             varying,
             factor_label("batch_size", point.batch_size) if found else "",
-            "" if point.load in self._loads else factor_label("load", point.load),
+            factor_label("load", point.load) if asked else "",
             workers_label(point.workers) if self._by_workers else "",
             trial,
         )

@@ -10,6 +10,7 @@ from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.latency_curves import LatencyCurve, latency_curves
 from raybench.analysis.pareto import Front, fronts
 from raybench.analysis.precision import Precision, precision
 from raybench.analysis.scaling import MODES, Scaling, scaling
@@ -118,6 +119,7 @@ class Answers:
     fronts: tuple[Front, ...]
     bounded: tuple[BoundedCurve, ...]
     demand: float | None
+    latency_curves: tuple[LatencyCurve, ...]
 
 
 def ask(source: ResultTables, question: Question) -> Answers:
@@ -136,4 +138,5 @@ def ask(source: ResultTables, question: Question) -> Answers:
         fronts=fronts(trials),
         bounded=bounded(trials),
         demand=question.demand,
+        latency_curves=latency_curves(trials),
     )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|latency|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 

@@ -462,3 +462,28 @@ def test_the_report_shows_the_best_under_constraints_and_the_front(tmp_path):
     assert "best items_per_j where latency_p99_ms<10: resnet50 at batch 4." in paragraphs
     written(tmp_path / "results", tmp_path / "out")  # without the question: no table of the best
     assert "Best." not in (tmp_path / "out" / "report.md").read_text("utf-8")
+
+
+def test_the_report_shows_load(tmp_path):
+    bound = {"slo_ms": 15.0, "slo_percentile": 99.0}
+    rows = []
+    for workers in (1, 2):
+        rows.append(
+            {"point_id": f"c{workers}", "workers": workers, "items_per_s": 1000.0 * workers}
+        )
+        for share in (0.3, 0.5, 0.7):
+            rate = share * 1000.0 * workers
+            rows += [
+                {"point_id": f"{workers}-{share}", "trial": trial, "workers": workers,
+                 "items_per_s": rate, "offered_items_per_s": rate, "load": f"poisson({rate})",
+                 "latency_p50_ms": 3 * share, "latency_p90_ms": 5 * share, "latency_p99_ms": 9 * share,
+                 "slo_met": share < 0.7, "slo_violation_frac": 0.0, **bound}
+                for trial in range(4 if share == 0.5 else 1)
+            ]  # fmt: skip
+    folder(tmp_path / "results", rows)
+    page, text = written(tmp_path / "results", tmp_path / "out", "demand=800")
+    assert "## Under load" in text
+    assert "for 800/s: 2 devices" in text
+    Outline(page)
+    for name in ("bounded-1.svg", "latency-1.svg", "latency-2.svg"):
+        assert (tmp_path / "out" / "figures" / name).exists()

@@ -1,4 +1,4 @@
-"""Section on capacity under a latency bound against the number of workers, and latency over the rate."""
+"""Section on load: capacity under a latency bound against workers, and latency over the rate."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.bounded import figures, title_of
+from raybench.report.figures.latency import figures as latency_figures
+from raybench.report.figures.latency import name_of
 from raybench.report.labels import Naming
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from raybench.analysis.bounded import BoundedCurve
+    from raybench.analysis.latency_curves import LatencyCurve, LatencyPoint
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
 
 def bounded(answers: Answers) -> Section | None:
-    """Return figure, table and the answer to a demand for each bound; None without one."""
+    """Return figures, tables and the answer to a demand; None without rows in open loop."""
     curves = answers.bounded
-    if not curves:
-        return None
     naming = Naming([curve.series for curve in curves])
     parts: list[Part] = []
     if answers.demand is not None:
@@ -29,7 +32,35 @@ def bounded(answers: Answers) -> Section | None:
         ]
     parts += figures(curves, naming)
     parts += [_table(number, curve, naming) for number, curve in enumerate(curves, 1)]
-    return Section("bounded", "Under a latency bound", parts)
+    parts += _over_rate(answers.latency_curves)
+    return Section("load", "Under load", parts) if parts else None
+
+
+def _over_rate(curves: Sequence[LatencyCurve]) -> list[Part]:
+    """Return a figure and a table for each curve of latency over the rate."""
+    naming = Naming([curve.series for curve in curves])
+    tables = [
+        columns.table(
+            f"latency-{number}",
+            f"{name_of(curve, naming)}: latency from the arrival of an item to its result.",
+            columns.numbers("offered", "items/s", [p.offered_items_per_s for p in curve.points]),
+            columns.numbers("served", "items/s", [p.items_per_s.value for p in curve.points]),
+            columns.numbers("p50", "ms", [p.latency_p50_ms for p in curve.points]),
+            columns.numbers("p90", "ms", [p.latency_p90_ms for p in curve.points]),
+            columns.numbers("p99", "ms", [p.latency_p99_ms for p in curve.points]),
+            columns.texts("", [_remark(curve, point) for point in curve.points]),
+            columns.repeats(curve.points),
+            columns.verdicts(curve.points),
+        )
+        for number, curve in enumerate(curves, 1)
+    ]
+    return [*latency_figures(curves, naming), *tables]
+
+
+def _remark(curve: LatencyCurve, point: LatencyPoint) -> str:
+    if point.overloaded:
+        return "overloaded"
+    return "knee" if point.offered_items_per_s == curve.knee_items_per_s else ""
 
 
 def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
