@@ -251,8 +251,9 @@ def latency_columns(latency_ms: NDArray[np.float64], basis: str = "batch") -> di
         "latency_basis": basis,
         "outlier_batches": intervals.outliers(latency_ms).either,
     }
+    interval = intervals.queue_percentile_ci if basis == "request" else intervals.percentile_ci
     for name, p in PERCENTILES.items():
-        span = intervals.percentile_ci(latency_ms, p)
+        span = interval(latency_ms, p)
         if span is not None:
             columns[f"latency_{name}_ms"] = span.value
             columns[f"latency_{name}_lo_ms"] = span.lo

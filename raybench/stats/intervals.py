@@ -13,7 +13,7 @@ most of a second, which a worker must not pay.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -27,6 +27,8 @@ NBM_BATCHES = 10
 """Batches of the batch-means interval, and the fewest blocks that give an interval at all."""
 PERCENTILE_BATCHES = 20
 """Stretches into which latencies are cut for the interval of a percentile."""
+LEAST_EXCURSIONS = 20
+"""Excursions above a percentile of queueing latencies below which nothing bounds it from above."""
 ROUNDING = 1e-12
 """A spread below this share of the largest value is rounding, not noise."""
 
@@ -289,6 +291,31 @@ def percentile_ci(
     h = max(hw_nbm(over, batches, confidence), independent)
     lo, hi = np.quantile(latencies, [max(p - h, 0.0), min(p + h, 1.0)])
     return Span(value, float(lo), float(hi) if p + h < 1 else None)
+
+
+def queue_percentile_ci(latencies: Floats, p: float) -> Span | None:
+    """Return the p-quantile of latencies that include a wait in a queue, and its interval.
+
+    Near saturation the latencies above a quantile come in few long excursions, of which a window may
+    have had none by chance. With fewer than `LEAST_EXCURSIONS` the interval has no upper end: of M/M/1
+    at 95 % load over 300,000 items it would hold the truth in 86 % of runs, not 95 (simulated,
+    `benchmarks/open_loop.py`).
+
+    Args:
+        latencies: shape (n,), in order of arrival.
+        p: between 0 and 1.
+    """
+    span = percentile_ci(latencies, p)
+    if span is None or excursions(latencies, span.value) >= LEAST_EXCURSIONS:
+        return span
+    return replace(span, hi=None)
+
+
+def excursions(latencies: Floats, above: float) -> int:
+    """Return how often latencies rose from below their median to above a value."""
+    sides = (latencies > above).astype(np.int8) - (latencies < np.median(latencies))
+    sides = sides[sides != 0]
+    return int((np.diff(sides, prepend=-1) == 2).sum())
 
 
 def outliers(x: Floats) -> Outliers:

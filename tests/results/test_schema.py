@@ -88,7 +88,6 @@ def test_a_status_is_an_outcome_or_a_failure_and_only_an_interrupted_trial_is_no
 def test_columns_that_nothing_writes_are_reserved():
     reserved = {c.name for columns in COLUMNS.values() for c in columns if c.reserved}
     assert reserved == {
-        "slo_ms", "slo_percentile", "slo_met", "slo_violation_frac",
         "peak_tflops", "mfu", "mfu_clock", "usd_per_gpu_hour", "usd_per_million_items",
         "scaling_mode",
     }  # fmt: skip

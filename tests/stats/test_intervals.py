@@ -183,3 +183,16 @@ def test_three_values_have_no_outliers():
 def test_importing_it_does_not_import_scipy(module):
     code = f"import sys, raybench.stats.{module}; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_percentile_of_few_excursions_has_no_upper_end():
+    random = np.random.default_rng(0)
+    independent = random.exponential(1.0, 5000)
+    assert intervals.queue_percentile_ci(independent, 0.99) == intervals.percentile_ci(
+        independent, 0.99
+    )
+    one = np.concatenate([random.exponential(1.0, 4900), 50 + random.exponential(1.0, 100)])
+    span = intervals.queue_percentile_ci(one, 0.99)
+    assert span.hi is None
+    assert span.lo is not None
+    assert intervals.excursions(np.array([1, 9, 8, 9, 1, 1, 9, 1.0]), 5.0) == 2
