@@ -12,6 +12,7 @@ from raybench.errors import OutOfMemory
 from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
+from raybench.measure.open_stream import OpenTrace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -331,7 +332,11 @@ def block_rows(summary: Summary, start_ns: int) -> list[Columns]:
 
 def sample_rows(traces: Sequence[StreamTrace]) -> list[Columns]:
     """Return one row for each batch, warm-up included, on each worker's own clock."""
-    return [
+    return [row for rank, trace in enumerate(traces) for row in _samples(rank, trace)]
+
+
+def _samples(rank: int, trace: StreamTrace) -> list[Columns]:
+    rows = [
         {
             "worker": rank,
             "seq": seq,
@@ -339,11 +344,14 @@ def sample_rows(traces: Sequence[StreamTrace]) -> list[Columns]:
             "latency_ns": done - submitted,
             "batch_items": trace.batch_size,
         }
-        for rank, trace in enumerate(traces)
         for seq, (submitted, done) in enumerate(
             zip(trace.submit_ns.tolist(), trace.done_ns.tolist(), strict=True)
         )
     ]
+    if isinstance(trace, OpenTrace):
+        own = zip(rows, trace.items.tolist(), trace.first_ns.tolist(), strict=True)
+        return [{**row, "batch_items": items, "arrival_ns": first} for row, items, first in own]
+    return rows
 
 
 def layer_rows(layers: Sequence[Layer]) -> list[Columns]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from raybench.experiment import parse_load
 from raybench.measure.limits import Limits
+from raybench.measure.open_rules import GAP_BATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -56,7 +58,10 @@ NOTHING = TimeRange(0.0, 0.0)
 
 def trial_range(point: Point, batch: TimeRange) -> TimeRange:
     """Return how long a trial of a point takes whose batch takes so long."""
-    fast, slow = (Limits.of(point.measure, batch_s) for batch_s in batch)
+    load = parse_load(point.load)
+    rate = None if load is None else load.items_per_s  # rare arrivals stretch the blocks
+    gap_s = 0.0 if rate is None else GAP_BATCHES * point.workers / rate
+    fast, slow = (Limits.of(point.measure, max(batch_s, gap_s)) for batch_s in batch)
     return TimeRange(
         PREPARE_S
         + PREPARE_BATCHES * batch.shortest_s

@@ -10,8 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
-from raybench.experiment import AS_IS, QUANTISED, SYNTHETIC
+from raybench.experiment import AS_IS, CLOSED, QUANTISED, SYNTHETIC
 from raybench.report.document import Paragraph, Section
+from raybench.report.labels import load_label
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _COLUMNS = (
     "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
     "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
     "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
-    "reduced_ops", "device_kind", "flags",
+    "reduced_ops", "device_kind", "flags", "load",
 )  # fmt: skip
 
 
@@ -88,10 +89,18 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
     fed = (
         f", with {_all(sorted(depths))} batch{'' if one else 'es'} submitted and not yet collected"
     )
-    yield (
-        "Each worker owned one device and one engine and was fed a closed-loop stream of "
-        f"{_batches(rows)} from a seeded pool{fed if depths else ''}."
-    )
+    loads = list(dict.fromkeys(row.get("load") or CLOSED for row in rows))
+    if CLOSED in loads:
+        yield (
+            "Each worker owned one device and one engine and was fed a closed-loop stream of "
+            f"{_batches(rows)} from a seeded pool{fed if depths else ''}."
+        )
+    if opened := [load_label(load) for load in loads if load != CLOSED]:
+        yield (
+            f"In open loop ({_all(opened)}) each worker served a seeded schedule of arrivals with an equal "
+            f"share of the rate, in batches of what had arrived{fed if depths else ''}; latencies are "
+            "those of items, from the intended arrival to the end of the batch."
+        )
     # a core has no bus that anything could cross
     copies = {row.get("transfers") for row in rows if row.get("device_kind") != "cpu"} - {None}
     if copies == {True}:
