@@ -146,7 +146,7 @@ def bounded(trials: pa.Table) -> tuple[BoundedCurve, ...]:
     groups: dict[tuple[Series, float, float], dict[int, list[dict[str, Any]]]] = {}
     for cell in every:
         for row in (facts[number] for number in cell.rows):
-            if cell.series.load != CLOSED and row["slo_ms"] is not None:
+            if str(cell.series.load).startswith("poisson(") and row["slo_ms"] is not None:
                 key = (_key(cell.series), row["slo_ms"], row["slo_percentile"] or 99.0)
                 groups.setdefault(key, defaultdict(list))[cell.workers or 0].append(row)
     return tuple(
@@ -246,8 +246,7 @@ def _reason(rows: Sequence[dict[str, Any]], percentile: float) -> str:
         return "The search has not ended. The same command goes on with it."
     shown = f"{100 * share:.3g} % of the items take longer than {least['slo_ms']:g} ms"
     median = least["latency_p50_ms"]
-    return (
-        f"Even at {least['offered_items_per_s']:,.0f} items/s {shown}"
-        + (f", and half of them longer than {median:.3g} ms." if median else ".")
-        + " A bound below the service time cannot be kept."
-    )
+    text = f"Even at {least['offered_items_per_s']:,.0f} items/s {shown}"
+    if median is not None and median > least["slo_ms"]:
+        return f"{text}, and half of them longer than {median:.3g} ms: the bound is below the service time."
+    return f"{text}: look at the flags of that row."

@@ -36,7 +36,10 @@ class TrialNames:
         self._loads = {point.load for point in plan.points}
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
-        self._trials = 1 + max((planned.trial for planned in plan.trials), default=0)
+        self._trials = 1 + max(
+            (planned.trial for planned in plan.trials if planned.point.load in self._loads),
+            default=0,
+        )
         workers = "" if self._by_workers else workers_label(next(iter(counts), None))
         self.common = joined(self._naming.same, workers)
 

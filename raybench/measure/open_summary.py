@@ -66,7 +66,7 @@ def with_bound(
 ) -> Summary:
     """Add whether the latency bound of a point was kept; without a bound nothing.
 
-    Overload never keeps one. Fewer items than a percentile needs say nothing.
+    Overload never keeps one. Fewer items than a percentile needs can break it and not keep it.
 
     Args:
         summary: as `with_arrivals` returned it.
@@ -84,8 +84,9 @@ def with_bound(
         columns["slo_met"] = False
     else:
         latency_ms = _in_order(workers, begin, end)
-        if len(latency_ms) >= least_items(settings.slo_percentile):
-            columns["slo_met"] = bound_met(latency_ms, settings.slo_ms, settings.slo_percentile)
+        columns["slo_met"] = bound_met(latency_ms, settings.slo_ms, settings.slo_percentile)
+        enough = len(latency_ms) >= least_items(settings.slo_percentile)
+        if enough or columns["slo_met"] is False:
             columns["slo_violation_frac"] = float((latency_ms > settings.slo_ms).mean())
     return replace(summary, trial={**summary.trial, **columns})
 

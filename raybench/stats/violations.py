@@ -51,9 +51,10 @@ def bound_met(latency_ms: Floats, bound_ms: float, percentile: float) -> bool | 
         bound_ms: the bound.
         percentile: above 0 and below 100.
     """
-    if len(latency_ms) < least_items(percentile):
+    if len(latency_ms) < PERCENTILE_BATCHES:
         return None
     span, allowed = violation_span(latency_ms, bound_ms), 1 - percentile / 100
-    if span.hi is not None and span.hi <= allowed:
+    enough = len(latency_ms) >= least_items(percentile)  # to keep it; to break it few do
+    if enough and span.hi is not None and span.hi <= allowed:
         return True
     return False if span.lo is not None and span.lo > allowed else None

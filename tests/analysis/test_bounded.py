@@ -66,6 +66,7 @@ def test_a_bound_below_the_service_time_is_said():
             *offered(1, 25.0, False, latency_p50_ms=20.0)]  # fmt: skip
     (curve,) = bounded(table(*rows))
     assert "Even at 25 items/s 50 % of the items take longer than 15 ms" in curve.points[0].reason
+    assert curve.points[0].reason.endswith("the bound is below the service time.")
 
 
 def test_rows_without_a_bound_make_no_curve():

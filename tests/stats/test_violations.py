@@ -14,6 +14,7 @@ def test_a_percentile_needs_so_many_latencies(percentile, least):
     assert bound_met(np.ones(least - 1), 2.0, percentile) is None
     assert bound_met(np.ones(20 * least), 2.0, percentile) is True
     assert bound_met(np.full(20 * least, 3.0), 2.0, percentile) is False
+    assert bound_met(np.full(30, 3.0), 2.0, percentile) is False  # few are enough to break it
 
 
 def test_the_interval_holds_the_share_of_a_queue():
