@@ -45,6 +45,10 @@ def with_bound(
     demand = settings.demand
     if demand is not None and not 0 < demand <= MOST_ITEMS_PER_S:
         raise ConfigError(f"demand takes items/s above 0, not {demand:g}. Correct the value.")
+    if settings.find_rate and any("max" in grid["batch_size"] for grid in grids):
+        raise ConfigError(
+            "A search for the highest rate takes numbers as batch_size, not max. Write batch_size=8."
+        )
     loads = {load for grid in grids for load in grid["load"]}
     _check_use(settings, bound, loads)
     return replace(measure, slo_ms=bound, slo_percentile=percentile)

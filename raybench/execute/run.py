@@ -175,7 +175,9 @@ def searches_of(
         columns = ["run_id", "point_id", "trial", "environment_id", *FACTS]
         stored = load(request.results.dir).select(columns).sort_by("run_id").to_pylist()
         here = [row for row in stored if row["environment_id"] == environment_id]
-        rows = {key: facts for key, facts in facts_of(here).items() if key in finals}
+        found = facts_of(here).items()
+        # what was infeasible for lack of devices may run when they are back
+        rows = {k: row for k, row in found if k in finals and row["status"] != "infeasible"}
     return RateSearches(request.experiment, plan, rows)
 
 

@@ -35,6 +35,7 @@ def test_the_bound_is_a_setting_of_the_measurement():
         (["experiment=scaling", "slo_ms=15"], "experiment=slo"),
         (["experiment=scaling", "demand=15"], "experiment=slo"),
         (["experiment=slo", "slo_ms=soon"], "slo_ms"),
+        (["experiment=slo", "slo_ms=15", "batch_size=max"], "batch_size"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(words, part):
