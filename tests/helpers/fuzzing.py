@@ -46,6 +46,7 @@ GOOD = {
     "inflight": ["1", "2"],
     "transfers": ["on", "off", "[on,off]"],
     "accelerator": ["any", "auto", "H100"],
+    "load": ["closed", "poisson(100)", "0.5", "[closed, constant(2e3)]"],
     "trials": ["1", "3"],
     "seed": ["0", "7"],
     "order": ["grid", "interleaved"],
