@@ -38,6 +38,7 @@ MEDIAN_COLUMNS = (
     "latency_p90_ms",
     "latency_p99_ms",
     "imbalance",
+    "instance_min_max_ratio",
     "fidelity_sqnr_db",
     "fidelity_cosine",
     "quantised_macs_frac",

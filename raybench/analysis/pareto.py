@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from raybench.analysis.cells import Cell
 
-FREE = ("precision", "batch_size", "inflight", "engine_options")
+FREE = ("precision", "batch_size", "inflight", "instances", "engine_options")
 """Factors among which a front chooses; all others are the same along it."""
 _PERCENTILES = ("latency_p99_ms", "latency_p90_ms", "latency_p50_ms")
 LEAST = 3

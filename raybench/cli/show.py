@@ -6,6 +6,7 @@ import sys
 
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
+from raybench.analysis.packing import packing
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cli.arguments import parse, parse_format
@@ -14,6 +15,7 @@ from raybench.errors import ConfigError
 from raybench.report.analyses import to_demand
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
+from raybench.report.terminal.packing import of_instances
 from raybench.report.terminal.results import FORMATS, Below, print_results
 from raybench.results.load import load
 from raybench.text import agreeing, counted
@@ -53,7 +55,10 @@ def command(words: list[str]) -> int:
         form,
         sys.stdout,
         trials=repeats(rows),
-        below=Below(of_bounds(bounded(rows), demand), f"{side.folder}/trials (Parquet)"),
+        below=Below(
+            [*of_bounds(bounded(rows), demand), *of_instances(packing(rows))],
+            f"{side.folder}/trials (Parquet)",
+        ),
         columns=[name for name in columns.split(",") if name],
     )
     return 0

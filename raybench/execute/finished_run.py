@@ -56,9 +56,11 @@ class Run:
             file: where to print; None is the standard output.
         """
         from raybench.analysis.bounded import bounded
+        from raybench.analysis.packing import packing
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
         from raybench.report.terminal.bounded import of_bounds
+        from raybench.report.terminal.packing import of_instances
         from raybench.report.terminal.table import print_table
 
         next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
@@ -73,7 +75,10 @@ class Run:
             scaling(self.rows, self.workers),
             file,
             trials=repeats(self.rows),
-            bounds=of_bounds(bounded(self.rows), self.demand),
+            bounds=[
+                *of_bounds(bounded(self.rows), self.demand),
+                *of_instances(packing(self.rows)),
+            ],
             where=f"{self.folder}/trials (Parquet)",
             next_steps=next_steps,
         )

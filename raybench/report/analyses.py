@@ -10,6 +10,7 @@ from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.packing import Packing, packing
 from raybench.analysis.latency_curves import LatencyCurve, latency_curves
 from raybench.analysis.pareto import Front, fronts
 from raybench.analysis.precision import Precision, precision
@@ -118,6 +119,7 @@ class Answers:
     best: Best | None
     fronts: tuple[Front, ...]
     bounded: tuple[BoundedCurve, ...]
+    packing: Packing
     demand: float | None
     latency_curves: tuple[LatencyCurve, ...]
 
@@ -137,6 +139,7 @@ def ask(source: ResultTables, question: Question) -> Answers:
         best=best(trials, question.best, question.where) if question.best else None,
         fronts=fronts(trials),
         bounded=bounded(trials),
+        packing=packing(trials),
         demand=question.demand,
         latency_curves=latency_curves(trials),
     )

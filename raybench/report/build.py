@@ -19,6 +19,7 @@ from raybench.report.sections.choices import choices
 from raybench.report.sections.devices import devices
 from raybench.report.sections.environment import environment
 from raybench.report.sections.methods import methods
+from raybench.report.sections.packing import packing
 from raybench.report.sections.points import points
 from raybench.report.sections.precision import precision
 from raybench.report.sections.scaling import scaling
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|latency|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|latency|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -94,7 +95,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, bounded, precision, batch, choices, devices, study, timeline,
+    every = (verdicts, points, scaling, bounded, packing, precision, batch, choices, devices, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     return Document(
