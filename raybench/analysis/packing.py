@@ -36,6 +36,7 @@ class PackedPoint:
         inflight: of the best setting, for each engine.
         engine_options: of the best setting.
         items_per_s: mean over trials, all devices.
+        interval: see `scaling.ScalingEntry`.
         gain: over the best single instance.
         fairness: slowest over fastest instance of a device, median over trials.
         gpu_mem_peak_mib: most memory of a device in use, median over trials.
@@ -49,6 +50,7 @@ class PackedPoint:
     inflight: int | None = None
     engine_options: str | None = None
     items_per_s: Estimate = UNKNOWN
+    interval: str | None = None
     gain: Estimate = UNKNOWN
     fairness: float | None = None
     latency_p99_ms: float | None = None
@@ -151,6 +153,7 @@ def _point(
         inflight=best.series.inflight,
         engine_options=best.series.engine_options,
         items_per_s=best.estimate,
+        interval=best.interval,
         gain=ratio_to(best, base),
         fairness=best.get("instance_min_max_ratio"),
         latency_p99_ms=best.get("latency_p99_ms"),
@@ -169,7 +172,9 @@ def _finding(points: Sequence[PackedPoint]) -> str:
     enough = WORTH * (most.items_per_s.value or 0.0)
     fewest = next(point for point in good if (point.items_per_s.value or 0.0) >= enough)
     clauses = [_gain(most)]
-    if fewest.instances == most.instances:
+    if most.instances == 1:
+        pass
+    elif fewest.instances == most.instances:
         clauses.append("no fewer come within 5 % of it")
     else:
         clauses.append(f"{fewest.instances} are the fewest within 5 % of it: more gain little")

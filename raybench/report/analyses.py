@@ -10,8 +10,8 @@ from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
-from raybench.analysis.packing import Packing, packing
 from raybench.analysis.latency_curves import LatencyCurve, latency_curves
+from raybench.analysis.packing import Packing, packing
 from raybench.analysis.pareto import Front, fronts
 from raybench.analysis.precision import Precision, precision
 from raybench.analysis.scaling import MODES, Scaling, scaling
