@@ -5,6 +5,7 @@ from raybench.analysis.compare import compare
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
 from raybench.analysis.precision import precision
+from raybench.analysis.packing import packing as packing
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
@@ -46,6 +47,7 @@ __all__ = [
     "devices",
     "efficiency",
     "load",
+    "packing",
     "paper",
     "plan",
     "precision",

@@ -81,7 +81,7 @@ class PackingCurve:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _PackedRow:
     series: Series
     workers: int | None
     point: PackedPoint
@@ -95,8 +95,8 @@ class Packing:
 
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
-        rows = [_Row(c.series, c.workers, point) for c in self.curves for point in c.points]
-        return as_table(_Row, rows)
+        rows = [_PackedRow(c.series, c.workers, point) for c in self.curves for point in c.points]
+        return as_table(_PackedRow, rows)
 
 
 def packing(trials: pa.Table) -> Packing:
