@@ -4,8 +4,8 @@ from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
+from raybench.analysis.packing import packing
 from raybench.analysis.precision import precision
-from raybench.analysis.packing import packing as packing
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
