@@ -13,7 +13,7 @@ import psutil
 
 from raybench.cluster import ray_internals
 from raybench.errors import ClusterError
-from raybench.machine import checks, folders, room
+from raybench.machine import checks, devices, folders, room
 from raybench.paths import unusable
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _start(
     """Start Ray, connect to it and return Ray's context."""
     if not dashboard:
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
+    if (slices := devices.slices_to_show()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slices
     started = threading.Event()
     threading.Thread(
         target=_run_once_node_starts, args=(started, work_during_start), daemon=True

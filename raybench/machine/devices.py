@@ -160,6 +160,23 @@ def gpu_count() -> int:
     return len(nvml.inventory())
 
 
+def slices_to_show() -> str | None:
+    """Return what CUDA_VISIBLE_DEVICES must hold so that every MIG slice is a device of its own.
+
+    CUDA finds a slice by its UUID only, and Ray hands out the entries of that variable. Not yet run on
+    a GPU with slices.
+
+    Returns:
+        None without slices, and where the variable is set already.
+    """
+    from raybench.machine import nvml
+
+    gpus = nvml.inventory()
+    if "CUDA_VISIBLE_DEVICES" in os.environ or not any(gpu.mig for gpu in gpus):
+        return None
+    return ",".join(gpu.uuid for gpu in gpus)
+
+
 def declared_gpu(accelerator: str | None) -> str:
     """Return the stored name of a GPU that the cluster declares and no driver confirms.
 

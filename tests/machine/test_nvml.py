@@ -44,6 +44,23 @@ def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> No
     assert devices.gpu("7").declared
 
 
+def test_slices_are_shown_to_ray_by_uuid_unless_the_user_has_chosen(
+    driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.slices_to_show() == "GPU-0,MIG-0,MIG-1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    assert devices.slices_to_show() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("NVIDIA H200", None), ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "1g.5gb"), ("EPYC", None)],
+)
+def test_the_profile_of_a_slice_is_in_its_name(name: str, profile: str | None) -> None:
+    assert devices.Device("gpu", name, 0, None, "0").mig_profile == profile
+
+
 def test_gpus_near_the_same_cpus_share_them_fairly(
     driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
