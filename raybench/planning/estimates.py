@@ -60,7 +60,7 @@ def trial_range(point: Point, batch: TimeRange) -> TimeRange:
     """Return how long a trial of a point takes whose batch takes so long."""
     load = parse_load(point.load)
     rate = None if load is None else load.items_per_s  # rare arrivals stretch the blocks
-    gap_s = 0.0 if rate is None else GAP_BATCHES * point.workers / rate
+    gap_s = 0.0 if rate is None else GAP_BATCHES * point.engines / rate
     fast, slow = (Limits.of(point.measure, max(batch_s, gap_s)) for batch_s in batch)
     return TimeRange(
         PREPARE_S

@@ -28,6 +28,14 @@ def test_a_share_is_offered_of_the_rate_of_its_closed_loop():
     assert runner("closed")._arrivals() is None
 
 
+def test_engines_on_one_device_share_its_rate():
+    trials = planned(*WORDS, "instances=3", "load=poisson(60)").trials
+    request = SimpleNamespace(experiment=SimpleNamespace(seed=7))
+    attempt = SimpleNamespace(planned=trials[0])
+    arrivals = TrialRunner(request, None, None, attempt)._arrivals()
+    assert [arrivals.of_worker(rank).items_per_s for rank in range(6)] == [10.0] * 6
+
+
 def test_trials_differ_in_their_arrivals_and_are_seeded():
     seeds = [runner("poisson(10)", trial=trial)._arrivals().seed for trial in (0, 1)]
     assert seeds == [(7, 0), (7, 1)]
