@@ -27,7 +27,7 @@ SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
-_USUAL = (("instances", 1), ("mps", False))
+_USUAL = (("load", "closed"), ("instances", 1), ("mps", False))
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
 """Stands for the largest batch that fits, before it has been found."""

@@ -9,7 +9,12 @@ from raybench.measure.progress import TrialProgress, WorkerStatus
 def planned(number):
     """A trial of the plan, as far as the metrics need it."""
     point = SimpleNamespace(
-        model="models/alexnet.onnx", precision="int8", batch_size=8, workers=2, instances=1, engine="simulated"
+        model="models/alexnet.onnx",
+        precision="int8",
+        batch_size=8,
+        workers=2,
+        instances=1,
+        engine="simulated",
     )
     return SimpleNamespace(point=point, number=number)
 
