@@ -21,7 +21,7 @@ import numpy as np
 from raybench import gc_control
 from raybench.engines.base import TakesPartBatches
 from raybench.measure.arrivals import PIECE_ITEMS, ArrivalTimes, WorkerArrivals
-from raybench.measure.stream import NULL_NS, PIECE, SPIN_NS, NullEngine, StreamTrace
+from raybench.measure.stream import NULL_NS, PIECE, NullEngine, StreamTrace, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,7 +159,7 @@ class OpenStream:
         """
         times = ArrivalTimes(self._arrivals, start_ns)
         with gc_control.paused():
-            self._wait_until(start_ns)
+            wait_until(start_ns, self._clock, self._sleep)
             self._start_ns = start_ns
             self._late_ns = self._clock() - start_ns
             self._loop(times, deadline_ns)
@@ -205,7 +205,7 @@ class OpenStream:
             elif ready_ns - now > 2 * NAP_NS:
                 self._sleep(NAP_NS / 1e9)
             else:
-                self._wait_until(ready_ns)
+                wait_until(ready_ns, clock, self._sleep)
         self._end_ns = min(end_ns, clock())
 
     def _more(self, times: ArrivalTimes, queue: list[int], place: int) -> list[int]:
@@ -214,13 +214,6 @@ class OpenStream:
         self._drawn.append(drawn)
         later: list[int] = drawn.tolist()
         return queue[place:] + later
-
-    def _wait_until(self, at_ns: int) -> None:
-        left_ns = at_ns - self._clock() - SPIN_NS
-        if left_ns > 0:
-            self._sleep(left_ns / 1e9)
-        while self._clock() < at_ns:
-            pass
 
     def records(self, first: int) -> Sequence[BatchRecord]:
         """Return the completed batches from number `first` on."""

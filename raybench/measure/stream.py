@@ -124,7 +124,7 @@ class Stream:
                 completion past it.
         """
         with gc_control.paused():  # a collection would visit millions of stamps during a batch
-            self._wait_for(start_ns)
+            wait_until(start_ns, self._clock, self._sleep)
             self._start_ns = start_ns
             self._late_ns = self._clock() - start_ns
             self._loop(deadline_ns)
@@ -159,13 +159,6 @@ class Stream:
         for sequence in range(tail, head):
             collect(sequence)
 
-    def _wait_for(self, start_ns: int) -> None:
-        left_ns = start_ns - self._clock() - SPIN_NS
-        if left_ns > 0:
-            self._sleep(left_ns / 1e9)
-        while self._clock() < start_ns:
-            pass
-
     def since(self, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return submission and completion of all completed batches from number `first` on.
 
@@ -197,6 +190,15 @@ class Stream:
             late_ns=self._late_ns,
             batch_size=self._batch_size,
         )
+
+
+def wait_until(at_ns: int, clock: Callable[[], int], sleep: Callable[[float], None]) -> None:
+    """Sleep until shortly before an instant of the clock, and spin until it."""
+    left_ns = at_ns - clock() - SPIN_NS
+    if left_ns > 0:
+        sleep(left_ns / 1e9)
+    while clock() < at_ns:
+        pass
 
 
 class NullEngine:
