@@ -160,6 +160,10 @@ class Naming:
         ]
         self.same = ", ".join(shared)
 
+    def title(self, series: Series, *more: str) -> str:
+        """Return the name of a curve: its model, what else differs between curves, and more of it."""
+        return joined(str(series.model), self.label(series, without=("model",)), *more)
+
     def label(self, series: Series, without: Sequence[str] = ()) -> str:
         """Return the label of a series; empty if nothing differs."""
         return ", ".join(

@@ -11,7 +11,6 @@ from raybench.report.captions import subset_note
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.labels import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +32,7 @@ def figures(curves: Sequence[BoundedCurve], naming: Naming) -> Iterator[Figure]:
 
 def title_of(curve: BoundedCurve, naming: Naming) -> str:
     """Return the name of a curve: its model, what else differs between curves, and the bound."""
-    label = naming.label(curve.series, without=("model",))
-    return joined(str(curve.series.model), label, f"within {curve.bound}")
+    return naming.title(curve.series, f"within {curve.bound}")
 
 
 @style.styled

@@ -12,7 +12,7 @@ from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
 from raybench.report.formatting import number
-from raybench.report.labels import joined, workers_label
+from raybench.report.labels import workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +35,7 @@ def figures(curves: Sequence[LatencyCurve], naming: Naming) -> Iterator[Figure]:
 
 def name_of(curve: LatencyCurve, naming: Naming) -> str:
     """Return the name of a curve: its model, what else differs between curves, and its workers."""
-    label = naming.label(curve.series, without=("model",))
-    return joined(str(curve.series.model), label, workers_label(curve.workers))
+    return naming.title(curve.series, workers_label(curve.workers))
 
 
 @style.styled

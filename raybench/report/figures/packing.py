@@ -8,7 +8,7 @@ from raybench.report.captions import caption, subset_note
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.labels import joined, workers_label
+from raybench.report.labels import workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +30,7 @@ def figures(curves: Sequence[PackingCurve], naming: Naming) -> Iterator[Figure]:
 
 def title_of(curve: PackingCurve, naming: Naming) -> str:
     """Return the name of a curve: its model, what else differs between curves, and its devices."""
-    label = naming.label(curve.series, without=("model",))
-    return joined(str(curve.series.model), label, workers_label(curve.workers))
+    return naming.title(curve.series, workers_label(curve.workers))
 
 
 @style.styled

@@ -8,7 +8,7 @@ from raybench.report.captions import caption, subset_note
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.labels import Naming, joined, workers_label
+from raybench.report.labels import Naming, workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +29,7 @@ def figures(fronts: tuple[Front, ...], naming: Naming) -> Iterator[Figure]:
 
 def title_of(front: Front, naming: Naming) -> str:
     """Return the name of a front: its model, what else differs between fronts, and its workers."""
-    return joined(
-        str(front.series.model),
-        naming.label(front.series, without=("model",)),
-        workers_label(front.workers),
-    )
+    return naming.title(front.series, workers_label(front.workers))
 
 
 @style.styled

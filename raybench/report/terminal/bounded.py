@@ -23,8 +23,7 @@ def of_bounds(curves: Sequence[BoundedCurve], demand: float | None = None) -> li
     naming = Naming([curve.series for curve in curves])
     lines = []
     for curve in curves:
-        name = joined(str(curve.series.model), naming.label(curve.series, without=("model",)))
-        lines.append(f"Highest rate within {curve.bound}, {name}")
+        lines.append(f"Highest rate within {curve.bound}, {naming.title(curve.series)}")
         lines += [f"  {workers_label(point.workers)}: {rate_text(point)}" for point in curve.points]
         if demand is not None:
             lines.append(f"  {curve.workers_for(demand)}")

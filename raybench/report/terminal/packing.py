@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.report.labels import Naming, joined, workers_label
+from raybench.report.labels import Naming, workers_label
 
 if TYPE_CHECKING:
     from raybench.analysis.packing import Packing
@@ -15,7 +15,6 @@ def of_instances(packing: Packing) -> list[str]:
     naming = Naming([curve.series for curve in packing.curves], without=("instances",))
     lines = []
     for curve in packing.curves:
-        label = naming.label(curve.series, without=("model",))
-        name = joined(str(curve.series.model), label, workers_label(curve.workers))
+        name = naming.title(curve.series, workers_label(curve.workers))
         lines += [f"{name}: {' '.join((curve.finding, *curve.missing))}"]
     return lines
