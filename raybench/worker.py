@@ -14,7 +14,7 @@ from typing_extensions import override
 from raybench.engines import plugins, registry
 from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
-from raybench.experiment import QUANTISED
+from raybench.experiment import CLOSED, QUANTISED
 from raybench.machine import devices, environment, gpu_telemetry, host, mps
 from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.probe import probe_batch_s, time_batch
@@ -267,6 +267,7 @@ class Worker:
             cache_dir=cache_dir(),
             rank=rank,
             instances=point.instances,
+            part_batches=point.load != CLOSED and point.batch_size > 1,
             on_step=lambda *step: setattr(self, "_engine_step", step),
         )
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -78,6 +78,7 @@ class Load:
         cache_dir: where this node keeps what can be reused (plans, timing caches).
         rank: of the worker among those of the point.
         instances: engines that share the device, each in a process of its own.
+        part_batches: whether batches that are not full will come, as in open loop: `TakesPartBatches`.
         on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
             plan" and "such a plan took 61 s"; it returns at once.
     """
@@ -92,7 +93,24 @@ class Load:
     cache_dir: Path
     rank: int = 0
     instances: int = 1
+    part_batches: bool = False
     on_step: Callable[[str, str], object] = _say_nothing
+
+    @property
+    def takes_parts(self) -> bool:
+        """Whether parts will come, and the graph and its inputs allow any batch up to a full one."""
+        fixed = self.model.file_batch is not None and self.model.file_batch.why is not None
+        return self.part_batches and self.batches.divisible and not fixed
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """Sizes for an engine that prepares each: powers of two, and a full batch at the end.
+
+        A full batch alone where parts are padded.
+        """
+        full = self.batches.batch_size
+        below = range((full - 1).bit_length()) if self.takes_parts else ()
+        return (*(2**power for power in below), full)
 
 
 @dataclass(frozen=True)
@@ -239,12 +257,22 @@ class ReportsLayers(ABC):
 class TakesPartBatches(ABC):
     """An optional capability, declared by inheriting it: the engine is given how full a batch is.
 
-    Only an open loop has batches that are not full. Other engines compute all of the batch.
+    Only an open loop has batches that are not full, and `Load.part_batches` says so: no other point
+    pays for more sizes than one. Other engines compute all of the batch.
+
+    Attributes:
+        sizes: numbers of items that a batch can be computed at, rising, the last a full batch; a part
+            is padded to the next of them. Empty if unknown.
     """
+
+    sizes: Sequence[int] = ()
 
     @abstractmethod
     def submit_part(self, sequence: int, items: int) -> None:
-        """Start batch number `sequence` of the stream, of which the first `items` count."""
+        """Start batch number `sequence` of the stream, of which the first `items` count.
+
+        `outputs` then returns at least those items, and no more than the size that was computed.
+        """
 
 
 class BuildsAhead(ABC):

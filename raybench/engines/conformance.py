@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raybench.engines import plugins
-from raybench.engines.base import BuildsAhead, Load, ReportsLayers
+from raybench.engines.base import BuildsAhead, Load, ReportsLayers, TakesPartBatches
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.items.batches import BatchPool
@@ -16,7 +18,7 @@ from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from raybench.engines.base import EngineBase
@@ -37,7 +39,7 @@ def check_engine(engine: type[EngineBase], folder: Path, model: str = "lenet") -
     """
     plain = ModelSettings()
     prepared = prepare(model, plain, "fp32", None, folder)
-    batches = BatchPool(prepared.inputs, 2, seed=0, ranges=prepared.ranges, min_bytes=1 << 12)
+    batches = BatchPool(prepared.inputs, 3, seed=0, ranges=prepared.ranges, min_bytes=1 << 12)
     load = Load(
         model=prepared,
         batches=batches,
@@ -48,7 +50,7 @@ def check_engine(engine: type[EngineBase], folder: Path, model: str = "lenet") -
         memory_limit_bytes=None,
         cache_dir=folder,
     )
-    check(engine, load, reference_outputs(prepared, batches, 2, folder))
+    check(engine, load, reference_outputs(prepared, batches, 3, folder))
 
 
 def check(engine: type[EngineBase], load: Load, reference: Outputs | None) -> None:
@@ -92,6 +94,7 @@ def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None
     yield _keeps_the_stream_in_order
     yield _computes_the_right_batch
     yield _returns_outputs_of_the_collected_batch
+    yield _computes_parts_as_in_full_batches
     yield _reports_what_it_loaded
     yield _reports_its_layers
     yield _finds_what_it_built_ahead
@@ -192,6 +195,61 @@ def _returns_outputs_of_the_collected_batch(
             np.allclose(outputs[tensor], expected, rtol=1e-2, atol=1e-3),
             f"{_name(engine)} returned {tensor!r} of a batch that was submitted later",
         )
+
+
+def _computes_parts_as_in_full_batches(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    if not issubclass(engine, TakesPartBatches):
+        return
+    name, full = _name(engine), load.batches.batch_size
+    held = [full - sequence % full for sequence in range(3 * full)]
+    held += held[::-1]
+    loaded = engine.load(load)
+    try:
+        expected = list(_outputs(loaded, load.inflight, [loaded.submit] * len(held)))
+    finally:
+        loaded.close()
+    loaded = engine.load(replace(load, part_batches=True))
+    try:
+        sizes = tuple(loaded.sizes) or (full,)
+        _require(
+            sizes == tuple(sorted(set(sizes))) and sizes[0] > 0 and sizes[-1] == full,
+            f"{name} has the sizes {sizes} for batches of up to {full}",
+        )
+        submits = [partial(loaded.submit_part, items=items) for items in held]
+        parts = list(_outputs(loaded, load.inflight, submits))
+    finally:
+        loaded.close()
+    axes = {spec.name: spec.batch_axis for spec in load.model.outputs}
+    for items, part, whole in zip(held, parts, expected, strict=True):
+        size = next(size for size in sizes if size >= items)
+        for tensor, values in part.items():
+            axis = axes.get(tensor, 0)
+            if axis is not None:
+                _require(
+                    values.shape[axis] == size,
+                    f"{name} computed {values.shape[axis]} of {tensor!r} for {items} items, not {size}",
+                )
+                values, whole[tensor] = (
+                    each.take(range(items), axis=axis) for each in (values, whole[tensor])
+                )
+            _require(
+                np.allclose(values, whole[tensor], rtol=1e-4, atol=1e-5),
+                f"{name} computed another {tensor!r} for {items} items than in a full batch",
+            )
+
+
+def _outputs(
+    loaded: EngineBase, inflight: int, submits: Sequence[Callable[[int], None]]
+) -> Iterator[Outputs]:
+    """Yield the outputs of each batch of a stream that is kept as full as it may be."""
+    for sequence in range(len(submits) + inflight):
+        if sequence >= inflight:
+            loaded.collect(sequence - inflight)
+            yield loaded.outputs()
+        if sequence < len(submits):
+            submits[sequence](sequence)
 
 
 def _reports_what_it_loaded(

@@ -12,7 +12,9 @@ import re
 import statistics
 import tempfile
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,20 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.engines import refusals
-from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
+from raybench.engines.base import (
+    EngineBase,
+    EngineInfo,
+    EngineTraits,
+    Layer,
+    ReportsLayers,
+    TakesPartBatches,
+)
 from raybench.errors import Unsupported
 from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from typing_extensions import Self
 
@@ -45,11 +56,14 @@ class OnnxRuntimeSettings:
     arena: bool = True
 
 
-class OnnxRuntimeEngine(EngineBase, ReportsLayers):
+class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
     """One session on the device's provider, with inputs and outputs bound once for each batch.
 
     On a GPU the library runs one batch at a time and waits for it, and inputs cross the bus from
     unpinned memory. That is how it is used from Python, so it is measured like that.
+
+    A batch that is not full is bound where it is submitted (3 us) and runs at its own size; on a GPU
+    that has not been run yet.
     """
 
     traits = EngineTraits(
@@ -103,8 +117,12 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
         built = time.perf_counter()
         # a graph may name an output twice, which is bound once
         self._names = list(dict.fromkeys(output.name for output in self._session.get_outputs()))
+        self._held: dict[tuple[int, str], Any] = {}  # inputs on the GPU
         self._bindings = [self._bind(self._session, i) for i in range(load.batches.count)]
         self._last = self._bindings[0]
+        self._submitted = list(self._bindings)
+        self._spare: list[Any] = []
+        self.sizes = self._prepare_parts()
         self.info = EngineInfo(
             version=ort.__version__,
             build_s=built - began,
@@ -117,23 +135,63 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
         binding = session.io_binding()
         for name, array in self._load.batches.batch(index).items():
             if self._resident:
-                binding.bind_ortvalue_input(name, _on_gpu(array))
+                self._held[index, name] = value = _on_gpu(array)
+                binding.bind_ortvalue_input(name, value)
             else:
                 binding.bind_cpu_input(name, array)
+        self._bind_outputs(binding)
+        return binding
+
+    def _bind_outputs(self, binding: Any) -> None:
         for name in self._names:
             binding.bind_output(name, "cuda" if self._resident else "cpu")
+
+    def _prepare_parts(self) -> Sequence[int]:
+        """Return the sizes that parts run at: on a core all, on a GPU those that were run before."""
+        load, full = self._load, self._load.batches.batch_size
+        if not load.takes_parts:
+            return (full,)
+        self._spare = [self._session.io_binding() for _ in range(load.inflight + 1)]
+        if load.device.kind == "cpu":
+            return range(1, full + 1)
+        for size in load.part_sizes:  # cuDNN looks for the fastest kernels of each shape once
+            part = self._bind_part(0, 0, size)
+            _CALLS.run("run", partial(self._session.run_with_iobinding, part))
+        return load.part_sizes
+
+    def _bind_part(self, sequence: int, index: int, size: int) -> Any:
+        binding = self._spare[sequence % len(self._spare)]
+        for name, array in self._load.batches.part(index, size).items():
+            if self._resident:
+                address = self._held[index, name].data_ptr()
+                binding.bind_input(name, "cuda", 0, array.dtype, array.shape, address)
+            else:
+                binding.bind_cpu_input(name, array)
+        self._bind_outputs(binding)
         return binding
 
     @override
     def submit(self, sequence: int) -> None:
         """Run the batch: the library has no queue of its own."""
-        binding = self._bindings[sequence % len(self._bindings)]
+        index = sequence % len(self._bindings)
+        self._submitted[index] = binding = self._bindings[index]
+        _CALLS.run("run", lambda: self._session.run_with_iobinding(binding))
+
+    @override
+    def submit_part(self, sequence: int, items: int) -> None:
+        """Run the first items of the batch, and no others where the engine has their number."""
+        size = self.sizes[bisect_left(self.sizes, items)]
+        if size == self.sizes[-1]:
+            self.submit(sequence)
+            return
+        index = sequence % len(self._bindings)
+        self._submitted[index] = binding = self._bind_part(sequence, index, size)
         _CALLS.run("run", lambda: self._session.run_with_iobinding(binding))
 
     @override
     def collect(self, sequence: int) -> None:
         """Remember the batch; it is done already."""
-        self._last = self._bindings[sequence % len(self._bindings)]
+        self._last = self._submitted[sequence % len(self._bindings)]
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -162,7 +220,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers):
     @override
     def close(self) -> None:
         """Drop the session."""
-        self._bindings = []
+        self._bindings = self._submitted = self._spare = []
+        self._held = {}
         self._last = None
         self._session = None
 

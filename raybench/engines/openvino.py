@@ -8,6 +8,7 @@ import logging
 import re
 import statistics
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.engines import refusals
-from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, Layer, ReportsLayers
+from raybench.engines.base import (
+    EngineBase,
+    EngineInfo,
+    EngineTraits,
+    Layer,
+    ReportsLayers,
+    TakesPartBatches,
+)
 from raybench.errors import Unsupported
 from raybench.experiment import AS_IS
 
@@ -57,7 +65,6 @@ _CALLS = refusals.LibraryCalls(
     },
 )
 
-
 logger = logging.getLogger(__name__)
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -80,11 +87,15 @@ class OpenVINOSettings:
     threads: int = 1
 
 
-class OpenVINOEngine(EngineBase, ReportsLayers):
+class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
     """One compiled model at a static batch; one infer request for each batch of the pool.
 
     With one batch in flight it infers on the calling thread; with more it queues requests
     and the runtime's own thread works through them.
+
+    Parts of batches have compiled models of their own, each at a static size. One model of a dynamic
+    shape would take 6 % longer for a full batch of LeNet, and 62 % longer for batches that differ in
+    size, since it is prepared again at every change.
     """
 
     traits = EngineTraits(
@@ -133,21 +144,29 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         import openvino as ov
 
         hint = HINTS[load.model.precision]
-        batch_size = load.batches.batch_size
         threads = load.options.threads
         self._batches = load.batches  # the runtime reads this memory and does not own it
         began = time.perf_counter()
-        shapes = {spec.name: list(spec.with_batch(batch_size)) for spec in load.model.inputs}
-        graph = _CALLS.run("build", lambda: _read(load.model.path, shapes))
-        self._properties = {
+        shapes = _shapes(load, load.batches.batch_size)
+        graph, resizable = _CALLS.run("build", lambda: _read(load.model.path, shapes))
+        self._properties: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": hint,
             "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
         }
+        sizes = load.part_sizes if resizable else load.part_sizes[-1:]
+        if len(sizes) > 1 and load.inflight > 1:
+            # else each size would have a queue of its own, and two batches would run at once
+            self._properties["EXCLUSIVE_ASYNC_REQUESTS"] = True
+        parts = {
+            size: _compile_right(_resized(graph, _shapes(load, size)), self._properties)[0]
+            for size in sizes[:-1]
+        }
         self._graph = graph
         self._names = {spec.name for spec in load.model.outputs}
-        self._compiled, repaired = self._compile_right()
+        self._compiled, self._properties = _compile_right(graph, self._properties)
+        repaired = (_UNFUSED,) if "SNIPPETS_MODE" in self._properties else ()
         built = time.perf_counter()
         self._refuse_other_precision(hint)
         self._requests = _CALLS.run(
@@ -156,6 +175,10 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         )
         self._wait = load.inflight > 1
         self._last = self._requests[0]
+        self._submitted = list(self._requests)
+        self.sizes = sizes
+        of_parts = _CALLS.run("load", lambda: self._part_requests(parts))
+        self._of_size = (*of_parts, self._requests)
         self.info = EngineInfo(
             version=ov.get_version().split("-")[0],
             build_s=built - began,
@@ -168,13 +191,15 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
             ),
         )
 
-    def _compile_right(self) -> tuple[Any, tuple[str, ...]]:
-        """Return the compiled graph without the layers that are known to be wrong, and a note."""
-        compiled = _compile(self._graph, self._properties)
-        if not _fuses_int8_products(compiled):
-            return compiled, ()
-        self._properties["SNIPPETS_MODE"] = "DISABLE"
-        return _compile(self._graph, self._properties), (_UNFUSED,)
+    def _part_requests(self, parts: dict[int, Any]) -> list[list[Any]]:
+        """Return the requests of each size below a full batch, and run each size once."""
+        requests = [
+            [self._request(compiled, i, size) for i in range(self._batches.count)]
+            for size, compiled in parts.items()
+        ]
+        for of_size in requests:
+            of_size[0].infer()  # the first batch still prepares memory
+        return requests
 
     def _refuse_other_precision(self, hint: str) -> None:
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -183,18 +208,32 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
                 f"OpenVINO was asked for {hint} and compiled for {used}. Use another precision."
             )
 
-    def _request(self, compiled: Any, index: int) -> Any:
+    def _request(self, compiled: Any, index: int, size: int | None = None) -> Any:
+        """Return a request for a batch of the pool, or for its first items."""
         import openvino as ov
 
-        request = compiled.create_infer_request()
-        for name, array in self._batches.batch(index).items():
+        batches, request = self._batches, compiled.create_infer_request()
+        arrays = batches.batch(index) if size is None else batches.part(index, size)
+        for name, array in arrays.items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         return request
 
     @override
     def submit(self, sequence: int) -> None:
         """Infer now, or queue the request when several may be in flight."""
-        request = self._requests[sequence % len(self._requests)]
+        index = sequence % len(self._requests)
+        self._submitted[index] = request = self._requests[index]
+        if self._wait:
+            request.start_async()
+        else:
+            _CALLS.run("run", request.infer)
+
+    @override
+    def submit_part(self, sequence: int, items: int) -> None:
+        """Infer or queue as many of the batch's items as the next size has."""
+        requests = self._of_size[bisect_left(self.sizes, items)]
+        index = sequence % len(requests)
+        self._submitted[index] = request = requests[index]
         if self._wait:
             request.start_async()
         else:
@@ -203,7 +242,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
     @override
     def collect(self, sequence: int) -> None:
         """Wait for a queued request; any other is done already."""
-        self._last = self._requests[sequence % len(self._requests)]
+        self._last = self._submitted[sequence % len(self._requests)]
         if self._wait:
             _CALLS.run("run", self._last.wait)
 
@@ -215,7 +254,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
         """
         return {
             name: self._last.get_tensor(port).data.copy()
-            for port in self._compiled.outputs
+            for port in self._last.model_outputs
             for name in (port.names & self._names or {port.get_any_name()})
         }
 
@@ -236,22 +275,28 @@ class OpenVINOEngine(EngineBase, ReportsLayers):
     @override
     def close(self) -> None:
         """Drop the requests and the compiled model."""
-        self._requests = []
+        self._requests = self._submitted = []
+        self._of_size = ()
         self._compiled = None
         self._last = None
 
 
-def _read(path: Path, shapes: dict[str, list[int]]) -> Any:
-    """Return the graph at these shapes of its inputs."""
+def _shapes(load: Load, size: int) -> dict[str, list[int]]:
+    """Return the shapes of all inputs for a batch of this size."""
+    return {spec.name: list(spec.with_batch(size)) for spec in load.model.inputs}
+
+
+def _read(path: Path, shapes: dict[str, list[int]]) -> tuple[Any, bool]:
+    """Return the graph at these shapes of its inputs, and whether it takes others, too."""
     try:
         graph = _core().read_model(path)
     except RuntimeError as error:
         if "Conversion is failed for" not in str(error):
             raise
         # some operators, STFT among them, are converted only where the batch is a number
-        return _convert(path, shapes)
+        return _convert(path, shapes), False
     graph.reshape(shapes)
-    return graph
+    return graph, True
 
 
 def _convert(path: Path, shapes: dict[str, list[int]]) -> Any:
@@ -330,6 +375,22 @@ def _core() -> Any:
 
 def _compile(graph: Any, properties: dict[str, Any]) -> Any:
     return _CALLS.run("build", lambda: _core().compile_model(graph, "CPU", properties))
+
+
+def _compile_right(graph: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the compiled graph without the layers that are known to be wrong, and its properties."""
+    compiled = _compile(graph, properties)
+    if _fuses_int8_products(compiled):
+        properties = {**properties, "SNIPPETS_MODE": "DISABLE"}
+        compiled = _compile(graph, properties)
+    return compiled, properties
+
+
+def _resized(graph: Any, shapes: dict[str, list[int]]) -> Any:
+    """Return the graph at other shapes; both keep their constants in the same memory."""
+    resized = graph.clone()
+    _CALLS.run("build", lambda: resized.reshape(shapes))
+    return resized
 
 
 def _layer(name: str, entries: list[Any]) -> Layer:

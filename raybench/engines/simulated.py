@@ -148,6 +148,8 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         self._spin_ns = 0
         self._fixed_items = model.overhead_ms * 1e3 / model.item_us if model.item_us else math.inf
         self._batch_size = batch_size
+        by_items = options.service == "batch"
+        self.sizes = range(1, batch_size + 1) if by_items else (batch_size,)
         self.info = EngineInfo(
             version="1",
             build_s=0.0,

@@ -43,13 +43,14 @@ class OpenTrace(StreamTrace):
     """Times of all batches and of all items of one worker in open loop, by this host's clock.
 
     Attributes:
-        items: int64, shape (n,): items of each batch; the rest of it is padding.
+        items: int64, shape (n,): items of each batch that arrived; the rest of it is padding.
         arrival_ns: int64, shape (m,), m the sum of `items`: intended arrivals, in order.
         due_ns: int64, shape (n,): when the batch could have been submitted: it was full, or its first
             item had waited long enough, and the loop was free.
         waited: bool, shape (n,): whether the loop was free before the batch was ready.
         unserved_ns: int64, shape (u,): arrivals before the end that were never served.
         end_ns: until when the arrivals are known.
+        sizes: numbers of items that the engine computes a batch at, rising; empty if unknown.
     """
 
     items: NDArray[np.int64]
@@ -58,12 +59,20 @@ class OpenTrace(StreamTrace):
     waited: NDArray[np.bool_]
     unserved_ns: NDArray[np.int64]
     end_ns: int
+    sizes: tuple[int, ...] = ()
 
     @property
     def served(self) -> NDArray[np.int64]:
         """Return the items done after each batch, int64, shape (n,)."""
         done: NDArray[np.int64] = np.cumsum(self.items)
         return done
+
+    @property
+    def computed(self) -> NDArray[np.int64]:
+        """Return the items that the engine computed in each batch, padding included, int64, shape (n,)."""
+        sizes = np.array(self.sizes or (self.batch_size,), np.int64)
+        computed: NDArray[np.int64] = sizes[np.searchsorted(sizes, self.items)]
+        return computed
 
     @property
     def first_ns(self) -> NDArray[np.int64]:
@@ -113,7 +122,7 @@ class OpenStream:
 
     Args:
         engine: loaded, with nothing in flight.
-        batch_size: most items of a batch; one with fewer is padded.
+        batch_size: most items of a batch; one with fewer is padded to the engine's next size.
         inflight: most batches submitted and not yet collected.
         arrivals: of this worker.
         clock: returns monotonic ns.
@@ -253,7 +262,13 @@ class OpenStream:
             waited=ready_ns == due_ns,
             unserved_ns=drawn[served:last],
             end_ns=self._end_ns,
+            sizes=sizes_of(self._engine, self._batch_size),
         )
+
+
+def sizes_of(engine: Engine, batch_size: int) -> tuple[int, ...]:
+    """Return the numbers of items that an engine computes a batch at; empty if it does not say."""
+    return tuple(engine.sizes) if isinstance(engine, TakesPartBatches) else (batch_size,)
 
 
 def _submit(engine: Engine) -> Callable[[int, int], None]:

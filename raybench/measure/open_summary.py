@@ -110,10 +110,11 @@ def _columns(
 ) -> dict[str, Any]:
     """Return the columns that a row of `trials` and one of `workers` share."""
     batches = sum(int(_batches_in(worker, begin, end).sum()) for worker in workers)
+    counted = {"batches": batches, **_evenness(workers, begin, end)}
     if overloaded:
-        return {"batches": batches, "latency_basis": "request"}
+        return {**counted, "latency_basis": "request"}
     latency_ms = _in_order(workers, begin, end)
-    return {"batches": batches, **latency_columns(latency_ms, "request")}
+    return {**counted, **latency_columns(latency_ms, "request")}
 
 
 def _queues(
@@ -131,6 +132,7 @@ def _queues(
     columns: dict[str, Any] = {
         "arrived_items_per_s": _arrived_items_per_s(workers, begin, end),
         "batch_items_mean": float(items.mean()) if len(items) else None,
+        "batch_computed_mean": _computed_mean(workers, inside),
         "late_arrivals_frac": float((late_ns > LATE_NS).mean()) if len(late_ns) else None,
     }
     if overloaded:
@@ -142,6 +144,34 @@ def _queues(
         if len(queue_ms) >= percentile_least(p):
             columns[f"queue_ms_{name}"] = float(np.quantile(queue_ms, p))
     return columns
+
+
+def _computed_mean(
+    workers: Sequence[WorkerBlocks], inside: Sequence[NDArray[np.bool_]]
+) -> float | None:
+    """Return the items computed in a batch, mean; None without batches, or if engines do not say."""
+    if not all(worker.arrivals.sizes for worker in workers):
+        return None
+    computed = np.concatenate(
+        [worker.arrivals.computed[m] for worker, m in zip(workers, inside, strict=True)]
+    )
+    return float(computed.mean()) if len(computed) else None
+
+
+def _evenness(workers: Sequence[WorkerBlocks], begin: int, end: int) -> dict[str, float]:
+    """Return how even the device's times are, of batches of the size that was most frequent.
+
+    Batches of different sizes differ in time, which says nothing of the device.
+    """
+    ratios = []
+    for worker in workers:
+        spans_ns, inside = worker.trace.spans_ns, _batches_in(worker, begin, end)
+        if spans_ns is None or not inside.any():
+            continue
+        computed = worker.arrivals.computed[inside]
+        alike = spans_ns[: len(inside)][inside][computed == np.bincount(computed).argmax(), 1]
+        ratios.append(float(alike.std() / alike.mean()))
+    return {"compute_cov": max(ratios)} if ratios else {}
 
 
 def _batches_in(worker: WorkerBlocks, begin: int, end: int) -> NDArray[np.bool_]:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.engines.base import TakesPartBatches
 from raybench.experiment import CLOSED
 from raybench.machine.gpu_telemetry import temperatures_c
 from raybench.measure.blocks import cut
-from raybench.measure.open_stream import OpenStream, open_loop_cost_us
+from raybench.measure.open_stream import OpenStream, open_loop_cost_us, sizes_of
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
 from raybench.measure.stream import loop_cost_us
 
@@ -143,10 +142,18 @@ def harness_us(point: Point, device_clock: bool) -> float:
 
 
 def padding_notes(point: Point, engine: Engine) -> tuple[str, ...]:
-    """Return what is to be known of a batch that is not full: the engine computes all of it."""
-    if point.load == CLOSED or point.batch_size == 1 or isinstance(engine, TakesPartBatches):
+    """Return what is to be known of batches that are not full: how many items the engine computes."""
+    full = point.batch_size
+    sizes = () if point.load == CLOSED or full == 1 else sizes_of(engine, full)
+    if not sizes:
         return ()
+    if len(sizes) == 1:
+        return (
+            f"A batch of fewer than {full} items was padded to {full}, and took the time of a full one.",
+        )
+    if len(sizes) == full:
+        return (f"A batch of fewer than {full} items was computed without padding.",)
     return (
-        f"A batch of fewer than {point.batch_size} items was padded to {point.batch_size}, and took "
-        "the time of a full one.",
+        f"A batch of fewer than {full} items was padded to the next of the sizes that the engine had: "
+        f"{', '.join(map(str, sizes))}.",
     )

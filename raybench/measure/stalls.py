@@ -84,27 +84,50 @@ def find(done_ns: NDArray[np.int64], inflight: int) -> tuple[Stall, ...]:
     return tuple(found)
 
 
-def find_busy(done_ns: NDArray[np.int64], service_ns: NDArray[np.int64]) -> tuple[Stall, ...]:
+def find_busy(
+    done_ns: NDArray[np.int64], service_ns: NDArray[np.int64], computed: NDArray[np.int64]
+) -> tuple[Stall, ...]:
     """Return the stalls of an open loop, whose engine is idle when nothing has arrived.
 
     A batch that kept the engine for as long as a stall is one; what it took beyond the usual time of a
-    batch is lost.
+    batch of its size is lost.
 
     Args:
         done_ns: completions, int64, shape (n,), rising.
         service_ns: how long each batch kept the engine, int64, shape (n,).
+        computed: items that were computed in each batch, int64, shape (n,).
     """
     if len(service_ns) < 2:
         return ()
-    usual_ns = float(np.median(service_ns))
-    stalled = np.flatnonzero(service_ns >= threshold_ns(service_ns, 1)).tolist()
+    usual_ns = _usual_ns(service_ns, computed)
+    median = float(np.median(service_ns))
+    as_median = service_ns * (median / usual_ns)  # as if all batches were of one size
+    stalled = (as_median >= threshold_ns(as_median, 1)) & (service_ns >= STALL_LEAST_NS)
+    ends, took, usual = (each[stalled].tolist() for each in (done_ns, service_ns, usual_ns))
     return tuple(
-        Stall(end - took, end, took - usual_ns)
-        for end, took in zip(done_ns[stalled].tolist(), service_ns[stalled].tolist(), strict=True)
+        Stall(end - took, end, took - usual)
+        for end, took, usual in zip(ends, took, usual, strict=True)
     )
 
 
-def threshold_ns(gaps: NDArray[np.int64], inflight: int) -> float:
+def _usual_ns(service_ns: NDArray[np.int64], computed: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the usual time of a batch of each one's size, shape (n,).
+
+    It is the median of its size. One that is too rare for that takes at most as many times as long as
+    the next smaller one as it has times its items.
+    """
+    usual_ns = np.empty(len(service_ns))
+    size_before, usual_before = 0, 0.0
+    for size in np.unique(computed).tolist():
+        alike = computed == size
+        enough = not size_before or alike.sum() >= ENOUGH
+        usual = float(np.median(service_ns[alike])) if enough else usual_before * size / size_before
+        usual_ns[alike] = max(usual, 1.0)
+        size_before, usual_before = size, usual
+    return usual_ns
+
+
+def threshold_ns(gaps: NDArray[np.int64] | NDArray[np.float64], inflight: int) -> float:
     """Return the shortest gap between completions that is a stall in this stream, in ns.
 
     It is `STALL_BATCHES` batches and at least `STALL_LEAST_NS`. The length of a batch is the median

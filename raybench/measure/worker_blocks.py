@@ -143,7 +143,7 @@ def _began_ns(trace: StreamTrace) -> NDArray[np.int64]:
 
 def _stalls(trace: StreamTrace, done_ns: NDArray[np.int64]) -> tuple[stalls.Stall, ...]:
     if isinstance(trace, OpenTrace):
-        return stalls.find_busy(done_ns, trace.service_ns)
+        return stalls.find_busy(done_ns, trace.service_ns, trace.computed)
     return stalls.find(done_ns, trace.inflight)
 
 

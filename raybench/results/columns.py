@@ -17,7 +17,7 @@ from raybench.results.hardware_columns import (
     HEALTH,
     HOST,
 )
-from raybench.results.load_columns import OPEN_LOOP, P95, PACKED_WORKER, PACKING
+from raybench.results.load_columns import OPEN_LOOP, P95, PACKED_WORKER, PACKING, PARTS
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -319,7 +319,8 @@ _TABLES = {
         + HEALTH
         + OPEN_LOOP
         + P95
-        + PACKING,
+        + PACKING
+        + PARTS,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,

@@ -8,7 +8,7 @@ arrivals               string    -        closed, poisson or constant
 arrived_items_per_s    float64   items/s  open loop: items that arrived in the window / its length
 balancer               string    -        open loop: split: an equal share of the rate and a queue each
 max_wait_ms            float64   ms       open loop: longest wait for others to fill a batch
-batch_items_mean       float64   items    open loop: items in a batch, mean; the rest was padding
+batch_items_mean       float64   items    open loop: items in a batch that had arrived, mean
 late_arrivals_frac     float64   1        open loop: share of batches submitted over 0.1 ms late
 queue_ms_p50           float64   ms       open loop: arrival to submission, median
 queue_ms_p99           float64   ms       open loop: arrival to submission, 99 % quantile
@@ -24,6 +24,9 @@ instances              int16     -        engines on each device, each in a work
 instance_min_max_ratio float64   1        slowest / fastest instance of a device; worst device; null with one instance
 mps                    bool      -        CUDA's Multi-Process Service was on; null on cores and if unknown
 mig_profile            string    -        profile of the MIG slices that are the devices; null for whole GPUs
+"""
+PARTS = """
+batch_computed_mean    float64   items    open loop: items computed in a batch with its padding, mean; null if the engine does not say
 """
 PACKED_WORKER = """
 instance               int16     -        number of the worker among those of its device, from 0

@@ -13,7 +13,7 @@ from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.machine.devices import Device, core, gpu
 from raybench.models.items.batches import BatchPool
-from raybench.models.model import Model
+from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 from raybench.models.shapes.input_values import given_items
@@ -66,6 +66,35 @@ def test_every_engine_takes_a_batch_at_any_place_and_inputs_without_one(name, tm
     expected = 3 * batch["scale"] * (batch["x"] + batch["state"].mean(axis=0))
     assert np.allclose(reference["y"], expected, atol=1e-5)
     conformance.check(engine, load, reference)
+
+
+@pytest.mark.parametrize("inflight", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("openvino", (1, 2, 4, 6)), ("onnxruntime", (1, 2, 3, 4, 5, 6))]
+)
+def test_parts_have_sizes_of_their_own_only_where_they_will_come(
+    name, sizes, inflight, tiny, tmp_path
+):
+    engine = registry.get(name)
+    load, _ = loaded(engine, tiny, tmp_path, inflight)
+    pool = BatchPool(load.model.inputs, 6, seed=3, ranges=load.model.ranges, min_bytes=1 << 12)
+    load = replace(load, batches=pool)
+    assert tuple(engine.load(load).sizes) == (6,)
+    assert tuple(engine.load(replace(load, part_batches=True)).sizes) == sizes
+    conformance.check(engine, load, reference_outputs(load.model, pool, 6, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_parts_are_padded_where_the_file_is_fixed_to_a_batch_or_an_input_has_it_elsewhere(
+    name, tiny, tmp_path
+):
+    engine = registry.get(name)
+    load, _ = loaded(engine, tiny, tmp_path, 1)
+    fixed = replace(load.model, file_batch=FileBatch(4, "a Reshape has it as a number"))
+    assert tuple(engine.load(replace(load, model=fixed, part_batches=True)).sizes) == (4,)
+    elsewhere = BatchPool((TensorSpec("x", "float32", (3, "N")),), 4, 0, {}, min_bytes=64)
+    assert not elsewhere.divisible
+    assert replace(load, batches=elsewhere, part_batches=True).part_sizes == (4,)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])

@@ -247,7 +247,7 @@ signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
 from raybench.engines.openvino import _compile, _read
 from pathlib import Path
 for _ in range(3):
-    graph = _read(Path(sys.argv[1]), {})
+    graph, _ = _read(Path(sys.argv[1]), {})
     compiled = _compile(graph, {"INFERENCE_NUM_THREADS": 1})
     compiled.create_infer_request().infer()
 del graph, compiled

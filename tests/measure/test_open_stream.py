@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from raybench.engines.base import TakesPartBatches
 from raybench.measure.arrivals import Arrivals, ArrivalTimes, WorkerArrivals
 from raybench.measure.open_stream import OpenStream
+from raybench.measure.running_open_stream import padding_notes
 
 MS = 1_000_000
 TICK_NS = 1_000
@@ -45,10 +47,22 @@ class Server:
             self.halt()
 
 
-def serve(rate, work_ms, batch_size=1, inflight=1, halt_s=1.0, kind="constant", **more):
+class PartServer(Server, TakesPartBatches):
+    """Takes 1 ms for each item that it computes."""
+
+    sizes = (1, 2, 4, 8)
+
+    def submit_part(self, sequence, items):
+        size = next(size for size in self.sizes if size >= items)
+        self.work = lambda sequence: size * MS
+        self.submit(sequence)
+
+
+def serve(rate, work_ms, batch_size=1, inflight=1, halt_s=1.0, **more):
     clock = Clock()
     work = work_ms if callable(work_ms) else lambda sequence: round(work_ms * MS)
-    engine = Server(clock, work, round(halt_s * 1e9))
+    kind, server = more.pop("kind", "constant"), more.pop("server", Server)
+    engine = server(clock, work, round(halt_s * 1e9))
     arrivals = WorkerArrivals(kind, rate, 1.0, (0,), **more)
     stream = OpenStream(engine, batch_size, inflight, arrivals, clock=clock, sleep=clock.sleep)
     engine.halt = stream.halt
@@ -87,6 +101,30 @@ def test_a_batch_waits_for_others_no_longer_than_it_may():
     assert trace.latency_ns.max() == pytest.approx(3.6 * MS, abs=10 * TICK_NS)
     full, _ = serve(rate=1000, work_ms=0.1, batch_size=3, max_wait_ms=1000)
     assert full.items[:-1].tolist() == [3] * (len(full.items) - 1)
+
+
+def test_an_engine_with_sizes_computes_the_next_of_them_and_others_whole_batches():
+    parts, _ = serve(rate=300, work_ms=8, batch_size=8, kind="poisson", server=PartServer)
+    padded, _ = serve(rate=300, work_ms=8, batch_size=8, kind="poisson")
+    assert set(padded.computed.tolist()) == {8}
+    assert set(parts.computed.tolist()) <= {1, 2, 4, 8}
+    assert ((parts.items <= parts.computed) & (parts.computed < 2 * parts.items)).all()
+    assert parts.service_ns == pytest.approx(parts.computed * MS, abs=10 * TICK_NS)
+    assert np.median(parts.latency_ns) < np.median(padded.latency_ns) / 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [((8,), "padded to 8,"), ((1, 2, 4, 8), "had: 1, 2, 4, 8."), (range(1, 9), "without padding")],
+)
+def test_a_row_says_which_sizes_the_engine_had(sizes, said):
+    engine = PartServer(Clock(), None)
+    engine.sizes = sizes
+    point = SimpleNamespace(load="0.5", batch_size=8)
+    (note,) = padding_notes(point, engine)
+    assert said in note
+    assert padding_notes(SimpleNamespace(load="closed", batch_size=8), engine) == ()
+    assert padding_notes(SimpleNamespace(load="0.5", batch_size=1), engine) == ()
 
 
 def test_several_batches_in_flight_use_a_device_that_is_behind():

@@ -133,6 +133,40 @@ def test_a_stall_is_found_and_its_whole_backlog_is_in_the_percentiles():
     assert quiet.trial["stalls"] == 0
 
 
+def mixed(sizes, stall_at=None):
+    """One worker whose batches have these sizes in turn, 25 ms for each item, one every 0.25 s."""
+    computed = np.resize(sizes, 80)
+    took = computed * S // 40
+    if stall_at is not None:
+        took[stall_at] += S // 5
+    submit = np.arange(1, 81) * S // 4
+    arrival = np.repeat(submit, computed)
+    return OpenTrace(
+        submit_ns=submit, enqueued_ns=submit, done_ns=submit + took,
+        spans_ns=np.stack([0 * took, took, 0 * took], axis=1), start_ns=0, late_ns=0, batch_size=8,
+        items=computed, arrival_ns=arrival, due_ns=submit, waited=np.full(80, True),
+        unserved_ns=arrival[:0], end_ns=21 * S, sizes=(1, 2, 4, 8),
+    )  # fmt: skip
+
+
+def test_a_full_batch_among_parts_is_no_stall_and_a_stalled_part_is_one():
+    sizes = [1] * 9 + [8]
+    quiet, _ = summarised(mixed(sizes), rate=7)
+    assert quiet.trial["stalls"] == 0
+    stalled, _ = summarised(mixed(sizes, stall_at=45), rate=7)
+    assert stalled.trial["stalls"] == 1
+    assert stalled.trial["longest_stall_s"] == pytest.approx(0.225)
+
+
+def test_parts_are_counted_as_computed_and_their_times_are_not_uneven():
+    summary, _ = summarised(mixed([1, 1, 4]), rate=8)
+    row = summary.trial
+    assert row["batch_computed_mean"] == pytest.approx(2, abs=0.1)
+    assert row["batch_items_mean"] == pytest.approx(2, abs=0.1)
+    assert row["compute_cov"] == summary.workers[0]["compute_cov"] == 0
+    assert "device_items_per_s" not in row
+
+
 def test_workers_are_summarised_together_and_each():
     traces = [trace(500, 0.001, rng=k) for k in range(3)]
     summary, _ = summarised(*traces, rate=1500)

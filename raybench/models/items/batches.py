@@ -98,6 +98,19 @@ class BatchPool:
         """Return the array that all batches of an input are contiguous views of."""
         return self._batches.stored[name]
 
+    @property
+    def divisible(self) -> bool:
+        """Whether the first items of every batch are contiguous, too: the batch comes first in each input."""
+        return _batched(self.specs) and not any(spec.batch_axis for spec in self.specs)
+
+    def part(self, index: int, items: int) -> Batch:
+        """Return the first items of a batch of a divisible pool: contiguous views."""
+        batch = self.batch(index)
+        return {
+            spec.name: batch[spec.name] if spec.batch_axis is None else batch[spec.name][:items]
+            for spec in self.specs
+        }
+
     def first(self, items: int) -> Batch:
         """Return the first items of batch 0, at most all of it, contiguous.
 

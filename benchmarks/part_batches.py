@@ -1,0 +1,175 @@
+"""What do parts of batches gain over padding, and what does the open loop cost the stream?
+
+One process on one core, without Ray. For each load, a share of the closed-loop rate, the same arrivals
+are served padded (every batch computed in full) and in parts, in the order A B B A, and the latencies
+of both are pooled. Then closed loop and an overload of 1.3 take turns in the same order: every batch is
+full, and the ratio of the rates, with its interval, is what the open loop costs. Full batches in closed
+loop of an engine loaded with and without parts are compared as well.
+
+    python benchmarks/part_batches.py [--engine openvino] [--model lenet] [--seconds 5] [--rounds 3]
+
+The latencies of a busy machine say little; ratios of neighbours in time do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from _table import markdown
+
+from raybench.engines import registry
+from raybench.engines.base import Load
+from raybench.experiment import ModelSettings
+from raybench.machine import devices
+from raybench.measure.arrivals import WorkerArrivals
+from raybench.measure.open_stream import OpenStream
+from raybench.measure.stream import Stream
+from raybench.models.cache import cache_dir
+from raybench.models.items.batches import BatchPool
+from raybench.models.prepare import prepare
+from raybench.stats.ratios import ratio_ci
+
+if TYPE_CHECKING:
+    from raybench.engines.base import EngineBase
+    from raybench.measure.open_stream import OpenTrace
+
+LOADS = (0.2, 0.5, 0.8)
+OVERLOAD = 1.3
+ORDER = "ABBA"
+WARM = 0.2
+"""Share of a stream that is left out at its beginning."""
+
+
+def loads(args: argparse.Namespace) -> tuple[Load, Load]:
+    """Return what to load for a closed loop, and for parts of batches."""
+    engine = registry.get(args.engine)
+    settings, folder = ModelSettings(), cache_dir()
+    rewrites = engine.traits.rewrites_lrn
+    model = prepare(args.model, settings, "fp32", None, folder, rewrite_lrn=rewrites)
+    device = devices.core(args.core)
+    options = engine.traits.settings()
+    pool = BatchPool(model.inputs, args.batch_size, 0, model.ranges)
+    closed = Load(model, pool, device, args.inflight, True, options, None, folder)
+    return closed, replace(closed, part_batches=True)
+
+
+def padded(engine: EngineBase) -> Any:
+    """Return an engine that cannot be given a part: it computes all of every batch."""
+    return SimpleNamespace(submit=engine.submit, collect=engine.collect, info=engine.info)
+
+
+def closed_rate(engine: Any, args: argparse.Namespace) -> float:
+    """Return the items a second of a closed loop."""
+    now = time.perf_counter_ns()
+    trace = Stream(engine, args.batch_size, args.inflight).run(now, now + ns(args))
+    done_ns = trace.done_ns[int(WARM * len(trace.done_ns)) :]
+    return float((len(done_ns) - 1) * args.batch_size * 1e9 / (done_ns[-1] - done_ns[0]))
+
+
+def ns(args: argparse.Namespace) -> int:
+    """Return the length of a stream in ns."""
+    return round(args.seconds * 1e9)
+
+
+def served(engine: Any, rate: float, seed: int, args: argparse.Namespace) -> OpenTrace:
+    """Return the trace of an open loop."""
+    arrivals = WorkerArrivals("poisson", rate, 1.0, (seed,), drain_ms=0.0)
+    now = time.perf_counter_ns()
+    return OpenStream(engine, args.batch_size, args.inflight, arrivals).run(now, now + ns(args))
+
+
+def open_rate(trace: OpenTrace) -> float:
+    """Return the items a second that were served, after the warm-up."""
+    first = int(WARM * len(trace.done_ns))
+    items = trace.items[first + 1 :].sum()
+    return float(items * 1e9 / (trace.done_ns[-1] - trace.done_ns[first]))
+
+
+def latencies_ms(trace: OpenTrace) -> np.ndarray[Any, Any]:
+    """Return the latencies of all items after the warm-up."""
+    latency = trace.latency_ns[int(WARM * len(trace.latency_ns)) :]
+    return latency / 1e6
+
+
+def compared(engine: EngineBase, capacity: float, args: argparse.Namespace) -> list[list[str]]:
+    """Return a row for each load: percentiles padded and in parts."""
+    kinds = {"A": padded(engine), "B": engine}
+    rows = []
+    for load in LOADS:
+        traces: dict[str, list[OpenTrace]] = {"A": [], "B": []}
+        for turn in range(args.rounds):
+            for kind in ORDER:
+                traces[kind].append(served(kinds[kind], load * capacity, turn, args))
+        ms = {kind: np.concatenate(list(map(latencies_ms, each))) for kind, each in traces.items()}
+        cells = [f"{load:.0%}"]
+        for percent in (50, 99):
+            a, b = (float(np.percentile(ms[kind], percent)) for kind in "AB")
+            cells += [f"{a:.3f}", f"{b:.3f}", f"{b / a:.2f}"]
+        computed = np.concatenate([trace.computed for trace in traces["B"]])
+        items = np.concatenate([trace.items for trace in traces["B"]])
+        rows.append([*cells, f"{items.mean():.2f}", f"{computed.mean():.2f}"])
+    return rows
+
+
+def ratio(a: Any, b: Any, args: argparse.Namespace) -> str:
+    """Return the ratio of the rates that two functions give in turn, B over A, with its interval."""
+    pairs: list[tuple[float, float]] = []
+    for _ in range(2 * args.rounds):
+        one, two, three, four = a(), b(), b(), a()
+        pairs.append(((one * four) ** 0.5, (two * three) ** 0.5))
+    logs = np.log([second / first for first, second in pairs])
+    span = ratio_ci(np.exp(logs), np.ones(len(logs)))
+    return f"{span.value:.4f} ({span.lo:.4f} to {span.hi:.4f})"
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--engine", default="openvino")
+    parser.add_argument("--model", default="lenet")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--inflight", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, default=0)
+    args = parser.parse_args()
+    os.sched_setaffinity(0, {args.core})
+    without, parts = loads(args)
+    engine = registry.get(args.engine)
+    plain, parted = engine.load(without), engine.load(parts)
+    capacity = closed_rate(parted, args)
+    print(
+        f"{args.engine}, {args.model}, batch {args.batch_size}: {capacity:,.0f} items/s; sizes",
+        end=" ",
+    )
+    print(*getattr(parted, "sizes", ()), sep=", ")
+    heads = [
+        "load",
+        "p50 padded",
+        "parts, ms",
+        "ratio",
+        "p99 padded",
+        "parts, ms ",
+        "ratio ",
+        "items",
+        "computed",
+    ]
+    print(*markdown(heads, compared(parted, capacity, args), ", ".join(heads)), sep="\n")
+    same = ratio(lambda: closed_rate(plain, args), lambda: closed_rate(parted, args), args)
+    print(f"closed loop, loaded for parts / without them: {same}")
+    over = lambda: open_rate(served(parted, OVERLOAD * capacity, 0, args))  # noqa: E731
+    print(f"load {OVERLOAD} / closed loop: {ratio(lambda: closed_rate(parted, args), over, args)}")
+    plain.close()
+    parted.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
