@@ -1,14 +1,12 @@
 """What do parts of batches gain over padding, and what does the open loop cost the stream?
 
 One process on one core, without Ray. For each load, a share of the closed-loop rate, the same arrivals
-are served padded (every batch computed in full) and in parts, in the order A B B A, and the latencies
-of both are pooled. Then closed loop and an overload of 1.3 take turns in the same order: every batch is
+are served padded (every batch computed in full) and in parts, in the order A B B A; percentiles are medians
+over streams, and ratios those of neighbours in time. Then closed loop and an overload of 1.3 take turns in the same order: every batch is
 full, and the ratio of the rates, with its interval, is what the open loop costs. Full batches in closed
 loop of an engine loaded with and without parts are compared as well.
 
-    python benchmarks/part_batches.py [--engine openvino] [--model lenet] [--seconds 5] [--rounds 3]
-
-The latencies of a busy machine say little; ratios of neighbours in time do.
+    python benchmarks/part_batches.py [--engine openvino] [--model lenet] [--seconds 0.5] [--rounds 10]
 """
 
 from __future__ import annotations
@@ -98,35 +96,45 @@ def latencies_ms(trace: OpenTrace) -> np.ndarray[Any, Any]:
     return latency / 1e6
 
 
-def compared(engine: EngineBase, capacity: float, args: argparse.Namespace) -> list[list[str]]:
-    """Return a row for each load: percentiles padded and in parts."""
+def compared(engine: EngineBase, args: argparse.Namespace) -> list[list[str]]:
+    """Return a row for each load: percentiles padded and in parts, medians over streams."""
     kinds = {"A": padded(engine), "B": engine}
     rows = []
     for load in LOADS:
-        traces: dict[str, list[OpenTrace]] = {"A": [], "B": []}
+        found: dict[str, list[list[float]]] = {"A": [], "B": []}
+        traces = []
         for turn in range(args.rounds):
+            rate = load * closed_rate(engine, args)  # the speed of a busy machine changes
             for kind in ORDER:
-                traces[kind].append(served(kinds[kind], load * capacity, turn, args))
-        ms = {kind: np.concatenate(list(map(latencies_ms, each))) for kind, each in traces.items()}
-        cells = [f"{load:.0%}"]
-        for percent in (50, 99):
-            a, b = (float(np.percentile(ms[kind], percent)) for kind in "AB")
-            cells += [f"{a:.3f}", f"{b:.3f}", f"{b / a:.2f}"]
-        computed = np.concatenate([trace.computed for trace in traces["B"]])
-        items = np.concatenate([trace.items for trace in traces["B"]])
-        rows.append([*cells, f"{items.mean():.2f}", f"{computed.mean():.2f}"])
+                trace = served(kinds[kind], rate, turn, args)
+                found[kind].append(np.percentile(latencies_ms(trace), [50, 99]).tolist())
+                traces += [trace] if kind == "B" else []
+        a, b = (np.array(found[kind]) for kind in "AB")
+        both = zip(
+            np.median(a, axis=0), np.median(b, axis=0), np.median(b / a, axis=0), strict=True
+        )
+        cells = [
+            f"{value:.{digits}f}"
+            for each in both
+            for value, digits in zip(each, (3, 3, 2), strict=True)
+        ]
+        means = [
+            np.concatenate([getattr(t, n) for t in traces]).mean() for n in ("items", "computed")
+        ]
+        rows.append([f"{load:.0%}", *cells, *(f"{mean:.2f}" for mean in means)])
     return rows
 
 
 def ratio(a: Any, b: Any, args: argparse.Namespace) -> str:
     """Return the ratio of the rates that two functions give in turn, B over A, with its interval."""
     pairs: list[tuple[float, float]] = []
-    for _ in range(2 * args.rounds):
+    for _ in range(args.rounds):
         one, two, three, four = a(), b(), b(), a()
         pairs.append(((one * four) ** 0.5, (two * three) ** 0.5))
-    logs = np.log([second / first for first, second in pairs])
-    span = ratio_ci(np.exp(logs), np.ones(len(logs)))
-    return f"{span.value:.4f} ({span.lo:.4f} to {span.hi:.4f})"
+    ratios = np.array([second / first for first, second in pairs])
+    span = ratio_ci(ratios, np.ones(len(ratios)))
+    middle = float(np.median(ratios))
+    return f"{span.value:.4f} ({span.lo:.4f} to {span.hi:.4f}), median {middle:.4f}"
 
 
 def main() -> int:
@@ -136,8 +144,8 @@ def main() -> int:
     parser.add_argument("--model", default="lenet")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--inflight", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--core", type=int, default=0)
     args = parser.parse_args()
     os.sched_setaffinity(0, {args.core})
@@ -161,7 +169,7 @@ def main() -> int:
         "items",
         "computed",
     ]
-    print(*markdown(heads, compared(parted, capacity, args), ", ".join(heads)), sep="\n")
+    print(*markdown(heads, compared(parted, args), ", ".join(heads)), sep="\n")
     same = ratio(lambda: closed_rate(plain, args), lambda: closed_rate(parted, args), args)
     print(f"closed loop, loaded for parts / without them: {same}")
     over = lambda: open_rate(served(parted, OVERLOAD * capacity, 0, args))  # noqa: E731

@@ -7,6 +7,7 @@ TensorRT for RTX 1.7.1 has built plans; it has not run one on a GPU yet.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,7 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from typing_extensions import override
 
 from raybench.engines import refusals
-from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, EngineTraits, ReportsLayers
+from raybench.engines.base import (
+    BuildsAhead,
+    EngineBase,
+    EngineInfo,
+    EngineTraits,
+    ReportsLayers,
+    TakesPartBatches,
+)
 from raybench.engines.tensorrt import (
     builder,
     chip,
@@ -47,7 +55,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from raybench.engines.base import DeviceSpans, Layer, Load
-    from raybench.engines.tensorrt.runner import Runner
+    from raybench.engines.tensorrt.runner import BatchGraphs, Runner
     from raybench.machine.devices import Device
 
 FOLDER = "tensorrt"
@@ -74,8 +82,11 @@ class LoadedPlan:
     began: float
 
 
-class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
-    """One plan on one GPU."""
+class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches):
+    """One plan on one GPU.
+
+    A dynamic plan runs batches that are not full at the next power of two, a static plan pads them.
+    """
 
     traits = EngineTraits(
         name="tensorrt", settings=TensorRTSettings, device_kinds=("gpu",), extra="tensorrt"
@@ -141,6 +152,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
 
     def __init__(self, load: Load) -> None:
         self._runner: Runner | None = None
+        self._parts: tuple[BatchGraphs | None, ...] = ()
         self._kernels: kernels.Kernels | None = None
         self._context: Context | None = prepare_device(load, self.edition)
         cuda = self._context.cuda
@@ -151,8 +163,12 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         cuda.stage = "load"
         self._kernels = kernels.of(self._context, loaded.engine, plan.key, load)
         make = self._kernels.execution_context
-        self._runner, notes = start.start(self._context, loaded.engine, len(plan.data), load, make)
+        given = (self._context, loaded.engine, len(plan.data), load, make)
+        self._runner, notes = start.start(*given)
         try:
+            parts = start.add_parts(*given, self._runner)
+            self.sizes = (*parts, load.batches.batch_size)
+            self._parts = (*parts.values(), None)
             notes += self._kernels.keep()
             held = max(free_before - cuda.memory()[0], 0)
             start.require_memory("load", held, load.memory_limit_bytes)
@@ -176,6 +192,11 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
     def submit(self, sequence: int) -> None:
         """Enqueue copy in, compute and copy out of a batch; returns at once."""
         self._running().submit(sequence)
+
+    @override
+    def submit_part(self, sequence: int, items: int) -> None:
+        """Enqueue as many of the batch's items as the next size has; returns at once."""
+        self._running().submit(sequence, self._parts[bisect_left(self.sizes, items)])
 
     @override
     def collect(self, sequence: int) -> DeviceSpans:
@@ -208,6 +229,7 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead):
         if self._runner is not None:
             self._runner.close()
         self._runner = None
+        self._parts = ()
         self._kernels = None
         self._context = None
 

@@ -6,11 +6,15 @@ buffers of its own slot. So copies cost nothing while they are shorter than the 
 alone are captured, in one graph a slot: which batch of the pool a slot computes is decided by the
 copy, because the arguments of hundreds of graphs would be cold on the device (3 % at batch 1 on an
 H200).
+
+Batches that are not full have graphs of their own, a graph a slot and size. Each size has execution
+contexts of its own as well, since a graph is valid while its context keeps its shapes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from raybench.engines.tensorrt import failures
@@ -63,6 +67,22 @@ class RunnerConfig:
     spin: bool
 
 
+@dataclass(frozen=True, eq=False)
+class BatchGraphs:
+    """What runs batches of one size.
+
+    Attributes:
+        contexts: one execution context for each lane, at the shapes of the ports.
+        inputs, outputs: what is copied of such a batch.
+        graphs: one for each slot; None where batches are enqueued call by call.
+    """
+
+    contexts: tuple[Any, ...]
+    inputs: Sequence[Port]
+    outputs: Sequence[Port]
+    graphs: Sequence[Handle | None]
+
+
 class Runner:
     """Enqueues batches on a plan and waits for them.
 
@@ -80,10 +100,11 @@ class Runner:
         self._journal = journal
         self.contexts = tuple(config.contexts)
         self._transfers = config.transfers
-        self._graphs: list[Handle | None] = [None] * config.slots
         self._last = 0
         self._buffers = buffers = Buffers(cuda, config.ports, config.transfers)
-        self._inputs, self._outputs = buffers.inputs, buffers.outputs
+        no_graphs = [None] * config.slots
+        self._full = BatchGraphs(self.contexts, buffers.inputs, buffers.outputs, no_graphs)
+        self._ran = [self._full] * config.slots
         self._count = fed_batches(config.slots, config.batches.count, config.transfers)
         cuda.stage = "input"
         try:
@@ -115,27 +136,54 @@ class Runner:
         Raises:
             DeviceLost: the device failed for good.
         """
-        if not all(map(_capturable, self._slots)):
-            return False
+        captured = self._with_graphs(self._full)
+        self._full = captured or self._full
+        self._ran = [self._full] * len(self._slots)
+        return captured is not None
+
+    def add_size(self, contexts: Sequence[Any], ports: Sequence[Port]) -> BatchGraphs | None:
+        """Capture graphs for batches of another size; None if that does not work, as for full ones.
+
+        Args:
+            contexts: one execution context for each lane, at the shapes of the ports.
+            ports: inputs and outputs of the plan; none is larger than in a full batch.
+
+        Raises:
+            DeviceLost: the device failed for good.
+        """
+        if None in self._full.graphs:
+            return None
+        inputs = [port for port in ports if port.is_input]
+        outputs = [port for port in ports if not port.is_input]
+        for slot, context in zip(self._slots, contexts, strict=False):
+            self._execute(slot, context)
+            self._cuda.drain(slot.lane.compute)
+        return self._with_graphs(BatchGraphs(tuple(contexts), inputs, outputs, ()))
+
+    def _with_graphs(self, batch: BatchGraphs) -> BatchGraphs | None:
+        """Capture a graph for each slot; None if that does not work."""
+        contexts = batch.contexts
+        pairs = [(slot, contexts[i % len(contexts)]) for i, slot in enumerate(self._slots)]
+        if not all(_capturable(slot, context) for slot, context in pairs):
+            return None
         graphs: list[Handle | None] = []
         try:
-            graphs.extend(map(self._captured, self._slots))
+            graphs.extend(self._captured(slot, context) for slot, context in pairs)
         except failures.DeviceLost:
             raise
         except PointError:
             for graph in graphs:
                 quietly(self._cuda.drop_graph, graph)
-            return False
+            return None
         for graph in graphs:
             self._buffers.own(graph, self._cuda.drop_graph)
-        self._graphs = graphs
-        return True
+        return replace(batch, graphs=graphs)
 
-    def _captured(self, slot: Slot) -> Handle:
+    def _captured(self, slot: Slot, context: Any) -> Handle:
         cuda, stream = self._cuda, slot.lane.compute
         cuda.begin_capture(stream)
         try:
-            self._execute(slot)
+            self._execute(slot, context)
         except PointError:
             cuda.abandon_capture(stream)
             raise
@@ -148,8 +196,7 @@ class Runner:
             raise
         return graph
 
-    def _execute(self, slot: Slot) -> None:
-        context = slot.lane.context
+    def _execute(self, slot: Slot, context: Any) -> None:
         for name, address in slot.device.items():
             if not context.set_tensor_address(name, address):
                 raise failures.of_library("run", self._journal.lines(), f"bind {name!r}")
@@ -158,34 +205,36 @@ class Runner:
 
     # the stream
 
-    def submit(self, sequence: int) -> None:
-        """Enqueue a batch; returns at once."""
+    def submit(self, sequence: int, part: BatchGraphs | None = None) -> None:
+        """Enqueue a batch, all of it or a part that `add_size` has made ready; returns at once."""
+        batch = part or self._full
         index = sequence % len(self._slots)
-        slot, graph = self._slots[index], self._graphs[index]
+        slot, graph = self._slots[index], batch.graphs[index]
+        self._ran[index] = batch
         cuda, stream = self._cuda, slot.lane.compute
         if self._transfers:
-            self._copy_in(slot, sequence % self._count)
+            self._copy_in(slot, sequence % self._count, batch.inputs)
             cuda.wait(stream, slot.copied)
         cuda.record(slot.started, stream)
         if graph is None:
-            self._execute(slot)
+            self._execute(slot, slot.lane.context)
         else:
             cuda.launch(graph, stream)
         cuda.record(slot.computed, stream)
         if self._transfers:
             cuda.wait(slot.lane.copy_out, slot.computed)
-            self._copy_out(slot)
+            self._copy_out(slot, batch.outputs)
             cuda.record(slot.done, slot.lane.copy_out)
 
-    def _copy_in(self, slot: Slot, batch: int) -> None:
+    def _copy_in(self, slot: Slot, batch: int, ports: Sequence[Port]) -> None:
         cuda, stream, source = self._cuda, slot.lane.copy_in, self._sources[batch]
         cuda.record(slot.begin, stream)
-        for port in self._inputs:
+        for port in ports:
             cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)
         cuda.record(slot.copied, stream)
 
-    def _copy_out(self, slot: Slot) -> None:
-        for port in self._outputs:
+    def _copy_out(self, slot: Slot, ports: Sequence[Port]) -> None:
+        for port in ports:
             host = slot.host[port.name].ctypes.data
             self._cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.lane.copy_out)
 
@@ -206,20 +255,20 @@ class Runner:
 
     def outputs(self) -> dict[str, Array]:
         """Return copies of the outputs of the batch collected last."""
-        slot = self._slots[self._last]
+        slot, ports = self._slots[self._last], self._ran[self._last].outputs
         if not self._transfers:
-            self._copy_out(slot)
+            self._copy_out(slot, ports)
             self._cuda.drain(slot.lane.copy_out)
-        return {name: array.copy() for name, array in slot.host.items()}
+        return {port.name: _first(slot.host[port.name], port.shape) for port in ports}
 
     def profile(self, batches: int, report: Callable[[], None]) -> None:
         """Run batches one by one on the first slot, outside graphs; call `report` after each."""
         slot = self._slots[0]
         for sequence in range(batches):
             if self._transfers:
-                self._copy_in(slot, sequence % self._count)
+                self._copy_in(slot, sequence % self._count, self._full.inputs)
                 self._cuda.drain(slot.lane.copy_in)
-            self._execute(slot)
+            self._execute(slot, slot.lane.context)
             self._cuda.drain(slot.lane.compute)
             report()
 
@@ -235,7 +284,12 @@ class Runner:
         self._buffers.free()
 
 
-def _capturable(slot: Slot) -> bool:
+def _first(array: Array, shape: tuple[int, ...]) -> Array:
+    """Return a copy of the beginning of an array in a smaller shape."""
+    return array.reshape(-1)[: math.prod(shape)].reshape(shape).copy()
+
+
+def _capturable(slot: Slot, context: Any) -> bool:
     """Return whether the library can run a batch in a capture; only that for RTX can say no."""
-    ask = getattr(slot.lane.context, "is_stream_capturable", None)
+    ask = getattr(context, "is_stream_capturable", None)
     return ask is None or bool(ask(int(slot.lane.compute)))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Load
     from raybench.engines.tensorrt.device import Context
+    from raybench.engines.tensorrt.runner import BatchGraphs
 
 DTYPES = {
     "FLOAT": "float32",
@@ -56,7 +57,7 @@ def start(
     options, limit, slots = load.options, load.memory_limit_bytes, _slots(load)
     scratch = options.streams * _scratch_bytes(engine)
     require_memory("load", plan_bytes + scratch, limit)
-    shapes = {spec.name: spec.with_batch(load.batches.batch_size) for spec in load.model.inputs}
+    shapes = _shapes(load, load.batches.batch_size)
     contexts = [_execution_context(context, make, shapes) for _ in range(options.streams)]
     ports = _ports(context.trt, engine, contexts[0])
     io = io_bytes(ports, slots)
@@ -76,10 +77,59 @@ def start(
     return runner, ()
 
 
+def add_parts(
+    context: Context,
+    engine: Any,
+    plan_bytes: int,
+    load: Load,
+    make: Callable[[], Any],
+    runner: Runner,
+) -> dict[int, BatchGraphs]:
+    """Make a dynamic plan ready for batches that are not full, as far as memory and capture allow.
+
+    Not yet run on a GPU.
+
+    Args:
+        context: the device.
+        engine: TensorRT's engine of the plan.
+        plan_bytes: size of the plan.
+        load: what to run.
+        make: makes an execution context of the plan.
+        runner: of full batches.
+
+    Returns:
+        What runs each size, by items, rising. Empty for a static plan, and without CUDA graphs.
+    """
+    if load.options.largest_batch is None or not load.options.cuda_graphs:
+        return {}
+    parts: dict[int, BatchGraphs] = {}
+    scratch = load.options.streams * _scratch_bytes(engine)
+    io = io_bytes(_ports(context.trt, engine, runner.contexts[0]), _slots(load))
+    for size in reversed(load.part_sizes[:-1]):
+        try:
+            needed = plan_bytes + io + (2 + len(parts)) * scratch
+            require_memory("load", needed, load.memory_limit_bytes)
+            contexts = [
+                _execution_context(context, make, _shapes(load, size))
+                for _ in range(load.options.streams)
+            ]
+        except OutOfMemory:
+            break
+        part = runner.add_size(contexts, _ports(context.trt, engine, contexts[0]))
+        if part is None:
+            break
+        parts[size] = part
+    return dict(sorted(parts.items()))
+
+
 def require_memory(stage: str, nbytes: int, limit: int | None) -> None:
     """Raise OutOfMemory if a size exceeds the memory limit of the device."""
     if limit is not None and nbytes > limit:
         raise OutOfMemory(stage, nbytes, f"device.memory_limit is {limit / 2**20:.0f} MiB")
+
+
+def _shapes(load: Load, size: int) -> dict[str, tuple[int, ...]]:
+    return {spec.name: spec.with_batch(size) for spec in load.model.inputs}
 
 
 def _slots(load: Load) -> int:

@@ -15,7 +15,7 @@ from raybench.engines import conformance
 from raybench.engines.tensorrt import library, start
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
-from raybench.engines.tensorrt.runner import fed_batches, slot_count
+from raybench.engines.tensorrt.runner import Runner, fed_batches, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine import nvml
 from raybench.machine.devices import Device
@@ -74,6 +74,113 @@ def test_streams_without_a_race_and_computes_every_batch(
 def test_keeps_the_contract(make_load_on: Make, mode: dict[str, Any]) -> None:
     load = make_load_on(**mode)
     conformance.check(TensorRTEngine, load, {"y": expected(load, 0)})
+
+
+DYNAMIC = [mode for mode in MODES if mode.get("cuda_graphs", True)]
+
+
+@pytest.mark.parametrize("mode", DYNAMIC, ids=str)
+@pytest.mark.parametrize("inflight", [1, 3])
+def test_a_dynamic_plan_runs_parts_of_batches_as_graphs_of_their_own(
+    gpu: FakeGpu, make_load_on: Make, mode: dict[str, Any], inflight: int
+) -> None:
+    load = make_load_on(batch_size=6, inflight=inflight, largest_batch=8, **mode)
+    conformance.check(TensorRTEngine, load, {"y": expected(load, 0)})
+    engine = TensorRTEngine.load(replace(load, part_batches=True))
+    assert engine.sizes == (1, 2, 4, 6)
+    held = [1 + 5 * sequence % 6 for sequence in range(24)]
+    for sequence in range(len(held) + inflight):
+        if sequence >= inflight:
+            done = sequence - inflight
+            spans = engine.collect(done)
+            assert spans[1] > 0
+            items = held[done]
+            whole = expected(load, done)
+            assert np.array_equal(engine.outputs()["y"][:items], whole[:items])
+        if sequence < len(held):
+            engine.submit_part(sequence, held[sequence])
+    engine.close()
+    assert gpu.races == []
+
+
+def test_a_part_copies_no_more_than_it_computes(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make
+) -> None:
+    load = make_load(batch_size=8, largest_batch=8)
+    engine = TensorRTEngine.load(replace(load, part_batches=True))
+    copied: list[int] = []
+    copy_in = engine._context.cuda.copy_in  # type: ignore[union-attr]
+    engine._context.cuda.copy_in = lambda to, source, nbytes, stream: (  # type: ignore[method-assign, union-attr]
+        copied.append(nbytes), copy_in(to, source, nbytes, stream),
+    )[1]  # fmt: skip
+    for sequence, items in enumerate((1, 3, 8)):
+        engine.submit_part(sequence, items)
+        engine.collect(sequence)
+    assert copied == [1 * 16, 4 * 16, 8 * 16]
+    engine.close()
+
+
+def test_only_an_open_loop_pays_for_more_sizes(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
+    def captures(load: Load) -> int:
+        gpu.calls.clear()
+        engine = TensorRTEngine.load(load)
+        count = gpu.calls.count("cudaStreamBeginCapture")
+        engine.close()
+        assert not any(memory.on_device for memory in gpu.memories.values())
+        return count
+
+    load = make_load(batch_size=8, largest_batch=8)
+    assert captures(load) == 2
+    assert captures(replace(load, part_batches=True)) == 8
+    static = make_load(batch_size=8)
+    assert captures(replace(static, part_batches=True)) == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "sizes"),
+    [
+        (None, {}, (8,)),
+        (None, {"largest_batch": 8, "cuda_graphs": False}, (8,)),
+        (10_000, {"largest_batch": 8}, (4, 8)),
+    ],
+    ids=str,
+)
+def test_parts_are_padded_where_the_plan_is_static_or_memory_is_short(
+    trt: FakeTrt,
+    make_load: Make,
+    limit: int | None,
+    options: dict[str, Any],
+    sizes: tuple[int, ...],
+) -> None:
+    load = make_load(batch_size=8, limit=limit, **options)
+    engine = TensorRTEngine.load(replace(load, part_batches=True))
+    assert engine.sizes == sizes
+    engine.submit_part(0, 1)
+    engine.collect(0)
+    assert len(engine.outputs()["y"]) == sizes[0]
+    engine.close()
+
+
+def test_sizes_that_cannot_be_captured_are_left_out(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = make_load(batch_size=8, largest_batch=8)
+    add_size = Runner.add_size
+
+    def refused(self: Runner, contexts: Any, ports: Any) -> Any:
+        gpu.fail["cudaGraphInstantiate"] = Code.cudaErrorInvalidValue
+        try:
+            return add_size(self, contexts, ports)
+        finally:
+            del gpu.fail["cudaGraphInstantiate"]
+
+    monkeypatch.setattr(Runner, "add_size", refused)
+    engine = TensorRTEngine.load(replace(load, part_batches=True))
+    assert engine.sizes == (8,)
+    engine.submit_part(0, 3)
+    engine.collect(0)
+    assert np.allclose(engine.outputs()["y"], expected(load, 0))
+    engine.close()
 
 
 def test_the_fake_notices_a_race(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
