@@ -19,7 +19,7 @@ seconds of measuring, and what was measured counts.
 
 Prints a table, the lowest ratio and, last, one line of JSON; every run is a line of OUT/runs.jsonl.
 Exit code 1 when the interval of a ratio lies below 1 or a run failed, 2 when it is refused before
-anything runs. Not yet run on a GPU by this script.
+anything runs.
 """
 
 from __future__ import annotations
