@@ -97,8 +97,9 @@ def _check_machine(console: Console) -> int:
         lines += [("warning", issue.what), ("fix", issue.fix)]
     if len(cores) < 2:
         lines.append(("warning", "with one core, Ray and the driver share it with the worker."))
+    width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        print_line(console, f"{label:<14} {text}")
+        print_line(console, f"{label:<{width}} {text}")
     return 0 if able else 1
 
 
