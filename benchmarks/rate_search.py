@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.planning.rate_search import CONFIRMING, RateSearch
-from raybench.planning.rate_searches import was_kept
+from raybench.planning.rate_search import CONFIRMING, RateOutcome, RateSearch
 from raybench.stats.violations import bound_met
 
 if TYPE_CHECKING:
@@ -73,16 +72,12 @@ def batching(rate: float, items: int, rng: np.random.Generator) -> NDArray[np.fl
 
 def search(law: Latencies, capacity: float, items: int, rng: np.random.Generator) -> RateSearch:
     """Search as a run does: a trial for every question."""
-    found = RateSearch(capacity)
+    found = RateSearch(capacity, 1 - PERCENTILE / 100)
     while (question := found.question()) is not None:
         latencies = law(question.items_per_s, items, rng)
         warm = latencies[items // 20 :]
-        facts = {
-            "status": "ok",
-            "slo_met": bound_met(warm, BOUND_MS, PERCENTILE),
-            "slo_violation_frac": float((warm > BOUND_MS).mean()),
-        }
-        found.record(question, bool(was_kept(facts, question, PERCENTILE)))
+        met = bound_met(warm, BOUND_MS, PERCENTILE)
+        found.record(question, RateOutcome(met, float((warm > BOUND_MS).mean())))
     return found
 
 

@@ -31,6 +31,7 @@ class BoundedRate:
     Attributes:
         items_per_s: highest rate that was confirmed, with the highest rate below at which the bound was
             surely kept and the lowest above at which it surely was not; unknown without one.
+        over: share of the items of its confirming trials that took longer than the bound.
         closed_items_per_s: rate in closed loop, without regard to latency.
         share: the one over the other.
         efficiency: rate under the bound over that of the fewest workers, in proportion.
@@ -41,6 +42,7 @@ class BoundedRate:
 
     workers: int
     items_per_s: Estimate
+    over: float | None
     closed_items_per_s: float | None
     share: float | None
     efficiency: float | None
@@ -182,16 +184,17 @@ def _points(
     closed: Mapping[tuple[Series, int | None], float | None],
     percentile: float,
 ) -> tuple[BoundedRate, ...]:
-    found: list[tuple[int, Estimate, float | None, Sequence[dict[str, Any]]]] = [
-        (workers, _answer(rows), closed.get((series, workers)), rows)
+    found = [
+        (workers, *_answer(rows, percentile), closed.get((series, workers)), rows)
         for workers, rows in sorted(by_workers.items())
     ]
-    first = next(((w, e.value) for w, e, _, _ in found if e.value), None)
-    closed_first = next(((w, c) for w, _, c, _ in found if c), None)
+    first = next(((w, e.value) for w, e, _, _, _ in found if e.value), None)
+    closed_first = next(((w, c) for w, _, _, c, _ in found if c), None)
     return tuple(
         BoundedRate(
             workers=workers,
             items_per_s=rate,
+            over=over,
             closed_items_per_s=capacity,
             share=rate.value / capacity if rate.value and capacity else None,
             efficiency=_efficiency(workers, rate.value, first),
@@ -200,7 +203,7 @@ def _points(
             trials=len(rows),
             reason=None if rate.value else _reason(rows, percentile),
         )
-        for workers, rate, capacity, rows in found
+        for workers, rate, over, capacity, rows in found
     )
 
 
@@ -210,20 +213,19 @@ def _efficiency(workers: int, rate: float | None, first: tuple[int, float] | Non
     return rate / workers / (first[1] / first[0])
 
 
-def _answer(rows: Sequence[dict[str, Any]]) -> Estimate:
-    """Return the highest rate that was confirmed, between rates at which the bound is certain."""
+def _answer(rows: Sequence[dict[str, Any]], percentile: float) -> tuple[Estimate, float | None]:
+    """Return the highest confirmed rate, between rates at which the bound is certain, and its share over."""
     by_rate: dict[float, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["status"] == "ok" and row["offered_items_per_s"] is not None:
             by_rate[row["offered_items_per_s"]].append(row)
-    confirmed = [
-        rate
-        for rate, ones in by_rate.items()
-        if sum(one["confirms"] for one in ones) >= CONFIRMING
-        and not any(one["slo_met"] is False for one in ones if one["confirms"])
-    ]
+    over = {rate: _confirmed_share(ones) for rate, ones in by_rate.items()}
+    allowed = 1 - percentile / 100
+    confirmed = {
+        rate: share for rate, share in over.items() if share is not None and share <= allowed
+    }
     if not confirmed:
-        return UNKNOWN
+        return UNKNOWN, None
     answer = max(confirmed)
     surely = [rate for rate, ones in by_rate.items() if all(one["slo_met"] for one in ones)]
     broken = [
@@ -231,7 +233,16 @@ def _answer(rows: Sequence[dict[str, Any]]) -> Estimate:
     ]
     lo = max((rate for rate in surely if rate <= answer), default=None)
     hi = min((rate for rate in broken if rate > answer), default=None)
-    return Estimate(answer, lo, hi)
+    return Estimate(answer, lo, hi), confirmed[answer]
+
+
+def _confirmed_share(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Return the share over the bound in the trials that confirm a rate together; None if they do not."""
+    trials = [row for row in rows if row["confirms"]]
+    shares = [row["slo_violation_frac"] for row in trials if row["slo_violation_frac"] is not None]
+    if len(shares) < CONFIRMING or any(row["slo_met"] is False for row in trials):
+        return None
+    return float(sum(shares) / len(shares))
 
 
 def _reason(rows: Sequence[dict[str, Any]], percentile: float) -> str:

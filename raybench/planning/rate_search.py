@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 MOST_PROBES = 12
 CONFIRMING = 3
-"""Trials at the answer, in fresh workers, of which each must keep the bound."""
+"""Trials at the answer, in fresh workers, which must keep the bound together."""
 CLOSE = 0.01
 """The bracket is closed when its ends differ by so much: the answer is its lower end."""
 STEP = 0.01
@@ -36,15 +36,30 @@ class RateQuestion:
     trial: int = 0
 
 
+@dataclass(frozen=True)
+class RateOutcome:
+    """What a trial says of the bound.
+
+    Attributes:
+        met: whether it was surely kept or surely not; None where the sample does not decide.
+        share: of the items that took longer; None where too few were served to say.
+    """
+
+    met: bool | None
+    share: float | None = None
+
+
 class RateSearch:
     """The search for one number of workers.
 
     It halves a bracket of two rates, one at which the bound is kept and one at which it is not, until
-    they differ by 1 %, and confirms the lower one in three further trials. A failure there steps
-    down by 1 %.
+    they differ by 1 %, and confirms the lower one in three further trials: of all their items no more
+    may take longer than the percentile allows, and no trial alone may surely break the bound. Where
+    they do, the search steps down by 1 %.
 
     Args:
         capacity_items_per_s: rate of the same workers in closed loop.
+        allowed: share of the items that may take longer, e.g. 0.01 for p99.
 
     Attributes:
         kept: highest rate that was probed or confirmed and kept; None before there is one.
@@ -52,10 +67,11 @@ class RateSearch:
         probes: probes that have ended.
     """
 
-    def __init__(self, capacity_items_per_s: float) -> None:
+    def __init__(self, capacity_items_per_s: float, allowed: float) -> None:
         self._capacity = capacity_items_per_s
+        self._allowed = allowed
         self._asked: RateQuestion | None = None
-        self._confirmed = 0
+        self._shares: list[float] = []
         self._steps = 0
         self.kept: float | None = None
         self.broken = HIGHEST * capacity_items_per_s
@@ -64,7 +80,7 @@ class RateSearch:
     @property
     def answer(self) -> float | None:
         """The highest rate that was confirmed; None before, or where there is none."""
-        return self.kept if self._confirmed == CONFIRMING else None
+        return self.kept if len(self._shares) == CONFIRMING else None
 
     @property
     def failed(self) -> bool:
@@ -73,32 +89,44 @@ class RateSearch:
 
     def question(self) -> RateQuestion | None:
         """Return what to measure next; None once the search has ended."""
-        if self._steps > MOST_STEPS or self._confirmed == CONFIRMING:
+        if self._steps > MOST_STEPS or len(self._shares) == CONFIRMING:
             return None
         if self._probing and (rate := self._candidate()) is not None:
             return RateQuestion(_rounded(rate))
         if self.kept is None:
             return None
-        return RateQuestion(self.kept, self._confirmed + 1)
+        return RateQuestion(self.kept, len(self._shares) + 1)
 
-    def record(self, question: RateQuestion, met: bool) -> None:
-        """Record whether the bound was kept at the rate of a question."""
+    def record(self, question: RateQuestion, outcome: RateOutcome) -> None:
+        """Record what a trial at the rate of a question says; one of the two facts must be known."""
         if question.trial == 0:
             self.probes += 1
-            if met:
+            if self._kept(outcome):
                 self.kept = question.items_per_s
             else:
                 self.broken = question.items_per_s
-        elif met:
-            self._confirmed += 1
+        elif self._confirms(outcome):
+            self._shares.append(outcome.share or 0.0)
         else:
-            self._confirmed, self._steps = 0, self._steps + 1
+            self._shares, self._steps = [], self._steps + 1
             self.broken = question.items_per_s
             self.kept = _rounded((1 - STEP) * question.items_per_s)
 
+    def _kept(self, outcome: RateOutcome) -> bool:
+        """Return whether a probe kept the bound, by its share where the sample does not decide."""
+        if outcome.met is not None:
+            return outcome.met
+        return outcome.share is not None and outcome.share <= self._allowed
+
+    def _confirms(self, outcome: RateOutcome) -> bool:
+        """Return whether three trials can still keep the bound together, with this one."""
+        if outcome.share is None or outcome.met is False:
+            return outcome.met is True
+        return sum(self._shares) + outcome.share <= CONFIRMING * self._allowed
+
     @property
     def _probing(self) -> bool:
-        return self._steps == 0 and self._confirmed == 0 and self.probes < MOST_PROBES
+        return self._steps == 0 and not self._shares and self.probes < MOST_PROBES
 
     def _candidate(self) -> float | None:
         """Return the rate of the next probe; None when the bracket is closed or cannot be opened."""

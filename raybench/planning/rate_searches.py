@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.experiment import CLOSED
 from raybench.planning.plan import PlannedTrial
-from raybench.planning.rate_search import RateQuestion, RateSearch
+from raybench.planning.rate_search import RateOutcome, RateQuestion, RateSearch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -67,15 +67,15 @@ class RateSearches:
         capacity = self._capacity(base)
         if capacity is None:
             return
-        search = RateSearch(capacity)
+        search = RateSearch(capacity, 1 - base.measure.slo_percentile / 100)
         while (question := search.question()) is not None:
             planned = self._planned(base, index, question)
             yield planned
             row = self._rows.get(planned.key)
-            kept = None if row is None else was_kept(row, question, base.measure.slo_percentile)
-            if kept is None:  # not measured yet, or not measurable
+            outcome = None if row is None else outcome_of(row)
+            if outcome is None:  # not measured yet, or not measurable
                 return
-            search.record(question, kept)
+            search.record(question, outcome)
 
     def _capacity(self, base: Point) -> float | None:
         """Return the mean rate in closed loop; None before every trial of it has a row."""
@@ -91,18 +91,12 @@ class RateSearches:
         return PlannedTrial(point, index, question.trial, number)
 
 
-def was_kept(row: Facts, question: RateQuestion, percentile: float) -> bool | None:
-    """Return whether a trial kept the bound; None where it gave no number.
-
-    A sample that does not decide counts by its share above the bound when it is a probe, and as kept
-    when it confirms: there it has been kept once already.
-    """
-    share = row["slo_violation_frac"]
-    if row["status"] != "ok" or (row["slo_met"] is None and share is None):
+def outcome_of(row: Facts) -> RateOutcome | None:
+    """Return what a trial says of the bound; None where it gave no number."""
+    met, share = row["slo_met"], row["slo_violation_frac"]
+    if row["status"] != "ok" or (met is None and share is None):
         return None
-    if row["slo_met"] is not None:
-        return bool(row["slo_met"])
-    return bool(share <= 1 - percentile / 100) or question.trial > 0
+    return RateOutcome(met, share)
 
 
 def facts_of(rows: Sequence[Facts]) -> dict[Key, Facts]:

@@ -54,6 +54,20 @@ def test_a_rate_whose_confirmation_failed_is_no_answer():
     assert curve.points[0].items_per_s.value is None
 
 
+def test_trials_that_exceed_the_share_together_are_no_answer():
+    shares = [{"slo_violation_frac": share} for share in (0.0159, 0.0589, 0.0108)]
+    trials = zip(offered(1, 620.0, None, None, None, first=1), shares, strict=True)
+    rows = [closed(1, 1000.0), *(row | share for row, share in trials)]
+    (curve,) = bounded(table(*rows))
+    assert curve.points[0].items_per_s.value is None
+    assert curve.points[0].reason.startswith("Even at 620 items/s 1.59 % of the items")
+
+
+def test_the_share_of_an_answer_is_that_of_its_trials_together():
+    (curve,) = bounded(table(*one_worker()))
+    assert curve.points[0].over == pytest.approx(0.01 / 3)
+
+
 def test_efficiency_stands_beside_that_of_the_closed_loop():
     rows = [*one_worker(), closed(2, 1900.0), *offered(2, 1100.0, True, True, True, first=1)]
     (curve,) = bounded(table(*rows))

@@ -5,19 +5,32 @@ from __future__ import annotations
 import pytest
 from helpers.plans import expanded, planned
 
-from raybench.planning.rate_search import CLOSE, MOST_PROBES, MOST_STEPS, STEP, RateSearch
-from raybench.planning.rate_searches import RateSearches, was_kept
+from raybench.planning.rate_search import (
+    CLOSE,
+    MOST_PROBES,
+    MOST_STEPS,
+    STEP,
+    RateOutcome,
+    RateSearch,
+)
+from raybench.planning.rate_searches import RateSearches, outcome_of
 
 CAPACITY = 1000.0
 
 
+KEPT, BROKEN = RateOutcome(met=True, share=0.0), RateOutcome(met=False, share=0.5)
+
+
 def search(kept):
-    """Run a search; `kept` tells for a question whether the bound is kept."""
-    found = RateSearch(CAPACITY)
+    """Run a search; `kept` says for a question whether the bound is kept, or gives the outcome."""
+    found = RateSearch(CAPACITY, allowed=0.01)
     questions = []
     while (question := found.question()) is not None:
         questions.append(question)
-        found.record(question, kept(question))
+        outcome = kept(question)
+        if isinstance(outcome, bool):
+            outcome = KEPT if outcome else BROKEN
+        found.record(question, outcome)
     return found, questions
 
 
@@ -105,10 +118,44 @@ def test_without_the_setting_there_is_no_search():
     assert RateSearches(experiment, plan, rows_of(plan, CLOSED)).asked() == []
 
 
-def test_an_undecided_sample_counts_by_its_share_and_one_that_is_too_small_not_at_all():
-    probe = RateSearch(CAPACITY).question()
-    undecided = {**CLOSED, "slo_met": None}
-    assert was_kept({**undecided, "slo_violation_frac": 0.009}, probe, 99.0) is True
-    assert was_kept({**undecided, "slo_violation_frac": 0.02}, probe, 99.0) is False
-    assert was_kept({**undecided, "slo_violation_frac": 0.02}, probe, 95.0) is True
-    assert was_kept(undecided, probe, 99.0) is None
+def undecided(share):
+    return RateOutcome(met=None, share=share)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.009, True), (0.01, True), (0.02, False)])
+def test_an_undecided_probe_counts_by_its_share(share, kept):
+    found = RateSearch(CAPACITY, allowed=0.01)
+    found.record(found.question(), undecided(share))
+    assert (found.kept is not None) == kept
+
+
+def test_trials_confirm_a_rate_together():
+    shares = {1: 0.016, 2: 0.004, 3: 0.009}
+    found, _ = search(lambda q: undecided(shares[q.trial]) if q.trial else q.items_per_s <= 700)
+    assert 690 < found.answer <= 700
+
+
+def test_undecided_trials_that_exceed_the_share_together_confirm_nothing():
+    shares = {1: 0.0159, 2: 0.0108, 3: 0.0108}  # none of them surely breaks the bound
+
+    def outcome(question):
+        if question.trial and question.items_per_s > 680:
+            return undecided(shares[question.trial])
+        return question.items_per_s <= 700
+
+    found, questions = search(outcome)
+    assert 680 * (1 - STEP) <= found.answer <= 680
+    assert [q.trial for q in questions if q.items_per_s == questions[-4].items_per_s] == [1, 2, 3]
+
+
+def test_a_trial_that_makes_it_impossible_is_the_last_at_its_rate():
+    found, questions = search(lambda q: undecided(0.05) if q.trial else q.items_per_s <= 700)
+    assert {q.trial for q in questions if q.trial} == {1}
+    assert found.failed
+
+
+def test_a_sample_that_is_too_small_says_nothing():
+    row = {**CLOSED, "slo_met": None}
+    assert outcome_of(row) is None
+    assert outcome_of({**row, "slo_violation_frac": 0.02}) == undecided(0.02)
+    assert outcome_of({**row, "slo_met": True, "status": "worker_died"}) is None

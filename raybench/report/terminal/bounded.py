@@ -40,7 +40,8 @@ def rate_text(point: BoundedRate) -> str:
         f"surely not at {four_digits(hi)}" if hi is not None else "",
     ]
     share = "" if point.share is None else f"{100 * point.share:.0f} % of the closed loop's"
-    text = joined(f"{four_digits(value)} items/s", *sure, share)
+    over = "" if point.over is None else f"{100 * point.over:.2g} % of the items later"
+    text = joined(f"{four_digits(value)} items/s", over, *sure, share)
     if point.efficiency is not None and point.closed_efficiency is not None:
         text += (
             f"; efficiency {100 * point.efficiency:.1f} %, in closed loop "
