@@ -22,6 +22,7 @@ from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
 from raybench.machine.telemetry import Telemetry
 from raybench.measure import flags as flagging
+from raybench.measure.arrivals import Arrivals
 from raybench.measure.evidence import TrialEvidence
 from raybench.measure.stopping import check_window
 from raybench.measure.stream import Stream
@@ -261,6 +262,31 @@ def test_a_file_with_a_fixed_batch_runs_with_it_or_says_so(engine, tmp_path, pin
     assert prepared.comparison.fidelity.sqnr_db > 100
     with pytest.raises(Unsupported, match="Use batch_size=4"):
         worker.prepare(on_file(closed, 2, engine), 0, 0, 0)
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("onnxruntime", "without padding"), ("openvino", "that the engine had: 1, 2, 4.")],
+)
+def test_an_open_loop_computes_parts_of_batches_and_its_row_says_how(
+    engine, said, tmp_path, pinned
+):
+    path, closed = tmp_path / "net.onnx", tmp_path / "closed.onnx"
+    onnx.save(tiny_conv(), path)
+    onnx.save(tiny_conv(4, (4, 72)), closed)
+    worker = Worker("w")
+    point = replace(on_file(path, 4, engine), load="poisson(2000)")
+    prepared = worker.prepare(point, 0, 0, 0)
+    assert said in prepared.notes[-1]
+    assert prepared.comparison.fidelity.sqnr_db > 100
+    now = time.perf_counter_ns()
+    arrivals = Arrivals("poisson", 2000.0, 1, (0,)).of_worker(0)
+    trace = worker.stream(now, now + 10**8, 10**7, arrivals).trace
+    assert (trace.computed >= trace.items).all()
+    fixed = replace(on_file(closed, 4, engine), load="poisson(2000)")
+    assert "was padded to 4," in worker.prepare(fixed, 0, 0, 0).notes[-1]
+    assert worker.prepare(on_file(path, 4, engine), 0, 0, 0).notes == ()
     worker.close()
 
 

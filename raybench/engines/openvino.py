@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from raybench.engines import refusals
+from raybench.engines import openvino_layers, refusals
 from raybench.engines.base import (
     EngineBase,
     EngineInfo,
@@ -24,7 +24,7 @@ from raybench.engines.base import (
     ReportsLayers,
     TakesPartBatches,
 )
-from raybench.errors import Unsupported
+from raybench.errors import PointError, Unsupported
 from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Load
     from raybench.machine.devices import Device
-    from raybench.models.model import Model
 
 HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", AS_IS: "f32"}
 """Arithmetic of everything the graph leaves in float. Always set: the library's own default is bf16
@@ -66,9 +65,6 @@ _CALLS = refusals.LibraryCalls(
 )
 
 logger = logging.getLogger(__name__)
-
-_PRODUCTS = ("Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul")
-"""The library's names of layers that multiply by weights or by each other."""
 
 _UNFUSED = (
     "OpenVINO would fuse products of small int8 matrices into a layer that computes them wrongly, so "
@@ -155,17 +151,14 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
             "INFERENCE_PRECISION_HINT": hint,
             "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
         }
-        sizes = load.part_sizes if resizable else load.part_sizes[-1:]
-        if len(sizes) > 1 and load.inflight > 1:
+        if resizable and load.takes_parts and load.inflight > 1:
             # else each size would have a queue of its own, and two batches would run at once
             self._properties["EXCLUSIVE_ASYNC_REQUESTS"] = True
-        parts = {
-            size: _compile_right(_resized(graph, _shapes(load, size)), self._properties)[0]
-            for size in sizes[:-1]
-        }
         self._graph = graph
         self._names = {spec.name for spec in load.model.outputs}
-        self._compiled, self._properties = _compile_right(graph, self._properties)
+        asked = self._properties
+        self._compiled, self._properties = _compile_right(graph, asked)
+        parts = _compile_parts(graph, load, asked) if resizable else {}
         repaired = (_UNFUSED,) if "SNIPPETS_MODE" in self._properties else ()
         built = time.perf_counter()
         self._refuse_other_precision(hint)
@@ -176,7 +169,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
         self._wait = load.inflight > 1
         self._last = self._requests[0]
         self._submitted = list(self._requests)
-        self.sizes = sizes
+        self.sizes = (*parts, load.batches.batch_size)
         of_parts = _CALLS.run("load", lambda: self._part_requests(parts))
         self._of_size = (*of_parts, self._requests)
         self.info = EngineInfo(
@@ -186,7 +179,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
             threads=threads,
             notes=(
                 *refusals.half_on_cpu(load.model),
-                *_kernels(self._compiled, load.model),
+                *openvino_layers.notes(self._compiled, load.model),
                 *repaired,
             ),
         )
@@ -312,55 +305,6 @@ def _convert(path: Path, shapes: dict[str, list[int]]) -> Any:
     return frontend.convert(model)
 
 
-def _kernels(compiled: Any, model: Model) -> tuple[str, ...]:
-    """Return a note if the library computes some products of a quantised graph in float."""
-    if not any(name.endswith(":int8") for name in model.reduced_ops or ()):
-        return ()
-    try:
-        infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-        products = [
-            info["runtimePrecision"].astype(str)
-            for info in infos
-            if info["layerType"].astype(str) in _PRODUCTS
-        ]
-    except Exception:
-        logger.info("The kernels that OpenVINO chose are unknown", exc_info=True)
-        return ()
-    in_int8 = sum(precision in ("i8", "u8") for precision in products)
-    if in_int8 == len(products):
-        return ()
-    return (
-        f"OpenVINO computes {in_int8} of {len(products)} convolutions and matrix products in int8 "
-        "(those that it has not fused with other layers).",
-    )
-
-
-def _fuses_int8_products(compiled: Any) -> bool:
-    """Return whether a generated layer (Subgraph) multiplies by int8 weights.
-
-    Version 2026.4.1 fuses consecutive products of small int8 matrices at up to 8 rows so, and
-    computes them wrongly: -195 to 0 dB to ONNX Runtime, and 137 dB as layers of their own.
-    """
-    try:
-        return any(
-            op.get_rt_info()["layerType"].astype(str) == "Subgraph"
-            and any(_is_int8_weight(value.get_node()) for value in op.input_values())
-            for op in compiled.get_runtime_model().get_ops()
-        )
-    except Exception:
-        logger.info("The layers that OpenVINO made are unknown", exc_info=True)
-        return False
-
-
-def _is_int8_weight(op: Any) -> bool:
-    info = op.get_rt_info()
-    return (
-        info["layerType"].astype(str) == "Const"
-        and info["runtimePrecision"].astype(str) in ("i8", "u8")
-        and len(op.get_output_partial_shape(0)) > 1
-    )
-
-
 @functools.cache
 def _core() -> Any:
     """Return the library's one entry point of this process, which is never freed.
@@ -380,17 +324,27 @@ def _compile(graph: Any, properties: dict[str, Any]) -> Any:
 def _compile_right(graph: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the compiled graph without the layers that are known to be wrong, and its properties."""
     compiled = _compile(graph, properties)
-    if _fuses_int8_products(compiled):
+    if openvino_layers.fuses_int8_products(compiled):
         properties = {**properties, "SNIPPETS_MODE": "DISABLE"}
         compiled = _compile(graph, properties)
     return compiled, properties
 
 
-def _resized(graph: Any, shapes: dict[str, list[int]]) -> Any:
-    """Return the graph at other shapes; both keep their constants in the same memory."""
-    resized = graph.clone()
-    _CALLS.run("build", lambda: resized.reshape(shapes))
-    return resized
+def _compile_parts(graph: Any, load: Load, properties: dict[str, Any]) -> dict[int, Any]:
+    """Return the graph compiled at sizes below a full batch, by items, rising.
+
+    All keep their constants in the same memory. A size that memory or the graph does not allow ends
+    it: what is smaller is padded to the sizes that there are.
+    """
+    parts: dict[int, Any] = {}
+    try:
+        for size in reversed(load.part_sizes[:-1]):
+            resized = graph.clone()
+            _CALLS.run("build", functools.partial(resized.reshape, _shapes(load, size)))
+            parts[size], _ = _compile_right(resized, properties)
+    except PointError:
+        logger.info("OpenVINO has no smaller size of this graph", exc_info=True)
+    return dict(sorted(parts.items()))
 
 
 def _layer(name: str, entries: list[Any]) -> Layer:

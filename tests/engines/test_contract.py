@@ -7,8 +7,9 @@ import pytest
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
 
-from raybench.engines import conformance, registry
+from raybench.engines import conformance, openvino, registry
 from raybench.engines.base import Load
+from raybench.errors import OutOfMemory
 from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.machine.devices import Device, core, gpu
@@ -82,6 +83,26 @@ def test_parts_have_sizes_of_their_own_only_where_they_will_come(
     assert tuple(engine.load(load).sizes) == (6,)
     assert tuple(engine.load(replace(load, part_batches=True)).sizes) == sizes
     conformance.check(engine, load, reference_outputs(load.model, pool, 6, tmp_path))
+
+
+def test_openvino_pads_to_the_sizes_that_memory_allows(tiny, tmp_path, monkeypatch):
+    engine = registry.get("openvino")
+    load, _ = loaded(engine, tiny, tmp_path, 1)
+    compile_right, compiled = openvino._compile_right, []
+
+    def compile_few(graph, properties):
+        if len(compiled) == 2:
+            raise OutOfMemory("build", None, "none is left")
+        compiled.append(graph)
+        return compile_right(graph, properties)
+
+    monkeypatch.setattr(openvino, "_compile_right", compile_few)
+    running = engine.load(replace(load, part_batches=True))
+    assert running.sizes == (2, 4)
+    running.submit_part(0, 1)
+    running.collect(0)
+    assert {len(array) for array in running.outputs().values()} == {2}
+    running.close()
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
