@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.resources import RESOURCES, nothing_full, uses
+from raybench.experiment import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,10 +82,11 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
 def _of_device(cell: Cell, waits_for_others: bool) -> dict[str, str]:
     """Return the evidence of what of the device is full; else of what it waits for, if measured.
 
-    A device that waits for copies or the host is not full, and its kernels are not the reason.
+    A device that waits for copies, the host or arrivals is not full, and its kernels are not the reason.
     """
     known = uses(cell)
-    waits = None if waits_for_others else nothing_full(cell, known)
+    waits_for_arrivals = cell.series.load != CLOSED and "overloaded" not in cell.flags
+    waits = None if waits_for_others or waits_for_arrivals else nothing_full(cell, known)
     found = [(use.resource, use.evidence) for use in known if use.full] or (
         [waits] if waits else []
     )

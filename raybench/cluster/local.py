@@ -119,6 +119,7 @@ def _start(
     work_during_start: Callable[[], None],
 ) -> Any:
     """Start Ray, connect to it and return Ray's context."""
+    dashboard = dashboard and ray_internals.has_dashboard()
     if not dashboard:
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
     if (slices := devices.slices_to_show()) is not None:

@@ -7,6 +7,7 @@ them all, so that a Ray that moved one is noticed before its users are.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -300,6 +301,15 @@ def on_loopback() -> Iterator[bool]:
         yield True
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def has_dashboard() -> bool:
+    """Return whether the packages of Ray's dashboard are installed; Ray refuses to start it without."""
+    try:
+        importlib.import_module(DASHBOARD_PACKAGES)
+    except ImportError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

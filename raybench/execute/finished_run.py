@@ -32,6 +32,7 @@ class Run:
         failed: whether a row is a failure, a point lost its devices, or a trial has no row yet.
         preset: name of the preset that was used.
         elsewhere: what other drivers measure, a sentence for each.
+        layers_timed: whether the layers of each model were timed, too.
         demand: items/s for which the number of devices is wanted; None for none.
     """
 
@@ -41,6 +42,7 @@ class Run:
     failed: bool
     preset: str
     elsewhere: tuple[str, ...] = ()
+    layers_timed: bool = False
     demand: float | None = None
 
     def table(self) -> str:
@@ -70,7 +72,7 @@ class Run:
             next_steps.insert(
                 0, "rerun=unstable measures the unstable points again, on a quieter machine"
             )
-        next_steps[:0] = _why_slower(self.rows, self.folder)
+        next_steps[:0] = _why_slower(self.rows, self.folder, self.layers_timed)
         print_table(
             scaling(self.rows, self.workers),
             file,
@@ -84,7 +86,7 @@ class Run:
         )
 
 
-def _why_slower(rows: pa.Table, folder: str) -> list[str]:
+def _why_slower(rows: pa.Table, folder: str, layers_timed: bool) -> list[str]:
     """Return how to see why a precision is slower than the next wider one, if one is."""
     from raybench.analysis.precision import precision
 
@@ -96,10 +98,10 @@ def _why_slower(rows: pa.Table, folder: str) -> list[str]:
     if not pairs:
         return []
     reasons = " and ".join(dict.fromkeys(pairs))
-    return [
-        f"raybench report {shlex.quote(folder)} says why {reasons};",
-        "results.layers=true rerun=all lets it name the layers",
-    ]
+    step = f"raybench report {shlex.quote(folder)} says why {reasons}"
+    if layers_timed:
+        return [step]
+    return [f"{step};", "results.layers=true rerun=all lets it name the layers"]
 
 
 def _worth_repeating(rows: pa.Table) -> bool:
@@ -131,7 +133,8 @@ def close_run(context: RunContext, failed: bool) -> Run:
     elsewhere = _described(left, {lease.run_id for lease in leases.at_work(context.store.files)})
     preset = context.request.experiment.preset
     demand = context.request.experiment.demand_items_per_s
-    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere, demand)
+    layers = context.request.results.layers
+    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere, layers, demand)
 
 
 def _described(left: Mapping[Lease, int], at_work: Collection[str]) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def measure(
         for line in describe_run(context):
             display.line(line)
         with start_run(context, command, stop) as started, gc_control.frozen():
-            if (dashboard := _dashboard(started.session)) is not None:
+            if (dashboard := _dashboard(started.session, request.cluster.dashboard)) is not None:
                 display.line(dashboard)
             with display.progress(context.plan) as on_event:
 
@@ -84,9 +84,11 @@ def measure(
         return close_run(context, failed)
 
 
-def _dashboard(session: Session | None) -> str | None:
-    """Return a line with the address of the dashboard, if there is one."""
-    if session is None or not session.dashboard_url:
+def _dashboard(session: Session | None, wanted: bool) -> str | None:
+    """Return a line with the address of the dashboard, or why there is none though it was asked for."""
+    if session is None or (not session.dashboard_url and (session.attached or not wanted)):
         return None
+    if not session.dashboard_url:
+        return "Dashboard  none: Ray lacks the packages for it (pip install 'ray[default]')."
     token = "  asks for the token that `ray get-auth-token` prints" * session.asks_for_token
     return f"Dashboard  {session.dashboard_url}{token}"

@@ -56,6 +56,9 @@ def test_a_chip_with_nothing_full_waits_for_launches_or_inside_kernels():
     assert "31" in small["launches"]
     assert list(bound(**QUIET)) == ["kernel_latency"]
     assert list(bound(**QUIET, flags=["host_bound"], host_idle_frac=0.4)) == ["host"]
+    assert not bound(**QUIET, load="0.5")  # it waits for arrivals
+    assert list(bound(**QUIET, load="1.3", flags=["overloaded"])) == ["kernel_latency"]
+    assert list(bound(**{**QUIET, "gpu_tensor_frac": 0.64}, load="0.9")) == ["tensor_cores"]
     assert list(bound(**QUIET, h2d_ms_median=3.0, compute_ms_median=1.0)) == ["copies"]
 
 

@@ -270,6 +270,12 @@ def test_a_start_without_a_dashboard_leaves_ray_as_it_was():
     assert methods == dict(vars(Node))
 
 
+def test_a_ray_without_the_packages_of_its_dashboard_is_noticed(monkeypatch):
+    assert ray_internals.has_dashboard()
+    monkeypatch.setitem(sys.modules, ray_internals.DASHBOARD_PACKAGES, None)
+    assert not ray_internals.has_dashboard()
+
+
 def test_without_rays_node_or_its_methods_ray_starts_what_it_starts(hide, monkeypatch):
     from ray._private.node import Node
 

@@ -39,3 +39,11 @@ def test_a_precision_that_is_slower_than_a_wider_one_gets_a_word(simulated, said
         "results.layers=true rerun=all lets it name the layers"
     )
     assert (sentence in text) is said
+
+
+def test_layers_that_were_timed_need_no_other_run():
+    rows = table(*trials([400.0], precision="fp16"), *trials([200.0], precision="int8"))
+    run = Run("rows", rows, table().slice(0, 0), False, "standard", layers_timed=True)
+    text = run.table()
+    assert "says why int8 is slower than fp16\n" in text
+    assert "lets it name the layers" not in text
