@@ -2,6 +2,7 @@
 
     python peer_loops.py bare ENGINE MODEL BATCHES SECONDS        the simplest loop that there is
     python peer_loops.py loadgen MODEL BATCHES SECONDS RATE       MLCommons LoadGen, Offline
+    python peer_loops.py server MODEL BATCH SECONDS RATE CORE SEED  MLCommons LoadGen, Server
     python peer_loops.py tune MODEL BATCHES SECONDS CORE          a grid of Ray Tune around the loop
 
 BATCHES are sizes with commas; RATE is items/s to expect, without which LoadGen ends a run at once or
@@ -13,8 +14,10 @@ from __future__ import annotations
 import array
 import json
 import os
+import queue
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +40,7 @@ def loaded(engine: str, model: str, batch: int) -> tuple[Callable[[Any], Any], A
         shape = [batch, *(dim.get_length() for dim in list(graph.inputs[0].partial_shape)[1:])]
         graph.reshape(shape)
         hints = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        hints["ENABLE_CPU_PINNING"] = False  # the caller has chosen the core
         request = ov.Core().compile_model(graph, "CPU", hints).create_infer_request()
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         request.set_input_tensor(ov.Tensor(x, shared_memory=True))
@@ -79,8 +83,6 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
             part = queries[first : first + batch]
             lg.QuerySamplesComplete([lg.QuerySampleResponse(q.id, address, 4) for q in part])
 
-    under_test = lg.ConstructSUT(issue, lambda: None)
-    library = lg.ConstructQSL(64, 64, lambda _: None, lambda _: None)
     settings = lg.TestSettings()
     settings.mode = lg.TestMode.PerformanceOnly
     settings.scenario = lg.TestScenario.Offline
@@ -88,6 +90,17 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
     settings.min_duration_ms, settings.min_query_count = int(seconds * 1000), 1
     for _ in range(WARM_UP):
         infer(feed)
+    results = _summary(lg, issue, settings)
+    return {
+        "items_per_s": float(results["Samples per second"]),
+        "valid": results["Result is"] == "VALID",
+    }
+
+
+def _summary(lg: Any, issue: Callable[[list[Any]], None], settings: Any) -> dict[str, str]:
+    """Run LoadGen and return what its summary says, by name."""
+    under_test = lg.ConstructSUT(issue, lambda: None)
+    library = lg.ConstructQSL(64, 64, lambda _: None, lambda _: None)
     with tempfile.TemporaryDirectory() as folder:
         logs = lg.LogSettings()
         logs.log_output.outdir, logs.enable_trace = folder, False
@@ -96,10 +109,60 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
     lg.DestroyQSL(library)
     lg.DestroySUT(under_test)
     lines = dict(line.split(":", 1) for line in summary.splitlines() if line.count(":") == 1)
-    results = {name.strip(): value.strip() for name, value in lines.items()}
+    return {name.strip(): value.strip() for name, value in lines.items()}
+
+
+def server(
+    model: str, batch: int, seconds: float, rate: float, core: int, seed: int
+) -> dict[str, Any]:
+    """Return the 99th percentile of the latencies that LoadGen's Server scenario reports at a rate.
+
+    A thread on the core takes what has arrived, up to a batch, and runs the next size above it.
+    """
+    import mlperf_loadgen as lg
+
+    others = os.sched_getaffinity(0) - {core}
+    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    response = array.array("B", b"\0" * 4)
+    address = response.buffer_info()[0]
+    ready = threading.Event()
+
+    def serve() -> None:
+        os.sched_setaffinity(0, {core})
+        sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size < batch] + [batch]
+        infers = {size: loaded("openvino", model, size)[0] for size in sizes}
+        for infer in infers.values():
+            for _ in range(WARM_UP):
+                infer(None)
+        ready.set()
+        while (first := waiting.get()) is not None:
+            taken = [first]
+            while len(taken) < batch and not waiting.empty():
+                taken.append(waiting.get())
+            infers[next(size for size in sizes if size >= len(taken))](None)
+            lg.QuerySamplesComplete([lg.QuerySampleResponse(q.id, address, 4) for q in taken])
+
+    def issue(queries: list[Any]) -> None:
+        for query in queries:
+            waiting.put(query)
+
+    server_thread = threading.Thread(target=serve, daemon=True)
+    server_thread.start()
+    ready.wait()
+    if others:
+        os.sched_setaffinity(0, others)  # LoadGen's thread inherits it
+    settings = lg.TestSettings()
+    settings.mode = lg.TestMode.PerformanceOnly
+    settings.scenario = lg.TestScenario.Server
+    settings.server_target_qps = rate
+    settings.schedule_rng_seed = seed
+    settings.min_duration_ms, settings.min_query_count = int(seconds * 1000), 1
+    results = _summary(lg, issue, settings)
+    waiting.put(None)
+    server_thread.join()
     return {
-        "items_per_s": float(results["Samples per second"]),
-        "valid": results["Result is"] == "VALID",
+        "p99_ms": float(results["99.00 percentile latency (ns)"]) / 1e6,
+        "items_per_s": float(results["Completed samples per second"]),
     }
 
 
@@ -138,6 +201,9 @@ def main(words: list[str]) -> None:
         model, sizes, seconds, rate = rest
         batches = [int(size) for size in sizes.split(",")]
         rows = [{"batch": b, **loadgen(model, b, float(seconds), float(rate))} for b in batches]
+    elif kind == "server":
+        model, batch, seconds, rate, core, seed = rest
+        rows = [server(model, int(batch), float(seconds), float(rate), int(core), int(seed))]
     else:
         model, sizes, seconds, core = rest
         rows = tune(model, [int(size) for size in sizes.split(",")], float(seconds), int(core))
