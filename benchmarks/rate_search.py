@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.planning.rate_search import CONFIRMING, RateOutcome, RateSearch
+from raybench.planning.rate_search import RateOutcome, RateSearch
+from raybench.results.search_trials import CONFIRMING
 from raybench.stats.violations import bound_met
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
 from raybench.experiment import CLOSED
+from raybench.results.search_trials import CONFIRMING, role, that_count
 from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-CONFIRMING = 3
-"""Trials that confirm an answer."""
 _DEVICES: dict[Any, str] = {"gpu": "GPU", "cpu": "CPU core"}
 
 
@@ -170,11 +169,11 @@ def _key(series: Series) -> Series:
 
 
 def _facts(trials: pa.Table) -> list[dict[str, Any]]:
-    names = ("trial", "status", "slo_ms", "slo_percentile", "slo_met", "slo_violation_frac", "load",
+    names = ("trial", "status", "flags", "slo_ms", "slo_percentile", "slo_met", "slo_violation_frac", "load",
              "offered_items_per_s", "latency_p50_ms")  # fmt: skip
     rows = trials.select([name for name in names if name in trials.column_names]).to_pylist()
     return [
-        {**dict.fromkeys(names), **row, "confirms": (row.get("trial") or 0) > 0} for row in rows
+        {**dict.fromkeys(names), **row, "confirms": role(row.get("trial") or 0) > 0} for row in rows
     ]
 
 
@@ -215,10 +214,11 @@ def _efficiency(workers: int, rate: float | None, first: tuple[int, float] | Non
 
 def _answer(rows: Sequence[dict[str, Any]], percentile: float) -> tuple[Estimate, float | None]:
     """Return the highest confirmed rate, between rates at which the bound is certain, and its share over."""
-    by_rate: dict[float, list[dict[str, Any]]] = defaultdict(list)
+    by_rate: dict[float, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["status"] == "ok" and row["offered_items_per_s"] is not None:
             by_rate[row["offered_items_per_s"]].append(row)
+    by_rate = {rate: that_count(ones) for rate, ones in by_rate.items()}
     over = {rate: _confirmed_share(ones) for rate, ones in by_rate.items()}
     allowed = 1 - percentile / 100
     confirmed = {
@@ -236,7 +236,7 @@ def _answer(rows: Sequence[dict[str, Any]], percentile: float) -> tuple[Estimate
     return Estimate(answer, lo, hi), confirmed[answer]
 
 
-def _confirmed_share(rows: Sequence[dict[str, Any]]) -> float | None:
+def _confirmed_share(rows: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the share over the bound in the trials that confirm a rate together; None if they do not."""
     trials = [row for row in rows if row["confirms"]]
     shares = [row["slo_violation_frac"] for row in trials if row["slo_violation_frac"] is not None]

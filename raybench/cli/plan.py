@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from raybench.config.compose import read
 from raybench.execute.discovery import discover
 from raybench.execute.progress_lines import describe_plan
-from raybench.execute.run import plan_request, stored_finals
+from raybench.execute.run import plan_request, stored
 from raybench.execute.trial_names import TrialNames
 from raybench.planning.preparations import builds_ahead, preparations
 from raybench.report.terminal.console import open_console, print_line
@@ -25,12 +25,12 @@ def command(words: list[str]) -> int:
     with discover(draft.cluster) as cluster:
         request = draft.resolve(cluster.devices, cluster.unavailable)
         plan = plan_request(request, cluster)
-        finals = stored_finals(request, cluster, plan)
+        finals, searches = stored(request, cluster, plan)
     seed, isolation = request.experiment.seed, request.cluster.isolation
     console, names = open_console(), TrialNames(plan)
     missing = [planned for planned in plan.trials if planned.key not in finals]
     for line in (
-        *describe_plan(request, plan, len(missing)),
+        *describe_plan(request, plan, missing, searches.ahead()),
         *_to_build(missing),
         *[f"In this order (seed {seed}), isolation {isolation}:"] * bool(missing),
         *(f"  {planned.point.id}  {names.name(planned)}" for planned in missing),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from raybench.measure.progress import TrialProgress
     from raybench.planning.plan import PlannedTrial
+    from raybench.planning.rate_search import TrialsAhead
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ class AttemptEnded:
 
 
 @dataclass(frozen=True)
+class SearchesAdvanced:
+    """What the searches for the highest rate still take, by the place of their point in the plan."""
+
+    ahead: Mapping[int, TrialsAhead]
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time has passed without another event."""
 
@@ -101,6 +109,7 @@ Event: TypeAlias = (
     | ProgressUpdated
     | AttemptEnded
     | RowWritten
+    | SearchesAdvanced
     | Ticked
     | Note
 )

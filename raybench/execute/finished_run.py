@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from raybench.execute.run import final_rows, searches_of
+from raybench.planning.rate_searches import WHOLE
 from raybench.results import leases
 from raybench.results.schema import FAILURES
 from raybench.text import agreeing, counted
@@ -127,10 +129,13 @@ def close_run(context: RunContext, failed: bool) -> Run:
     )
     keys = (rows[name].to_pylist() for name in ("point_id", "trial", "run_id"))
     written = dict(zip(zip(*keys, strict=True), rows["status"].to_pylist(), strict=True))
-    wanted = {(*key, lease.run_id): lease for key, lease in context.elsewhere.items()}
+    wanted = {
+        (*key, lease.run_id): lease for key, lease in context.elsewhere.items() if key[1] != WHOLE
+    }
     failed |= any(written.get(key) in FAILURES for key in wanted)
     left = Counter(lease for key, lease in wanted.items() if key not in written)
-    elsewhere = _described(left, {lease.run_id for lease in leases.at_work(context.store.files)})
+    at_work = {lease.run_id for lease in leases.at_work(context.store.files)}
+    elsewhere = (*_described(left, at_work), *_described_searches(context, at_work))
     preset = context.request.experiment.preset
     demand = context.request.experiment.demand_items_per_s
     layers = context.request.results.layers
@@ -145,5 +150,26 @@ def _described(left: Mapping[Lease, int], at_work: Collection[str]) -> tuple[str
         if lease.run_id in at_work
         else f"{counted(number, 'trial')} {agreeing(number, 'has', 'have')} no row: {lease} has "
         "ended. The same command measures what is missing."
+        for lease, number in left.items()
+    )
+
+
+def _described_searches(context: RunContext, at_work: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence on each other driver whose searches for the highest rate have not ended."""
+    others = {key: lease for key, lease in context.elsewhere.items() if key[1] == WHOLE}
+    if not others:
+        return ()
+    request, environment_id = context.request, context.environment_id
+    finals = final_rows(context.store, request.rerun, environment_id)
+    open_ones = searches_of(request, context.plan, finals, environment_id).unfinished()
+    left = Counter(lease for key, lease in others.items() if key in open_ones)
+    return tuple(
+        f"{counted(number, 'search', 'searches')} for the highest rate {agreeing(number, 'is', 'are')} "
+        f"left to {lease}"
+        + (
+            "; `raybench show` prints what was found when it has ended."
+            if lease.run_id in at_work
+            else ", which has ended. The same command goes on with it."
+        )
         for lease, number in left.items()
     )

@@ -10,10 +10,11 @@ from raybench.execute.events import BatchTimed, Note, RowWritten, TrialSkipped, 
 from raybench.execute.running_trials import RunningTrials, duration, items_per_s, span
 from raybench.execute.trial_names import TrialNames
 from raybench.machine import folders
-from raybench.planning.estimates import TimeRange
-from raybench.planning.rate_search import CONFIRMING, MOST_PROBES
+from raybench.planning.estimates import TimeLeft
+from raybench.planning.rate_search import MOST_PROBES
 from raybench.report.formatting import percent
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
+from raybench.results.search_trials import CONFIRMING
 from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from raybench.execute.events import Event
     from raybench.execute.run import RunContext
     from raybench.measure.progress import WorkerStatus
+    from raybench.planning.estimates import TimeRange
     from raybench.planning.plan import Plan, PlannedTrial
+    from raybench.planning.rate_search import TrialsAhead
     from raybench.results.leases import Lease
 
 FIRST_HEARTBEATS_S = (10.0, 30.0)
@@ -35,14 +38,19 @@ MAX_NODES = 16
 
 
 def describe_plan(
-    request: Request, plan: Plan, missing: int, elsewhere: Sequence[Lease] = ()
+    request: Request,
+    plan: Plan,
+    missing: Sequence[PlannedTrial],
+    ahead: Mapping[int, TrialsAhead],
+    elsewhere: Sequence[Lease] = (),
 ) -> list[str]:
     """Return lines with the question, the number of points and the time they take.
 
     Args:
         request: what was asked for.
         plan: the plan of it.
-        missing: number of trials to measure.
+        missing: trials to measure.
+        ahead: what the searches take after them, by the place of their point in the plan.
         elsewhere: the lease of each trial that another driver measures.
     """
     experiment = request.experiment
@@ -56,7 +64,7 @@ def describe_plan(
     common = TrialNames(plan).common
     lines += [f"In all: {common}"] * bool(common)
     lines += [f"Inputs: {text}" for text in dict.fromkeys(_inputs(plan))]
-    done = len(plan.trials) - missing - len(elsewhere)
+    done = len(plan.trials) - len(missing) - len(elsewhere)
     if done:
         lines.append(
             f"{done} of {counted(len(plan.trials), 'trial')} {agreeing(done, 'has its row', 'have their rows')} "
@@ -67,15 +75,18 @@ def describe_plan(
         f"measures {agreeing(number, 'it', 'them')} now."
         for lease, number in Counter(elsewhere).items()
     ]
-    if missing:
-        whole = TimeRange(plan.shortest_s, plan.longest_s)
-        lines.append(f"{span(whole.times(missing / len(plan.trials)))} to go.")
-    if experiment.find_rate and missing:
+    searching = sum(each.most > 0 for each in ahead.values())
+    if missing or searching:
+        left = TimeLeft(plan, lambda: 0.0)
+        left.searches_advanced(ahead)
+        lines.append(f"{span(left.of(missing))} to go.")
+    if searching:
         measure = experiment.measure
         lines.append(
             f"After each closed loop, the highest rate within {measure.slo_ms:g} ms at "
-            f"p{measure.slo_percentile:g} is searched: at most {MOST_PROBES} probes and {CONFIRMING} confirming "
-            "trials or more, not counted above."
+            f"p{measure.slo_percentile:g} is searched ({counted(searching, 'search', 'searches')}): at most "
+            f"{MOST_PROBES} probes and {CONFIRMING} confirming trials each, more where a rate is not "
+            "confirmed or a trial was disturbed."
         )
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
@@ -96,7 +107,8 @@ def describe_run(context: RunContext) -> list[str]:
     """Return lines about a planned run, and about the nodes of a cluster that was joined."""
     plan, others = context.plan, context.elsewhere
     elsewhere = [others[planned.key] for planned in plan.trials if planned.key in others]
-    lines = describe_plan(context.request, plan, len(context.missing), elsewhere)
+    ahead = context.searches.ahead()
+    lines = describe_plan(context.request, plan, context.missing, ahead, elsewhere)
     session = context.cluster.session
     if session is None or not session.attached:
         return lines + [f.note for f in folders.chosen() if f.note is not None]

@@ -22,7 +22,7 @@ from raybench.execute.events import (
     to_all,
 )
 from raybench.planning.plan import make_plan, still_final
-from raybench.planning.rate_searches import FACTS, RateSearches, facts_of
+from raybench.planning.rate_searches import FACTS, WHOLE, RateSearches, facts_of
 from raybench.results.load import load
 from raybench.results.schema import FAILURES
 from raybench.results.storage import FORMAT_FILE
@@ -54,7 +54,8 @@ class RunContext:
         environment_id: of the rows.
         lease: what this run measures and others leave out.
         finals: status of every trial that need not be measured again, by point id and trial.
-        elsewhere: who measures a trial without a final row instead, by point id and trial.
+        elsewhere: who measures a trial without a final row instead, by point id and trial; a search
+            as trial `WHOLE`.
         differences: versions in which the nodes differ, one line each.
         searches: for the highest rate of each point, where the experiment asks for them.
     """
@@ -134,10 +135,12 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
         # read after the claim: what another driver measured before has its row by now
         every = final_rows(store, request.rerun, environment_id)
         searches = searches_of(request, plan, every, environment_id)
-        plan = replace(plan, trials=(*plan.trials, *searches.asked()))
         finals = still_final(plan, every)
-        lease.keep(wanted - finals.keys())
-        elsewhere = {key: other for key, other in lease.others.items() if key not in finals}
+        ended = finals.keys() | (searches_in(plan) - searches.unfinished())
+        lease.keep(wanted - ended)
+        elsewhere = {key: other for key, other in lease.others.items() if key not in ended}
+        searches.leave(elsewhere.keys() & searches_in(plan))
+        plan = replace(plan, trials=(*plan.trials, *searches.asked()))
         context = RunContext(
             request, cluster, plan, store, environment_id, lease, finals, elsewhere, differences,
             searches,
@@ -153,17 +156,18 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
         yield context
 
 
-def stored_finals(
+def stored(
     request: Request, cluster: DiscoveredCluster, plan: Plan
-) -> Mapping[tuple[str, int], str]:
-    """Return the status of every trial that a run would not measure again; writes nothing.
+) -> tuple[Mapping[tuple[str, int], str], RateSearches]:
+    """Return the status of every trial that a run would not measure again, and its searches.
 
-    A folder that does not exist has none, and a bucket is not asked.
+    Writes nothing. A folder that does not exist has no rows, and a bucket is not asked.
     """
     if not os.path.isfile(os.path.join(request.results.dir, FORMAT_FILE)):
-        return {}
+        return {}, RateSearches(request.experiment, plan, {})
     store, environment_id = Store(request.results.dir), nodes.environment_id(cluster.facts)
-    return still_final(plan, final_rows(store, request.rerun, environment_id))
+    every = final_rows(store, request.rerun, environment_id)
+    return still_final(plan, every), searches_of(request, plan, every, environment_id)
 
 
 def searches_of(
@@ -182,11 +186,15 @@ def searches_of(
 
 
 def _trials_of(request: Request, plan: Plan) -> set[tuple[str, int]]:
-    """Return the trials that a run writes rows of, those that cannot run here, too."""
+    """Return the trials that a run writes rows of, those that cannot run here, too, and its searches."""
     every = range(request.experiment.trials)
-    return {planned.key for planned in plan.trials} | {
-        (point_id, trial) for point_id in plan.infeasible for trial in every
-    }
+    outside = {(point_id, trial) for point_id in plan.infeasible for trial in every}
+    return {planned.key for planned in plan.trials} | outside | searches_in(plan)
+
+
+def searches_in(plan: Plan) -> set[tuple[str, int]]:
+    """Return what stands for each search of a plan among the trials that drivers share."""
+    return {(plan.points[index].id, WHOLE) for index in plan.searched}
 
 
 def _drivers(elsewhere: Mapping[tuple[str, int], Lease]) -> str:

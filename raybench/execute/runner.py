@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from raybench.execute.capacities import Capacities
-from raybench.execute.events import AttemptEnded, Note, TrialSkipped, TrialStarted
+from raybench.execute.events import AttemptEnded, Note, SearchesAdvanced, TrialSkipped, TrialStarted
 from raybench.execute.recorder import Recorder
 from raybench.execute.trial import TrialRunner
 from raybench.execute.trial_threads import TrialThreads
@@ -115,6 +115,8 @@ class ExperimentRunner:
                 if planned.key in finals:
                     ordered.on_event(TrialSkipped(planned, finals[planned.key]))
             missing = [planned for planned in self.plan.trials if planned.key not in decided]
+            if self.plan.searched:
+                ordered.on_event(SearchesAdvanced(self.target.searches.ahead()))
             if missing and self.pool is not None:
                 ordered._run(missing, self.pool, recorder)
         skipped = Counter(finals[t.key] for t in self.plan.trials if t.key in finals)
@@ -139,11 +141,20 @@ class ExperimentRunner:
             recorder.outcomes(scheduler.drop_impossible(), None)
             self._work(scheduler, reservation, recorder)
             asked: list[PlannedTrial] = []
-            while (following := self.target.searches.missing()) and following != asked:
+            while (following := self._asked_next()) and following != asked:
                 scheduler = Scheduler(following, reservation.slots, policy, busy=reservation.busy)
                 recorder.outcomes(scheduler.drop_impossible(), None)
                 self._work(scheduler, reservation, recorder)
                 asked = following
+
+    def _asked_next(self) -> list[PlannedTrial]:
+        """Return the trials that the searches ask for now, and announce how far they are."""
+        searches = self.target.searches
+        if self.plan.searched:
+            self.on_event(SearchesAdvanced(searches.ahead()))
+            for remark in searches.remarks():
+                self.on_event(Note(remark))
+        return searches.missing()
 
     def _builders(self, slots: Sequence[DeviceSlot], pool: DevicePool) -> list[DeviceSlot]:
         """Return the slots to build on: a GPU takes several builds, which mostly use a core each."""

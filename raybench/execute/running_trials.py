@@ -12,6 +12,7 @@ from raybench.execute.events import (
     PhaseChanged,
     ProgressUpdated,
     RowWritten,
+    SearchesAdvanced,
     TrialSkipped,
     TrialStarted,
 )
@@ -115,6 +116,8 @@ class RunningTrials:
             self.left.decided(event.planned, measured=False)
         elif isinstance(event, RowWritten):
             self.left.decided(event.planned, event.row["status"] == "ok")
+        elif isinstance(event, SearchesAdvanced):
+            self.left.searches_advanced(event.ahead)
 
     def _time_batch(self, event: BatchTimed) -> None:
         running = self.by_number.get(event.planned.number)

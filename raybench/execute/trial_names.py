@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from raybench.analysis.series import Series
 from raybench.experiment import ANY, METHOD_VERSION, SYNTHETIC
-from raybench.planning.rate_search import CONFIRMING
 from raybench.report.labels import LARGEST, Naming, factor_label, joined, workers_label
+from raybench.results.search_trials import AGAIN, CONFIRMING, role
 
 if TYPE_CHECKING:
     from raybench.experiment import Point
@@ -51,7 +51,9 @@ class TrialNames:
         asked = point.load not in self._loads  # by a search for the highest rate
         trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
         if asked:
-            trial = f"confirming {planned.trial} of {CONFIRMING}" if planned.trial else "probe"
+            confirms = role(planned.trial)
+            trial = f"confirming {confirms} of {CONFIRMING}" if confirms else "probe"
+            trial += " again" * (planned.trial >= AGAIN)
         name = joined(
             point.model,
             varying,

@@ -8,18 +8,20 @@ other batch sizes and other points of the engine derived from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from raybench.experiment import parse_load
 from raybench.measure.limits import Limits
 from raybench.measure.open_rules import GAP_BATCHES
+from raybench.planning.rate_search import NOT_BEGUN, START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from raybench.experiment import Point
     from raybench.planning.plan import Plan, PlannedTrial
+    from raybench.planning.rate_search import TrialsAhead
 
 PREPARE_S = 4.0
 """Time to start the workers of a point and to load a cached model."""
@@ -57,19 +59,29 @@ NOTHING = TimeRange(0.0, 0.0)
 
 
 def trial_range(point: Point, batch: TimeRange) -> TimeRange:
-    """Return how long a trial of a point takes whose batch takes so long."""
-    load = parse_load(point.load)
-    rate = None if load is None else load.items_per_s  # rare arrivals stretch the blocks
-    gap_s = 0.0 if rate is None else GAP_BATCHES * point.engines / rate
-    fast, slow = (Limits.of(point.measure, max(batch_s, gap_s)) for batch_s in batch)
+    """Return how long a trial of a point takes whose batch takes so long.
+
+    Engines on one device are loaded at the same time, at best without slowing each other.
+    """
+    fast, slow = (Limits.of(point.measure, max(each, _gap_s(point, each))) for each in batch)
     return TimeRange(
         PREPARE_S
         + PREPARE_BATCHES * batch.shortest_s
         + (fast.warmup_min + fast.measure_min) * fast.span_s,
-        PREPARE_S
+        PREPARE_S * point.instances
         + PREPARE_BATCHES * batch.longest_s
         + (slow.warmup_max + slow.measure_max) * slow.span_s,
     )
+
+
+def _gap_s(point: Point, batch_s: float) -> float:
+    """Return the time between arrivals at an engine: where they are rare, blocks are longer."""
+    load = parse_load(point.load)
+    if load is not None and load.items_per_s is not None:
+        return GAP_BATCHES * point.engines / load.items_per_s
+    if load is not None and load.share is not None:
+        return GAP_BATCHES * batch_s / (load.share * point.batch_size)
+    return 0.0
 
 
 def guess_batch(point: Point, macs_per_item: int | None) -> TimeRange:
@@ -78,15 +90,15 @@ def guess_batch(point: Point, macs_per_item: int | None) -> TimeRange:
         return NOTHING
     slowest, fastest = MACS_PER_S[point.device]
     macs = macs_per_item * point.batch_size
-    return TimeRange(macs / fastest, macs / slowest)
+    return TimeRange(macs / fastest, macs * point.instances / slowest)
 
 
-def in_parallel(plan: Plan, ranges: Iterable[tuple[PlannedTrial, TimeRange]]) -> TimeRange:
+def in_parallel(plan: Plan, ranges: Iterable[tuple[Point, TimeRange]]) -> TimeRange:
     """Return how long trials take on the devices of a plan, side by side where it allows that."""
     every = list(ranges)
     if plan.concurrent_devices == 1:
         return _sum(one for _, one in every)
-    device_s = _sum(one.times(planned.point.workers) for planned, one in every)
+    device_s = _sum(one.times(point.workers) for point, one in every)
     shared = device_s.times(1 / plan.concurrent_devices)
     longest = [max((seconds[k] for _, seconds in every), default=0.0) for k in (0, 1)]
     return TimeRange(max(shared[0], longest[0]), max(shared[1], longest[1]))
@@ -101,7 +113,7 @@ def _sum(ranges: Iterable[TimeRange]) -> TimeRange:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Points whose batches take the same time, but for their size."""
+    """Points whose batches take the same time, but for their size and what else the device computes."""
 
     model: str
     engine: tuple[object, ...]
@@ -126,7 +138,10 @@ class TimeLeft:
     def __init__(self, plan: Plan, clock: Callable[[], float]) -> None:
         self._plan = plan
         self._clock = clock
-        self._open = {planned.number: planned for planned in plan.trials}
+        points = {point.id for point in plan.points}  # a search asks for others
+        self._open = {t.number: t for t in plan.trials if t.point.id in points}
+        self._probes = {index: _probe(plan.points[index]) for index in plan.searched}
+        self._ahead: dict[int, TrialsAhead] = dict.fromkeys(plan.searched, NOT_BEGUN)
         self._running: dict[int, _Running] = {}
         self._batches: dict[_Kind, dict[int, float]] = {}
         self._ended_s: dict[tuple[str, int], float] = {}
@@ -141,8 +156,8 @@ class TimeLeft:
         """Note the time of a batch, in seconds."""
         point = planned.point
         known = self._batches.setdefault(_kind(point), {})
-        if point.batch_size not in known:  # later trials of a point tell little more
-            known[point.batch_size] = batch_s
+        if _items(point) not in known:  # later trials of a point tell little more
+            known[_items(point)] = batch_s
             self._ranges.clear()
 
     def attempt_ended(self, planned: PlannedTrial) -> None:
@@ -156,13 +171,22 @@ class TimeLeft:
         own = self._open.get(planned.number)
         if own is not None and own.point_index == planned.point_index:  # else of no plan
             del self._open[planned.number]
+            point = planned.point
+        else:  # of a search: its next trials take as long
+            point = self._probes.get(planned.point_index, planned.point)
         if measured and planned.key in self._ended_s:
-            self._took_s[planned.point.id] = self._ended_s[planned.key]
-            self._ranges.pop(planned.point.id, None)
+            self._took_s[point.id] = self._ended_s[planned.key]
+            self._ranges.pop(point.id, None)
+
+    def searches_advanced(self, ahead: Mapping[int, TrialsAhead]) -> None:
+        """Note how many trials searches still take; those that are not named, none."""
+        self._ahead = dict(ahead)
 
     def of_trial(self, planned: PlannedTrial) -> TimeRange:
         """Return how long a trial takes from its start to its end."""
-        point = planned.point
+        return self._of_point(planned.point)
+
+    def _of_point(self, point: Point) -> TimeRange:
         if point.id not in self._ranges:
             took_s = self._took_s.get(point.id)
             self._ranges[point.id] = (
@@ -174,17 +198,27 @@ class TimeLeft:
 
     def left(self) -> TimeRange:
         """Return how long the trials take that have no row yet, less what has passed of them."""
+        return self.of(self._open.values())
+
+    def of(self, trials: Iterable[PlannedTrial]) -> TimeRange:
+        """Return how long some trials of the plan take, and with them all searches of the run."""
         now = self._clock()
         ranges = []
-        for number, planned in self._open.items():
-            running = self._running.get(number)
+        for planned in trials:
+            running = self._running.get(planned.number)
             whole = self.of_trial(running.planned if running else planned)
-            ranges.append((planned, whole.after(now - running.began_s if running else 0.0)))
+            ranges.append((planned.point, whole.after(now - running.began_s if running else 0.0)))
+        began_s = {run.planned.point_index: run.began_s for run in self._running.values()
+                   if run.planned.number not in self._open}  # fmt: skip
+        for index, ahead in self._ahead.items():
+            one = self._of_point(self._probes[index])
+            whole = TimeRange(one.shortest_s * ahead.least, one.longest_s * ahead.most)
+            ranges.append((self._probes[index], whole.after(now - began_s.get(index, now))))
         return in_parallel(self._plan, ranges)
 
     def _batch(self, point: Point) -> TimeRange:
         """Return how long a batch of a point takes, by the best evidence that there is."""
-        kind, size = _kind(point), point.batch_size
+        kind, size = _kind(point), _items(point)
         macs = self._plan.macs_per_item.get(point.model)
         if known := self._batches.get(kind):
             return _scaled(known, size)
@@ -200,6 +234,16 @@ class TimeLeft:
             macs = self._plan.macs_per_item.get(kind.model)
             if kind.engine == engine and macs:
                 yield from (macs * size / batch_s for size, batch_s in batches.items() if batch_s)
+
+
+def _probe(base: Point) -> Point:
+    """Return what stands for the trials of a search, whose rates follow from what it finds."""
+    return replace(base, load=f"{START:g}")
+
+
+def _items(point: Point) -> int:
+    """Return how many items a device computes at the same time: a batch of each engine on it."""
+    return point.batch_size * point.instances
 
 
 def _kind(point: Point) -> _Kind:

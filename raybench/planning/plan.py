@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
 from raybench.errors import ClusterError, ModelError
+from raybench.experiment import CLOSED
 from raybench.models import source
 from raybench.models.items.input_files import inspect, sized
 from raybench.planning.estimates import TimeLeft
@@ -72,6 +73,7 @@ class Plan:
         concurrent_devices: devices that may be used by different points at the same time.
         remarks: what to say before the start of files that are fixed to a batch.
         macs_per_item: multiply-accumulates of each model that are known, for estimates of time.
+        searched: places of the points for which the highest rate under a latency bound is searched.
     """
 
     points: tuple[Point, ...]
@@ -80,6 +82,7 @@ class Plan:
     concurrent_devices: int = 1
     remarks: tuple[str, ...] = ()
     macs_per_item: Mapping[str, int] = field(default_factory=dict)
+    searched: tuple[int, ...] = ()
 
     @property
     def shortest_s(self) -> float:
@@ -222,7 +225,17 @@ def order_trials(
             for trial, device in _trials_of_round(experiment, points[i], round_number, devices):
                 trials.append(PlannedTrial(points[i], i, trial, len(trials), device))
     concurrent_devices = max(devices.values(), default=1) if isolation == "gpu" else 1
-    return Plan(tuple(points), tuple(trials), infeasible, concurrent_devices)
+    plan = Plan(tuple(points), tuple(trials), infeasible, concurrent_devices)
+    return replace(plan, searched=_searched(experiment, points, feasible))
+
+
+def _searched(
+    experiment: Experiment, points: Sequence[Point], feasible: Sequence[int]
+) -> tuple[int, ...]:
+    """Return the places of the points whose highest rate under a latency bound is searched."""
+    if not experiment.find_rate:
+        return ()
+    return tuple(i for i in feasible if points[i].load == CLOSED and not points[i].largest)
 
 
 def _visit(

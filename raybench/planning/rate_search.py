@@ -7,11 +7,14 @@ goes on from its rows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from raybench.results.search_trials import AGAIN, CONFIRMING
 
 MOST_PROBES = 12
-CONFIRMING = 3
-"""Trials at the answer, in fresh workers, which must keep the bound together."""
+MOST_AGAIN = 4
+"""Trials of a search that are asked again because something disturbed them, each once."""
 CLOSE = 0.01
 """The bracket is closed when its ends differ by so much: the answer is its lower end."""
 STEP = 0.01
@@ -30,10 +33,24 @@ class RateQuestion:
     Attributes:
         items_per_s: offered to all workers together.
         trial: 0 for a probe; 1 to 3 confirm the answer.
+        again: whether it was asked before, and something disturbed that trial.
     """
 
     items_per_s: float
     trial: int = 0
+    again: bool = False
+
+    @property
+    def number(self) -> int:
+        """The number of the trial in its row."""
+        return self.trial + AGAIN * self.again
+
+
+class TrialsAhead(NamedTuple):
+    """The fewest and the most trials that a search still takes, if no answer has to step down."""
+
+    least: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -43,10 +60,19 @@ class RateOutcome:
     Attributes:
         met: whether it was surely kept or surely not; None where the sample does not decide.
         share: of the items that took longer; None where too few were served to say.
+        slowed_by: what disturbed it and can have broken the bound.
+        eased_by: what disturbed it and can have kept the bound.
     """
 
     met: bool | None
     share: float | None = None
+    slowed_by: frozenset[str] = frozenset()
+    eased_by: frozenset[str] = frozenset()
+
+    @property
+    def has_number(self) -> bool:
+        """Whether it says anything of the rate."""
+        return self.met is not None or self.share is not None
 
 
 class RateSearch:
@@ -56,6 +82,11 @@ class RateSearch:
     they differ by 1 %, and confirms the lower one in three further trials: of all their items no more
     may take longer than the percentile allows, and no trial alone may surely break the bound. Where
     they do, the search steps down by 1 %.
+
+    A trial that something disturbed is asked again once, and the second one counts: a probe where the
+    disturbance can have decided it, and a confirming trial whatever it found, as to ask only those
+    again that broke the bound would flatter. What disturbs the second one too is how this machine is,
+    and no reason to ask again.
 
     Args:
         capacity_items_per_s: rate of the same workers in closed loop.
@@ -70,7 +101,10 @@ class RateSearch:
     def __init__(self, capacity_items_per_s: float, allowed: float) -> None:
         self._capacity = capacity_items_per_s
         self._allowed = allowed
-        self._asked: RateQuestion | None = None
+        self._disturbed: tuple[RateQuestion, RateOutcome] | None = None
+        self._lasting: frozenset[str] = frozenset()
+        self._asked_again = 0
+        self._ended = False
         self._shares: list[float] = []
         self._steps = 0
         self.kept: float | None = None
@@ -89,17 +123,55 @@ class RateSearch:
 
     def question(self) -> RateQuestion | None:
         """Return what to measure next; None once the search has ended."""
-        if self._steps > MOST_STEPS or len(self._shares) == CONFIRMING:
+        if self._ended or self._steps > MOST_STEPS or len(self._shares) == CONFIRMING:
             return None
+        if self._disturbed is not None:
+            return replace(self._disturbed[0], again=True)
         if self._probing and (rate := self._candidate()) is not None:
             return RateQuestion(_rounded(rate))
         if self.kept is None:
             return None
         return RateQuestion(self.kept, len(self._shares) + 1)
 
+    @property
+    def why_again(self) -> frozenset[str]:
+        """What disturbed the trial that is to be asked again; nothing where the question is new."""
+        return frozenset() if self._disturbed is None else self._reasons(*self._disturbed)
+
+    @property
+    def ahead(self) -> TrialsAhead:
+        """How many trials the search still takes."""
+        if self.question() is None:
+            return TrialsAhead(0, 0)
+        confirming = CONFIRMING - len(self._shares)
+        left = MOST_PROBES - self.probes if self._probing else 0
+        if left and self.kept is not None:
+            probes = [_halvings(self.kept, self.broken)]
+        elif left:
+            shares = (START, USUAL, LOWEST)
+            rates = [r for share in shares if (r := _rounded(share * self._capacity)) < self.broken]
+            pairs = zip(rates, [self.broken, *rates], strict=False)
+            probes = [k + _halvings(*pair) for k, pair in enumerate(pairs, 1)] or [0]
+        else:
+            probes = [0]
+        sure = confirming + (self._disturbed is not None)
+        return TrialsAhead(sure + min(*probes, left), sure + min(max(probes), left))
+
     def record(self, question: RateQuestion, outcome: RateOutcome) -> None:
-        """Record what a trial at the rate of a question says; one of the two facts must be known."""
-        if question.trial == 0:
+        """Record what a trial at the rate of a question says.
+
+        A trial without a number ends the search, unless it is asked again.
+        """
+        if self._is_disturbed(question, outcome):
+            self._disturbed, self._asked_again = (question, outcome), self._asked_again + 1
+            return
+        if question.again and self._disturbed is not None:
+            self._lasting |= outcome.slowed_by | outcome.eased_by
+            outcome = outcome if outcome.has_number else self._disturbed[1]
+            self._disturbed = None
+        if not outcome.has_number:
+            self._ended = True
+        elif question.trial == 0:
             self.probes += 1
             if self._kept(outcome):
                 self.kept = question.items_per_s
@@ -111,6 +183,17 @@ class RateSearch:
             self._shares, self._steps = [], self._steps + 1
             self.broken = question.items_per_s
             self.kept = _rounded((1 - STEP) * question.items_per_s)
+
+    def _is_disturbed(self, question: RateQuestion, outcome: RateOutcome) -> bool:
+        """Return whether to ask again: once a question, and not for ever."""
+        asked_enough = question.again or self._asked_again == MOST_AGAIN
+        return not asked_enough and bool(self._reasons(question, outcome))
+
+    def _reasons(self, question: RateQuestion, outcome: RateOutcome) -> frozenset[str]:
+        every = outcome.slowed_by | outcome.eased_by
+        if question.trial == 0:
+            every = outcome.eased_by if self._kept(outcome) else outcome.slowed_by
+        return every - self._lasting
 
     def _kept(self, outcome: RateOutcome) -> bool:
         """Return whether a probe kept the bound, by its share where the sample does not decide."""
@@ -142,3 +225,13 @@ class RateSearch:
 def _rounded(rate: float) -> float:
     """Return a rate to five digits, which is what a person reads and what an id holds."""
     return float(f"{rate:.5g}")
+
+
+def _halvings(kept: float, broken: float) -> int:
+    """Return how many probes close a bracket."""
+    ratio = math.log(broken / kept) / math.log(1 + CLOSE)
+    return max(math.ceil(math.log2(ratio)), 0) if ratio > 0 else 0
+
+
+NOT_BEGUN = RateSearch(1.0, 0.01).ahead
+"""What a search takes of which nothing is known yet."""

@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from raybench.experiment import CLOSED
 from raybench.planning.plan import PlannedTrial
-from raybench.planning.rate_search import RateOutcome, RateQuestion, RateSearch
+from raybench.planning.rate_search import (
+    NOT_BEGUN,
+    RateOutcome,
+    RateQuestion,
+    RateSearch,
+    TrialsAhead,
+)
+from raybench.results.search_trials import OFFERED_OFF, disturbances
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from raybench.experiment import Experiment, Point
     from raybench.planning.plan import Plan
@@ -22,8 +28,13 @@ if TYPE_CHECKING:
     Facts = Mapping[str, Any]
     Key = tuple[str, int]
 
-FACTS = ("status", "items_per_s", "slo_met", "slo_violation_frac")
+FACTS = (
+    "status", "items_per_s", "slo_met", "slo_violation_frac", "flags", "offered_items_per_s",
+    "arrived_items_per_s",
+)  # fmt: skip
 """Columns of a row that a search reads."""
+WHOLE = -1
+"""Number of a trial that stands for a whole search, where drivers share work."""
 
 
 class RateSearches:
@@ -39,16 +50,26 @@ class RateSearches:
         self._experiment = experiment
         self._plan = plan
         self._rows = dict(rows)
-        self._numbers: dict[Key, int] = {}
+        self._left: frozenset[Key] = frozenset()
+        self._planned: dict[tuple[int, RateQuestion], PlannedTrial] = {}
 
     def record(self, planned: PlannedTrial, row: Facts) -> None:
         """Note the row of a trial."""
         self._rows[planned.key] = {name: row.get(name) for name in FACTS}
 
+    def leave(self, searches: Collection[Key]) -> None:
+        """Leave these searches to other drivers; keys as in `unfinished`."""
+        self._left = frozenset(searches)
+
+    def unfinished(self) -> set[Key]:
+        """Return a key for each search that has not ended: its point in closed loop, and `WHOLE`."""
+        ahead = self.ahead()
+        return {(point.id, WHOLE) for point, index in self._bases() if ahead[index].most}
+
     def asked(self) -> list[PlannedTrial]:
         """Return every trial that the searches have asked for so far, those with a row first."""
         every = [
-            planned for point, index in self._bases() for planned in self._trials(point, index)
+            planned for point, index in self._bases() for planned in self._replayed(point, index)[1]
         ]
         return sorted(every, key=lambda planned: planned.key not in self._rows)
 
@@ -56,47 +77,75 @@ class RateSearches:
         """Return what to measure next: a trial of each search that has not ended."""
         return [planned for planned in self.asked() if planned.key not in self._rows]
 
-    def _bases(self) -> Iterator[tuple[Point, int]]:
-        if self._experiment.find_rate:
-            for index, point in enumerate(self._plan.points):
-                if point.load == CLOSED and not point.largest:
-                    yield point, index
+    def ahead(self) -> dict[int, TrialsAhead]:
+        """Return how many trials each search still takes, by the place of its point in the plan."""
+        found = {}
+        for point, index in self._bases():
+            search = self._replayed(point, index)[0]
+            waits = any(row is None for row in self._closed_rows(point))
+            found[index] = search.ahead if search else NOT_BEGUN if waits else TrialsAhead(0, 0)
+        return found
 
-    def _trials(self, base: Point, index: int) -> Iterator[PlannedTrial]:
-        """Yield the trials of a search in order; the last one may have no row yet."""
-        capacity = self._capacity(base)
+    def remarks(self) -> list[str]:
+        """Return a sentence on each trial that is asked again next."""
+        searches = (self._replayed(point, index)[0] for point, index in self._bases())
+        return [
+            f"{question.items_per_s:,.15g} items/s is asked again once: its trial was disturbed "
+            f"({', '.join(sorted(search.why_again))})."
+            for search in searches
+            if search and (question := search.question()) and question.again
+        ]
+
+    def _bases(self) -> Iterator[tuple[Point, int]]:
+        for index in self._plan.searched:
+            point = self._plan.points[index]
+            if (point.id, WHOLE) not in self._left:
+                yield point, index
+
+    def _replayed(self, base: Point, index: int) -> tuple[RateSearch | None, list[PlannedTrial]]:
+        """Return a search and its trials in order, of which the last one may have no row yet.
+
+        There is none before the closed loop is measured.
+        """
+        capacity, trials = self._capacity(base), list[PlannedTrial]()
         if capacity is None:
-            return
+            return None, trials
         search = RateSearch(capacity, 1 - base.measure.slo_percentile / 100)
         while (question := search.question()) is not None:
-            planned = self._planned(base, index, question)
-            yield planned
-            row = self._rows.get(planned.key)
-            outcome = None if row is None else outcome_of(row)
-            if outcome is None:  # not measured yet, or not measurable
-                return
-            search.record(question, outcome)
+            trials.append(self._trial(base, index, question))
+            row = self._rows.get(trials[-1].key)
+            if row is None:
+                break
+            search.record(question, outcome_of(row))
+        return search, trials
+
+    def _closed_rows(self, base: Point) -> list[Facts | None]:
+        return [self._rows.get((base.id, trial)) for trial in range(self._experiment.trials)]
 
     def _capacity(self, base: Point) -> float | None:
         """Return the mean rate in closed loop; None before every trial of it has a row."""
-        rows = [self._rows.get((base.id, trial)) for trial in range(self._experiment.trials)]
+        rows = self._closed_rows(base)
         rates = [row["items_per_s"] for row in rows if row is not None and row["status"] == "ok"]
         complete = None not in rows and rates and None not in rates
         return sum(rates) / len(rates) if complete else None
 
-    def _planned(self, base: Point, index: int, question: RateQuestion) -> PlannedTrial:
-        point = replace(base, load=f"poisson({question.items_per_s:.15g})")
-        number = len(self._plan.trials) + len(self._numbers)
-        number = self._numbers.setdefault((point.id, question.trial), number)
-        return PlannedTrial(point, index, question.trial, number)
+    def _trial(self, base: Point, index: int, question: RateQuestion) -> PlannedTrial:
+        if (index, question) not in self._planned:
+            point = replace(base, load=f"poisson({question.items_per_s:.15g})")
+            number = len(self._plan.trials) + len(self._planned)
+            self._planned[index, question] = PlannedTrial(point, index, question.number, number)
+        return self._planned[index, question]
 
 
-def outcome_of(row: Facts) -> RateOutcome | None:
-    """Return what a trial says of the bound; None where it gave no number."""
-    met, share = row["slo_met"], row["slo_violation_frac"]
-    if row["status"] != "ok" or (met is None and share is None):
-        return None
-    return RateOutcome(met, share)
+def outcome_of(row: Facts) -> RateOutcome:
+    """Return what a trial says of the bound, and what disturbed it."""
+    causes = set(disturbances(row))
+    more = (row.get("arrived_items_per_s") or 0) > (row.get("offered_items_per_s") or 0)
+    eased = frozenset(causes & {OFFERED_OFF}) if not more else frozenset[str]()
+    slowed = frozenset(causes - eased)
+    if row["status"] != "ok":
+        return RateOutcome(None, None, slowed)
+    return RateOutcome(row["slo_met"], row["slo_violation_frac"], slowed, eased)
 
 
 def facts_of(rows: Sequence[Facts]) -> dict[Key, Facts]:

@@ -113,3 +113,14 @@ def test_the_fewest_devices_are_found_between_measured_ones():
     assert fewest(550, rates) == (6, False)
     assert fewest(701, rates) is None
     assert fewest(10, {4: 400.0}) == (4, True)
+
+
+def test_a_disturbed_trial_is_replaced_by_the_one_that_was_asked_again():
+    def rows(again):
+        trials = offered(1, 620.0, None, first=1) + offered(1, 620.0, True, True, first=2)
+        disturbed = {**trials[0], "slo_met": False, "slo_violation_frac": 0.5, "flags": ["stalled"]}
+        replacement = [{**trials[0], "trial": 5}] if again else []
+        return [closed(1, 1000.0), disturbed, *trials[1:], *replacement]
+
+    assert bounded(table(*rows(again=True)))[0].points[0].items_per_s.value == 620.0
+    assert bounded(table(*rows(again=False)))[0].points[0].items_per_s.value is None

@@ -11,6 +11,7 @@ from raybench.execute.discovery import discover
 from raybench.execute.finished_run import close_run
 from raybench.execute.run import _trials_of, open_run, start_run
 from raybench.execute.stop_request import StopRequest
+from raybench.planning.rate_searches import WHOLE
 from raybench.results.store import Store
 
 WORDS = (
@@ -103,3 +104,61 @@ def test_a_failure_of_the_other_run_is_one_of_this_run(opened, other, status, fa
         run = close_run(context, failed=False)
     assert run.failed is failed
     assert run.elsewhere == ()
+
+
+# ---------------------------------------------------------------- searches for the highest rate
+
+OK_ROW = {"items_per_s": 1000.0, "verdict": "unverified", "flags": []}
+
+
+@pytest.fixture
+def searching(folder):
+    """Open a run of a search on the folder."""
+    words = [*WORDS, "experiment=slo", "slo_ms=15", "workers=1", f"results.dir={folder}"]
+    draft = read(last_of(words))
+    with discover(draft.cluster) as cluster:
+        request = draft.resolve(cluster.devices, cluster.unavailable)
+        yield lambda: open_run(request, cluster)
+
+
+def ok(context, key, **columns):
+    row = {"environment_id": context.environment_id, "status": "ok", **OK_ROW, **columns}
+    context.store.start_run({}).write_point(*key, trials=row)
+
+
+def test_a_search_is_left_to_the_run_that_makes_it(searching):
+    with searching() as first:
+        (base,) = first.plan.points
+        assert (base.id, WHOLE) in first.lease.lease.trials
+        for trial in (0, 1):
+            ok(first, (base.id, trial))
+        with (
+            pytest.raises(ResultsError, match=r"measured by run .*process \d+"),
+            searching(),
+        ):
+            pass
+    with searching() as second:
+        assert [trial.point.load for trial in second.missing] == ["poisson(775)"]
+        assert second.lease.lease.trials == {(base.id, WHOLE)}
+
+
+def test_a_search_of_another_run_is_said_until_it_has_ended(searching, folder):
+    with searching() as context:
+        (base,) = context.plan.points
+        environment = context.environment_id
+    with Store(folder).claim(environment, {(base.id, WHOLE)}) as lease, searching() as context:
+        for trial in (0, 1):
+            ok(context, (base.id, trial))
+        assert context.searches.asked() == []
+        run = close_run(context, failed=False)
+        assert run.failed
+        (sentence,) = run.elsewhere
+        assert sentence.startswith(f"1 search for the highest rate is left to {lease.lease}; ")
+    with searching() as context:
+        while missing := context.searches.missing():
+            ok(context, missing[0].key, slo_met=False, slo_violation_frac=0.5)
+            context.searches.record(missing[0], {"status": "ok", "slo_met": False, "flags": []})
+        assert context.searches.unfinished() == set()
+    with Store(folder).claim(environment, {(base.id, WHOLE)}), searching() as context:
+        assert context.elsewhere == {}
+        assert close_run(context, failed=False).elsewhere == ()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from helpers.plans import expanded, planned
 
 from raybench.planning.rate_search import (
     CLOSE,
+    MOST_AGAIN,
     MOST_PROBES,
     MOST_STEPS,
+    NOT_BEGUN,
     STEP,
     RateOutcome,
     RateSearch,
 )
-from raybench.planning.rate_searches import RateSearches, outcome_of
+from raybench.planning.rate_searches import WHOLE, RateSearches, outcome_of
 
 CAPACITY = 1000.0
 
@@ -110,6 +114,12 @@ def test_a_trial_that_fails_ends_its_search_and_no_other():
     one, two = searches.missing()
     searches.record(one, {**CLOSED, "status": "worker_died"})
     searches.record(two, simulated(two))
+    again = next(trial for trial in searches.missing() if trial.point.workers == one.point.workers)
+    assert (again.point.id, again.trial) == (one.point.id, 4)
+    assert searches.remarks() == [
+        "775 items/s is asked again once: its trial was disturbed (worker_died)."
+    ]
+    searches.record(again, {**CLOSED, "status": "worker_died"})
     assert {trial.point.workers for trial in searches.missing()} == {two.point.workers}
 
 
@@ -156,6 +166,95 @@ def test_a_trial_that_makes_it_impossible_is_the_last_at_its_rate():
 
 def test_a_sample_that_is_too_small_says_nothing():
     row = {**CLOSED, "slo_met": None}
-    assert outcome_of(row) is None
+    assert not outcome_of(row).has_number
     assert outcome_of({**row, "slo_violation_frac": 0.02}) == undecided(0.02)
-    assert outcome_of({**row, "slo_met": True, "status": "worker_died"}) is None
+    assert not outcome_of({**row, "slo_met": True, "status": "worker_died"}).has_number
+
+
+STALLED = replace(BROKEN, slowed_by=frozenset({"stalled"}))
+
+
+def test_a_disturbed_probe_that_broke_the_bound_is_asked_again_and_the_second_one_counts():
+    def outcome(question):
+        quiet = question.again or question.trial or question.items_per_s != 775
+        return (KEPT if question.items_per_s <= 800 else BROKEN) if quiet else STALLED
+
+    found, questions = search(outcome)
+    assert [question.number for question in questions[:2]] == [0, 4]
+    assert found.answer == pytest.approx(800, rel=1.1 * CLOSE)
+    kept = RateOutcome(met=True, share=0.0, slowed_by=frozenset({"stalled"}))
+    assert not any(
+        question.again for question in search(lambda q: q.items_per_s < 700 or kept)[1][:3]
+    )
+
+
+def test_a_disturbed_confirming_trial_is_asked_again_whatever_it_found():
+    disturbed = replace(KEPT, slowed_by=frozenset({"steal"}))
+
+    def outcome(question):
+        return (
+            disturbed if question.trial == 2 and not question.again else question.items_per_s < 700
+        )
+
+    numbers = [question.number for question in search(outcome)[1]]
+    assert numbers[-4:] == [1, 2, 6, 3]
+
+
+def test_what_disturbs_the_second_trial_too_is_no_reason_to_ask_again():
+    found, questions = search(lambda q: replace(BROKEN, slowed_by=frozenset({"late_arrivals"})))
+    assert [question.number for question in questions] == [0, 4, 0, 0]
+    assert found.failed
+
+
+def test_a_search_asks_again_only_so_often():
+    numbers = iter(range(1000))
+    found, questions = search(lambda q: replace(BROKEN if q.trial else KEPT,
+                                                slowed_by=frozenset({str(next(numbers))})))  # fmt: skip
+    assert sum(question.again for question in questions) == MOST_AGAIN
+    assert found.failed
+
+
+def test_a_second_trial_without_a_number_leaves_the_first():
+    def outcome(question):
+        return RateOutcome(None, None) if question.again else STALLED
+
+    found, questions = search(outcome)
+    assert [question.number for question in questions] == [0, 4, 0, 4, 0, 4]
+    assert found.broken == 25
+
+
+def test_fewer_arrivals_than_asked_for_do_not_keep_a_bound_and_more_do_not_break_it():
+    row = {**CLOSED, "slo_met": True, "flags": ["offered_off"], "offered_items_per_s": 100.0}
+    fewer = outcome_of({**row, "arrived_items_per_s": 98.0})
+    assert (fewer.slowed_by, fewer.eased_by) == (frozenset(), {"offered_off"})
+    more = outcome_of({**row, "arrived_items_per_s": 102.0})
+    assert (more.slowed_by, more.eased_by) == ({"offered_off"}, frozenset())
+    other = outcome_of({**row, "flags": ["precision_only", "overloaded", "foreign_load"]})
+    assert other.slowed_by == {"foreign_load"}
+
+
+@pytest.mark.parametrize("true", [26, 251, 499, 640, 776, 900, 1049])
+def test_how_many_trials_are_ahead_is_within_what_is_said_before_each(true):
+    found = RateSearch(CAPACITY, allowed=0.01)
+    said = []
+    while (question := found.question()) is not None:
+        said.append(found.ahead)
+        found.record(question, KEPT if question.items_per_s <= true else BROKEN)
+    assert found.ahead == (0, 0)
+    for left, ahead in enumerate(reversed(said), 1):
+        assert ahead.least <= left <= ahead.most
+    assert said[0] == NOT_BEGUN == (9, 15)
+
+
+def test_each_search_is_a_key_that_drivers_share_until_it_has_ended():
+    experiment, plan = experiment_and_plan(*WORDS)
+    searches = RateSearches(experiment, plan, rows_of(plan, CLOSED))
+    keys = {(point.id, WHOLE) for point in plan.points}
+    assert searches.unfinished() == keys
+    one = next(iter(keys))
+    searches.leave({one})
+    assert searches.unfinished() == keys - {one}
+    while missing := searches.missing():
+        assert len(missing) == 1
+        searches.record(missing[0], simulated(missing[0]))
+    assert searches.unfinished() == set()
