@@ -37,7 +37,7 @@ class PackedPoint:
         engine_options: of the best setting.
         items_per_s: mean over trials, all devices.
         interval: see `scaling.ScalingEntry`.
-        gain: over the best single instance.
+        gain: over the best single instance, with or without CUDA's MPS, whichever was faster.
         fairness: slowest over fastest instance of a device, median over trials.
         gpu_mem_peak_mib: most memory of a device in use, median over trials.
     """
@@ -102,34 +102,51 @@ class Packing:
 def packing(trials: pa.Table) -> Packing:
     """Return throughput over the number of instances a device, from rows in closed loop."""
     groups: dict[tuple[Series, int | None], list[Cell]] = defaultdict(list)
+    singles: dict[tuple[Series, int | None], list[Cell]] = defaultdict(list)
     for cell in cells(trials):
         if cell.series.load == CLOSED:
             key = without(cell.series, "instances", *TUNED)
             groups[key, cell.workers].append(cell)
+            if (cell.series.instances or 1) == 1:
+                singles[_of_singles(key), cell.workers].append(cell)
     return Packing(
         tuple(
-            _curve(series, workers, members)
+            _curve(series, workers, members, singles[_of_singles(series), workers])
             for (series, workers), members in groups.items()
             if len({cell.series.instances for cell in members}) > 1
         )
     )
 
 
-def _curve(series: Series, workers: int | None, members: Sequence[Cell]) -> PackingCurve:
+def _of_singles(series: Series) -> Series:
+    """Return what single instances share that are compared; MPS also makes another environment."""
+    return without(series, "mps", "environment_id")
+
+
+def _curve(
+    series: Series, workers: int | None, members: Sequence[Cell], singles: Sequence[Cell]
+) -> PackingCurve:
     by_count: dict[int, list[Cell]] = defaultdict(list)
     for cell in members:
         by_count[cell.series.instances or 1].append(cell)
     bests = {count: _best(by_count[count]) for count in sorted(by_count)}
-    base = bests.get(1)
+    base = _best(singles)
     points = tuple(_point(count, by_count[count], bests[count], base) for count in bests)
     return PackingCurve(
         series=series,
         workers=workers,
         points=points,
-        finding=_finding(points),
-        missing=_missing(points),
+        finding=_finding(points, _ran_otherwise(base, series)),
+        missing=_missing(base, sum(cell.ok for cell in singles)),
         marks=marks_of([cell for cell in bests.values() if cell is not None]),
     )
+
+
+def _ran_otherwise(base: Cell | None, series: Series) -> str:
+    """Return how the best single instance ran, as a clause, where the others of the curve did not."""
+    if base is None or base.series.mps == series.mps:
+        return ""
+    return f", which ran {'with' if base.series.mps else 'without'} MPS"
 
 
 def _best(settings: Sequence[Cell]) -> Cell | None:
@@ -164,14 +181,14 @@ def _point(
     )
 
 
-def _finding(points: Sequence[PackedPoint]) -> str:
+def _finding(points: Sequence[PackedPoint], base_ran: str) -> str:
     good = [point for point in points if point.items_per_s.value]
     if not good:
         return "No number of instances has a number of items/s."
     most = max(good, key=lambda point: point.items_per_s.value or 0.0)
     enough = WORTH * (most.items_per_s.value or 0.0)
     fewest = next(point for point in good if (point.items_per_s.value or 0.0) >= enough)
-    clauses = [_gain(most)]
+    clauses = [_gain(most, base_ran)]
     if most.instances == 1:
         pass
     elif fewest.instances == most.instances:
@@ -188,7 +205,7 @@ def _finding(points: Sequence[PackedPoint]) -> str:
     return "; ".join(clauses) + "."
 
 
-def _gain(most: PackedPoint) -> str:
+def _gain(most: PackedPoint, base_ran: str) -> str:
     if most.instances == 1:
         return "One instance a device gives the most"
     value, lo, hi = most.gain
@@ -197,18 +214,18 @@ def _gain(most: PackedPoint) -> str:
         return text
     text += f", {value:.3f} times the best single instance"
     if lo is None or hi is None:
-        return f"{text} (no interval with one trial)"
+        return f"{text} (no interval with one trial){base_ran}"
     sure = "" if lo > 1 or hi < 1 else ", which may be no gain"
-    return f"{text} [{lo:.3f}, {hi:.3f}]{sure}"
+    return f"{text} [{lo:.3f}, {hi:.3f}]{base_ran}{sure}"
 
 
-def _missing(points: Sequence[PackedPoint]) -> tuple[str, ...]:
-    base = next((point for point in points if point.instances == 1), None)
-    if base is None or base.items_per_s.value is None:
+def _missing(base: Cell | None, settings: int) -> tuple[str, ...]:
+    """Return what the gain lacks: a baseline, or other settings of it that were tried."""
+    if base is None:
         return ("No gain: one instance has no number. Measure instances=[1,2,3,4].",)
-    if base.settings == 1:
+    if settings == 1:
         return (
-            f"The gain is over one instance with {base.inflight} in flight as given, not at its best: "
-            "measure it with inflight=[1,2,4] as well, or with more streams of the engine.",
+            f"The gain is over one instance with {base.series.inflight} in flight as given, not at its "
+            "best: measure it with inflight=[1,2,4] as well, or with more streams of the engine.",
         )
     return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
@@ -53,7 +54,7 @@ class TrialTimeline:
         stalled: whether a worker stalled in the block.
         sm_clock_mhz: mean over workers; None if it was not read.
         temp_c: of the hottest worker; None if it was not read.
-        power_w: of all workers together; None if it was not read.
+        power_w: of all devices together; None if it was not read.
         stalls: the measured blocks in which a worker stalled, the longest stall first.
         gpu_sm_frac: multiprocessors with work, mean over workers; None if it was not read.
         gpu_dram_frac: traffic of device memory over what it can, likewise.
@@ -72,8 +73,16 @@ class TrialTimeline:
     gpu_dram_frac: Floats | None = None
 
 
-def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
-    """Return the newest timeline of every trial in a `blocks` table, by point and environment."""
+def timelines(
+    blocks: pa.Table, instances: Mapping[str, int] = MappingProxyType({})
+) -> dict[Key, tuple[TrialTimeline, ...]]:
+    """Return the newest timeline of every trial in a `blocks` table, by point and environment.
+
+    Args:
+        blocks: as `raybench.load` returns it.
+        instances: workers that share a device, by point, where it is more than one: each of them reads
+            the power of all of the device.
+    """
     table = blocks.select([name for name in _COLUMNS if name in blocks.column_names])
     for name in ("t_start_ns", "t_end_ns", "items", "worker", "block"):
         table = table.filter(pc.is_valid(table[name]))
@@ -86,7 +95,9 @@ def timelines(blocks: pa.Table) -> dict[Key, tuple[TrialTimeline, ...]]:
     for names, columns in _trials(table):
         point, environment, trial, _ = names
         # runs follow each other by time, so a later one replaces the earlier
-        newest.setdefault((point, environment), {})[trial] = _timeline(trial, columns)
+        newest.setdefault((point, environment), {})[trial] = _timeline(
+            trial, columns, instances.get(point, 1)
+        )
     return {key: tuple(of_trial.values()) for key, of_trial in newest.items()}
 
 
@@ -108,7 +119,9 @@ def _trials(table: pa.Table) -> Iterator[tuple[tuple[Any, ...], dict[str, npt.ND
         yield names, {name: array[first:last] for name, array in values.items()}
 
 
-def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline:
+def _timeline(
+    trial: int, columns: dict[str, npt.NDArray[Any]], workers_per_device: int
+) -> TrialTimeline:
     """Add up the blocks of the same number: the grids of all workers start together."""
     stalls = _stalls(columns)
     columns = _unstretched(columns)
@@ -137,6 +150,7 @@ def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline
         sums = np.bincount(place, values)
         return (sums / count if how == "mean" else sums)[whole]
 
+    power_w = gauge("power_w", "sum")
     return TrialTimeline(
         trial=trial,
         t_s=middle[whole],
@@ -145,7 +159,7 @@ def _timeline(trial: int, columns: dict[str, npt.NDArray[Any]]) -> TrialTimeline
         stalled=_stalled(columns, place)[whole],
         sm_clock_mhz=gauge("sm_clock_mhz", "mean"),
         temp_c=gauge("temp_c", "max"),
-        power_w=gauge("power_w", "sum"),
+        power_w=None if power_w is None else power_w / workers_per_device,
         stalls=stalls,
         gpu_sm_frac=gauge("gpu_sm_frac", "mean"),
         gpu_dram_frac=gauge("gpu_dram_frac", "mean"),

@@ -22,6 +22,7 @@ class NodeFacts:
         gpus: columns of the `environment` table about each GPU; empty without a driver.
         missing: why an engine cannot run here, by its name; None where it can.
         system_issues: machine settings that bias measurements.
+        mps: whether CUDA's Multi-Process Service is on; None without GPUs, and if unknown.
         node_id: in the Ray cluster; None for this machine before Ray has started.
     """
 
@@ -31,6 +32,7 @@ class NodeFacts:
     gpus: Sequence[Mapping[str, Any]]
     missing: Mapping[str, str | None]
     system_issues: Sequence[SystemIssue]
+    mps: bool | None = None
     node_id: str | None = None
 
     @property
@@ -41,7 +43,7 @@ class NodeFacts:
     @property
     def identity(self) -> Mapping[str, Any]:
         """Return the facts by which `environment_id` and `kind` compare machines."""
-        return {**self.environment, "devices": self.products}
+        return {**self.environment, "devices": self.products, "mps": self.mps}
 
     def rows(self, environment_id: str) -> list[dict[str, Any]]:
         """Return rows of the `environment` table: one per GPU, or one for a machine without GPUs."""

@@ -10,7 +10,7 @@ from raybench.cluster.node_facts import NodeFacts
 from raybench.cluster.ray_errors import last_line
 from raybench.engines import registry
 from raybench.errors import ClusterError, EngineUnavailable
-from raybench.machine import checks, devices, environment, nvml
+from raybench.machine import checks, devices, environment, mps, nvml
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def local_facts(device_counts: Mapping[str, int], accelerator: str | None = None
         gpus=gpus,
         missing=registry.missing(),
         system_issues=checks.system_issues(gpus),
+        mps=mps.is_on() if device_counts.get("gpu", 0) else None,
     )
 
 

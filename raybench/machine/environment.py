@@ -74,24 +74,26 @@ def snapshot() -> dict[str, Any]:
 def environment_id(*nodes: Mapping[str, Any]) -> str:
     """Return 20 hex digits over the facts of `SAME`; missing ones count as None.
 
-    A CPU quota below the CPUs that a node may use counts as well. The kinds of nodes count, not how
+    A CPU quota below the CPUs that a node may use counts as well, and CUDA's Multi-Process Service
+    (`mps`) where it is on. The kinds of nodes count, not how
     many there are of each: a cluster that lost or gained a node continues with the same rows. `devices` is the caller's: how many of each product name the
     node offers, as `{"NVIDIA H200": 8}`.
     """
     kinds: dict[str, dict[str, Any]] = {}
     for facts in nodes:
-        same = {name: facts.get(name) for name in SAME} | _binding_quota(facts)
+        same = {name: facts.get(name) for name in SAME} | _less_usual(facts)
         kinds[canonical_json(same, default=str)] = same
     different = [kinds[text] for text in sorted(kinds)]
     return canonical_hash(different[0] if len(different) == 1 else different, 20, default=str)
 
 
-def _binding_quota(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Return the CPU quota if there is one that binds; a machine without one keeps its older id."""
+def _less_usual(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a CPU quota that binds, and MPS where it is on; a machine without them keeps its older id."""
     quota, usable = facts.get("cpu_quota_cores"), facts.get("cpu_usable")
-    if quota is None or (usable is not None and quota >= usable):
-        return {}
-    return {"cpu_quota_cores": quota}
+    binds = quota is not None and (usable is None or quota < usable)
+    return ({"cpu_quota_cores": quota} if binds else {}) | (
+        {"mps": True} if facts.get("mps") else {}
+    )
 
 
 def kind(facts: Mapping[str, Any]) -> str:

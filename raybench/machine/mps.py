@@ -17,7 +17,6 @@ def is_on() -> bool | None:
 
     They do where they find the pipe of a control daemon, in CUDA_MPS_PIPE_DIRECTORY or the usual
     folder. A pipe without a daemon may be left over, or its daemon may run outside this container.
-    Not yet run on a GPU.
 
     Returns:
         None where the pipe is there and no daemon is seen.

@@ -303,5 +303,5 @@ def time_sliced(evidence: TrialEvidence, limits: Limits) -> str:
     """Say what lets processes compute on one GPU at the same time."""
     return (
         "Without CUDA's Multi-Process Service only one process computes on a GPU at a time. Start it "
-        "on every node before Ray (nvidia-cuda-mps-control -d), and measure again with rerun=all."
+        "on every node before Ray (nvidia-cuda-mps-control -d), and measure again."
     )

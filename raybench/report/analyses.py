@@ -23,6 +23,8 @@ from raybench.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pyarrow as pa
+
     from raybench.analysis.conditions import Condition
     from raybench.analysis.timeline import Key
     from raybench.results.folders import ResultTables
@@ -124,6 +126,14 @@ class Answers:
     latency_curves: tuple[LatencyCurve, ...]
 
 
+def _sharing(trials: pa.Table) -> dict[str, int]:
+    """Return how many workers share a device, by point, where several do."""
+    if "instances" not in trials.column_names:
+        return {}
+    columns = (trials[name].to_pylist() for name in ("point_id", "instances"))
+    return {point: count for point, count in zip(*columns, strict=True) if (count or 1) > 1}
+
+
 def ask(source: ResultTables, question: Question) -> Answers:
     """Run every analysis."""
     trials = source.trials
@@ -135,7 +145,7 @@ def ask(source: ResultTables, question: Question) -> Answers:
         generation=generation(trials, question.by, question.base),
         efficiency=efficiency(trials, question.usd_per_device_hour),
         paper=paper(trials),
-        timelines=timelines(source.blocks),
+        timelines=timelines(source.blocks, _sharing(trials)),
         best=best(trials, question.best, question.where) if question.best else None,
         fronts=fronts(trials),
         bounded=bounded(trials),

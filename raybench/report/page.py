@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from raybench.report.document import Column, Document, Part, Section, TableCell
 
 _LONG = 24
-"""Length above which a name may be broken into lines."""
+"""Length above which a name or a text may be broken into lines."""
+_SENTENCES = 120
+"""Length above which a text needs long lines, or its row grows tall."""
 _BREAK = re.compile(r"([_./:-])(?=\w)")
 _CLASSES = {
     "factor": "f", "count": "c", "number": "n", "interval": "i", "verdict": "w", "text": "t",
@@ -144,7 +146,7 @@ def _head(column: Column) -> str:
 
 def _cell(cell: TableCell, column: Column) -> str:
     long = column.kind == "factor" and len(cell.text) > _LONG
-    css = f' class="{_CLASSES[column.kind]}{" l" if long else ""}"'
+    css = f' class="{_CLASSES[column.kind]}{_length(cell, column)}"'
     if column.kind == "verdict":
         return f"<td{css}>{_verdict(cell.text, cell.marks)}</td>"
     if cell.drawing is not None:
@@ -153,6 +155,13 @@ def _cell(cell: TableCell, column: Column) -> str:
     if long:
         content = _BREAK.sub(r"\1<wbr>", content)
     return f"<td{css}>{content}</td>"
+
+
+def _length(cell: TableCell, column: Column) -> str:
+    """Return the CSS class of a cell whose text is long, after a space."""
+    if column.kind not in ("factor", "text") or len(cell.text) <= _LONG:
+        return ""
+    return " s" if column.kind == "text" and len(cell.text) > _SENTENCES else " l"
 
 
 def _verdict(word: str, marks: Sequence[str]) -> str:

@@ -34,6 +34,27 @@ def test_the_gain_is_over_the_best_single_instance_and_has_an_interval():
     assert curve.missing == ()
 
 
+def test_the_best_single_instance_may_have_run_without_mps():
+    (off, on) = packing(
+        table(
+            *[{**row, "mps": False, "point_id": "off1"} for row in point([1746.0], 1)],
+            *[{**row, "mps": False, "point_id": "off3"} for row in point([1578.0], 3)],
+            *[
+                {**row, "mps": True, "point_id": "on1", "environment_id": "e2"}
+                for row in point([1539.0], 1)
+            ],
+            *[
+                {**row, "mps": True, "point_id": "on3", "environment_id": "e2"}
+                for row in point([3498.0], 3)
+            ],
+        )
+    ).curves
+    assert "One instance a device gives the most" in off.finding
+    assert "3 instances a device give the most, 2.003 times the best single instance" in on.finding
+    assert "which ran without MPS" in on.finding
+    assert on.points[0].gain.value == pytest.approx(1539 / 1746)
+
+
 def test_a_single_instance_that_was_not_tuned_is_named_as_the_baseline_that_was_given():
     (curve,) = packing(table(*point([1000.0], 1), *point([1600.0], 2))).curves
     assert "no interval with one trial" in curve.finding

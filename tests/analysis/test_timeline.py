@@ -33,6 +33,12 @@ def test_blocks_of_all_workers_become_one_trace():
     assert trace.gpu_dram_frac is None
 
 
+def test_the_power_of_a_device_counts_once_however_many_engines_share_it():
+    rows = blocks(1000, 2, power_w=400.0)
+    (trace,) = timelines(build("blocks", rows, {}), {"p": 2})["p", None]
+    assert trace.power_w[0] == 400.5  # both read the board, one of them 1 W more
+
+
 def test_of_a_trial_that_was_measured_again_the_newer_blocks_stand():
     rows = [{**row, "run_id": run, "trial": trial}
             for run, trial, rate in (("a", 0, 500), ("b", 0, 900), ("b", 1, 700))

@@ -121,6 +121,12 @@ def test_each_fact_that_must_be_equal_counts(name):
     assert environment_id({**FACTS, name: value}) != environment_id(FACTS)
 
 
+def test_mps_makes_another_environment_where_it_is_on():
+    assert environment_id({**FACTS, "mps": True}) != environment_id(FACTS)
+    assert environment_id({**FACTS, "mps": False}) == environment_id(FACTS)
+    assert environment_id({**FACTS, "mps": None}) == environment_id(FACTS)
+
+
 def test_kinds_of_nodes_count_and_not_their_number():
     other = {**FACTS, "devices": {"NVIDIA H200": 4}}
     assert environment_id(FACTS, FACTS) == environment_id(FACTS)

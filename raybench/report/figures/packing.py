@@ -49,7 +49,7 @@ def _figure(number: int, curve: PackingCurve, title: str, subset: str) -> Figure
     axis.set_xlim(min(counts) - 0.4, max(counts) + 0.4)
     axis.set_xlabel("instances a device")
     axis.set_ylabel("throughput (items/s)")
-    scales.rates(axis, [point.items_per_s.value for point in good])
+    scales.rates(axis, [point.items_per_s.value for point in good], headroom=0.06)
     grammar.draw_legend(figure, tints, {mark for point in good for mark in point.marks})
     what = (
         "Items per second of all devices over the number of engines on each, every number with the "
