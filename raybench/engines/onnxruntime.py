@@ -7,6 +7,7 @@ wrong outputs there, which the fidelity in its rows shows.
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import re
 import statistics
@@ -30,7 +31,7 @@ from raybench.engines.base import (
     ReportsLayers,
     TakesPartBatches,
 )
-from raybench.errors import Unsupported
+from raybench.errors import PointError, Unsupported
 from raybench.experiment import AS_IS
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
     from raybench.engines.base import Load
     from raybench.machine.devices import Device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,12 +155,15 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
         if not load.takes_parts:
             return (full,)
         self._spare = [self._session.io_binding() for _ in range(load.inflight + 1)]
-        if load.device.kind == "cpu":
-            return range(1, full + 1)
-        for size in load.part_sizes:  # cuDNN looks for the fastest kernels of each shape once
-            part = self._bind_part(0, 0, size)
-            _CALLS.run("run", partial(self._session.run_with_iobinding, part))
-        return load.part_sizes
+        try:
+            # a graph may hold its batch as a number; cuDNN looks for kernels of each shape once
+            for size in load.part_sizes:
+                part = self._bind_part(0, 0, size)
+                _CALLS.run("run", partial(self._session.run_with_iobinding, part))
+        except PointError:
+            logger.info("This graph takes no smaller batch", exc_info=True)
+            return (full,)
+        return range(1, full + 1) if load.device.kind == "cpu" else load.part_sizes
 
     def _bind_part(self, sequence: int, index: int, size: int) -> Any:
         binding = self._spare[sequence % len(self._spare)]

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from helpers.tiny_graphs import graph_of
+from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto, helper
 
 from raybench.engines import conformance, openvino, registry
@@ -113,6 +113,14 @@ def test_parts_are_padded_where_the_file_is_fixed_to_a_batch_or_an_input_has_it_
     load, _ = loaded(engine, tiny, tmp_path, 1)
     fixed = replace(load.model, file_batch=FileBatch(4, "a Reshape has it as a number"))
     assert tuple(engine.load(replace(load, model=fixed, part_batches=True)).sizes) == (4,)
+    path = tmp_path / "number.onnx"
+    onnx.save(tiny_conv("N", (4, 72)), path)
+    model = prepare(str(path), ModelSettings(), "fp32", None, tmp_path)
+    pool = BatchPool(model.inputs, 4, 0, model.ranges, min_bytes=1 << 12)
+    running = engine.load(replace(load, model=model, batches=pool, part_batches=True))
+    assert tuple(running.sizes) == (4,)
+    running.submit_part(0, 1)
+    running.collect(0)
     elsewhere = BatchPool((TensorSpec("x", "float32", (3, "N")),), 4, 0, {}, min_bytes=64)
     assert not elsewhere.divisible
     assert replace(load, batches=elsewhere, part_batches=True).part_sizes == (4,)
