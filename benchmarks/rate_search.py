@@ -3,7 +3,7 @@
 M/M/1 (exponential service times), M/D/1 (constant ones) and a server that takes up to 8 items a batch, in
 a time that grows with their number. Each run is a search as a run does it: closed-loop capacity, probes,
 three confirming trials, with new random numbers in each. Prints how often the rate found is within 2 % of
-the true one, and how many probes it took.
+the true one, how many probes it took, and how often the interval of the capacity holds the true one.
 
     python benchmarks/rate_search.py [RUNS] [ITEMS of a trial]
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from raybench.analysis.confirmed_rate import confirmed_rate
 from raybench.planning.rate_search import RateOutcome, RateSearch
 from raybench.results.search_trials import CONFIRMING
 from raybench.stats.violations import bound_met
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from raybench.analysis.confirmed_rate import ConfirmedRate
 
     Latencies = Callable[[float, int, np.random.Generator], NDArray[np.float64]]
 
@@ -71,15 +74,21 @@ def batching(rate: float, items: int, rng: np.random.Generator) -> NDArray[np.fl
     return np.asarray(done - arrivals)
 
 
-def search(law: Latencies, capacity: float, items: int, rng: np.random.Generator) -> RateSearch:
-    """Search as a run does: a trial for every question."""
-    found = RateSearch(capacity, 1 - PERCENTILE / 100)
+def search(
+    law: Latencies, capacity: float, items: int, rng: np.random.Generator
+) -> tuple[RateSearch, ConfirmedRate]:
+    """Search as a run does, a trial for every question, and return what its rows show."""
+    found, rows = RateSearch(capacity, 1 - PERCENTILE / 100), []
     while (question := found.question()) is not None:
         latencies = law(question.items_per_s, items, rng)
         warm = latencies[items // 20 :]
-        met = bound_met(warm, BOUND_MS, PERCENTILE)
-        found.record(question, RateOutcome(met, float((warm > BOUND_MS).mean())))
-    return found
+        met, share = bound_met(warm, BOUND_MS, PERCENTILE), float((warm > BOUND_MS).mean())
+        found.record(question, RateOutcome(met, share))
+        rows.append({
+            "trial": question.number, "status": "ok", "flags": [], "slo_met": met,
+            "offered_items_per_s": question.items_per_s, "slo_violation_frac": share,
+        })  # fmt: skip
+    return found, confirmed_rate(rows, PERCENTILE)
 
 
 def truth(law: Latencies, capacity: float) -> float:
@@ -110,14 +119,27 @@ def main() -> None:
     for name, law, capacity, count in laws:
         true = truth(law, capacity)
         found = [search(law, capacity, items, np.random.default_rng(run)) for run in range(count)]
-        errors = np.array([(one.answer or 0.0) / true - 1 for one in found])
+        errors = np.array([(one.answer or 0.0) / true - 1 for one, _ in found])
         within = (abs(errors) <= 0.02).mean()
         print(
             f"{name}: true {true:.1f}/s ({true / capacity:.2f} of {capacity:.0f}/s in closed loop); {count} "
             f"searches: {100 * within:.1f} % within 2 %, error {100 * errors.mean():+.2f} % "
             f"[{100 * np.quantile(errors, 0.025):+.2f}, {100 * np.quantile(errors, 0.975):+.2f}], "
-            f"at most {max(one.probes for one in found)} probes and {CONFIRMING} confirming trials"
+            f"at most {max(one.probes for one, _ in found)} probes and {CONFIRMING} confirming trials; "
+            f"{intervals([shown for _, shown in found], true)}"
         )
+
+
+def intervals(shown: list[ConfirmedRate], true: float) -> str:
+    """Return how often the intervals hold the true rate, and how wide they are, in words."""
+    spans = [(lo or 0.0, hi or math.inf) for _, lo, hi in (one.items_per_s for one in shown)]
+    holds = np.mean([lo <= true <= hi for lo, hi in spans])
+    widths = [(hi - lo) / true for lo, hi in spans]
+    fitted = np.mean([one.fitted for one in shown])
+    return (
+        f"{100 * holds:.1f} % of the intervals hold it, median width {100 * np.median(widths):.1f} %, "
+        f"{100 * fitted:.0f} % of them fitted"
+    )
 
 
 if __name__ == "__main__":

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.cells import cells
-from raybench.analysis.estimate import UNKNOWN, Estimate
+from raybench.analysis.confirmed_rate import confirmed_rate, why_none
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
 from raybench.experiment import CLOSED
-from raybench.results.search_trials import CONFIRMING, role, that_count
+from raybench.results.search_trials import role
 from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
+
+    from raybench.analysis.estimate import Estimate
 
 _DEVICES: dict[Any, str] = {"gpu": "GPU", "cpu": "CPU core"}
 
@@ -28,8 +30,10 @@ class BoundedRate:
     """What one number of workers serves under the bound.
 
     Attributes:
-        items_per_s: highest rate that was confirmed, with the highest rate below at which the bound was
-            surely kept and the lowest above at which it surely was not; unknown without one.
+        items_per_s: highest rate that was confirmed, with the interval of the capacity under the bound;
+            unknown without one.
+        fitted: whether the interval is that of a fit; else its ends are rates at which the bound was
+            surely kept and surely not.
         over: share of the items of its confirming trials that took longer than the bound.
         closed_items_per_s: rate in closed loop, without regard to latency.
         share: the one over the other.
@@ -41,6 +45,7 @@ class BoundedRate:
 
     workers: int
     items_per_s: Estimate
+    fitted: bool
     over: float | None
     closed_items_per_s: float | None
     share: float | None
@@ -84,35 +89,74 @@ class BoundedCurve:
         """
         head = f"for {demand:,.15g}/s: "
         bounded = fewest(demand, {p.workers: p.items_per_s.value for p in self.points})
-        closed = fewest(demand, {p.workers: p.closed_items_per_s for p in self.points})
         if bounded is None:
             return head + self._too_few()
         number, measured = bounded
         text = head + counted(number, self.device)
-        if closed is not None and closed[0] < number:
-            holds = agreeing(closed[0], "holds", "hold")
-            text += f" ({closed[0]} {holds} in closed loop, not under the bound)"
-        text += f", within {self.bound}"
-        return text + ("." if measured else "; interpolated between numbers that were measured.")
+        text += f"{self._in_closed_loop(demand, number)}, within {self.bound}"
+        return text + (self._doubts(demand, number) if measured else self._between(number)) + "."
+
+    def _in_closed_loop(self, demand: float, number: int) -> str:
+        closed = fewest(demand, {p.workers: p.closed_items_per_s for p in self.points})
+        if closed is None or closed[0] >= number:
+            return ""
+        holds = agreeing(closed[0], "holds", "hold") if closed[1] else "would hold"
+        return f" ({closed[0]} {holds} in closed loop, not under the bound)"
+
+    def _doubts(self, demand: float, number: int) -> str:
+        """Return what is not certain of a number that was measured."""
+        point = next(point for point in self.points if point.workers == number)
+        fewer = [p.workers for p in self.points if p.workers < number]
+        doubts = ""
+        if number > 1 and not fewer:
+            doubts += "; fewer were not measured"
+        unknown = [p.workers for p in self.points if p.workers < number and not p.items_per_s.value]
+        if unknown:
+            doubts += f"; no rate was found for {_listed(unknown)}"
+        lo = point.items_per_s.lo
+        if lo is None or lo < demand:
+            sure = "no rate is sure" if lo is None else f"the interval begins at {lo:,.0f}/s"
+            doubts += f"; not sure: {sure}"
+        return doubts
+
+    def _between(self, number: int) -> str:
+        """Return what is to be known of a number that was not measured."""
+        below, above = (
+            max(p.workers for p in self.points if p.workers < number and p.items_per_s.value),
+            min(p.workers for p in self.points if p.workers > number and p.items_per_s.value),
+        )
+        return f"; interpolated between {below} and {above}, which were measured"
 
     def _too_few(self) -> str:
-        most = max(self.points, key=lambda point: point.workers)
-        rate = most.items_per_s.value
-        if rate is None:
-            return f"no rate was found that keeps {self.bound} on {counted(most.workers, self.device)}."
-        serve = agreeing(most.workers, "serves", "serve")
+        found = [point for point in self.points if point.items_per_s.value is not None]
+        missing = [point.workers for point in self.points if point.items_per_s.value is None]
+        if not found:
+            return f"no rate was found that keeps {self.bound} on {counted(max(missing), self.device)}."
+        largest = max(found, key=lambda point: point.workers)
+        serve = agreeing(largest.workers, "serves", "serve")
+        more = [number for number in missing if number > largest.workers]
+        last = "the most that was measured"
+        if more:
+            last = f"the most for which a rate was found (none for {_listed(more)})"
         return (
-            f"more than {counted(most.workers, self.device)}, the most that was measured, which {serve} "
-            f"{rate:,.0f}/s within {self.bound}."
+            f"more than {counted(largest.workers, self.device)}, {last}, which {serve} "
+            f"{largest.items_per_s.value:,.0f}/s within {self.bound}."
         )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(str(number) for number in numbers)
 
 
 def fewest(demand: float, rates: Mapping[int, float | None]) -> tuple[int, bool] | None:
     """Return the fewest workers that reach a rate, and whether that number was measured itself.
 
+    Between two numbers with a rate it is interpolated, but a number without one that was measured is
+    never the answer: nothing shows that it does.
+
     Args:
         demand: in items/s.
-        rates: items/s by number of workers; unknown ones are left out.
+        rates: items/s by number of workers; None where none was found.
 
     Returns:
         None when none of them does.
@@ -125,6 +169,8 @@ def fewest(demand: float, rates: Mapping[int, float | None]) -> tuple[int, bool]
             number = before[0] + max(math.ceil((demand - before[1]) / slope - 1e-9), 1)
             if before == (0, 0.0):  # fewer than the fewest that were measured may do, or not
                 number = workers
+            while number in rates and rates[number] is None:
+                number += 1
             return number, number == workers
         before = (workers, rate)
     return None
@@ -184,25 +230,29 @@ def _points(
     percentile: float,
 ) -> tuple[BoundedRate, ...]:
     found = [
-        (workers, *_answer(rows, percentile), closed.get((series, workers)), rows)
+        (workers, confirmed_rate(rows, percentile), closed.get((series, workers)), rows)
         for workers, rows in sorted(by_workers.items())
     ]
-    first = next(((w, e.value) for w, e, _, _, _ in found if e.value), None)
-    closed_first = next(((w, c) for w, _, _, c, _ in found if c), None)
+    first = next(
+        ((w, rate) for w, answer, _, _ in found if (rate := answer.items_per_s.value)), None
+    )
+    closed_first = next(((w, c) for w, _, c, _ in found if c), None)
     return tuple(
         BoundedRate(
             workers=workers,
-            items_per_s=rate,
-            over=over,
+            items_per_s=answer.items_per_s,
+            fitted=answer.fitted,
+            over=answer.late,
             closed_items_per_s=capacity,
-            share=rate.value / capacity if rate.value and capacity else None,
-            efficiency=_efficiency(workers, rate.value, first),
+            share=rate / capacity if rate and capacity else None,
+            efficiency=_efficiency(workers, rate, first),
             closed_efficiency=_efficiency(workers, capacity, closed_first),
             rates=len({row["offered_items_per_s"] for row in rows}),
             trials=len(rows),
-            reason=None if rate.value else _reason(rows, percentile),
+            reason=None if rate else why_none(rows, percentile),
         )
-        for workers, rate, over, capacity, rows in found
+        for workers, answer, capacity, rows in found
+        for rate in [answer.items_per_s.value]
     )
 
 
@@ -210,54 +260,3 @@ def _efficiency(workers: int, rate: float | None, first: tuple[int, float] | Non
     if rate is None or first is None:
         return None
     return rate / workers / (first[1] / first[0])
-
-
-def _answer(rows: Sequence[dict[str, Any]], percentile: float) -> tuple[Estimate, float | None]:
-    """Return the highest confirmed rate, between rates at which the bound is certain, and its share over."""
-    by_rate: dict[float, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["status"] == "ok" and row["offered_items_per_s"] is not None:
-            by_rate[row["offered_items_per_s"]].append(row)
-    by_rate = {rate: that_count(ones) for rate, ones in by_rate.items()}
-    over = {rate: _confirmed_share(ones) for rate, ones in by_rate.items()}
-    allowed = 1 - percentile / 100
-    confirmed = {
-        rate: share for rate, share in over.items() if share is not None and share <= allowed
-    }
-    if not confirmed:
-        return UNKNOWN, None
-    answer = max(confirmed)
-    surely = [rate for rate, ones in by_rate.items() if all(one["slo_met"] for one in ones)]
-    broken = [
-        rate for rate, ones in by_rate.items() if any(one["slo_met"] is False for one in ones)
-    ]
-    lo = max((rate for rate in surely if rate <= answer), default=None)
-    hi = min((rate for rate in broken if rate > answer), default=None)
-    return Estimate(answer, lo, hi), confirmed[answer]
-
-
-def _confirmed_share(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the share over the bound in the trials that confirm a rate together; None if they do not."""
-    trials = [row for row in rows if row["confirms"]]
-    shares = [row["slo_violation_frac"] for row in trials if row["slo_violation_frac"] is not None]
-    if len(shares) < CONFIRMING or any(row["slo_met"] is False for row in trials):
-        return None
-    return float(sum(shares) / len(shares))
-
-
-def _reason(rows: Sequence[dict[str, Any]], percentile: float) -> str:
-    tried = [row for row in rows if row["status"] == "ok" and row["offered_items_per_s"]]
-    if not tried:
-        return "No trial in open loop gave a number."
-    if any(row["slo_met"] is None and row["slo_violation_frac"] is None for row in tried):
-        return "Too few items arrived for the percentile: use a longer measure.max_s."
-    least = min(tried, key=lambda row: row["offered_items_per_s"])
-    share = least["slo_violation_frac"]
-    if share is None or share <= 1 - percentile / 100:
-        return "The search has not ended. The same command goes on with it."
-    shown = f"{100 * share:.3g} % of the items take longer than {least['slo_ms']:g} ms"
-    median = least["latency_p50_ms"]
-    text = f"Even at {least['offered_items_per_s']:,.0f} items/s {shown}"
-    if median is not None and median > least["slo_ms"]:
-        return f"{text}, and half of them longer than {median:.3g} ms: the bound is below the service time."
-    return f"{text}: look at the flags of that row."

@@ -23,7 +23,9 @@ the searches in an M/M/1 queue more than 2 % below it (`benchmarks/rate_search.p
 MOST_STEPS = 16
 """Steps down before the search ends without an answer."""
 HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
-"""Rates as shares of the closed-loop capacity: never asked, first, and the two that may open a bracket."""
+"""Rates as shares of the closed-loop capacity: taken to break the bound, first, and the two that may open
+a bracket. Where all rates up to the highest keep the bound, as after a closed loop that was disturbed, the
+bracket is opened upwards."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,20 @@ class RateSearch:
     Args:
         capacity_items_per_s: rate of the same workers in closed loop.
         allowed: share of the items that may take longer, e.g. 0.01 for p99.
+        least_items_per_s: rate below which too few items arrive in a window to say.
 
     Attributes:
         kept: highest rate that was probed or confirmed and kept; None before there is one.
-        broken: lowest rate that did not keep the bound.
+        broken: lowest rate that did not keep the bound, or is taken not to.
         probes: probes that have ended.
     """
 
-    def __init__(self, capacity_items_per_s: float, allowed: float) -> None:
+    def __init__(
+        self, capacity_items_per_s: float, allowed: float, least_items_per_s: float = 0.0
+    ) -> None:
         self._capacity = capacity_items_per_s
         self._allowed = allowed
+        self._least = least_items_per_s
         self._disturbed: tuple[RateQuestion, RateOutcome] | None = None
         self._lasting: frozenset[str] = frozenset()
         self._asked_again = 0
@@ -109,6 +115,7 @@ class RateSearch:
         self._steps = 0
         self.kept: float | None = None
         self.broken = HIGHEST * capacity_items_per_s
+        self._is_broken_assumed = True
         self.probes = 0
 
     @property
@@ -128,7 +135,7 @@ class RateSearch:
         if self._disturbed is not None:
             return replace(self._disturbed[0], again=True)
         if self._probing and (rate := self._candidate()) is not None:
-            return RateQuestion(_rounded(rate))
+            return RateQuestion(rate)
         if self.kept is None:
             return None
         return RateQuestion(self.kept, len(self._shares) + 1)
@@ -148,14 +155,14 @@ class RateSearch:
         if left and self.kept is not None:
             probes = [_halvings(self.kept, self.broken)]
         elif left:
-            shares = (START, USUAL, LOWEST)
-            rates = [r for share in shares if (r := _rounded(share * self._capacity)) < self.broken]
+            rates = self._opening()
             pairs = zip(rates, [self.broken, *rates], strict=False)
             probes = [k + _halvings(*pair) for k, pair in enumerate(pairs, 1)] or [0]
         else:
             probes = [0]
         sure = confirming + (self._disturbed is not None)
-        return TrialsAhead(sure + min(*probes, left), sure + min(max(probes), left))
+        most = left if self._is_broken_assumed else min(max(probes), left)
+        return TrialsAhead(sure + min(*probes, left), sure + most)
 
     def record(self, question: RateQuestion, outcome: RateOutcome) -> None:
         """Record what a trial at the rate of a question says.
@@ -173,10 +180,12 @@ class RateSearch:
             self._ended = True
         elif question.trial == 0:
             self.probes += 1
-            if self._kept(outcome):
-                self.kept = question.items_per_s
-            else:
-                self.broken = question.items_per_s
+            if not self._kept(outcome):
+                self.broken, self._is_broken_assumed = question.items_per_s, False
+                return
+            self.kept = question.items_per_s
+            if self._is_broken_assumed and self._is_closed(self.kept):
+                self.broken = self.kept * HIGHEST / START
         elif self._confirms(outcome):
             self._shares.append(outcome.share or 0.0)
         else:
@@ -214,12 +223,22 @@ class RateSearch:
     def _candidate(self) -> float | None:
         """Return the rate of the next probe; None when the bracket is closed or cannot be opened."""
         if self.kept is not None:
-            closed = self.broken <= (1 + CLOSE) * self.kept
-            return None if closed else math.sqrt(self.kept * self.broken)
-        for share in (START, USUAL, LOWEST):
-            if _rounded(share * self._capacity) < self.broken:
-                return share * self._capacity
-        return None
+            if self._is_closed(self.kept):
+                return None
+            return _rounded(math.sqrt(self.kept * self.broken))
+        return next(iter(self._opening()), None)
+
+    def _is_closed(self, kept: float) -> bool:
+        return self.broken <= (1 + CLOSE) * kept
+
+    def _opening(self) -> list[float]:
+        """Return the rates that may open the bracket, from the highest down.
+
+        Where even the highest is too low for the window, one trial says so.
+        """
+        least = self._least if self._least < HIGHEST * self._capacity else 0.0
+        rates = [_rounded(max(share * self._capacity, least)) for share in (START, USUAL, LOWEST)]
+        return [rate for rate in dict.fromkeys(rates) if rate < self.broken]
 
 
 def _rounded(rate: float) -> float:

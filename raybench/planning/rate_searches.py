@@ -18,6 +18,7 @@ from raybench.planning.rate_search import (
     TrialsAhead,
 )
 from raybench.results.search_trials import OFFERED_OFF, disturbances
+from raybench.stats.violations import least_items
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ FACTS = (
     "arrived_items_per_s",
 )  # fmt: skip
 """Columns of a row that a search reads."""
+SPARE = 1.2
+"""A rate is asked for if a window can be expected to hold so many times the items that the percentile needs."""
 WHOLE = -1
 """Number of a trial that stands for a whole search, where drivers share work."""
 
@@ -110,7 +113,9 @@ class RateSearches:
         capacity, trials = self._capacity(base), list[PlannedTrial]()
         if capacity is None:
             return None, trials
-        search = RateSearch(capacity, 1 - base.measure.slo_percentile / 100)
+        measure = base.measure
+        least = SPARE * least_items(measure.slo_percentile) / measure.max_s
+        search = RateSearch(capacity, 1 - measure.slo_percentile / 100, least)
         while (question := search.question()) is not None:
             trials.append(self._trial(base, index, question))
             row = self._rows.get(trials[-1].key)

@@ -6,6 +6,7 @@ import pytest
 from helpers.trial_tables import table
 
 from raybench.analysis.bounded import bounded, fewest
+from raybench.report.terminal.bounded import of_bounds
 
 BOUND = {"slo_ms": 15.0, "slo_percentile": 99.0, "device_kind": "gpu"}
 
@@ -124,3 +125,89 @@ def test_a_disturbed_trial_is_replaced_by_the_one_that_was_asked_again():
 
     assert bounded(table(*rows(again=True)))[0].points[0].items_per_s.value == 620.0
     assert bounded(table(*rows(again=False)))[0].points[0].items_per_s.value is None
+
+
+def with_shares(workers, *pairs):
+    """Return a closed loop, and trials of the search: (rate, trial, share of late items)."""
+    return [
+        closed(workers, 1000.0 * workers),
+        *(
+            {**offered(workers, rate, None, first=trial)[0], "slo_violation_frac": share}
+            for rate, trial, share in pairs
+        ),
+    ]
+
+
+NEAR = [(600.0, 0, 0.005), (640.0, 0, 0.02), (620.0, 0, 0.0098), (620.0, 1, 0.0095),
+        (620.0, 2, 0.0099), (620.0, 3, 0.0101)]  # fmt: skip
+
+
+def test_the_interval_is_of_the_capacity_where_the_trials_determine_it():
+    ((point,),) = (curve.points for curve in bounded(table(*with_shares(1, *NEAR))))
+    value, lo, hi = point.items_per_s
+    assert point.fitted
+    assert value == 620
+    assert 615 < lo <= 620 < 620.5 < hi < 624
+    (line,) = of_bounds(bounded(table(*with_shares(1, *NEAR))))[1:]
+    assert "620.0 items/s, 0.98 % of the items later, capacity 619.4 to 621.3, " in line
+
+
+def test_trials_that_scatter_give_the_rates_that_are_sure():
+    scattered = [(rate, trial, 0.0001 if trial == 1 else share) for rate, trial, share in NEAR]
+    ((point,),) = (curve.points for curve in bounded(table(*with_shares(1, *scattered))))
+    assert (point.fitted, *point.items_per_s) == (False, 620, None, None)
+
+
+def test_a_number_that_was_measured_without_an_answer_is_not_interpolated():
+    assert fewest(150, {1: 100.0, 2: None, 4: 400.0}) == (3, False)
+    assert fewest(150, {1: 100.0, 2: None, 3: 300.0}) == (3, True)
+    rows = [closed(1, 1000.0), *offered(1, 700.0, True, True, True, first=1),
+            closed(2, 2000.0), *offered(2, 1000.0, False, False, False, first=1),
+            closed(3, 3000.0), *offered(3, 2100.0, True, True, True, first=1)]  # fmt: skip
+    (curve,) = bounded(table(*rows))
+    assert curve.workers_for(900) == (
+        "for 900/s: 3 GPUs (1 holds in closed loop, not under the bound), within 15 ms at p99; no rate "
+        "was found for 2."
+    )
+
+
+def test_a_demand_beyond_the_largest_number_with_an_answer_names_those_without():
+    rows = [closed(1, 1000.0), *offered(1, 700.0, True, True, True, first=1),
+            closed(2, 2000.0), *offered(2, 1000.0, False, False, False, first=1)]  # fmt: skip
+    (curve,) = bounded(table(*rows))
+    assert curve.workers_for(900) == (
+        "for 900/s: more than 1 GPU, the most for which a rate was found (none for 2), which serves "
+        "700/s within 15 ms at p99."
+    )
+    (curve,) = bounded(table(*rows[4:]))
+    assert curve.workers_for(900) == (
+        "for 900/s: no rate was found that keeps 15 ms at p99 on 2 GPUs."
+    )
+
+
+def test_what_is_not_certain_of_a_demand_is_said():
+    rows = [closed(2, 2000.0), *offered(2, 1400.0, None, None, None, first=1),
+            *offered(2, 1300.0, True)]  # fmt: skip
+    (curve,) = bounded(table(*rows))
+    assert curve.workers_for(1350) == (
+        "for 1,350/s: 2 GPUs, within 15 ms at p99; fewer were not measured; not sure: the interval "
+        "begins at 1,300/s."
+    )
+    assert curve.workers_for(1300).endswith("at p99; fewer were not measured.")
+
+
+def test_a_search_that_could_not_confirm_any_rate_says_so():
+    pairs = [pair for k in range(18)
+             for pair in ((900.0 - k, 0, 0.009), (900.0 - k, 1, 0.04))]  # fmt: skip
+    (curve,) = bounded(table(*with_shares(1, *pairs)))
+    assert curve.points[0].reason.startswith("18 rates down to 883 items/s were not confirmed")
+    (curve,) = bounded(table(*with_shares(1, *pairs[:6])))
+    assert curve.points[0].reason.startswith("The search has not ended.")
+
+
+def test_a_window_that_holds_too_few_items_is_said():
+    rows = [closed(1, 50.0), {**offered(1, 39.0, None)[0], "slo_violation_frac": None}]
+    (curve,) = bounded(table(*rows, *offered(1, 38.0, False, False)))
+    assert curve.points[0].reason == (
+        "Too few items arrived for the percentile: use a longer measure.max_s."
+    )

@@ -38,7 +38,9 @@ def search(kept):
     return found, questions
 
 
-@pytest.mark.parametrize("true", [26, 60, 130, 251, 499, 501, 640, 775, 776, 900, 999, 1049])
+@pytest.mark.parametrize(
+    "true", [26, 60, 130, 251, 499, 501, 640, 775, 776, 900, 999, 1049, 1051, 1400]
+)
 def test_it_finds_the_rate_from_below_with_few_probes(true):
     found, questions = search(lambda question: question.items_per_s <= true)
     assert true * (1 - 1.1 * CLOSE) <= found.answer <= true
@@ -258,3 +260,36 @@ def test_each_search_is_a_key_that_drivers_share_until_it_has_ended():
         assert len(missing) == 1
         searches.record(missing[0], simulated(missing[0]))
     assert searches.unfinished() == set()
+
+
+def test_no_rate_is_asked_for_at_which_a_window_holds_too_few_items():
+    def asked(least):
+        found = RateSearch(CAPACITY, 0.01, least)
+        rates = []
+        while (question := found.question()) is not None:
+            rates.append(question.items_per_s)
+            found.record(question, BROKEN)
+        return rates
+
+    assert asked(0) == [775, 500, 25]
+    assert asked(60) == [775, 500, 60]
+    assert asked(600) == [775, 600]
+    assert asked(800) == [800]
+    assert asked(5000) == [775, 500, 25]
+
+
+def test_the_window_of_the_preset_says_which_rates_are_too_low():
+    experiment, plan = experiment_and_plan(*WORDS, "measure.min_s=5", "measure.max_s=5")
+    searches = RateSearches(experiment, plan, rows_of(plan, CLOSED))
+    rates = set()
+    while missing := searches.missing():
+        for trial in missing:
+            rates.add(float(trial.point.load[8:-1]))
+            searches.record(trial, {**CLOSED, "slo_met": False, "slo_violation_frac": 0.5})
+    assert rates == {775, 500, 158.88}  # 1.2 * 662 items in 5 s
+
+
+def test_a_capacity_that_was_measured_too_low_does_not_cap_the_answer():
+    found, _ = search(lambda question: question.items_per_s <= 3000)
+    assert found.probes == MOST_PROBES
+    assert 1.5 * CAPACITY < found.answer <= 3000

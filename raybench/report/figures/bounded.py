@@ -61,7 +61,7 @@ def _figure(number: int, curve: BoundedCurve, title: str, subset: str) -> Figure
     text = (
         f"Items per second against the number of workers: as fast as it goes in closed loop, and the "
         f"highest rate of random arrivals that keeps {curve.bound} from arrival to result. Whiskers: "
-        "from the highest rate at which the bound was surely kept to the lowest at which it surely was not."
+        "the interval of the capacity under the bound."
     )
     return finish(figure, f"bounded-{number}", f"Capacity {title}", f"{text} {subset}".strip())
 

@@ -68,8 +68,10 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
     return columns.table(
         f"bounded-{number}",
         f"{title_of(curve, naming)}: highest rate of random arrivals within {curve.bound}, confirmed in "
-        "three trials in fresh workers, each with its own arrivals. The interval reaches from the "
-        "highest rate at which the bound was surely kept to the lowest at which it surely was not. "
+        "three trials in fresh workers, each with its own arrivals. The interval is of the "
+        "capacity under the bound: where a line through the logarithms of the shares of late items over the "
+        "rate crosses what the percentile allows, or, where the trials do not determine it, from the highest "
+        "rate at which the bound was surely kept to the lowest at which it surely was not. "
         "Efficiency is the rate of a worker over that with the fewest workers.",
         columns.counts("workers", [point.workers for point in points]),
         columns.numbers("within the bound", "items/s", [p.items_per_s.value for p in points]),

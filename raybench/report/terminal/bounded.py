@@ -39,6 +39,8 @@ def rate_text(point: BoundedRate) -> str:
         f"surely kept at {four_digits(lo)}" if lo is not None and lo < value else "",
         f"surely not at {four_digits(hi)}" if hi is not None else "",
     ]
+    if point.fitted and lo is not None and hi is not None:
+        sure = [f"capacity {four_digits(lo)} to {four_digits(hi)}"]
     share = "" if point.share is None else f"{100 * point.share:.0f} % of the closed loop's"
     over = "" if point.over is None else f"{100 * point.over:.2g} % of the items later"
     text = joined(f"{four_digits(value)} items/s", over, *sure, share)
