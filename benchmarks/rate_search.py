@@ -135,8 +135,11 @@ def intervals(shown: list[ConfirmedRate], true: float) -> str:
     spans = [(lo or 0.0, hi or math.inf) for _, lo, hi in (one.items_per_s for one in shown)]
     holds = np.mean([lo <= true <= hi for lo, hi in spans])
     widths = [(hi - lo) / true for lo, hi in spans]
-    fitted = np.mean([one.fitted for one in shown])
+    best = [one.capacity_items_per_s or one.items_per_s.value or 0.0 for one in shown]
+    near = np.mean([abs(rate / true - 1) <= 0.02 for rate in best])
+    fitted = np.mean([one.capacity_items_per_s is not None for one in shown])
     return (
+        f"estimates of the capacity: {100 * near:.1f} % within 2 %, "
         f"{100 * holds:.1f} % of the intervals hold it, median width {100 * np.median(widths):.1f} %, "
         f"{100 * fitted:.0f} % of them fitted"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.cells import cells
-from raybench.analysis.confirmed_rate import confirmed_rate, why_none
+from raybench.analysis.confirmed_rate import confirmed_rate, what_disturbed, why_none
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
 from raybench.experiment import CLOSED
@@ -32,8 +32,8 @@ class BoundedRate:
     Attributes:
         items_per_s: highest rate that was confirmed, with the interval of the capacity under the bound;
             unknown without one.
-        fitted: whether the interval is that of a fit; else its ends are rates at which the bound was
-            surely kept and surely not.
+        capacity_items_per_s: best estimate of that capacity; None where the ends of the interval are rates
+            at which the bound was surely kept and surely not.
         over: share of the items of its confirming trials that took longer than the bound.
         closed_items_per_s: rate in closed loop, without regard to latency.
         share: the one over the other.
@@ -41,11 +41,13 @@ class BoundedRate:
         closed_efficiency: the same in closed loop.
         rates: different rates that were offered.
         reason: why there is no rate; None if there is one.
+        disturbed: trials that something else than the load disturbed.
+        disturbed_by: flags of them, the most frequent first; None without one.
     """
 
     workers: int
     items_per_s: Estimate
-    fitted: bool
+    capacity_items_per_s: float | None
     over: float | None
     closed_items_per_s: float | None
     share: float | None
@@ -54,6 +56,16 @@ class BoundedRate:
     rates: int
     trials: int
     reason: str | None
+    disturbed: int
+    disturbed_by: str | None
+
+    @property
+    def disturbance(self) -> str:
+        """How many trials were disturbed and by what, in words; empty for none."""
+        if not self.disturbed:
+            return ""
+        were = agreeing(self.disturbed, "was", "were")
+        return f"{self.disturbed} of {counted(self.trials, 'trial')} {were} disturbed ({self.disturbed_by})"
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,8 @@ class BoundedCurve:
         if lo is None or lo < demand:
             sure = "no rate is sure" if lo is None else f"the interval begins at {lo:,.0f}/s"
             doubts += f"; not sure: {sure}"
+        if point.disturbed:
+            doubts += f"; {point.disturbance}"
         return doubts
 
     def _between(self, number: int) -> str:
@@ -241,7 +255,7 @@ def _points(
         BoundedRate(
             workers=workers,
             items_per_s=answer.items_per_s,
-            fitted=answer.fitted,
+            capacity_items_per_s=answer.capacity_items_per_s,
             over=answer.late,
             closed_items_per_s=capacity,
             share=rate / capacity if rate and capacity else None,
@@ -250,9 +264,11 @@ def _points(
             rates=len({row["offered_items_per_s"] for row in rows}),
             trials=len(rows),
             reason=None if rate else why_none(rows, percentile),
+            disturbed=disturbed[0],
+            disturbed_by=disturbed[1],
         )
         for workers, answer, capacity, rows in found
-        for rate in [answer.items_per_s.value]
+        for rate, disturbed in [(answer.items_per_s.value, what_disturbed(rows))]
     )
 
 

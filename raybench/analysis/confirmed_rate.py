@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from raybench.analysis.estimate import UNKNOWN, Estimate
-from raybench.results.search_trials import CONFIRMING, role, that_count
+from raybench.results.search_trials import CONFIRMING, disturbances, role, that_count
 from raybench.stats.crossing import rising_crossing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from raybench.stats.intervals import Span
 
     Row = Mapping[str, Any]
     ByRate = Mapping[float, Sequence[Row]]
@@ -34,16 +36,16 @@ class ConfirmedRate(NamedTuple):
     Attributes:
         items_per_s: the rate, with the interval of the capacity.
         late: share of the items in its confirming trials that took longer than the bound.
-        fitted: whether the interval is that of a fit; else its ends are rates at which a trial surely
-            kept the bound and surely did not.
+        capacity_items_per_s: best estimate of the capacity, of which the interval is; None where the ends
+            of the interval are rates at which a trial surely kept the bound and surely did not.
     """
 
     items_per_s: Estimate
     late: float | None
-    fitted: bool
+    capacity_items_per_s: float | None
 
 
-NONE = ConfirmedRate(UNKNOWN, None, False)
+NONE = ConfirmedRate(UNKNOWN, None, None)
 
 
 def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
@@ -53,7 +55,7 @@ def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
     percentile allows: where a line through the logarithms of the shares over the rate crosses it,
     widened to hold the rate itself, which errs on the low side. Where the trials do not determine the
     line, it reaches from the highest rate up to the answer at which every trial surely kept the bound
-    to the lowest above it at which one surely did not; an end that none decides is unknown.
+    to the lowest above it at which an undisturbed one surely did not; an end that none decides is unknown.
 
     Args:
         rows: of one number of workers: trial, status, flags, offered_items_per_s, slo_met and
@@ -67,8 +69,11 @@ def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
     if not confirmed:
         return NONE
     answer = max(confirmed)
-    fitted = _fit(by_rate, answer, allowed)
-    return ConfirmedRate(fitted or _between_sure(by_rate, answer), confirmed[answer], bool(fitted))
+    fit = _fit(by_rate, allowed)
+    if fit is None or fit.lo is None or fit.hi is None:
+        return ConfirmedRate(_between_sure(by_rate, answer), confirmed[answer], None)
+    interval = Estimate(answer, min(fit.lo, answer), max(fit.hi, answer))
+    return ConfirmedRate(interval, confirmed[answer], fit.value)
 
 
 def _by_rate(rows: Iterable[Row]) -> dict[float, list[Row]]:
@@ -80,6 +85,13 @@ def _by_rate(rows: Iterable[Row]) -> dict[float, list[Row]]:
     return {rate: that_count(ones) for rate, ones in by_rate.items()}
 
 
+def what_disturbed(rows: Iterable[Row]) -> tuple[int, str | None]:
+    """Return how many trials were disturbed, and by what, the most frequent first."""
+    causes = [found for row in rows if (found := disturbances(row))]
+    frequent = Counter(name for found in causes for name in found).most_common()
+    return len(causes), ", ".join(name for name, _ in frequent) or None
+
+
 def _late_share(rows: Sequence[Row]) -> float | None:
     """Return the share of late items in the trials that confirm a rate together; None if they do not."""
     trials = [row for row in rows if role(row["trial"] or 0)]
@@ -89,27 +101,27 @@ def _late_share(rows: Sequence[Row]) -> float | None:
     return float(sum(shares) / len(shares))
 
 
-def _fit(by_rate: ByRate, answer: float, allowed: float) -> Estimate | None:
+def _fit(by_rate: ByRate, allowed: float) -> Span | None:
+    """Return the rate at which the share of late items is what is allowed, with its interval."""
     shares = {
         rate: known
         for rate, ones in by_rate.items()
         if (known := [s for one in ones if (s := one["slo_violation_frac"]) is not None])
         and allowed / NEAR <= sum(known) / len(known) <= allowed * NEAR
     }
-    pairs = [(rate / answer, share / allowed) for rate, ones in shares.items() for share in ones]
+    pairs = [(rate, share / allowed) for rate, ones in shares.items() for share in ones]
     if not pairs:
         return None
     rates, over = np.array(pairs).T
-    found = rising_crossing(rates, np.log(np.maximum(over, LEAST)), CONFIDENCE)
-    if found is None or found.lo is None or found.hi is None:
-        return None
-    return Estimate(answer, answer * min(found.lo, 1.0), answer * max(found.hi, 1.0))
+    return rising_crossing(rates, np.log(np.maximum(over, LEAST)), CONFIDENCE)
 
 
 def _between_sure(by_rate: ByRate, answer: float) -> Estimate:
     kept = [rate for rate, ones in by_rate.items() if all(one["slo_met"] for one in ones)]
     broken = [
-        rate for rate, ones in by_rate.items() if any(one["slo_met"] is False for one in ones)
+        rate
+        for rate, ones in by_rate.items()
+        if any(one["slo_met"] is False and not disturbances(one) for one in ones)
     ]
     lo = max((rate for rate in kept if rate <= answer), default=None)
     hi = min((rate for rate in broken if rate > answer), default=None)

@@ -145,17 +145,17 @@ NEAR = [(600.0, 0, 0.005), (640.0, 0, 0.02), (620.0, 0, 0.0098), (620.0, 1, 0.00
 def test_the_interval_is_of_the_capacity_where_the_trials_determine_it():
     ((point,),) = (curve.points for curve in bounded(table(*with_shares(1, *NEAR))))
     value, lo, hi = point.items_per_s
-    assert point.fitted
+    assert point.capacity_items_per_s == pytest.approx(620.3, abs=0.3)
     assert value == 620
     assert 615 < lo <= 620 < 620.5 < hi < 624
     (line,) = of_bounds(bounded(table(*with_shares(1, *NEAR))))[1:]
-    assert "620.0 items/s, 0.98 % of the items later, capacity 619.4 to 621.3, " in line
+    assert "620.0 items/s, 0.98 % of the items later, capacity 620.3 (619.4 to 621.3), " in line
 
 
 def test_trials_that_scatter_give_the_rates_that_are_sure():
     scattered = [(rate, trial, 0.0001 if trial == 1 else share) for rate, trial, share in NEAR]
     ((point,),) = (curve.points for curve in bounded(table(*with_shares(1, *scattered))))
-    assert (point.fitted, *point.items_per_s) == (False, 620, None, None)
+    assert (point.capacity_items_per_s, *point.items_per_s) == (None, 620, None, None)
 
 
 def test_a_number_that_was_measured_without_an_answer_is_not_interpolated():
@@ -211,3 +211,17 @@ def test_a_window_that_holds_too_few_items_is_said():
     assert curve.points[0].reason == (
         "Too few items arrived for the percentile: use a longer measure.max_s."
     )
+
+
+def test_trials_that_were_disturbed_are_said_with_the_answer_and_with_the_demand():
+    rows = one_worker()
+    rows[1] = {**rows[1], "flags": ["foreign_load", "precision_only"]}
+    rows[3] = {**rows[3], "flags": ["foreign_load", "steal"]}
+    curves = bounded(table(*rows))
+    assert (
+        curves[0].points[0].items_per_s.hi is None
+    )  # foreign load, not the rate, may have broken it
+    said = "2 of 7 trials were disturbed (foreign_load, steal)"
+    assert of_bounds(curves, 450)[1].endswith(said)
+    assert curves[0].workers_for(450).endswith(f"; {said}.")
+    assert "disturbed" not in of_bounds(bounded(table(*one_worker())))[1]

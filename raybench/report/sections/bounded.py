@@ -75,6 +75,7 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         "Efficiency is the rate of a worker over that with the fewest workers.",
         columns.counts("workers", [point.workers for point in points]),
         columns.numbers("within the bound", "items/s", [p.items_per_s.value for p in points]),
+        columns.numbers("capacity", "items/s", [p.capacity_items_per_s for p in points]),
         columns.bounds("interval", [point.items_per_s for point in points], 0),
         columns.numbers("closed loop", "items/s", [p.closed_items_per_s for p in points]),
         columns.fixed("share of it", "%", [point.share for point in points], 1, 100),
@@ -82,5 +83,6 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         columns.fixed("in closed loop", "%", [point.closed_efficiency for point in points], 1, 100),
         columns.fixed("rates tried", "", [point.rates for point in points], 0),
         columns.fixed("trials", "", [point.trials for point in points], 0),
+        columns.texts("disturbed", [point.disturbance for point in points]),
         columns.texts("why there is none", [point.reason for point in points]),
     )

@@ -39,8 +39,9 @@ def rate_text(point: BoundedRate) -> str:
         f"surely kept at {four_digits(lo)}" if lo is not None and lo < value else "",
         f"surely not at {four_digits(hi)}" if hi is not None else "",
     ]
-    if point.fitted and lo is not None and hi is not None:
-        sure = [f"capacity {four_digits(lo)} to {four_digits(hi)}"]
+    if point.capacity_items_per_s is not None and lo is not None and hi is not None:
+        interval = f"{four_digits(lo)} to {four_digits(hi)}"
+        sure = [f"capacity {four_digits(point.capacity_items_per_s)} ({interval})"]
     share = "" if point.share is None else f"{100 * point.share:.0f} % of the closed loop's"
     over = "" if point.over is None else f"{100 * point.over:.2g} % of the items later"
     text = joined(f"{four_digits(value)} items/s", over, *sure, share)
@@ -49,4 +50,4 @@ def rate_text(point: BoundedRate) -> str:
             f"; efficiency {100 * point.efficiency:.1f} %, in closed loop "
             f"{100 * point.closed_efficiency:.1f} %"
         )
-    return text
+    return f"{text}; {point.disturbance}" if point.disturbed else text
