@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from raybench.analysis.estimate import UNKNOWN, Estimate
-from raybench.results.search_trials import CONFIRMING, disturbances, role, that_count
+from raybench.results.search_trials import CONFIRMING, MOST_STEPS, disturbances, role, that_count
 from raybench.stats.crossing import rising_crossing
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ NEAR = 5.0
 """Rates enter the interval whose share of late items is within this factor of the one allowed."""
 LEAST = 0.01
 """A smaller share counts as so much of the one allowed, since none has no logarithm."""
-MOST_RATES = 16
-"""A search that failed to confirm so many rates has ended."""
 
 
 class ConfirmedRate(NamedTuple):
@@ -139,7 +137,7 @@ def why_none(rows: Sequence[Row], percentile: float) -> str:
     share, rate = least["slo_violation_frac"], least["offered_items_per_s"]
     if least["slo_met"] is not False and (share is None or share <= 1 - percentile / 100):
         failed = {row["offered_items_per_s"] for row in tried if role(row["trial"] or 0)}
-        if len(failed) > MOST_RATES:
+        if len(failed) > MOST_STEPS:
             return (
                 f"{len(failed)} rates down to {rate:,.0f} items/s were not confirmed: trials at one rate "
                 "differ by too much. Look at their flags, or use a longer measure.max_s."

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from raybench.results.search_trials import AGAIN, CONFIRMING
+from raybench.results.search_trials import AGAIN, CONFIRMING, MOST_STEPS
 
 MOST_PROBES = 12
 MOST_AGAIN = 4
@@ -20,8 +20,9 @@ CLOSE = 0.01
 STEP = 0.01
 """The step down from a rate that was not confirmed. With 2 % a chance failure at the true rate left 5 % of
 the searches in an M/M/1 queue more than 2 % below it (`benchmarks/rate_search.py`)."""
-MOST_STEPS = 16
-"""Steps down before the search ends without an answer."""
+EVEN_STEPS = 4
+"""So many steps down are of the same size, and each further one is twice the one before: where the machine
+makes about as many items late at any rate, 1 % less changes nothing."""
 HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
 """Rates as shares of the closed-loop capacity: taken to break the bound, first, and the two that may open
 a bracket. Where all rates up to the highest keep the bound, as after a closed loop that was disturbed, the
@@ -83,7 +84,7 @@ class RateSearch:
     It halves a bracket of two rates, one at which the bound is kept and one at which it is not, until
     they differ by 1 %, and confirms the lower one in three further trials: of all their items no more
     may take longer than the percentile allows, and no trial alone may surely break the bound. Where
-    they do, the search steps down by 1 %.
+    they do, the search steps down by 1 %, after four such steps by 2 %, 4 % and so on.
 
     A trial that something disturbed is asked again once, and the second one counts: a probe where the
     disturbance can have decided it, and a confirming trial whatever it found, as to ask only those
@@ -191,7 +192,8 @@ class RateSearch:
         else:
             self._shares, self._steps = [], self._steps + 1
             self.broken = question.items_per_s
-            self.kept = _rounded((1 - STEP) * question.items_per_s)
+            step = STEP * 2 ** max(self._steps - EVEN_STEPS, 0)
+            self.kept = _rounded((1 - step) * question.items_per_s)
 
     def _is_disturbed(self, question: RateQuestion, outcome: RateOutcome) -> bool:
         """Return whether to ask again: once a question, and not for ever."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 CONFIRMING = 3
 """Trials at an answer, in fresh workers, which must keep the bound together."""
+MOST_STEPS = 10
+"""Steps down from rates that were not confirmed before a search ends without an answer."""
 AGAIN = CONFIRMING + 1
 """What is added to the number of a trial that is asked again."""
 OFFERED_OFF = "offered_off"

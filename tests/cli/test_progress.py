@@ -146,3 +146,16 @@ def test_every_node_has_a_line_with_its_workers_rate_latency_and_sensors():
     assert second.strip() == "node-b  2 x GPU  2,200 items/s  3 ms  610 W  71 °C"
     many = [WorkerStatus(f"n{k:03}", "core 0", None, None, None, None) for k in range(40)]
     assert node_lines(many)[-1].strip() == "and 24 more nodes"
+
+
+def test_a_trial_of_a_search_says_whether_it_probes_or_confirms_and_whether_it_is_asked_again():
+    plan = planned("model=alexnet", "workers=1", "batch_size=1", "find_rate=true", "slo_ms=15")
+    point, names = replace(plan.points[0], load="poisson(775)"), TrialNames(plan)
+
+    def name(trial):
+        return names.name(replace(plan.trials[0], point=point, trial=trial))
+
+    assert name(0) == "alexnet, poisson 775/s, probe"
+    assert name(2) == "alexnet, poisson 775/s, confirming 2 of 3"
+    assert name(4) == "alexnet, poisson 775/s, probe again"
+    assert name(7) == "alexnet, poisson 775/s, confirming 3 of 3 again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from helpers.plans import expanded, planned
@@ -11,13 +12,13 @@ from raybench.planning.rate_search import (
     CLOSE,
     MOST_AGAIN,
     MOST_PROBES,
-    MOST_STEPS,
     NOT_BEGUN,
     STEP,
     RateOutcome,
     RateSearch,
 )
 from raybench.planning.rate_searches import WHOLE, RateSearches, outcome_of
+from raybench.results.search_trials import MOST_STEPS
 
 CAPACITY = 1000.0
 
@@ -293,3 +294,13 @@ def test_a_capacity_that_was_measured_too_low_does_not_cap_the_answer():
     found, _ = search(lambda question: question.items_per_s <= 3000)
     assert found.probes == MOST_PROBES
     assert 1.5 * CAPACITY < found.answer <= 3000
+
+
+def test_steps_down_grow_where_small_ones_change_nothing():
+    found, questions = search(lambda q: q.items_per_s <= (700 if q.trial else 1000))
+    asked = [q.items_per_s for q in questions if q.trial == 1]
+    steps = [1 - after / before for before, after in pairwise(asked)]
+    grown = [0.01] * 4 + [0.02, 0.04, 0.08, 0.16, 0.32]
+    assert steps == pytest.approx(grown[: len(steps)], abs=2e-4)
+    assert len(steps) > 5
+    assert found.answer <= 700
