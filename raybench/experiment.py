@@ -134,7 +134,8 @@ class MeasureSettings:
         verdict_best: best verdict that this preset may give.
         max_wait_ms: open loop: longest time that an item waits for others to fill its batch.
         balancer: open loop: how items come to the workers. "split" gives each worker an equal share
-            of the rate and a queue of its own.
+            of the rate and a queue of its own; "shared" has one queue, on one node, of which a worker
+            that is free takes the next items.
         slo_ms: open loop: bound on the latency of an item; 0 for none.
         slo_percentile: percentile of the latencies that is to keep the bound.
     """

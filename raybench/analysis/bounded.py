@@ -216,7 +216,7 @@ def bounded(trials: pa.Table) -> tuple[BoundedCurve, ...]:
             slo_ms,
             percentile,
             kinds[series],
-            _points(series, by_workers, closed, percentile),
+            _points(without(series, "balancer"), by_workers, closed, percentile),
         )
         for (series, slo_ms, percentile), by_workers in groups.items()
         if any(row["confirms"] for rows in by_workers.values() for row in rows)

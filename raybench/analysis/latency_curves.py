@@ -79,14 +79,15 @@ def latency_curves(trials: pa.Table) -> tuple[LatencyCurve, ...]:
     groups: dict[tuple[Series, int | None], dict[float, Cell]] = defaultdict(dict)
     for cell in cells(trials):
         key = (without(cell.series, "load"), cell.workers)
+        capacity_key = (without(cell.series, "load", "balancer"), cell.workers)
         rate = cell.get("offered_items_per_s")
         if cell.series.load == CLOSED and cell.ok:
-            closed[key] = cell.mean
+            closed[capacity_key] = cell.mean
         elif cell.ok and rate is not None:
             groups[key][rate] = cell
     return tuple(
-        _curve(*key, closed.get(key), members)
-        for key, members in groups.items()
+        _curve(series, workers, closed.get((without(series, "balancer"), workers)), members)
+        for (series, workers), members in groups.items()
         if len(members) >= LEAST
     )
 

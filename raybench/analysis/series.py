@@ -31,6 +31,7 @@ class Series:
     load: str | None
     instances: int | None
     mps: bool | None
+    balancer: str | None
 
 
 SERIES = tuple(field.name for field in fields(Series))

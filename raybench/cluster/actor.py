@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from raybench.cluster import file_transfer
 from raybench.machine import crash_log
+from raybench.measure.tickets import create_tickets
 from raybench.worker import Prepared, Worker
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ def actor_class() -> Any:
 
         def pack(self, names: Sequence[str]) -> FileBundle:
             return file_transfer.bundle_cached(names)
+
+        def create_tickets(self) -> str:
+            self._tickets, path = create_tickets()
+            return path
 
         @ray.method(enable_task_events=False)  # type: ignore[untyped-decorator]
         @override

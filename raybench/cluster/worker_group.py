@@ -155,12 +155,18 @@ class RayWorkerGroup:
             arrivals: at all workers in open loop; None for a closed loop.
         """
         clocks = measure_clocks(self.members)
+        offsets_ns = [each.offset_ns for each in clocks]
+        tickets = ""
+        if arrivals is not None and arrivals.shared:  # on one host, whose processes share its clock
+            offsets_ns = [min(clocks, key=lambda each: each.round_trip_ns).offset_ns] * len(clocks)
+            create = self.members[0].actor.create_tickets.remote()
+            tickets = get_all([create], CALL_S, "start", (0,))[0]
         lead_ns = max(LEAD_NS, LEAD_ROUND_TRIPS * max(each.round_trip_ns for each in clocks))
         start_ns = time.perf_counter_ns() + lead_ns
         calls = []
-        for rank, (member, each) in enumerate(zip(self.members, clocks, strict=True)):
-            own = () if arrivals is None else (arrivals.of_worker(rank),)
-            own_start_ns = start_ns + each.offset_ns
+        for rank, (member, offset_ns) in enumerate(zip(self.members, offsets_ns, strict=True)):
+            own = () if arrivals is None else (arrivals.of_worker(rank, tickets),)
+            own_start_ns = start_ns + offset_ns
             calls.append(
                 member.actor.stream.options(name=f"{self._label}/measure").remote(
                     own_start_ns, own_start_ns + int(longest_s * 1e9), block_ns, *own

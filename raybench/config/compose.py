@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Unavailable = Callable[[str, str], str | None]
 
-BALANCERS = ("split",)
+BALANCERS = ("split", "shared")
 _VERDICTS = ("stable", "unstable", "unverified")
 _LONGEST_S = 1e8
 """Three years: what is longer is a slip, and no clock or table has to hold it."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.engines import registry
-from raybench.errors import ConfigError, EngineUnavailable
+from raybench.errors import ClusterError, ConfigError, EngineUnavailable
+from raybench.measure.arrivals import SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from raybench.cluster.node_facts import NodeFacts
     from raybench.cluster.session import Session
     from raybench.config.settings import ClusterSettings
-    from raybench.experiment import Experiment
+    from raybench.experiment import Experiment, Point
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,33 @@ def discover(settings: ClusterSettings) -> Iterator[DiscoveredCluster]:
             "machine. Leave it out, or give cluster.address."
         )
     yield DiscoveredCluster(None, sessions.local_devices(settings.gpus, settings.cpus))
+
+
+def check_queue(points: Sequence[Point], session: Session | None) -> None:
+    """Refuse a shared queue for devices on several nodes, which share no memory.
+
+    Args:
+        points: of the plan.
+        session: the cluster; None when Ray is to be started on this machine.
+
+    Raises:
+        ClusterError: naming the nodes.
+    """
+    several = (point for point in points if point.workers > 1)
+    shared = {point.wants for point in several if point.measure.balancer == SHARED}
+    for wants in sorted(shared):
+        kind, _, accelerator = wants.partition("/")
+        names = [
+            node.hostname
+            for node in (session.nodes if session else ())
+            if node.devices.get(kind, 0) and accelerator in ("", node.accelerator)
+        ]
+        if len(names) > 1:
+            raise ClusterError(
+                "measure.balancer=shared has one queue in the memory of one node, and the devices are "
+                f"on {len(names)}: {', '.join(names)}. Choose one with cluster.select, or use "
+                "measure.balancer=split."
+            )
 
 
 def check_engines(experiment: Experiment, facts: Sequence[NodeFacts]) -> None:

@@ -12,7 +12,7 @@ from raybench.cluster import session as sessions
 from raybench.cluster.head_watch import watching
 from raybench.cluster.metrics import RunMetrics
 from raybench.errors import ClusterError, ResultsError
-from raybench.execute.discovery import check_engines
+from raybench.execute.discovery import check_engines, check_queue
 from raybench.execute.events import (
     PhaseChanged,
     ProgressUpdated,
@@ -106,7 +106,9 @@ def plan_request(request: Request, cluster: DiscoveredCluster) -> Plan:
     if cluster.session is None:
         check_engines(request.experiment, cluster.facts)
     isolation = request.cluster.isolation
-    return make_plan(request.experiment, request.devices, isolation, cluster.describe())
+    plan = make_plan(request.experiment, request.devices, isolation, cluster.describe())
+    check_queue(plan.points, cluster.session)
+    return plan
 
 
 @contextlib.contextmanager

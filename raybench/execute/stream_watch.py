@@ -9,7 +9,7 @@ from raybench.errors import Refused
 from raybench.execute.events import PhaseChanged, ProgressUpdated
 from raybench.measure import stopping, telemetry_columns, warmup
 from raybench.measure.open_rules import cut_short, open_stop_rule
-from raybench.measure.open_summary import any_grew, with_arrivals, with_bound
+from raybench.measure.open_summary import any_grew, count_unserved_once, with_arrivals, with_bound
 from raybench.measure.overload import BacklogWatch
 from raybench.measure.progress import BlockRates, Completions, TrialProgress, WorkerStatus
 from raybench.measure.summary import Summary, summarise_cut
@@ -108,7 +108,10 @@ class StreamWatch:
                 "The streams ended before the warm-up and one check were over: batches are too slow "
                 "for this preset. Use a smaller batch_size or a longer measure.max_s."
             )
-        traces = [measurement.trace for measurement in measurements]
+        traces: Sequence[StreamTrace] = [measurement.trace for measurement in measurements]
+        shared = self.arrivals is not None and self.arrivals.shared
+        if shared:
+            traces = count_unserved_once(traces)
         readings = [measurement.readings for measurement in measurements]
         window = (warm_up.window_start, stop.last.blocks)
         instances = self.attempt.instances
@@ -116,7 +119,7 @@ class StreamWatch:
         summary = summarise_cut(workers, block_ns, instances)
         overloaded = False
         if self.arrivals is not None:
-            overloaded = early or any_grew(workers)
+            overloaded = early or any_grew(workers, shared)
             summary = with_arrivals(summary, workers, self.arrivals, overloaded)
             summary = with_bound(summary, workers, overloaded, limits.settings)
         summary = telemetry_columns.with_hardware(summary, traces, readings, instances)

@@ -11,7 +11,7 @@ from raybench.execute import rows
 from raybench.execute.events import BatchTimed, PhaseChanged
 from raybench.execute.stream_watch import StreamWatch
 from raybench.experiment import parse_load
-from raybench.measure.arrivals import Arrivals
+from raybench.measure.arrivals import SHARED, Arrivals
 from raybench.measure.limits import Limits
 from raybench.measure.open_rules import gap_s, open_limits
 
@@ -157,6 +157,7 @@ class TrialRunner:
             planned.point.engines,
             (self.request.experiment.seed, planned.trial),
             planned.point.measure.max_wait_ms,
+            planned.point.measure.balancer == SHARED,
         )
 
     def _layers(self, group: WorkerGroup) -> tuple[Sequence[Layer], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raybench.analysis.series import Series
-from raybench.experiment import ANY, METHOD_VERSION, SYNTHETIC
+from raybench.experiment import ANY, CLOSED, METHOD_VERSION, SYNTHETIC
 from raybench.report.labels import LARGEST, Naming, factor_label, joined, workers_label
 from raybench.results.search_trials import AGAIN, CONFIRMING, role
 
@@ -89,5 +89,6 @@ def _series(point: Point) -> Series:
         load=point.load,
         instances=point.instances,
         mps=None,
+        balancer=None if point.load == CLOSED else point.measure.balancer,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PIECE_ITEMS = 2048
 """Arrivals that are drawn at once, which takes less than 0.1 ms."""
 DRAIN_MS = 5000.0
+SHARED = "shared"
+"""Name of the balancer with one queue for all workers."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class WorkerArrivals:
         seed: of the gaps.
         max_wait_ms: longest time that an item waits for others to fill its batch.
         drain_ms: longest time after the end in which what had arrived by then is served.
+        tickets: path of the `Tickets` of the queue that it shares with others; "" for a queue of
+            its own.
     """
 
     kind: Literal["poisson", "constant"]
@@ -34,14 +38,16 @@ class WorkerArrivals:
     seed: tuple[int, ...]
     max_wait_ms: float = 0.0
     drain_ms: float = DRAIN_MS
+    tickets: str = ""
 
 
 @dataclass(frozen=True)
 class Arrivals:
-    """The arrivals at all workers of a point, split evenly.
+    """The arrivals at all workers of a point, split evenly or in one queue.
 
     N Poisson processes of rate lambda / N are one of lambda whose items are routed at random. Workers
-    with a constant rate take turns. The gaps of a seed are the same at every rate, in units of their
+    with a constant rate take turns. In a shared queue every worker draws all arrivals, those that one
+    worker alone would have, and takes what no other has taken. The gaps of a seed are the same at every rate, in units of their
     mean: a search over rates compares like with like.
 
     Attributes:
@@ -50,6 +56,7 @@ class Arrivals:
         workers: that share it.
         seed: of the gaps; a worker adds its rank.
         max_wait_ms: longest time that an item waits for others to fill its batch.
+        shared: whether all workers serve one queue.
     """
 
     kind: Literal["poisson", "constant"]
@@ -57,15 +64,23 @@ class Arrivals:
     workers: int = 1
     seed: tuple[int, ...] = (0,)
     max_wait_ms: float = 0.0
+    shared: bool = False
 
-    def of_worker(self, rank: int) -> WorkerArrivals:
-        """Return the arrivals of the worker of this rank."""
+    def of_worker(self, rank: int, tickets: str = "") -> WorkerArrivals:
+        """Return the arrivals of the worker of this rank.
+
+        Args:
+            rank: of the worker.
+            tickets: path of the `Tickets` of a shared queue.
+        """
+        of, place = (1, 0) if self.shared else (self.workers, rank)
         return WorkerArrivals(
             self.kind,
-            self.items_per_s / self.workers,
-            (rank + 1) / self.workers,
-            (*self.seed, rank),
+            self.items_per_s / of,
+            (place + 1) / of,
+            (*self.seed, place),
             self.max_wait_ms,
+            tickets=tickets,
         )
 
 

@@ -36,6 +36,8 @@ MOST_UNSERVED = 1_000_000
 """Arrivals that are drawn after the end, beyond twice those served; of more, only the first are known."""
 LATE_NS = 100_000
 """A batch that is submitted later than this after it could have been counts as late."""
+NULL_ARRIVALS = WorkerArrivals("constant", 5e6, 1.0, (0,), drain_ms=0)
+"""Arrivals of which there is always one, to measure the loop's own cost."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class BatchRecord(NamedTuple):
     first_ns: int
     ready_ns: int
     due_ns: int
+    ticket: int = 0
+    """Number of its first item among those of a shared queue."""
 
 
 class OpenStream:
@@ -176,7 +180,7 @@ class OpenStream:
 
     def _loop(self, times: ArrivalTimes, deadline_ns: int) -> None:
         collect, clock = self._engine.collect, self._clock
-        submit = _submit(self._engine)
+        submit = submitter(self._engine)
         most, depth = self._batch_size, self._inflight
         wait_ns, drain_ns = (
             round(limit * 1e6) for limit in (self._arrivals.max_wait_ms, self._arrivals.drain_ms)
@@ -243,10 +247,10 @@ class OpenStream:
     def _trace(self, times: ArrivalTimes) -> OpenTrace:
         records, drawn = self.records(0), self._draw_rest(times)
         done_ns = np.array([record.done_ns for record in records], np.int64)
-        columns = np.array([record[2:] for record in records], np.int64).reshape(-1, 6).T
-        submit_ns, enqueued_ns, items, _, ready_ns, due_ns = columns
-        served = int(items.sum())
-        last = max(int(np.searchsorted(drawn, self._end_ns, side="right")), served)
+        columns = np.array([record[2:] for record in records], np.int64).reshape(-1, 7).T
+        submit_ns, enqueued_ns, items, _, ready_ns, due_ns, tickets = columns
+        served_ns, taken = self._served(drawn, tickets, items)
+        last = max(int(np.searchsorted(drawn, self._end_ns, side="right")), taken)
         spans = [record.spans_ns for record in records if record.spans_ns is not None]
         return OpenTrace(
             submit_ns=submit_ns,
@@ -257,13 +261,20 @@ class OpenStream:
             late_ns=self._late_ns,
             batch_size=self._batch_size,
             items=items,
-            arrival_ns=drawn[:served],
+            arrival_ns=served_ns,
             due_ns=due_ns,
             waited=ready_ns == due_ns,
-            unserved_ns=drawn[served:last],
+            unserved_ns=drawn[taken:last],
             end_ns=self._end_ns,
             sizes=sizes_of(self._engine, self._batch_size),
         )
+
+    def _served(
+        self, drawn: NDArray[np.int64], tickets: NDArray[np.int64], items: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], int]:
+        """Return the arrivals that were served here, and how many of all were taken."""
+        taken = int(items.sum())
+        return drawn[:taken], taken
 
 
 def sizes_of(engine: Engine, batch_size: int) -> tuple[int, ...]:
@@ -271,7 +282,7 @@ def sizes_of(engine: Engine, batch_size: int) -> tuple[int, ...]:
     return tuple(engine.sizes) if isinstance(engine, TakesPartBatches) else (batch_size,)
 
 
-def _submit(engine: Engine) -> Callable[[int, int], None]:
+def submitter(engine: Engine) -> Callable[[int, int], None]:
     """Return what starts a batch, given its number and its items."""
     if isinstance(engine, TakesPartBatches):
         return engine.submit_part
@@ -289,9 +300,12 @@ def open_loop_cost_us(inflight: int, device_clock: bool) -> float:
         inflight: most batches submitted and not yet collected.
         device_clock: whether device spans are recorded as well.
     """
-    arrivals = WorkerArrivals("constant", 5e6, 1.0, (0,), drain_ms=0)
     engine = NullEngine(device_clock)
-    stream = OpenStream(engine, 1, inflight, arrivals)  # type: ignore[arg-type]
+    return null_cost_us(OpenStream(engine, 1, inflight, NULL_ARRIVALS))  # type: ignore[arg-type]
+
+
+def null_cost_us(stream: OpenStream) -> float:
+    """Return the median time in us that a stream with an engine that does nothing takes for a batch."""
     now = time.perf_counter_ns()
     stream.run(now, now + NULL_NS)
     done_ns = [record.done_ns for record in stream.records(0)]

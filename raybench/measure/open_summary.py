@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raybench.measure import overload
-from raybench.measure.open_stream import LATE_NS
+from raybench.measure.open_stream import LATE_NS, OpenTrace
 from raybench.measure.summary import histogram, latency_columns
 from raybench.stats.intervals import percentile_least
 from raybench.stats.violations import bound_met, least_items
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from raybench.experiment import MeasureSettings
     from raybench.measure.arrivals import Arrivals
+    from raybench.measure.stream import StreamTrace
     from raybench.measure.summary import Summary
     from raybench.measure.worker_blocks import WorkerBlocks
 
@@ -91,9 +93,28 @@ def with_bound(
     return replace(summary, trial={**summary.trial, **columns})
 
 
-def any_grew(workers: Sequence[WorkerBlocks]) -> bool:
-    """Return whether the backlog of a worker grew over its window."""
-    return any(overload.grew(worker) for worker in workers)
+def any_grew(workers: Sequence[WorkerBlocks], shared: bool = False) -> bool:
+    """Return whether the backlog of a worker, or of the queue that all share, grew over the window."""
+    queues = [workers] if shared else [[worker] for worker in workers]
+    return any(overload.grew(queue) for queue in queues)
+
+
+def count_unserved_once(traces: Sequence[StreamTrace]) -> list[OpenTrace]:
+    """Leave what was never served of a shared queue to the first worker, by the earliest end.
+
+    Each worker noted what nobody had taken when it ended. Those that ended later took some of it.
+
+    Args:
+        traces: of all workers of one queue, by one clock.
+    """
+    opened = [trace for trace in traces if isinstance(trace, OpenTrace)]
+    end_ns = min(trace.end_ns for trace in opened)
+    left = max((t.unserved_ns for t in opened), key=lambda ns: ns[0] if len(ns) else math.inf)
+    none, left = left[:0], left[left <= end_ns]
+    return [
+        replace(trace, unserved_ns=none if rank else left, end_ns=end_ns)
+        for rank, trace in enumerate(opened)
+    ]
 
 
 def _without_closed(columns: dict[str, Any]) -> dict[str, Any]:

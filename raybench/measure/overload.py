@@ -30,7 +30,8 @@ class BacklogWatch:
     sqrt(2 b) batches. It is overload when the wait of a worker, in batches, has risen in each of the
     last `RISES` snapshots, by far more than that without the largest rise, and the worker was never
     idle. At twice the capacity this takes 100 batches, at 1.1 times 8,000; an overload by less is
-    found when the window has ended.
+    found when the window has ended. Of a shared queue every worker sees the same wait, and chance moves
+    it by less.
 
     Args:
         workers: number of workers.
@@ -60,25 +61,30 @@ def _grows(seen: Sequence[tuple[int, float]]) -> bool:
     return bool(waits[steady].sum() > SIGNIFICANT * walk)
 
 
-def grew(worker: WorkerBlocks) -> bool:
-    """Return whether a worker's backlog grew over its window.
+def grew(workers: Sequence[WorkerBlocks]) -> bool:
+    """Return whether the backlog of a queue grew over the window.
 
-    The worker was never idle in the second half of the window, and the mean growth of the wait from
-    one grid cell to the next is above 0 with 95 % confidence; or items of the window were never
-    served.
+    No worker was idle in the second half of the window, and the mean growth of the wait from one grid
+    cell to the next is above 0 with 95 % confidence; or items of the window were never served.
 
     Args:
-        worker: of an open loop.
+        workers: those that serve the queue; one, or all of a shared queue.
     """
-    trace, begin, end = worker.arrivals, worker.begin_ns, worker.end_ns
-    if len(trace.unserved_ns) and trace.unserved_ns[0] - trace.start_ns <= end:
+    traces = [worker.arrivals for worker in workers]
+    begin = max(worker.begin_ns for worker in workers)
+    end = min(worker.end_ns for worker in workers)
+    if any(len(t.unserved_ns) and t.unserved_ns[0] - t.start_ns <= end for t in traces):
         return True
-    submit_ns = trace.submit_ns - trace.start_ns
+    submit_ns = np.concatenate([trace.submit_ns - trace.start_ns for trace in traces])
+    order = np.argsort(submit_ns, kind="stable")
+    submit_ns = submit_ns[order]
+    waited = np.concatenate([trace.waited for trace in traces])[order]
+    wait_ns = np.concatenate([trace.submit_ns - trace.first_ns for trace in traces])[order]
     second_half = (submit_ns > (begin + end) / 2) & (submit_ns <= end)
-    if not second_half.any() or trace.waited[second_half].any():
+    if not second_half.any() or waited[second_half].any():
         return False
-    grid = np.arange(begin, end + 1, worker.block_ns, dtype=np.float64)
-    waits_ns = np.interp(grid, submit_ns, (trace.submit_ns - trace.first_ns).astype(np.float64))
+    grid = np.arange(begin, end + 1, workers[0].block_ns, dtype=np.float64)
+    waits_ns = np.interp(grid, submit_ns, wait_ns.astype(np.float64))
     if len(waits_ns) < 3:
         return False
     growth = mean_ci(np.diff(waits_ns))

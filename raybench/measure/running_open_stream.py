@@ -8,9 +8,11 @@ import numpy as np
 
 from raybench.experiment import CLOSED
 from raybench.machine.gpu_telemetry import temperatures_c
+from raybench.measure.arrivals import SHARED
 from raybench.measure.blocks import cut
 from raybench.measure.open_stream import OpenStream, open_loop_cost_us, sizes_of
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
+from raybench.measure.shared_stream import SharedStream, shared_loop_cost_us
 from raybench.measure.stream import loop_cost_us
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ class RunningOpenStream:
         start_ns: int,
         block_ns: int,
     ) -> None:
-        self.stream = OpenStream(engine, point.batch_size, point.inflight, arrivals)
+        queue = SharedStream if arrivals.tickets else OpenStream
+        self.stream = queue(engine, point.batch_size, point.inflight, arrivals)
         self._least = point.measure.block_min_batches
         self._gpu = gpu
         self._wait_ns = arrivals.max_wait_ms * 1e6
@@ -137,7 +140,9 @@ def running_stream(
 
 def harness_us(point: Point, device_clock: bool) -> float:
     """Return the time in us that the loop of a point takes for a batch in this process."""
-    cost_us = loop_cost_us if point.load == CLOSED else open_loop_cost_us
+    cost_us = loop_cost_us
+    if point.load != CLOSED:
+        cost_us = shared_loop_cost_us if point.measure.balancer == SHARED else open_loop_cost_us
     return cost_us(point.inflight, device_clock)
 
 

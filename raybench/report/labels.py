@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
-    "memory_limit_bytes", "load", "instances", "mps",
+    "memory_limit_bytes", "load", "balancer", "instances", "mps",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
-_USUAL = (("load", "closed"), ("instances", 1), ("mps", False))
+_USUAL = (("load", "closed"), ("balancer", "split"), ("instances", 1), ("mps", False))
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
 """Stands for the largest batch that fits, before it has been found."""
@@ -60,6 +60,9 @@ _LABELS: dict[str, Callable[[Any], str]] = {
     "method_version": lambda version: f"method {version}",
     "device": device_name,
     "load": lambda load: load_label(load),
+    "balancer": lambda name: {"shared": "one shared queue", "split": "a queue each"}.get(
+        name, name
+    ),
     "instances": lambda instances: f"{counted(instances, 'instance')} a device",
     "mps": lambda on: "with MPS" if on else "without MPS",
     "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",

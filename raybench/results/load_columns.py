@@ -6,7 +6,7 @@ OPEN_LOOP = """
 load                   string    -        closed, poisson(RATE), constant(RATE) or a share of capacity
 arrivals               string    -        closed, poisson or constant
 arrived_items_per_s    float64   items/s  open loop: items that arrived in the window / its length
-balancer               string    -        open loop: split: an equal share of the rate and a queue each
+balancer               string    -        open loop: split: an equal share of the rate and a queue each; shared: one queue for all
 max_wait_ms            float64   ms       open loop: longest wait for others to fill a batch
 batch_items_mean       float64   items    open loop: items in a batch that had arrived, mean
 late_arrivals_frac     float64   1        open loop: share of batches submitted over 0.1 ms late

@@ -63,9 +63,16 @@ def test_a_load_that_is_none_is_refused_with_what_one_is(load):
         plan_of(f"load={load}")
 
 
-def test_the_shared_queue_is_refused():
-    with pytest.raises(ConfigError, match="balancer 'shared'"):
-        plan_of("load=poisson(10)", "measure.balancer=shared")
+def test_a_shared_queue_is_a_point_of_its_own_and_an_unknown_balancer_is_refused():
+    split, shared = (
+        plan_of("load=poisson(10)", *words).points[0]
+        for words in ((), ("measure.balancer=shared",))
+    )
+    assert split.id != shared.id
+    assert split.id == plan_of("load=poisson(10)", "measure.balancer=split").points[0].id
+    assert split.closed.id == shared.closed.id
+    with pytest.raises(ConfigError, match="balancer 'common'"):
+        plan_of("load=poisson(10)", "measure.balancer=common")
 
 
 def test_a_share_waits_for_its_closed_loop_though_a_device_is_free():
