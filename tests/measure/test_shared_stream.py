@@ -230,7 +230,7 @@ def test_a_load_that_is_borne_has_the_latencies_of_all_workers():
     assert not grew
     assert row["latency_n"] == pytest.approx(row["arrived_items_per_s"] * row["window_s"], abs=1)
     assert row["late_arrivals_frac"] == 0
-    assert 0.5 < row["latency_p50_ms"] < row["latency_p99_ms"] < 5
+    assert 0.5 < row["latency_p50_ms"] < row["latency_p90_ms"] < 5
 
 
 def test_nothing_is_left_where_a_worker_that_ended_later_took_it_all():

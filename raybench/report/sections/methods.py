@@ -27,7 +27,7 @@ _COLUMNS = (
     "status", "engine", "engine_version", "device", "preset", "method_version", "window_s",
     "warmup_s", "block_s", "ci_level", "inflight", "transfers", "precision", "dialect",
     "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
-    "reduced_ops", "device_kind", "flags", "load",
+    "reduced_ops", "device_kind", "flags", "load", "balancer",
 )  # fmt: skip
 
 
@@ -97,9 +97,9 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
         )
     if opened := [load_label(load) for load in loads if load != CLOSED]:
         yield (
-            f"In open loop ({_all(opened)}) each worker served a seeded schedule of arrivals with an equal "
-            f"share of the rate, in batches of what had arrived{fed if depths else ''}; latencies are "
-            "those of items, from the intended arrival to the end of the batch."
+            f"In open loop ({_all(opened)}) {_served(rows)}, in batches of what had arrived"
+            f"{fed if depths else ''}; latencies are those of items, from the intended arrival to the "
+            "end of the batch."
         )
     # a core has no bus that anything could cross
     copies = {row.get("transfers") for row in rows if row.get("device_kind") != "cpu"} - {None}
@@ -109,6 +109,16 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
         yield "Inputs and outputs stayed on the device."
     elif copies:
         yield "Whether inputs and outputs crossed the bus inside the timed stream is a factor."
+
+
+def _served(rows: Sequence[Row]) -> str:
+    """Return how items came to the workers."""
+    balancers = {row.get("balancer") for row in rows} - {None}
+    split = "each worker served a seeded schedule of arrivals with an equal share of the rate"
+    shared = "the workers shared one queue with a seeded schedule of arrivals"
+    if balancers == {"shared"}:
+        return shared
+    return f"{split}, or {shared}" if "shared" in balancers else split
 
 
 def _sources(rows: Sequence[Row]) -> list[str]:
