@@ -1,21 +1,23 @@
 """Are the waiting times of the open loop those of queueing theory?
 
 Everything runs on a virtual clock, with the arrivals that raybench draws and the intervals that it
-stores. One worker (a queue of its own) with equal and with exponential times of service (M/D/1, M/M/1)
-is compared with theory at 50, 80 and 95 % load:
+stores. One worker (a queue of its own) with equal and with exponential times of service (M/D/1, M/M/1),
+and two and four workers of one queue (`measure.balancer=shared`: M/M/2, M/M/4, Erlang C) are compared with
+theory at 50, 80 and 95 % load:
 
 - the mean wait of all runs is that of theory, within four standard errors of it;
 - the interval of the 99th percentile, which a row holds, contains that of theory in 92 % of runs or
   more within chance (nominal 95 %; at most 1.4 points below 92 in 1,000 runs).
 
-Four servers on one queue (M/M/4) show what sharing would gain; raybench splits the rate. The stream
-itself must give the same waits, item by item, as the recursion of Lindley (1952) with the same arrivals,
-and in batches as the loop in section 10 of the method. An engine that stops for 200 ms every 5 s must
-show what had to wait in its percentiles: a closed loop has a p99 of 0.1 ms then.
+The stream itself must give the same waits, item by item, as the recursion of Lindley (1952) with the
+same arrivals, and in batches as the loop in section 10 of the method; streams that share a queue, each in
+a thread that runs when its clock is behind, those of a queue whose next item goes to the server that is
+free first. An engine that stops for 200 ms every 5 s must show what had to wait in its percentiles: a
+closed loop has a p99 of 0.1 ms then.
 
     python benchmarks/open_loop.py [--runs 1000]
 
-Exit code 1 when a cell fails. 1,000 runs take half a minute on a 2-core VM.
+Exit code 1 when a cell fails. 1,000 runs take TIME on a 2-core VM.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import threading
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from types import SimpleNamespace
@@ -31,11 +34,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _table import markdown
 
+from raybench.measure import open_stream, shared_stream
 from raybench.measure.arrivals import Arrivals, ArrivalTimes
 from raybench.measure.open_stream import OpenStream
+from raybench.measure.shared_stream import SharedStream
+from raybench.measure.tickets import create_tickets
 from raybench.stats.intervals import queue_percentile_ci
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import NDArray
 
     from raybench.measure.open_stream import OpenTrace
@@ -45,7 +53,12 @@ SERVICE_NS = 1_000_000
 ITEMS = {0.5: 20_000, 0.8: 60_000, 0.95: 400_000}
 """Items of a run, at least 200 times the time in which a queue of this load forgets its state."""
 COVERED, ERRORS = 0.92, 4.0
-SERVERS = 4
+LAWS = {"M/D/1": 1, "M/M/1": 1, "M/M/2": 2, "M/M/4": 4}
+"""Number of servers of each queue."""
+AT_ONCE = 250
+"""Runs of several servers that are simulated together."""
+SHARED_BATCHES = 3000
+"""Batches of streams that share a queue, where all are full."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,19 @@ def waits_of(arrived: NDArray[np.int64], service: NDArray[np.float64]) -> NDArra
     return waits
 
 
+def simulated(law: str, load: float, runs: int) -> Iterator[NDArray[np.floating]]:
+    """Return the waits of each run in times of service, without the first quarter."""
+    servers = LAWS[law]
+    if servers == 1:
+        for run in range(runs):
+            yield one_run(law, load, run)
+        return
+    for first in range(0, runs, AT_ONCE):
+        yield from shared_runs(servers, load, range(first, min(first + AT_ONCE, runs)))
+
+
 def one_run(law: str, load: float, run: int) -> NDArray[np.float64]:
-    """Return the waits of a run in times of service, without the first quarter."""
+    """Return the waits of a run of one server."""
     count = ITEMS[load]
     arrived = arrivals_ns(load, run, count)
     if law == "M/D/1":
@@ -116,12 +140,32 @@ def one_run(law: str, load: float, run: int) -> NDArray[np.float64]:
     return waits_of(arrived, service)[count // 4 :] / SERVICE_NS
 
 
+def shared_runs(servers: int, load: float, runs: range) -> NDArray[np.float32]:
+    """Return the waits of runs of several servers: the next item goes to the one that is free first."""
+    count, size, piece = ITEMS[load], len(runs), 1000
+    arrivals = [
+        Arrivals("poisson", load * servers * 1e9 / SERVICE_NS, servers, (0, run), shared=True)
+        for run in runs
+    ]
+    times = [ArrivalTimes(each.of_worker(0), 0) for each in arrivals]
+    random = np.random.default_rng((2, runs.start))
+    free, waits = np.zeros((servers, size)), np.empty((count, size), np.float32)
+    for first in range(0, count, piece):
+        arrived = np.array([each.draw(piece) for each in times]).T / SERVICE_NS
+        service = random.standard_exponential((piece, size))
+        for k in range(piece):
+            begin = np.maximum(free[0], arrived[k])
+            waits[first + k] = begin - arrived[k]
+            free[0] = begin + service[k]
+            free.sort(axis=0)
+    return np.ascontiguousarray(waits[count // 4 :].T)
+
+
 def cell(law: str, load: float, runs: int) -> tuple[list[str], bool]:
     """Return the row of one queue at one load, and whether it agrees with theory."""
-    theory = md(load) if law == "M/D/1" else mm(load)
+    theory = md(load) if law == "M/D/1" else mm(load, LAWS[law])
     means, p99s, covered, bounded = [], [], 0, 0
-    for run in range(runs):
-        waits = one_run(law, load, run)
+    for waits in simulated(law, load, runs):
         span = queue_percentile_ci(waits, 0.99)
         means.append(float(waits.mean()))
         p99s.append(span.value)
@@ -133,29 +177,6 @@ def cell(law: str, load: float, runs: int) -> tuple[list[str], bool]:
     row = [law, f"{load:.0%}", f"{theory.mean:.3f}", f"{np.mean(means):.3f}", f"{off:+.1f}",
            f"{theory.p99:.2f}", f"{np.mean(p99s):.2f}", f"{covered / runs:.1%}", f"{bounded / runs:.0%}",
            _word(right)]  # fmt: skip
-    return row, right
-
-
-def shared_cell(load: float, runs: int) -> tuple[list[str], bool]:
-    """M/M/4 of all runs at once: the next item goes to the server that is free first."""
-    random, count, first = np.random.default_rng(2), 30_000, 10_000
-    free, now = np.zeros((runs, SERVERS)), np.zeros(runs)
-    total, kept = np.zeros(runs), np.empty((count - first, runs), np.float32)
-    rows = np.arange(runs)
-    for k in range(count):
-        now += random.exponential(1 / (load * SERVERS), runs)
-        server = free.argmin(axis=1)
-        begin = np.maximum(free[rows, server], now)
-        free[rows, server] = begin + random.exponential(1.0, runs)
-        if k >= first:
-            kept[k - first] = begin - now
-            total += begin - now
-    means = total / (count - first)
-    theory, p99 = mm(load, SERVERS), float(np.quantile(kept, 0.99))
-    off = (float(means.mean()) - theory.mean) / (float(means.std(ddof=1)) / math.sqrt(runs))
-    right = abs(off) <= ERRORS and abs(p99 / theory.p99 - 1) < 0.05
-    row = [f"M/M/{SERVERS}", f"{load:.0%}", f"{theory.mean:.3f}", f"{means.mean():.3f}", f"{off:+.1f}",
-           f"{theory.p99:.2f}", f"{p99:.2f}", "", "", _word(right)]  # fmt: skip
     return row, right
 
 
@@ -175,12 +196,45 @@ class Clock:
         """Return the time in ns."""
         return self.now
 
+    def move(self, to_ns: float) -> None:
+        """Move it forward to an instant."""
+        self.now = max(self.now, to_ns)
 
-class VirtualStream(OpenStream):
-    """The stream on a virtual clock, which it moves instead of waiting."""
 
-    def _wait_until(self, at_ns: int) -> None:
-        self._clock.now = max(self._clock.now, at_ns)
+def _wait_until(at_ns: int, clock: Clock, _sleep: Callable[[float], None]) -> None:
+    """Move a virtual clock instead of waiting."""
+    clock.move(at_ns)
+
+
+open_stream.wait_until = shared_stream.wait_until = _wait_until
+
+
+class Turns:
+    """Lets the clock that is furthest behind go on, so that streams meet as if they ran at once."""
+
+    def __init__(self, clocks: int) -> None:
+        self._now = [0.0] * clocks
+        self._turn = threading.Condition()
+
+    def move(self, rank: int, to_ns: float) -> None:
+        """Set a clock, and return when no other is behind it; at infinity it is left."""
+        with self._turn:
+            self._now[rank] = to_ns
+            self._turn.notify_all()
+            if to_ns < math.inf:
+                self._turn.wait_for(lambda: self._now.index(min(self._now)) == rank)
+
+
+class TurnClock(Clock):
+    """One of several clocks."""
+
+    def __init__(self, turns: Turns, rank: int) -> None:
+        self._turns, self._rank = turns, rank
+
+    def move(self, to_ns: float) -> None:
+        """Move it, and wait for the others."""
+        super().move(to_ns)
+        self._turns.move(self._rank, self.now)
 
 
 class Device:
@@ -202,12 +256,74 @@ class Device:
         """The batch is done already."""
 
 
+class SharingDevice:
+    """One of several devices that take random times."""
+
+    def __init__(self, clock: Clock, seed: int) -> None:
+        self.info = SimpleNamespace(device_clock=False)
+        self._clock, self._random = clock, np.random.default_rng((3, seed))
+        self._done_ns = 0
+
+    def submit(self, sequence: int) -> None:
+        """Begin to work on the batch."""
+        self._done_ns = self._clock.now + 1 + int(self._random.exponential(SERVICE_NS))
+
+    def collect(self, sequence: int) -> None:
+        """Let the others go on until the batch is done."""
+        self._clock.move(self._done_ns)
+
+
 def served(rate: float, seconds: float, size: int, **device: int) -> OpenTrace:
     """Return what the stream records of Poisson arrivals at a device."""
     clock = Clock()
     arrivals = Arrivals("poisson", rate, 1, (0, 0)).of_worker(0)
-    stream = VirtualStream(Device(clock, **device), size, 1, arrivals, clock=clock)
+    stream = OpenStream(Device(clock, **device), size, 1, arrivals, clock=clock)
     return stream.run(0, round(seconds * 1e9))
+
+
+def served_together(servers: int, load: float, size: int) -> list[OpenTrace]:
+    """Return what streams that share a queue record of Poisson arrivals."""
+    rate = load * servers * size * 1e9 / SERVICE_NS
+    arrivals = Arrivals("poisson", rate, servers, (0, 0), shared=True)
+    file, path = create_tickets()
+    turns, traces = Turns(servers), {}
+
+    def run(rank: int) -> None:
+        clock = TurnClock(turns, rank)
+        own = arrivals.of_worker(rank, path)
+        stream = SharedStream(SharingDevice(clock, rank), size, 1, own, clock=clock)
+        traces[rank] = stream.run(0, round(SHARED_BATCHES * size * 1e9 / rate))
+        turns.move(rank, math.inf)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(servers)]
+    with file:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return [traces[rank] for rank in range(servers)]
+
+
+def off_from_one_queue(traces: list[OpenTrace], size: int) -> tuple[int, int]:
+    """Return by how much batches began too early or late, at most, and the number of items.
+
+    A batch begins when the server that is free first is, or its first item has arrived if that is
+    later, and takes what has arrived by then.
+    """
+    arrived = np.sort(np.concatenate([trace.arrival_ns for trace in traces]))
+    batches = sorted(
+        batch
+        for trace in traces
+        for batch in zip(trace.first_ns, trace.submit_ns, trace.done_ns, trace.items, strict=True)
+    )
+    free, i, most = [0] * len(traces), 0, 0
+    for _, submit_ns, done_ns, items in batches:
+        start = max(free[0], int(arrived[i]))
+        expected = min(int(np.searchsorted(arrived, start, "right")) - i, size)
+        most = max(most, abs(int(submit_ns) - start), SERVICE_NS * abs(int(items) - expected))
+        free = sorted([*free[1:], start + int(done_ns - submit_ns)])
+        i += int(items)
+    return most, len(arrived)
 
 
 def loop_of_the_method(arrived: NDArray[np.int64], size: int, work_ns: int) -> NDArray[np.int64]:
@@ -233,6 +349,13 @@ def stream_rows() -> tuple[list[list[str]], bool]:
             fine &= most == 0
             what = f"batch {size}, {load:.0%} load, {len(expected):,} items"
             rows.append([what, f"at most {most} ns from the loop of the method", _word(most == 0)])
+    for servers in (2, 4):
+        for load in ITEMS:
+            for size in (1, 8):
+                most, count = off_from_one_queue(served_together(servers, load, size), size)
+                fine &= most == 0
+                what = f"{servers} on one queue, batch {size}, {load:.0%} load, {count:,} items"
+                rows.append([what, f"at most {most} ns from one queue", _word(most == 0)])
     trace = served(1000.0, 100, 1, work_ns=SERVICE_NS // 10, stop_every_ns=5_000_000_000)
     p99_ms = float(np.quantile(trace.latency_ns, 0.99)) / 1e6
     closed_ms = float(np.quantile(trace.service_ns, 0.99)) / 1e6
@@ -247,8 +370,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=1000)
     runs = parser.parse_args().runs
-    cells = [cell(law, load, runs) for law in ("M/D/1", "M/M/1") for load in ITEMS]
-    cells += [shared_cell(load, runs) for load in ITEMS]
+    cells = [cell(law, load, runs) for law in LAWS for load in ITEMS]
     heads = ["queue", "load", "mean", "measured", "errors off", "p99", "measured p99",
              "interval holds it", "has an upper end", "right"]  # fmt: skip
     right_aligned = (
