@@ -41,6 +41,7 @@ class BoundedRate:
         closed_efficiency: the same in closed loop.
         rates: different rates that were offered.
         reason: why there is no rate; None if there is one.
+        undecided: confirming trials whose sample alone does not decide whether the bound was kept.
         disturbed: trials that something else than the load disturbed.
         disturbed_by: flags of them, the most frequent first; None without one.
     """
@@ -56,6 +57,7 @@ class BoundedRate:
     rates: int
     trials: int
     reason: str | None
+    undecided: int
     disturbed: int
     disturbed_by: str | None
 
@@ -264,6 +266,7 @@ def _points(
             rates=len({row["offered_items_per_s"] for row in rows}),
             trials=len(rows),
             reason=None if rate else why_none(rows, percentile),
+            undecided=answer.undecided,
             disturbed=disturbed[0],
             disturbed_by=disturbed[1],
         )

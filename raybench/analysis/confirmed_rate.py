@@ -36,14 +36,16 @@ class ConfirmedRate(NamedTuple):
         late: share of the items in its confirming trials that took longer than the bound.
         capacity_items_per_s: best estimate of the capacity, of which the interval is; None where the ends
             of the interval are rates at which a trial surely kept the bound and surely did not.
+        undecided: confirming trials whose sample alone does not decide whether the bound was kept.
     """
 
     items_per_s: Estimate
     late: float | None
     capacity_items_per_s: float | None
+    undecided: int
 
 
-NONE = ConfirmedRate(UNKNOWN, None, None)
+NONE = ConfirmedRate(UNKNOWN, None, None, 0)
 
 
 def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
@@ -67,11 +69,12 @@ def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
     if not confirmed:
         return NONE
     answer = max(confirmed)
+    undecided = sum(row["slo_met"] is None for row in by_rate[answer] if role(row["trial"] or 0))
     fit = _fit(by_rate, allowed)
     if fit is None or fit.lo is None or fit.hi is None:
-        return ConfirmedRate(_between_sure(by_rate, answer), confirmed[answer], None)
+        return ConfirmedRate(_between_sure(by_rate, answer), confirmed[answer], None, undecided)
     interval = Estimate(answer, min(fit.lo, answer), max(fit.hi, answer))
-    return ConfirmedRate(interval, confirmed[answer], fit.value)
+    return ConfirmedRate(interval, confirmed[answer], fit.value, undecided)
 
 
 def _by_rate(rows: Iterable[Row]) -> dict[float, list[Row]]:

@@ -149,7 +149,10 @@ def test_the_interval_is_of_the_capacity_where_the_trials_determine_it():
     assert value == 620
     assert 615 < lo <= 620 < 620.5 < hi < 624
     (line,) = of_bounds(bounded(table(*with_shares(1, *NEAR))))[1:]
-    assert "620.0 items/s, 0.98 % of the items later, capacity 620.3 (619.4 to 621.3), " in line
+    assert (
+        "620.0 items/s, 0.98 % of the items later (3 of its trials do not decide alone), capacity 620.3 (619.4 to 621.3), "
+        in line
+    )
 
 
 def test_trials_that_scatter_give_the_rates_that_are_sure():
@@ -225,3 +228,9 @@ def test_trials_that_were_disturbed_are_said_with_the_answer_and_with_the_demand
     assert of_bounds(curves, 450)[1].endswith(said)
     assert curves[0].workers_for(450).endswith(f"; {said}.")
     assert "disturbed" not in of_bounds(bounded(table(*one_worker())))[1]
+
+
+def test_a_search_without_an_answer_says_that_its_trials_were_disturbed():
+    rows = [closed(1, 1000.0), *offered(1, 25.0, False, False, False, flags=["foreign_load"])]
+    line = of_bounds(bounded(table(*rows)))[1]
+    assert "look at the flags of that row. 3 of 3 trials were disturbed (foreign_load)." in line

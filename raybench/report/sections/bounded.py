@@ -83,6 +83,8 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         columns.fixed("in closed loop", "%", [point.closed_efficiency for point in points], 1, 100),
         columns.fixed("rates tried", "", [point.rates for point in points], 0),
         columns.fixed("trials", "", [point.trials for point in points], 0),
+        columns.fixed("late", "%", [point.over for point in points], 2, 100),
+        columns.fixed("trials that do not decide alone", "", [p.undecided for p in points], 0),
         columns.texts("disturbed", [point.disturbance for point in points]),
         columns.texts("why there is none", [point.reason for point in points]),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from raybench.report.formatting import four_digits
 from raybench.report.labels import Naming, joined, workers_label
+from raybench.text import agreeing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,9 @@ def rate_text(point: BoundedRate) -> str:
     """Return what so many workers serve under the bound, in words."""
     value, lo, hi = point.items_per_s
     if value is None:
-        return point.reason or ""
+        return " ".join(
+            [point.reason or "", f"{point.disturbance}." * bool(point.disturbed)]
+        ).strip()
     sure = [
         f"surely kept at {four_digits(lo)}" if lo is not None and lo < value else "",
         f"surely not at {four_digits(hi)}" if hi is not None else "",
@@ -44,6 +47,9 @@ def rate_text(point: BoundedRate) -> str:
         sure = [f"capacity {four_digits(point.capacity_items_per_s)} ({interval})"]
     share = "" if point.share is None else f"{100 * point.share:.0f} % of the closed loop's"
     over = "" if point.over is None else f"{100 * point.over:.2g} % of the items later"
+    if point.undecided:
+        decide = agreeing(point.undecided, "does", "do")
+        over += f" ({point.undecided} of its trials {decide} not decide alone)"
     text = joined(f"{four_digits(value)} items/s", over, *sure, share)
     if point.efficiency is not None and point.closed_efficiency is not None:
         text += (
