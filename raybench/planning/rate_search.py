@@ -89,7 +89,7 @@ class RateSearch:
     A trial that something disturbed is asked again once, and the second one counts: a probe where the
     disturbance can have decided it, and a confirming trial whatever it found, as to ask only those
     again that broke the bound would flatter. What disturbs the second one too is how this machine is,
-    and no reason to ask again.
+    and no reason to ask again until a trial is without it.
 
     Args:
         capacity_items_per_s: rate of the same workers in closed loop.
@@ -170,6 +170,8 @@ class RateSearch:
 
         A trial without a number ends the search, unless it is asked again.
         """
+        if not question.again:  # what is over does not last
+            self._lasting &= outcome.slowed_by | outcome.eased_by
         if self._is_disturbed(question, outcome):
             self._disturbed, self._asked_again = (question, outcome), self._asked_again + 1
             return

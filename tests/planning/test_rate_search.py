@@ -304,3 +304,10 @@ def test_steps_down_grow_where_small_ones_change_nothing():
     assert steps == pytest.approx(grown[: len(steps)], abs=2e-4)
     assert len(steps) > 5
     assert found.answer <= 700
+
+
+def test_what_lasted_and_is_over_is_a_reason_to_ask_again_when_it_comes_back():
+    loaded = replace(BROKEN, slowed_by=frozenset({"foreign_load"}))
+    outcomes = iter([loaded, loaded, loaded, KEPT, loaded, KEPT])
+    numbers = [question.number for question in search(lambda q: next(outcomes, q.trial > 0))[1]]
+    assert numbers[:6] == [0, 4, 0, 0, 0, 4]
