@@ -25,8 +25,8 @@ EVEN_STEPS = 4
 makes about as many items late at any rate, 1 % less changes nothing."""
 HIGHEST, START, USUAL, LOWEST = 1.05, 0.775, 0.5, 0.025
 """Rates as shares of the closed-loop capacity: taken to break the bound, first, and the two that may open
-a bracket. Where all rates up to the highest keep the bound, as after a closed loop that was disturbed, the
-bracket is opened upwards."""
+a bracket. Where all rates up to the highest keep the bound, as after a closed loop that was disturbed, or up
+to one that only a disturbance broke, the bracket is opened upwards."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class RateSearch:
         self._steps = 0
         self.kept: float | None = None
         self.broken = HIGHEST * capacity_items_per_s
-        self._is_broken_assumed = True
+        self._broken_by: frozenset[str] | None = None  # nothing was measured there
         self.probes = 0
 
     @property
@@ -162,7 +162,7 @@ class RateSearch:
         else:
             probes = [0]
         sure = confirming + (self._disturbed is not None)
-        most = left if self._is_broken_assumed else min(max(probes), left)
+        most = left if self._is_doubtful else min(max(probes), left)
         return TrialsAhead(sure + min(*probes, left), sure + most)
 
     def record(self, question: RateQuestion, outcome: RateOutcome) -> None:
@@ -183,12 +183,12 @@ class RateSearch:
             self._ended = True
         elif question.trial == 0:
             self.probes += 1
-            if not self._kept(outcome):
-                self.broken, self._is_broken_assumed = question.items_per_s, False
-                return
-            self.kept = question.items_per_s
-            if self._is_broken_assumed and self._is_closed(self.kept):
-                self.broken = self.kept * HIGHEST / START
+            if self._kept(outcome):
+                self.kept = question.items_per_s
+            else:
+                self.broken, self._broken_by = question.items_per_s, outcome.slowed_by
+            if self.kept is not None and self._is_doubtful and _is_closed(self.kept, self.broken):
+                self.broken, self._broken_by = self.kept * HIGHEST / START, None
         elif self._confirms(outcome):
             self._shares.append(outcome.share or 0.0)
         else:
@@ -227,13 +227,18 @@ class RateSearch:
     def _candidate(self) -> float | None:
         """Return the rate of the next probe; None when the bracket is closed or cannot be opened."""
         if self.kept is not None:
-            if self._is_closed(self.kept):
+            if _is_closed(self.kept, self.broken):
                 return None
             return _rounded(math.sqrt(self.kept * self.broken))
         return next(iter(self._opening()), None)
 
-    def _is_closed(self, kept: float) -> bool:
-        return self.broken <= (1 + CLOSE) * kept
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether the upper end of the bracket may keep the bound.
+
+        Nothing was measured there, or what disturbed that trial is over.
+        """
+        return self._broken_by is None or bool(self._broken_by - self._lasting)
 
     def _opening(self) -> list[float]:
         """Return the rates that may open the bracket, from the highest down.
@@ -243,6 +248,10 @@ class RateSearch:
         least = self._least if self._least < HIGHEST * self._capacity else 0.0
         rates = [_rounded(max(share * self._capacity, least)) for share in (START, USUAL, LOWEST)]
         return [rate for rate in dict.fromkeys(rates) if rate < self.broken]
+
+
+def _is_closed(kept: float, broken: float) -> bool:
+    return broken <= (1 + CLOSE) * kept
 
 
 def _rounded(rate: float) -> float:

@@ -311,3 +311,25 @@ def test_what_lasted_and_is_over_is_a_reason_to_ask_again_when_it_comes_back():
     outcomes = iter([loaded, loaded, loaded, KEPT, loaded, KEPT])
     numbers = [question.number for question in search(lambda q: next(outcomes, q.trial > 0))[1]]
     assert numbers[:6] == [0, 4, 0, 0, 0, 4]
+
+
+def test_a_rate_that_only_a_disturbance_broke_does_not_cap_the_answer():
+    loaded = replace(BROKEN, slowed_by=frozenset({"foreign_load"}))
+
+    def outcome(question):
+        return loaded if question.items_per_s == 775 else question.items_per_s <= 900
+
+    found, _ = search(outcome)
+    assert 0.97 * 900 <= found.answer <= 900
+    assert found.probes <= MOST_PROBES
+
+
+def test_what_disturbs_every_trial_opens_no_bracket_again():
+    def outcome(question):
+        kept = question.items_per_s <= 700
+        return replace(KEPT if kept else BROKEN, slowed_by=frozenset({"steal"}))
+
+    found, questions = search(outcome)
+    assert 0.98 * 700 <= found.answer <= 700
+    assert found.probes == 8
+    assert sum(question.again for question in questions) == 1
