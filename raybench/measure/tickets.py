@@ -6,7 +6,6 @@ import fcntl
 import mmap
 import os
 import tempfile
-from pathlib import Path
 from typing import IO
 
 from raybench.errors import Refused
@@ -24,10 +23,18 @@ def create_tickets() -> tuple[IO[bytes], str]:
     Returns:
         The file, to be kept open until all have opened it, and the path.
     """
-    folder = _MEMORY if Path(_MEMORY).is_dir() else None
-    file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-    file.truncate(_BYTES)
+    try:
+        file = _written(_MEMORY)
+    except OSError:  # there is none, or it is full
+        file = _written(None)
     return file, f"/proc/{os.getpid()}/fd/{file.fileno()}"
+
+
+def _written(folder: str | None) -> IO[bytes]:
+    """Return a file without a name whose bytes are there: a mapped file that cannot grow is deadly."""
+    file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+    file.write(bytes(_BYTES))
+    return file
 
 
 class Tickets:

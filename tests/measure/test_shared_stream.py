@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from raybench.errors import Refused
+from raybench.measure import tickets
 from raybench.measure.arrivals import Arrivals, ArrivalTimes
 from raybench.measure.open_stream import OpenStream
 from raybench.measure.open_summary import any_grew, count_unserved_once, with_arrivals
@@ -263,6 +264,14 @@ def test_a_worker_that_is_killed_with_the_lock_does_not_stop_the_others():
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.kill(other.pid, signal.SIGKILL)
         assert mine.take(0, 1)
+
+
+def test_a_host_without_shared_memory_has_the_counter_among_its_temporary_files(monkeypatch):
+    monkeypatch.setattr(tickets, "_MEMORY", "/nowhere")
+    file, path = create_tickets()
+    with file, closing(Tickets(path)) as mine:
+        assert mine.take(0, 2)
+        assert mine.taken == 2
 
 
 def test_nothing_is_left_of_a_queue_and_one_that_is_gone_is_refused_in_a_sentence():
