@@ -356,6 +356,23 @@ def test_figures_of_an_earlier_report_are_gone_and_those_of_others_stay(tmp_path
     assert [file.name for file in figures.iterdir()] == ["mine.svg"]
 
 
+@pytest.mark.parametrize(
+    ("balancers", "said"),
+    [
+        (["shared"], "open loop (80 % load) the workers shared one queue with a seeded schedule"),
+        (
+            ["split"],
+            "(80 % load) each worker served a seeded schedule of arrivals with an equal share",
+        ),
+        (["split", "shared"], "with an equal share of the rate, or the workers shared one queue"),
+    ],
+)
+def test_the_methods_say_how_items_came_to_the_workers(tmp_path, balancers, said):
+    rows = [{"load": "0.8", "balancer": name, "point_id": name, "workers": 2} for name in balancers]
+    text = written(folder(tmp_path / "a", rows), tmp_path / "out")[1]
+    assert said in text.split("## Methods")[1]
+
+
 def test_the_methods_say_where_inputs_came_from(tmp_path):
     source = "file cats.npz; 24 items; sha256 0123456789ab"
     rows = [{"inputs": source, "precision": "int8"}]
