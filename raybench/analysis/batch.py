@@ -126,11 +126,14 @@ class Batch:
 
 
 def batch(trials: pa.Table) -> Batch:
-    """Return the batch curves in a `trials` table, each with its knee and its memory end."""
+    """Return the batch curves in a `trials` table, each with its knee and its memory end.
+
+    Only closed-loop rows count: in open loop the rate is what was asked for.
+    """
     every = cells(trials)
     groups: dict[tuple[Series, int | None], list[Cell]] = defaultdict(list)
     for cell in every:
-        if cell.series.batch_size:
+        if cell.series.batch_size and not cell.series.is_open:
             groups[without(cell.series, "batch_size"), cell.workers].append(cell)
     curves = tuple(
         batch_curve(members)

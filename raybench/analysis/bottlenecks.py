@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.resources import RESOURCES, nothing_full, uses
-from raybench.experiment import CLOSED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,8 +84,7 @@ def _of_device(cell: Cell, waits_for_others: bool) -> dict[str, str]:
     A device that waits for copies, the host or arrivals is not full, and its kernels are not the reason.
     """
     known = uses(cell)
-    waits_for_arrivals = cell.series.load != CLOSED and "overloaded" not in cell.flags
-    waits = None if waits_for_others or waits_for_arrivals else nothing_full(cell, known)
+    waits = None if waits_for_others else nothing_full(cell, known)
     found = [(use.resource, use.evidence) for use in known if use.full] or (
         [waits] if waits else []
     )

@@ -72,6 +72,8 @@ MEDIAN_COLUMNS = (
     "pcie_width",
     "dram_peak_bytes_per_s",
     "offered_items_per_s",
+    "slo_ms",
+    "slo_percentile",
 )
 """Columns of which a cell has the median over its trials."""
 NEWEST_COLUMNS = (

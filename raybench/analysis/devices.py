@@ -145,7 +145,7 @@ def _slowest(shared: Mapping[_Point, Mapping[str, Cell]]) -> str | None:
 
 
 def _result(cell: Cell, name: str, base: str, base_cell: Cell | None) -> DeviceResult:
-    ratio = ratio_to(cell, base_cell)
+    ratio = ratio_to(cell, None if cell.series.is_open else base_cell)
     return DeviceResult(
         series=cell.series,
         workers=cell.workers,

@@ -9,7 +9,7 @@ from raybench.analysis.accelerators import Accelerator, arithmetic_unit, find
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import Estimate  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.gaps import without_numbers
-from raybench.analysis.resources import in_words, ops_per_byte
+from raybench.analysis.resources import in_words, ops_per_byte, waits_for_arrivals
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.tables import as_table
 
@@ -76,6 +76,11 @@ class Utilization:
     def unit(self) -> str:
         """Unit of `achieved_tflops` and `peak_tflops`: TFLOP/s, or TOP/s for integers."""
         return arithmetic_unit(self.series.precision)
+
+    @property
+    def waits_for_arrivals(self) -> bool:
+        """Whether its rate is what was offered, and says nothing of what the device can."""
+        return waits_for_arrivals(self.series, self.flags)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from raybench.analysis.tables import as_table
 from raybench.experiment import CLOSED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from raybench.analysis.cells import Cell
@@ -53,7 +55,9 @@ class LatencyCurve:
     Attributes:
         series: without the load.
         closed_items_per_s: rate in closed loop; None where it was not measured.
-        knee_items_per_s: the rate with the most items/s for a millisecond of p99; None without one.
+        knee_items_per_s: the rate with the most items/s for a millisecond of p99; None without one, and
+            where that is the lowest or the highest rate: the knee may be beyond it.
+        bounds: latency bounds that the points were measured under, each a percentile and milliseconds.
     """
 
     series: Series
@@ -61,6 +65,7 @@ class LatencyCurve:
     closed_items_per_s: float | None
     knee_items_per_s: float | None
     points: tuple[LatencyPoint, ...]
+    bounds: tuple[tuple[float, float], ...] = ()
 
     @property
     def knee(self) -> LatencyPoint | None:
@@ -96,13 +101,25 @@ def _curve(
     series: Series, workers: int | None, closed: float | None, members: dict[float, Cell]
 ) -> LatencyCurve:
     points = tuple(_point(rate, members[rate]) for rate in sorted(members))
+    bounds = {
+        (cell.get("slo_percentile") or 99.0, bound)
+        for cell in members.values()
+        if (bound := cell.get("slo_ms")) is not None
+    }
+    return LatencyCurve(series, workers, closed, _knee(points), points, tuple(sorted(bounds)))
+
+
+def _knee(points: Sequence[LatencyPoint]) -> float | None:
     powers = {
         point.offered_items_per_s / point.latency_p99_ms: point.offered_items_per_s
         for point in points
         if point.latency_p99_ms
     }
-    knee = powers[max(powers)] if len(powers) >= LEAST else None
-    return LatencyCurve(series, workers, closed, knee, points)
+    if len(powers) < LEAST:
+        return None
+    knee = powers[max(powers)]
+    ends = (points[0].offered_items_per_s, points[-1].offered_items_per_s)
+    return None if knee in ends else knee
 
 
 def _point(rate: float, cell: Cell) -> LatencyPoint:

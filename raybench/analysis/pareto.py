@@ -83,7 +83,7 @@ def fronts(trials: pa.Table) -> tuple[Front, ...]:
     """
     groups: dict[tuple[Series, int | None], list[Cell]] = defaultdict(list)
     for cell in cells(trials):
-        if cell.ok and getattr(cell.series, "load", "closed") in (None, "closed"):
+        if cell.ok and not cell.series.is_open:
             groups[without(cell.series, *FREE), cell.workers].append(cell)
     found = (_front(series, workers, group) for (series, workers), group in groups.items())
     return tuple(front for front in found if front is not None)

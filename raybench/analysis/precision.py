@@ -89,8 +89,8 @@ def precision(trials: pa.Table, layers: pa.Table | None = None) -> Precision:
     every = cells(trials)
     points: dict[_Point, list[Cell]] = defaultdict(list)
     for cell in every:
-        if cell.series.precision == AS_IS:
-            continue  # of a file that comes reduced there is no fp32 graph
+        if cell.series.precision == AS_IS or cell.series.is_open:
+            continue  # a file that comes reduced has no fp32 graph, and in open loop rates are offered
         points[without(cell.series, "precision"), cell.workers].append(cell)
     compared = {
         point: members

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from raybench.analysis.accelerators import find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from raybench.analysis.cells import Cell
+    from raybench.analysis.series import Series
 
 FULL = {"memory": 0.75, "link": 0.75, "arithmetic": 0.6}
 """Share from which a kind of resource counts as full. Device memory and PCIe give about 80 to 90 % of
@@ -78,8 +79,18 @@ def uses(cell: Cell) -> tuple[Use, ...]:
     return tuple(sorted(known, key=lambda use: -use.share / FULL[use.kind]))
 
 
+def waits_for_arrivals(series: Series, flags: Collection[str]) -> bool:
+    """Return whether items came more slowly than they were served, so that a device did what was offered."""
+    return series.is_open and "overloaded" not in flags
+
+
 def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
-    """Return "launches" or "kernel_latency" and the evidence, where GPM saw nothing full; else None."""
+    """Return "launches" or "kernel_latency" and the evidence, where GPM saw nothing full; else None.
+
+    Where arrivals are what a device waits for, nothing needs to be full.
+    """
+    if waits_for_arrivals(cell.series, cell.flags):
+        return None
     sm = _read(cell, "gpu_sm_frac")
     measured = [use for use in known if use.measured]
     if sm is None or not measured or any(use.full for use in known):

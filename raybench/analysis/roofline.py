@@ -67,10 +67,12 @@ class Rooflines:
 
 
 def rooflines(uses: Sequence[Utilization]) -> Rooflines:
-    """Return the rooflines of all points with a number; simulated ones have none."""
+    """Return the rooflines of all points with a number, but simulated ones and those that wait for arrivals."""
     by_device: dict[str, list[Utilization]] = {}
     for use in uses:
-        if not use.series.simulated and use.series.device is not None:
+        if use.series.simulated or use.waits_for_arrivals:
+            continue
+        if use.series.device is not None:
             by_device.setdefault(use.series.device, []).append(use)
     drawn, missing = [], []
     for device, members in by_device.items():

@@ -69,6 +69,8 @@ class _Compared(NamedTuple):
 def scaling(trials: pa.Table, workers: pa.Table | None = None, *, mode: str = "weak") -> Scaling:
     """Return throughput, speedup and efficiency of every series in a `trials` table.
 
+    In open loop there is neither speedup nor efficiency: the rate is what was asked for.
+
     Of several rows of the same trial the newest final one counts. Where two points have the same
     factors (the same preset with another measuring time), the newer one counts.
 
@@ -103,7 +105,7 @@ def _scaling(trials: pa.Table, workers: pa.Table | None, mode: str) -> Scaling:
     for members, compared in zip(by_series, compared_series, strict=True):
         of_series = [_entry(one, ratio_of, mode) for one in compared]
         entries += of_series
-        if len(numbers[members[0].series]) > 1:
+        if len(numbers[members[0].series]) > 1 and not members[0].series.is_open:
             held_back = [bound for one in compared if one.cell.workers for bound in one.bounds]
             curves.append(curve(members, of_series, held_back, table is not None))
     return Scaling(tuple(entries), tuple(curves), _missing(every, curves))
@@ -118,8 +120,8 @@ def _compare_series(
 ) -> list[_Compared]:
     series = members[0].series
     own = numbers[series]
-    base = own[min(own)] if own else None
-    alone = series.precision in ("fp32", AS_IS)
+    base = own[min(own)] if own and not series.is_open else None
+    alone = series.precision in ("fp32", AS_IS) or series.is_open
     fp32 = {} if alone else numbers.get(replace(series, precision="fp32"), {})
     return [_compare(cell, base, fp32.get(cell.workers or 0), table) for cell in members]
 
@@ -154,12 +156,13 @@ def _ratios(compared: Sequence[_Compared]) -> _Ratios:
 
 def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
     cell, base, fp32, slowest, solo, held_back = compared
-    if not cell.ok or base is None or not cell.workers or not base.workers:
+    if not cell.ok or not cell.workers:
         return ScalingEntry(
             cell.series, cell.workers, cell.point_id, cell.status, cell.reason, cell.trials,
             marks=cell.marks, mode=mode,
         )  # fmt: skip
-    speedup = ONE if base is cell else ratio_of[id(cell), id(base)]
+    base_workers = base.workers if base is not None else None
+    speedup = UNKNOWN if base is None else ONE if base is cell else ratio_of[id(cell), id(base)]
     to_solo = solo.ratio if solo else UNKNOWN
     get = cell.medians.get
     return ScalingEntry(
@@ -171,9 +174,9 @@ def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
         trials=len(cell.rows),
         items_per_s=cell.estimate,
         interval=cell.interval,
-        base_workers=base.workers,
+        base_workers=base_workers,
         speedup=speedup,
-        efficiency=speedup.over(cell.workers / base.workers),
+        efficiency=speedup.over(cell.workers / (base_workers or 1)),
         latency_p50_ms=get("latency_p50_ms"),
         latency_p90_ms=get("latency_p90_ms"),
         latency_p99_ms=get("latency_p99_ms"),

@@ -108,6 +108,8 @@ def series_of_rows(rows: pa.Table, good: Bools) -> tuple[Ints, list[Series]]:
             homes = by_facts.get(facts[kind][list(pattern)].tobytes(), [])
             home[kind] = homes[0] if len(homes) == 1 else kind
     columns = [rows[name].take(pa.array(first)).to_pylist() for name in SERIES]
+    queue = SERIES.index("balancer")
+    columns[queue] = [None if name == "split" else name for name in columns[queue]]
     series = [Series(*values) for values in zip(*columns, strict=True)]
     alone = incomplete[home[incomplete] == incomplete].tolist()
     _fill_in(series, measured.tolist(), alone)

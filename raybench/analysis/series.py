@@ -6,12 +6,16 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any
 
-from raybench.experiment import DECLARED
+from raybench.experiment import CLOSED, DECLARED, parse_load
 
 
 @dataclass(frozen=True)
 class Series:
-    """Every factor of a point but its number of workers; columns of `trials`."""
+    """Every factor of a point but its number of workers; columns of `trials`.
+
+    Attributes:
+        balancer: "shared"; None for a queue each and in closed loop, which has none.
+    """
 
     model: str | None
     precision: str | None
@@ -33,9 +37,15 @@ class Series:
     mps: bool | None
     balancer: str | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether items arrive at a rate of their own: throughput is what was offered, not what can be."""
+        return self.load not in (None, CLOSED)
+
 
 SERIES = tuple(field.name for field in fields(Series))
 _WIDEST_FIRST = {"fp32": "0", "tf32": "1", "bf16": "2", "fp16": "3"}
+_PRECISION, _LOAD = SERIES.index("precision"), SERIES.index("load")
 _factors = attrgetter(*SERIES)
 
 
@@ -45,10 +55,23 @@ def without(series: Series, *factors: str) -> Series:
 
 
 def sort_key(series: Series) -> tuple[Any, ...]:
-    """Return a key that sorts by factor, the widest precision first and None last."""
+    """Return a key that sorts by factor: the widest precision first, loads by rate, None last."""
     values = list(_factors(series))
-    values[1] = _WIDEST_FIRST.get(series.precision or "", series.precision)
+    values[_PRECISION] = _WIDEST_FIRST.get(series.precision or "", series.precision)
+    values[_LOAD] = None if series.load is None else load_key(series.load)
     return tuple((value is None, 0 if value is None else value) for value in values)
+
+
+def load_key(load: str) -> tuple[int, float, str]:
+    """Return a key that sorts closed loop first, then shares of the capacity, then rates."""
+    offered = parse_load(load)
+    if offered is None:
+        return 3, 0.0, load
+    if not offered.is_open:
+        return 0, 0.0, load
+    if offered.share is not None:
+        return 1, offered.share, load
+    return 2, offered.items_per_s or 0.0, load
 
 
 def device_name(stored: str) -> str:

@@ -70,6 +70,7 @@ class TrialNames:
 def _series(point: Point) -> Series:
     """Return the series of a point as far as it is known before anything has run."""
     kind = {"gpu": "GPU", "cpu": "CPU core"}[point.device]
+    is_shared = point.load != CLOSED and point.measure.balancer != "split"
     series = Series(
         model=point.model,
         precision=point.precision,
@@ -89,6 +90,6 @@ def _series(point: Point) -> Series:
         load=point.load,
         instances=point.instances,
         mps=None,
-        balancer=None if point.load == CLOSED else point.measure.balancer,
+        balancer=point.measure.balancer if is_shared else None,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -27,7 +27,7 @@ SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
-_USUAL = (("load", "closed"), ("balancer", "split"), ("instances", 1), ("mps", False))
+_USUAL = (("load", "closed"), ("balancer", None), ("instances", 1), ("mps", False))
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
 """Stands for the largest batch that fits, before it has been found."""
@@ -47,11 +47,13 @@ P = TypeVar("P")
 def factor_label(factor: str, value: Any) -> str:
     """Return a factor's value in words that also say which factor it is."""
     if value is None:
-        return "no memory limit" if factor == "memory_limit_bytes" else f"unknown {factor}"
+        return _WITHOUT.get(factor, f"unknown {factor}")
     label = _LABELS.get(factor)
     return str(value) if label is None else label(value)
 
 
+_WITHOUT = {"memory_limit_bytes": "no memory limit", "balancer": ""}
+"""Labels of factors that may have no value; workers with a queue each need no word."""
 _LABELS: dict[str, Callable[[Any], str]] = {
     "batch_size": lambda size: "largest batch" if size == LARGEST else f"batch {size:,}",
     "inflight": lambda batches: f"{batches} in flight",
@@ -60,9 +62,7 @@ _LABELS: dict[str, Callable[[Any], str]] = {
     "method_version": lambda version: f"method {version}",
     "device": device_name,
     "load": lambda load: load_label(load),
-    "balancer": lambda name: {"shared": "one shared queue", "split": "a queue each"}.get(
-        name, name
-    ),
+    "balancer": lambda name: "one shared queue" if name == "shared" else str(name),
     "instances": lambda instances: f"{counted(instances, 'instance')} a device",
     "mps": lambda on: "with MPS" if on else "without MPS",
     "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",

@@ -152,7 +152,7 @@ def _cell(cell: TableCell, column: Column) -> str:
     if cell.drawing is not None:
         return f"<td{css}>{cell.drawing}</td>"
     content = text(cell.text)
-    if long:
+    if long and column.kind == "factor":
         content = _BREAK.sub(r"\1<wbr>", content)
     return f"<td{css}>{content}</td>"
 

@@ -33,3 +33,16 @@ def test_overload_has_no_latency_and_is_no_knee():
 
 def test_two_rates_are_no_curve():
     assert latency_curves(table(at(100.0, 3.0), at(500.0, 4.0), {"items_per_s": 9.0})) == ()
+
+
+def test_a_knee_at_the_end_of_the_rates_may_lie_beyond_them_and_is_none():
+    (curve,) = latency_curves(table(at(100.0, 3.0), at(500.0, 4.0), at(700.0, 5.0)))
+    assert curve.knee_items_per_s is None
+    (curve,) = latency_curves(table(at(100.0, 1.0), at(110.0, 40.0), at(120.0, 50.0)))
+    assert curve.knee_items_per_s is None
+
+
+def test_the_bounds_that_rates_were_measured_under_are_known():
+    slo = {"slo_ms": 15.0, "slo_percentile": 99.0}
+    (curve,) = latency_curves(table(*(at(rate, 3.0, **slo) for rate in (100.0, 500.0, 700.0))))
+    assert curve.bounds == ((99.0, 15.0),)

@@ -242,3 +242,17 @@ def test_as_a_table_an_entry_is_a_row_with_its_factors_first():
     assert rows["status"].to_pylist() == ["ok", "failed"]
     assert rows["flags"].to_pylist() == [[], []]
     assert rows.field("items_per_s").metadata[b"unit"] == b"items/s"
+
+
+def test_in_open_loop_there_is_no_speedup_since_the_rate_was_offered():
+    offered = [{**row, "load": "0.5"} for row in (*trials([500.0]), *trials([1000.0], workers=2))]
+    for entry in entries(*offered):
+        assert entry.items_per_s.value is not None
+        assert entry.speedup.value is None
+        assert entry.efficiency.value is None
+
+
+def test_a_queue_for_each_worker_is_the_usual_and_a_shared_one_a_factor():
+    rows = [{**trials([500.0])[0], "load": "0.5", "balancer": name, "point_id": str(name)}
+            for name in ("split", None, "shared")]  # fmt: skip
+    assert {entry.series.balancer for entry in scaling(table(*rows)).entries} == {None, "shared"}

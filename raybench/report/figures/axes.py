@@ -80,6 +80,8 @@ def _steps(span: float) -> tuple[float, ...]:
     """Return where in a decade ticks stand, so that any range of this ratio has two or more."""
     if span < 4:
         return 1, 1.5, 2, 3, 5, 7
+    if span < 12:
+        return 1, 2, 3, 5, 7
     return (1, 2, 5) if span < 30 else (1, 3) if span < 100 else (1,)
 
 

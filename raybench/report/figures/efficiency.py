@@ -28,13 +28,16 @@ _UNNAMED = ("engine_version", "environment_id", "engine_options", "method_versio
 
 def figures(efficiency: Efficiency) -> Iterator[Figure]:
     """Yield a figure for the peak and one for energy, where they are known."""
-    peaks = [use for use in efficiency.uses if use.mfu is not None]
+    known = [use for use in efficiency.uses if use.mfu is not None]
+    peaks = [use for use in known if not use.waits_for_arrivals]
     if peaks:
         what = (
             "Achieved arithmetic (2 operations a multiply-accumulate) over the dense peak of the "
             "devices in this precision; the ring is the same at the measured clock. The figure in "
             "each row is what was achieved."
         )
+        if len(peaks) < len(known):
+            what += " Points that waited for arrivals do what is offered: the table has them."
         yield _figure("peak", "Share of the chip's peak", peaks, "mfu", what)
     energy = [use for use in efficiency.uses if use.items_per_j is not None]
     if energy:

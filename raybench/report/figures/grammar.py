@@ -192,7 +192,9 @@ def draw_legend(
         handles.append(handle)
     if handles:
         columns = _fitting([str(handle.get_label()) for handle in handles])
-        figure.legend(handles=handles, loc="outside upper left", ncols=columns, borderaxespad=0.3,
+        # Matplotlib fills column by column, but a reader goes line by line
+        by_line = [handle for k in range(columns) for handle in handles[k::columns]]
+        figure.legend(handles=by_line, loc="outside upper left", ncols=columns, borderaxespad=0.3,
                       columnspacing=1.6, handletextpad=0.6, handlelength=1.7)  # fmt: skip
 
 
@@ -256,6 +258,9 @@ def _sample(mark: str, bars: bool) -> Any:
 
 
 def _fitting(labels: Sequence[str]) -> int:
-    """Return the number of legend columns that fit side by side."""
-    widest = max(len(label) for label in labels) * 0.075 + 0.45
-    return max(1, min(len(labels), int(WIDTH_IN / widest)))
+    """Return the most legend columns that fit side by side, filled line by line."""
+    widths = [0.075 * len(label) + 0.45 for label in labels]
+    for columns in range(len(widths), 1, -1):
+        if sum(max(widths[k::columns]) for k in range(columns)) <= WIDTH_IN:
+            return columns
+    return 1

@@ -17,6 +17,8 @@ from raybench.report.labels import workers_label
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from matplotlib.axes import Axes
+
     from raybench.analysis.latency_curves import LatencyCurve
     from raybench.report.document import Figure
     from raybench.report.labels import Naming
@@ -55,7 +57,7 @@ def _figure(place: int, curve: LatencyCurve, name: str, subset: str) -> Figure:
     for point in curve.points:
         if point.overloaded:
             grammar.draw_missing(axis, point.offered_items_per_s, "overloaded")
-    extra = []
+    extra = _draw_bounds(axis, curve)
     lines: tuple[tuple[float | None, str, Literal["--", ":"]], ...] = (
         (curve.knee_items_per_s, "knee", "--"),
         (curve.closed_items_per_s, "closed loop", ":"),
@@ -64,14 +66,31 @@ def _figure(place: int, curve: LatencyCurve, name: str, subset: str) -> Figure:
         if rate is not None:
             axis.axvline(rate, color=style.MUTED, linestyle=line, linewidth=0.9, zorder=1)
             extra.append((Line2D([], [], color=style.MUTED, linestyle=line, linewidth=0.9), label))
-    scales.decades(axis, heights)
-    axis.set_xlim(left=0)
+    scales.decades(axis, [*heights, *(ms for _, ms in curve.bounds)])
+    axis.set_xlim(left=_left(curve))
     axis.xaxis.set_major_formatter(scales.plain())
     axis.set_xlabel("offered (items/s)")
     axis.set_ylabel("latency (ms)")
     grammar.draw_legend(figure, tints, {m for p in curve.points for m in p.marks}, extra)
     return finish(figure, f"latency-{place}", f"Latency over the rate: {name}",
                   f"{_caption(curve)} {caveats(curve.points)} {subset}".strip())  # fmt: skip
+
+
+def _left(curve: LatencyCurve) -> float:
+    """Return where the x axis begins: at 0, or near the lowest rate where all are high."""
+    rates = [point.offered_items_per_s for point in curve.points]
+    low, high = min(rates), max(rates)
+    return 0.0 if low < high / 2 else low - 0.1 * (high - low)
+
+
+def _draw_bounds(axis: Axes, curve: LatencyCurve) -> list[tuple[Line2D, str]]:
+    """Draw a line at each latency bound; return the entries of the legend."""
+    entries = []
+    for percentile, ms in curve.bounds:
+        axis.axhline(ms, color=style.INK, linestyle="-.", linewidth=0.9, zorder=1)
+        line = Line2D([], [], color=style.INK, linestyle="-.", linewidth=0.9)
+        entries.append((line, f"{ms:g} ms at p{percentile:g}"))
+    return entries
 
 
 def _caption(curve: LatencyCurve) -> str:

@@ -48,7 +48,7 @@ def _over_rate(curves: Sequence[LatencyCurve]) -> list[Part]:
             columns.numbers("p50", "ms", [p.latency_p50_ms for p in curve.points]),
             columns.numbers("p90", "ms", [p.latency_p90_ms for p in curve.points]),
             columns.numbers("p99", "ms", [p.latency_p99_ms for p in curve.points]),
-            columns.texts("", [_remark(curve, point) for point in curve.points]),
+            columns.texts("remark", [_remark(curve, point) for point in curve.points]),
             columns.repeats(curve.points),
             columns.verdicts(curve.points),
         )
@@ -80,7 +80,9 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         columns.numbers("closed loop", "items/s", [p.closed_items_per_s for p in points]),
         columns.fixed("share of it", "%", [point.share for point in points], 1, 100),
         columns.fixed("efficiency", "%", [point.efficiency for point in points], 1, 100),
-        columns.fixed("in closed loop", "%", [point.closed_efficiency for point in points], 1, 100),
+        columns.fixed(
+            "closed-loop efficiency", "%", [point.closed_efficiency for point in points], 1, 100
+        ),
         columns.fixed("rates tried", "", [point.rates for point in points], 0),
         columns.fixed("trials", "", [point.trials for point in points], 0),
         columns.fixed("late", "%", [point.over for point in points], 2, 100),

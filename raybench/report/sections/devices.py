@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from raybench.analysis.roofline import rooflines
 from raybench.report import columns
-from raybench.report.document import Section
+from raybench.report.document import Paragraph, Section
 from raybench.report.figures import devices as side_figures
 from raybench.report.figures import efficiency as share_figures
 from raybench.report.figures import roofline as roofline_figures
@@ -38,7 +38,7 @@ def devices(answers: Answers) -> Section:
         if use.achieved_tflops or use.items_per_j or use.usd_per_million_items or use.device_use
     ]
     if uses:
-        parts.append(_uses(uses))
+        parts += [_uses(uses), *_filled(uses), *_peak_sources(uses)]
     gaps = missing([*generation.missing, *efficiency.missing, *roofs.missing])
     return Section("devices", "Devices", [*parts, *gaps])
 
@@ -84,9 +84,36 @@ def _uses(uses: Sequence[Utilization]) -> Table:
         columns.fixed("energy ±", "%", [u.energy_error_rel for u in uses], 1, 100),
         columns.fixed("cost", "USD per million", [u.usd_per_million_items for u in uses], 4),
         columns.marks(uses),
-        columns.texts("full", [u.device_use for u in uses]),
-        columns.texts("source of the peak", [u.peak_source for u in uses]),
     )
+
+
+def _filled(uses: Sequence[Utilization]) -> list[Table]:
+    """Return a table of what was full, apart from the numbers: its sentences need the width."""
+    known = [use for use in uses if use.device_use]
+    if not known:
+        return []
+    naming = Naming([use.series for use in uses])
+    table = columns.table(
+        "full",
+        "What of the device was full, else what it waited for.",
+        *columns.factors(naming, [use.series for use in known]),
+        columns.counts("workers", [use.workers for use in known]),
+        columns.texts("full", [use.device_use for use in known]),
+    )
+    return [table]
+
+
+def _peak_sources(uses: Sequence[Utilization]) -> list[Paragraph]:
+    """Return where each peak is printed."""
+    printed: dict[str, dict[str, None]] = {}
+    for use in uses:
+        if use.peak_source:
+            peak = f"{use.chip} in {use.series.precision}"
+            printed.setdefault(use.peak_source, {})[peak] = None
+    return [
+        Paragraph(f"{source}.", "note", f"Peak of {', '.join(peaks)}.")
+        for source, peaks in printed.items()
+    ]
 
 
 def _intensity(uses: Sequence[Utilization]) -> list[columns.Filled | None]:

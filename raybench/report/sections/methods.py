@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
+from raybench.analysis.series import load_key
 from raybench.experiment import AS_IS, CLOSED, QUANTISED, SYNTHETIC
 from raybench.report.document import Paragraph, Section
 from raybench.report.labels import load_label
@@ -29,6 +30,9 @@ _COLUMNS = (
     "config_json", "simulated", "memory_limit_bytes", "environment_id", "inputs",
     "reduced_ops", "device_kind", "flags", "load", "balancer",
 )  # fmt: skip
+
+_MANY = 3
+"""Loads of a kind of which the text names each."""
 
 
 def methods(answers: Answers) -> Section:
@@ -95,9 +99,9 @@ def _stream(rows: Sequence[Row]) -> Iterator[str]:
             "Each worker owned one device and one engine and was fed a closed-loop stream of "
             f"{_batches(rows)} from a seeded pool{fed if depths else ''}."
         )
-    if opened := [load_label(load) for load in loads if load != CLOSED]:
+    if opened := [row for row in rows if (row.get("load") or CLOSED) != CLOSED]:
         yield (
-            f"In open loop ({_all(opened)}) {_served(rows)}, in batches of what had arrived"
+            f"In open loop ({_offered(opened)}) {_served(rows)}, in batches of what had arrived"
             f"{fed if depths else ''}; latencies are those of items, from the intended arrival to the "
             "end of the batch."
         )
@@ -119,6 +123,23 @@ def _served(rows: Sequence[Row]) -> str:
     if balancers == {"shared"}:
         return shared
     return f"{split}, or {shared}" if "shared" in balancers else split
+
+
+def _offered(rows: Sequence[Row]) -> str:
+    """Write the loads that were offered; of many of a kind only the lowest and the highest."""
+    loads = sorted({str(row["load"]) for row in rows}, key=load_key)
+    kinds: dict[str, list[str]] = {}
+    for load in loads:
+        kinds.setdefault(load.partition("(")[0] if "(" in load else "share", []).append(load)
+    return _all(
+        text
+        for same in kinds.values()
+        for text in (
+            [f"{len(same)} loads from {load_label(same[0])} to {load_label(same[-1])}"]
+            if len(same) > _MANY
+            else map(load_label, same)
+        )
+    )
 
 
 def _sources(rows: Sequence[Row]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raybench.analysis.estimate import UNKNOWN
+from raybench.experiment import CLOSED
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.formatting import TIMES
@@ -32,7 +33,7 @@ def points(answers: Answers) -> Section:
     table = columns.table(
         "points",
         f"{same}± is half the 95 % interval: between trials where there are several, within the "
-        "trial where there is one. Latency is that of a batch in a closed loop, median over trials.",
+        f"trial where there is one. Latency is {_latency(entries)}, median over trials.",
         *columns.factors(naming, [entry.series for entry in entries]),
         columns.counts("workers", [entry.workers for entry in entries]),
         columns.numbers("items", "/s", [entry.items_per_s.value for entry in entries]),
@@ -47,6 +48,16 @@ def points(answers: Answers) -> Section:
         columns.repeats(entries),
     )
     return Section("table", "Key table", [table, *_without_number(naming, entries)])
+
+
+def _latency(entries: Sequence[ScalingEntry]) -> str:
+    """Return what the latencies are of, in closed loop, in open loop or in both."""
+    opened = {entry.series.load not in (None, CLOSED) for entry in entries}
+    batch = "that of a batch in a closed loop"
+    item = "in open loop from the arrival of an item to the end of its batch"
+    if True not in opened:
+        return batch
+    return f"{batch}, and {item}" if False in opened else item
 
 
 def _without_number(naming: Naming, entries: Sequence[ScalingEntry]) -> Iterator[Table]:
