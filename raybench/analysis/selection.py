@@ -34,7 +34,7 @@ def newest_rows(trials: pa.Table, columns: Iterable[str]) -> tuple[pa.Table, Int
     Returns:
         The rows, and the place of each in `trials`.
     """
-    rows = _with_columns(trials, columns)
+    rows = with_columns(trials, columns)
     at = pa.table(
         {
             "run": pc.fill_null(rows["run_id"], ""),
@@ -51,7 +51,8 @@ def newest_rows(trials: pa.Table, columns: Iterable[str]) -> tuple[pa.Table, Int
     return rows.take(pa.array(kept)), order[kept].astype(np.int64)
 
 
-def _with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
+def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
+    """Return these columns, those that older rows lack filled in with what they mean."""
     present = set(trials.column_names)
     schema = SCHEMAS["trials"]
     found = {

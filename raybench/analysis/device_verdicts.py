@@ -1,0 +1,149 @@
+"""What is said of each device, rack and host of a fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.estimate import UNKNOWN, Estimate
+from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
+from raybench.analysis.tables import as_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+ACCEPT, UNDECIDED, REJECT = "accept", "undecided", "reject"
+OUTCOMES = (REJECT, UNDECIDED, ACCEPT)
+
+
+@dataclass(frozen=True)
+class DeviceVerdict:
+    """One device at one point, alone or with all others.
+
+    Attributes:
+        name: host and number in words.
+        series: factors of the point, with the product name as `device`.
+        part: compute, memory or link, for a point that shows one alone; else None.
+        trials: of this device.
+        items_per_s: geometric mean over them.
+        to_population: over the middle of all devices; of two, over the other one.
+        to_baseline: over the baseline.
+        to_group: over the middle of its own rack or host, where that was rejected.
+        verdict: of `OUTCOMES`.
+        slow_group: the rejected rack or host that explains the device, as it is not slower within it.
+        smallest_visible: shortfall that would be found in 80 % of fleets.
+        trials_needed: that would decide, if undecided; None for more than 1,000 or never.
+        cause: what differs from the others; None if accepted.
+    """
+
+    name: str
+    hostname: str | None
+    rack: str | None
+    gpu_uuid: str | None
+    series: Series
+    situation: str
+    part: str | None
+    trials: int
+    items_per_s: float
+    to_population: Estimate
+    to_baseline: Estimate
+    verdict: str
+    smallest_visible: float | None
+    to_group: Estimate = UNKNOWN
+    slow_group: str | None = None
+    trials_needed: int | None = None
+    cause: str | None = None
+
+    @property
+    def ratio(self) -> Estimate:
+        """The worse of the ratios to population and baseline."""
+        known = [one for one in (self.to_population, self.to_baseline) if one.value is not None]
+        return min(known, key=lambda one: one.value or 0.0)
+
+
+@dataclass(frozen=True)
+class GroupVerdict:
+    """One rack or host at one point that is slower than the others beyond the tolerance.
+
+    Attributes:
+        kind: rack or host.
+        devices: of the group.
+        to_population: mean of its devices over the middle of all.
+    """
+
+    kind: str
+    name: str
+    devices: int
+    series: Series
+    situation: str
+    to_population: Estimate
+    cause: str
+
+
+@dataclass(frozen=True)
+class JudgedDevice:
+    """All verdicts of one device.
+
+    Attributes:
+        name: host and number in words.
+        verdict: the worst of them.
+        worst: the verdict that decides: of the worst the one with the lowest ratio.
+        slow_in: parts in which it was rejected, where points show one alone.
+        sound_in: parts in which it was accepted.
+    """
+
+    name: str
+    verdict: str
+    worst: DeviceVerdict
+    slow_in: tuple[str, ...]
+    sound_in: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """The verdicts on a fleet.
+
+    Attributes:
+        devices: one for each device, by name.
+        groups: racks and hosts that were rejected, racks first.
+        verdicts: one for each device, point and situation.
+        tolerance: share that a device may be slower.
+        hypotheses: that were judged together.
+        missing: what could not be said and why, a sentence each.
+    """
+
+    devices: tuple[JudgedDevice, ...]
+    groups: tuple[GroupVerdict, ...]
+    verdicts: tuple[DeviceVerdict, ...]
+    tolerance: float
+    hypotheses: int
+    missing: tuple[str, ...]
+
+    def count(self, verdict: str) -> int:
+        """Return how many devices have a verdict."""
+        return sum(one.verdict == verdict for one in self.devices)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every device is accepted, 1 when one is rejected, else 3."""
+        if self.count(REJECT):
+            return 1
+        return 3 if self.count(UNDECIDED) else 0
+
+    def as_table(self) -> pa.Table:
+        """Return a row for each device, point and situation."""
+        return as_table(DeviceVerdict, self.verdicts)
+
+
+def summed(name: str, verdicts: Sequence[DeviceVerdict]) -> JudgedDevice:
+    """Return all verdicts of a device together."""
+
+    def badness(verdict: DeviceVerdict) -> tuple[int, float]:
+        return OUTCOMES.index(verdict.verdict), verdict.ratio.value or 0.0
+
+    worst = min(verdicts, key=badness)
+    slow = {v.part for v in verdicts if v.part and v.verdict == REJECT}
+    sound = {v.part for v in verdicts if v.part and v.verdict == ACCEPT} - slow
+    return JudgedDevice(name, worst.verdict, worst, tuple(sorted(slow)), tuple(sorted(sound)))

@@ -1,0 +1,166 @@
+"""Which devices of a fleet are accepted, rejected or undecided, and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers.fleets import FleetRows
+
+from raybench.analysis.acceptance import accept
+from raybench.analysis.rate_baseline import read_json, to_baseline_file, write_json
+from raybench.errors import ConfigError
+
+
+def verdicts(acceptance, wanted):
+    return [device.name for device in acceptance.devices if device.verdict == wanted]
+
+
+def baseline_of(rows):
+    return to_baseline_file(*rows.tables, "0.1.0")
+
+
+def test_a_sound_fleet_is_accepted():
+    acceptance = accept(*FleetRows([1.0] * 16).tables)
+    assert (acceptance.count("accept"), acceptance.exit_code) == (16, 0)
+    assert acceptance.missing == ()
+
+
+def test_a_slow_device_is_rejected_with_what_differs_from_the_others():
+    shares = [1.0] * 16
+    shares[11] = 0.9
+    rows = FleetRows(shares, gpus={11: {"power_limit_w": 604.0}})
+    acceptance = accept(*rows.tables)
+    assert verdicts(acceptance, "reject") == ["n02 GPU 3"]
+    worst = acceptance.devices[11].worst
+    assert worst.to_population.lo < 0.9 < worst.to_population.hi
+    assert worst.cause == "power limit 604 W, 96 W under the others'"
+    assert (acceptance.groups, acceptance.exit_code) == ((), 1)
+
+
+def test_a_slow_rack_is_named_before_its_devices_and_explains_them():
+    shares = np.ones(64)
+    shares[16:32] = 0.93
+    shares[18] = 0.8
+    slow_link = {device: {"pcie_width": 8} for device in range(16, 32)}
+    acceptance = accept(*FleetRows(shares, racks=2, facts=slow_link).tables)
+    assert {(g.kind, g.name, g.devices) for g in acceptance.groups} == {("rack", "b1", 16)}
+    assert {group.cause for group in acceptance.groups} == {"PCIe x8 instead of x16"}
+    explained = {d.name: d.worst.slow_group for d in acceptance.devices if d.verdict == "reject"}
+    assert len(explained) == 16
+    assert [name for name, group in explained.items() if group is None] == ["n03 GPU 2"]
+    assert set(explained.values()) == {None, "rack b1"}
+
+
+def test_one_slow_card_does_not_condemn_its_host():
+    acceptance = accept(*FleetRows([0.5] + [1.0] * 31).tables)
+    assert acceptance.groups == ()
+    assert verdicts(acceptance, "reject") == ["n01 GPU 0"]
+
+
+def test_too_few_trials_leave_a_device_undecided_with_the_number_that_decides():
+    shares = [1.0] * 8
+    shares[2] = 0.95
+    acceptance = accept(*FleetRows(shares, sd=0.01, count=2).tables)
+    assert "n01 GPU 2" in verdicts(acceptance, "undecided")
+    needed = acceptance.devices[2].worst.trials_needed
+    again = accept(*FleetRows(shares, sd=0.01, count=needed + 5, seed=3).tables)
+    assert again.devices[2].verdict == "reject"
+
+
+def test_one_trial_decides_nothing_and_says_so():
+    acceptance = accept(*FleetRows([1.0, 0.5, 1.0], count=1).tables)
+    assert (acceptance.count("undecided"), acceptance.exit_code) == (3, 3)
+    assert any("One trial only" in sentence for sentence in acceptance.missing)
+    assert acceptance.devices[0].worst.to_population.lo is None
+    assert acceptance.devices[0].worst.trials_needed == 3
+
+
+def test_of_two_devices_the_slower_is_rejected_against_the_other():
+    acceptance = accept(*FleetRows([1.0, 0.8]).tables)
+    assert verdicts(acceptance, "reject") == ["n01 GPU 1"]
+    assert verdicts(acceptance, "accept") == ["n01 GPU 0"]
+
+
+def test_one_device_needs_a_baseline():
+    rows = FleetRows([0.9])
+    with pytest.raises(ConfigError, match=r"One device .* Give baseline=FILE"):
+        accept(*rows.tables)
+    baseline = baseline_of(FleetRows([1.0] * 8))
+    acceptance = accept(*rows.tables, baseline=baseline)
+    assert verdicts(acceptance, "reject") == ["n01 GPU 0"]
+    assert acceptance.devices[0].worst.to_population.value is None
+
+
+def test_a_fleet_that_is_slow_as_a_whole_shows_against_the_baseline_alone():
+    rows = FleetRows([0.9] * 8)
+    assert accept(*rows.tables).exit_code == 0
+    baseline = baseline_of(FleetRows([1.0] * 8))
+    assert accept(*rows.tables, baseline=baseline).count("reject") == 8
+
+
+@pytest.mark.parametrize(
+    ("columns", "product", "said"),
+    [
+        ({"precision": "fp16"}, "NVIDIA H200", "its precision is fp16, that of the rows is int8"),
+        ({"engine_version": "8.6"}, "NVIDIA H200", "its engine version is 8.6"),
+        ({}, "NVIDIA H100", "its chip is NVIDIA H100, that of the rows is NVIDIA H200"),
+    ],
+)
+def test_a_baseline_of_another_chip_precision_or_version_is_refused(columns, product, said):
+    other = FleetRows(
+        [1.0] * 4, columns=columns, facts={device: {"device": product} for device in range(4)}
+    )
+    with pytest.raises(ConfigError, match=said):
+        accept(*FleetRows([1.0] * 4).tables, baseline=baseline_of(other))
+
+
+def test_a_baseline_of_other_points_is_refused():
+    other = FleetRows([1.0] * 4, columns={"model": "resnet50"})
+    rows = FleetRows([1.0] * 4)
+    acceptance = accept(*rows.tables, baseline=baseline_of(other))
+    assert any("not in the baseline" in sentence for sentence in acceptance.missing)
+    with pytest.raises(ConfigError, match="none of the points"):
+        accept(*FleetRows([1.0]).tables, baseline=baseline_of(other))
+
+
+def test_a_baseline_survives_its_file():
+    baseline = baseline_of(FleetRows([1.0] * 4))
+    assert read_json(write_json(baseline), "file") == baseline
+    rate = baseline.rates[0]
+    assert rate.items_per_s_lo < 1000 < rate.items_per_s_hi
+    assert baseline.environment[0]["driver_version"] == "580.1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"raybench_baseline": 2}', '{"raybench_baseline": 1, "rates": [{}]}'],
+)
+def test_a_broken_baseline_file_is_refused_with_what_to_do(text):
+    with pytest.raises(ConfigError, match="raybench baseline DIR out=FILE"):
+        read_json(text, "my.json")
+
+
+def test_compute_memory_and_link_are_separated():
+    parts = [
+        FleetRows([1.0] * 8, columns={"model": "gemm"}, prefix="g"),
+        FleetRows([1.0] * 7 + [0.8], columns={"model": "copy"}, prefix="c"),
+        FleetRows([1.0] * 8, columns={"model": "copy", "transfers": False}, prefix="m"),
+    ]
+    tables = [pa.concat_tables(tables) for tables in zip(*(p.tables for p in parts), strict=True)]
+    (last,) = [d for d in accept(*tables).devices if d.verdict == "reject"]
+    assert (last.slow_in, last.sound_in) == (("link",), ("compute", "memory"))
+
+
+def test_instances_of_a_device_count_as_one():
+    rows = FleetRows([1.0] * 4, together=False)
+    halves = [{**row, "items_per_s": row["items_per_s"] / 2} for row in rows.workers.to_pylist()]
+    twice = pa.Table.from_pylist(halves * 2, schema=rows.workers.schema)
+    acceptance = accept(rows.trials, twice, rows.environment)
+    assert acceptance.verdicts[0].items_per_s == pytest.approx(1000, rel=0.01)
+    assert acceptance.verdicts[0].trials == 3
+
+
+def test_an_impossible_tolerance_is_refused():
+    with pytest.raises(ConfigError, match="tolerance takes a share"):
+        accept(*FleetRows([1.0] * 4).tables, tolerance=1.0)

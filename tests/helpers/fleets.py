@@ -1,0 +1,102 @@
+"""Rows of whole fleets: trials of each device alone and of all together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from helpers.trial_tables import table
+
+from raybench.results.store import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass
+class FleetRows:
+    """Tables of a fleet whose true rates are known.
+
+    Attributes:
+        shares: true rate of each device over 1,000 items/s.
+        per_host: devices of a host.
+        sd: standard deviation of a trial's logarithm.
+        count: trials of each device.
+        together: whether there are trials of all devices together as well.
+        racks: hosts of a rack, each measured in a run of its own; 0 for one run without a tag.
+        facts: columns of `workers` by the number of a device.
+        gpus: columns of `environment` by the number of a device.
+        columns: of `trials`, for all rows.
+        prefix: of the ids of its points.
+        seed: of the noise.
+    """
+
+    shares: Sequence[float]
+    per_host: int = 8
+    sd: float = 0.002
+    count: int = 3
+    together: bool = True
+    racks: int = 0
+    facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    gpus: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    seed: int = 0
+
+    def __post_init__(self):
+        self._noise = np.random.default_rng(self.seed)
+        self._trials, self._workers = [], []
+        devices = range(len(self.shares))
+        for trial in range(self.count):
+            for device in devices:
+                self._add(f"s{device}", trial, [device])
+            if self.together and len(devices) > 1:
+                self._add("all", trial, devices)
+        self.trials = table(*self._trials)
+        self.workers = build("workers", self._workers, {})
+        self.environment = build("environment", [self._machine(d) for d in devices], {})
+
+    @property
+    def tables(self):
+        return self.trials, self.workers, self.environment
+
+    def _run(self, device):
+        return f"01R{device // self.per_host // self.racks}" if self.racks else "01A"
+
+    def _place(self, device):
+        host = f"n{device // self.per_host + 1:02}"
+        return {"hostname": host, "gpu_index": device % self.per_host, "gpu_uuid": f"GPU-{device}"}
+
+    def _machine(self, device):
+        usual = {"power_limit_w": 700.0, "driver_version": "580.1", "device": "NVIDIA H200"}
+        place = self._place(device)
+        own = {"hostname": place["hostname"], "gpu_uuid": place["gpu_uuid"], "environment_id": "e1"}
+        return {"run_id": self._run(device), **usual, **own, **self.gpus.get(device, {})}
+
+    def _add(self, point, trial, devices):
+        """Add a trial; of all devices together one for each run that they belong to."""
+        by_run = {}
+        for device in devices:
+            by_run.setdefault(self._run(device), []).append(device)
+        for run, own in by_run.items():
+            rates = [
+                1000 * self.shares[d] * float(np.exp(self.sd * self._noise.standard_normal()))
+                for d in own
+            ]
+            key = {
+                "run_id": run,
+                "point_id": self.prefix + point,
+                "trial": trial,
+                "environment_id": "e1",
+            }
+            rack = {"tags": {"rack": f"b{run[3:]}"}} if self.racks else {}
+            self._trials.append(
+                {**key, "workers": len(own), "items_per_s": sum(rates), "device": "NVIDIA H200",
+                 "transfers": True, **rack, **self.columns}
+            )  # fmt: skip
+            self._workers += [
+                {**key, "worker": k, "device": "NVIDIA H200", "items_per_s": rate, "pcie_width": 16,
+                 **self._place(d), **self.facts.get(d, {})}
+                for k, (d, rate) in enumerate(zip(own, rates, strict=True))
+            ]  # fmt: skip
