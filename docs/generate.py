@@ -40,7 +40,18 @@ TABLES = {
     "layers": "One row for each layer of the model; written with `results.layers=true`.",
     "environment": "One row for each node and GPU of a run.",
 }
-VERBS = ("run", "plan", "list", "doctor", "show", "compare", "report", "clean")
+VERBS = (
+    "run",
+    "plan",
+    "list",
+    "doctor",
+    "show",
+    "compare",
+    "accept",
+    "baseline",
+    "report",
+    "clean",
+)
 
 
 def pages() -> dict[Path, str]:
@@ -260,9 +271,10 @@ def command_line_page() -> str:
         NOTE,
         "# Command line\n",
         "`raybench` and `python -m raybench` are the same program. The exit code is 0 when every point has a "
-        "final row and none failed, 1 when some failed or `compare` found a regression, 2 when the request "
+        "final row and none failed, 1 when some failed, `compare` found a regression or `accept` "
+        "rejected a device, 2 when the request "
         "was refused and nothing was started or when rows cannot be written any more, 3 when "
-        "`compare --strict` is undecided, and 130 after an interrupt, with the rows kept.\n",
+        "`compare --strict` or `accept` is undecided, and 130 after an interrupt, with the rows kept.\n",
     ]
     overview = _help()
     parts.append(f"```text\n{overview}```\n")

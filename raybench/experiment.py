@@ -354,6 +354,7 @@ class Experiment:
         solo: whether points of one worker are measured on every device, once a trial.
         find_rate: whether to search the highest rate under the latency bound for each point.
         demand_items_per_s: rate for which the number of devices is wanted; None for none.
+        tags: labels that the user gave the run; they are in no id.
     """
 
     name: str
@@ -371,6 +372,7 @@ class Experiment:
     solo: bool = False
     find_rate: bool = False
     demand_items_per_s: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 # Ids of points, environments, models and plans are hashes over these bytes: a change here would

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.estimate import UNKNOWN, Estimate
+from raybench.analysis.fleet import TOGETHER
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.tables import as_table
 
@@ -89,7 +90,8 @@ class JudgedDevice:
     Attributes:
         name: host and number in words.
         verdict: the worst of them.
-        worst: the verdict that decides: of the worst the one with the lowest ratio.
+        worst: the verdict that decides: of the worst ones alone before together, then the one with
+            the lowest ratio.
         slow_in: parts in which it was rejected, where points show one alone.
         sound_in: parts in which it was accepted.
     """
@@ -140,8 +142,9 @@ class Acceptance:
 def summed(name: str, verdicts: Sequence[DeviceVerdict]) -> JudgedDevice:
     """Return all verdicts of a device together."""
 
-    def badness(verdict: DeviceVerdict) -> tuple[int, float]:
-        return OUTCOMES.index(verdict.verdict), verdict.ratio.value or 0.0
+    def badness(verdict: DeviceVerdict) -> tuple[int, bool, float]:
+        beside_others = verdict.situation == TOGETHER
+        return OUTCOMES.index(verdict.verdict), beside_others, verdict.ratio.value or 0.0
 
     worst = min(verdicts, key=badness)
     slow = {v.part for v in verdicts if v.part and v.verdict == REJECT}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ALONE, TOGETHER = "alone", "together"
 SITUATIONS = (ALONE, TOGETHER)
 """A device ran alone, or with all others at the same time. The first says more about the device."""
-MAY_DIFFER = ("environment_id", "engine_version", "device", "preset", "method_version")
+MAY_DIFFER = ("environment_id", "engine_version", "device", "preset")
 """Factors in which the devices of one population may differ; other versions are a cause, too."""
 _Trial: TypeAlias = "tuple[Any, ...]"
 """Run, point and number of a trial."""
@@ -54,7 +54,7 @@ class FleetDevice:
     Attributes:
         name: host and number, for people.
         product: its product name.
-        rack: of the run's tag `rack`; None without.
+        rack: of the run's tag `rack.HOST`, else of its tag `rack`; None without.
     """
 
     name: str
@@ -120,9 +120,7 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
         workers: the `workers` table of the same folders.
     """
     measured = _measured_trials(trials)
-    devices, device_of = _devices(
-        workers, {key: facts.get("rack") for key, facts in measured.items()}
-    )
+    devices, device_of = _devices(workers, measured)
     products = workers["device"].to_pylist()
     rates = workers["items_per_s"].to_pylist()
     sums: dict[tuple[_Trial, int], list[int]] = defaultdict(list)
@@ -174,7 +172,7 @@ def _measured_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:
                 "environment_id": columns["environment_id"][k],
                 "unstable": columns["verdict"][k] == "unstable",
                 "version": columns["engine_version"][k],
-                "rack": dict(columns["tags"][k] or ()).get("rack"),
+                "tags": dict(columns["tags"][k] or ()),
             }
     return measured
 
@@ -200,7 +198,7 @@ def _keys(table: pa.Table) -> list[_Trial]:
 
 
 def _devices(
-    workers: pa.Table, rack_of: Mapping[_Trial, str | None]
+    workers: pa.Table, measured: Mapping[_Trial, Mapping[str, Any]]
 ) -> tuple[tuple[FleetDevice, ...], list[int]]:
     """Return all devices by host and number, and the device of each row of `workers`."""
     names = (*_PLACE, "gpu_uuid", "device", "worker")
@@ -211,7 +209,9 @@ def _devices(
     for host, index, affinity, uuid, product, worker, key in columns:
         identity = uuid or (host, index, affinity or worker)
         identities.append(identity)
-        racks[identity] = rack_of.get(key) or racks.get(identity)
+        tags = measured[key]["tags"] if key in measured else {}
+        rack = tags.get(f"rack.{host}") or tags.get("rack")  # of this host, or of the whole run
+        racks[identity] = rack or racks.get(identity)
         if identity not in found:
             which = f"GPU {index}" if index is not None else f"core {affinity or worker}"
             name = f"{host or '-'} {which if index is not None or not uuid else uuid}"

@@ -16,6 +16,10 @@ verbs (raybench VERB --help explains one)
   show DIR  the table of a results folder; format=csv, json or markdown for others to read
   compare A B
             what became faster or slower, point by point; fails after a regression
+  accept DIR...
+            accepts or rejects every device: against the others, and a baseline=FILE
+  baseline DIR...
+            writes what a sound device reaches, for accept
   report DIR...
             one offline page, the same figures as files, and Markdown
   clean     what ended runs left on this machine; removes it when asked to
@@ -28,6 +32,7 @@ examples
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
   raybench compare old new by=engine_version format=markdown
+  raybench accept results tolerance=0.03
   raybench report results other/results out=report by=device
 
 keys
@@ -182,6 +187,45 @@ exit code
 examples
   raybench compare old new by=engine_version format=markdown
   raybench compare results:precision=fp32 results:precision=int8 by=precision
+""",
+    "accept": """\
+usage: raybench accept DIR... [option=value ...]
+
+Accepts or rejects every device in the rows of one or more results folders. A device is compared with
+the middle of all devices (of two, with the other) and with a baseline, where one is given; rejected
+is what is slower by more than the tolerance beyond doubt, accepted is what is not, and the rest is
+undecided, with the number of trials that would decide. Racks (tags.rack=NAME in the run) and hosts
+are judged first. A fleet without a slow device has any reject in less than 1 % of cases.
+
+Trials in which a device ran alone (scaling.baseline=solo) count, and those of all devices together.
+
+options
+  baseline=FILE    what a sound device reaches, from raybench baseline; needed for one device alone
+  tolerance=SHARE  share that a device may be slower, e.g. 0.03 or 3% (0.03)
+  format=FORMAT    table, markdown (md), json, csv or junit (table)
+  out=FILE         write there instead of printing
+
+exit code
+  0  every device accepted    1  one rejected    2  the rows or the baseline cannot be used
+  3  one undecided, none rejected
+
+examples
+  raybench experiment=scaling scaling.baseline=solo trials=3 tags.rack=b7
+  raybench accept results
+  raybench accept rack1/results rack2/results baseline=h200.json format=junit out=accept.xml
+""",
+    "baseline": """\
+usage: raybench baseline DIR... out=FILE
+
+Writes what a sound device reaches at each point: the median over the devices of the folders, alone
+and with all others, with its interval, the environment and the hashes of the plans. The file is JSON
+and holds no code. raybench accept refuses one of another chip, precision or engine version.
+
+options
+  out=FILE  where to write
+
+example
+  raybench baseline results out=h200.json
 """,
     "report": """\
 usage: raybench report DIR... [option=value ...]

@@ -18,6 +18,7 @@ from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
 from raybench.config.places import engines_with
 from raybench.config.settings import GridSettings, Request
+from raybench.config.tags import flat_tags
 from raybench.config.words import shown
 from raybench.engines import registry
 from raybench.errors import ConfigError, nearest
@@ -182,6 +183,7 @@ def _experiment(
         solo=settings.scaling.baseline == "solo",
         find_rate=settings.find_rate,
         demand_items_per_s=settings.demand,
+        tags=flat_tags(settings.tags),
         memory_limit_bytes=parse_bytes("device.memory_limit", settings.device.memory_limit),
     )
 

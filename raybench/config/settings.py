@@ -150,6 +150,8 @@ class Settings:
         find_rate: whether to search, for each point in closed loop, the highest rate of arrivals at
             which it keeps the bound.
         demand: items/s for which the number of devices is wanted.
+        tags: labels that every row of the run holds, e.g. {rack: b7}; a label may have a value for
+            each host, e.g. {rack: {n01: b7, n02: b8}}.
     """
 
     grid: GridSettings = field(default_factory=GridSettings)
@@ -171,6 +173,7 @@ class Settings:
     percentile: float = 99.0
     find_rate: bool = False
     demand: float | None = None
+    tags: dict[str, Unread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_
         "memory_limit_bytes": point.memory_limit_bytes,
         "device_kind": point.device,
         "simulated": point.engine == "simulated",
+        **({"tags": dict(experiment.tags)} if experiment.tags else {}),
     }
 
 

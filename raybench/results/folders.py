@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from raybench.errors import ResultsError
 from raybench.results.load import load
+from raybench.results.schema import SCHEMAS
 from raybench.results.storage import is_address
 from raybench.text import agreeing, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 _TABLES = ("trials", "workers", "blocks", "layers", "environment")
 
@@ -39,8 +40,12 @@ class ResultTables:
     notes: tuple[str, ...]
 
 
-def read_folders(folders: Sequence[str]) -> ResultTables:
+def read_folders(folders: Sequence[str], tables: Collection[str] = _TABLES) -> ResultTables:
     """Return the rows of all folders.
+
+    Args:
+        folders: as experiments wrote them.
+        tables: those to read; the others stay empty.
 
     Raises:
         ResultsError: none of the folders holds a finished trial; the message is that of the first.
@@ -49,7 +54,7 @@ def read_folders(folders: Sequence[str]) -> ResultTables:
     for folder in folders:
         unique.setdefault(folder if is_address(folder) else os.path.realpath(folder), folder)
     notes: list[str] = []
-    outcomes = [_read_folder(folder, notes) for folder in unique.values()]
+    outcomes = [_read_folder(folder, tables, notes) for folder in unique.values()]
     refused = [outcome for outcome in outcomes if isinstance(outcome, ResultsError)]
     good = [outcome for outcome in outcomes if not isinstance(outcome, ResultsError)]
     if not good:
@@ -62,12 +67,19 @@ def read_folders(folders: Sequence[str]) -> ResultTables:
     )
 
 
-def _read_folder(folder: str, notes: list[str]) -> dict[str, pa.Table] | ResultsError:
-    """Return all tables of a folder, or why there are none."""
+def _read_folder(
+    folder: str, wanted: Collection[str], notes: list[str]
+) -> dict[str, pa.Table] | ResultsError:
+    """Return the tables of a folder, or why there are none."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            tables = {name: load(folder, name) for name in _TABLES}
+            tables = {
+                name: load(folder, name)
+                if name in wanted
+                else pa.Table.from_batches([], SCHEMAS[name])
+                for name in _TABLES
+            }
         except ResultsError as error:
             return error
     notes += [str(warning.message) for warning in caught]

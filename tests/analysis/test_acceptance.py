@@ -164,3 +164,10 @@ def test_instances_of_a_device_count_as_one():
 def test_an_impossible_tolerance_is_refused():
     with pytest.raises(ConfigError, match="tolerance takes a share"):
         accept(*FleetRows([1.0] * 4).tables, tolerance=1.0)
+
+
+def test_racks_of_one_run_are_named_by_host():
+    shares = [1.0] * 8 + [0.9] * 8 + [1.0] * 8
+    racks = {"rack.n01": "a", "rack.n02": "a", "rack.n03": "b", "rack.n04": "b", "rack": "c"}
+    rows = FleetRows(shares, per_host=4, columns={"tags": racks})
+    assert {(g.kind, g.name) for g in accept(*rows.tables).groups} == {("rack", "b")}

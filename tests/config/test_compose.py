@@ -224,3 +224,23 @@ def test_names_of_the_graph_add_up():
 def test_a_word_that_the_shell_has_split_is_explained():
     with pytest.raises(ConfigError, match="Put the whole word in quotes"):
         read(["experiment=smoke", "model.shapes.x=[N,", "3]"])
+
+
+@pytest.mark.parametrize(
+    ("word", "stored"),
+    [
+        ("tags.rack=007", {"rack": "007"}),
+        ("tags={rack: b7, who: me}", {"rack": "b7", "who": "me"}),
+        ("tags={rack: {n01: b7, n02: b8}}", {"rack.n01": "b7", "rack.n02": "b8"}),
+        ("tags.rack.n01=b7", {"rack.n01": "b7"}),
+    ],
+)
+def test_tags_are_stored_as_they_were_written(word, stored):
+    experiment = resolved("experiment=smoke", "engine=simulated", word).experiment
+    assert experiment.tags == stored
+
+
+@pytest.mark.parametrize("word", ["tags=b7", "tags.rack=", f"tags.rack={'x' * 300}"])
+def test_a_tag_that_no_row_can_hold_is_refused(word):
+    with pytest.raises(ConfigError, match="tags"):
+        resolved("experiment=smoke", "engine=simulated", word)

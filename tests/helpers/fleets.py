@@ -6,12 +6,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from helpers.trial_tables import table
+from helpers.trial_tables import GOOD, table
 
-from raybench.results.store import build
+from raybench.results.store import Store, build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+KEY = ("run_id", "point_id", "trial")
+
+
+def _without_key(row):
+    return {name: value for name, value in row.items() if name not in KEY}
 
 
 @dataclass
@@ -60,6 +67,24 @@ class FleetRows:
     @property
     def tables(self):
         return self.trials, self.workers, self.environment
+
+    def write(self, folder):
+        """Write the rows into a results folder, a run for each rack; return its name."""
+        runs = {run: Store(folder).start_run({}) for run in {row["run_id"] for row in self._trials}}
+        for name, run in runs.items():
+            run.write_environment([
+                {key: value for key, value in self._machine(d).items() if key != "run_id"}
+                for d in range(len(self.shares)) if self._run(d) == name
+            ])  # fmt: skip
+        for trial in self._trials:
+            key = tuple(trial[name] for name in KEY)
+            own = [row for row in self._workers if tuple(row[name] for name in KEY) == key]
+            whole = {**GOOD, **trial}
+            runs[trial["run_id"]].write_point(
+                trial["point_id"], trial["trial"], trials=_without_key(whole),
+                workers=[_without_key(row) for row in own],
+            )  # fmt: skip
+        return str(folder)
 
     def _run(self, device):
         return f"01R{device // self.per_host // self.racks}" if self.racks else "01A"

@@ -1,0 +1,50 @@
+"""`raybench baseline`: writes what a sound device reaches, for `raybench accept` to compare with."""
+
+from __future__ import annotations
+
+from raybench.analysis.rate_baseline import to_baseline_file, write_json
+from raybench.cli.accept import TABLES, print_notes, write_file
+from raybench.cli.arguments import parse
+from raybench.errors import ConfigError
+from raybench.report.terminal.console import open_console, print_line
+from raybench.results.folders import read_folders
+from raybench.text import counted
+from raybench.version import __version__
+
+OPTIONS = ("out",)
+
+
+def command(words: list[str]) -> int:
+    """Write the baseline of the named folders; return 0.
+
+    Raises:
+        ConfigError: without a folder or a file, for an unknown option, or rows of single trials.
+        ResultsError: for folders without rows.
+    """
+    arguments = parse("baseline", words, OPTIONS)
+    if not arguments.positional or "out" not in arguments.options:
+        raise ConfigError(
+            "baseline takes results folders and a file. Write: raybench baseline results "
+            "out=h200.json"
+        )
+    source = read_folders(list(arguments.positional), TABLES)
+    print_notes(source.notes)
+    baseline = to_baseline_file(source.trials, source.workers, source.environment, __version__)
+    name = arguments.options["out"]
+    write_file(name, write_json(baseline))
+    devices = max(rate.devices for rate in baseline.rates)
+    console = open_console()
+    print_line(
+        console,
+        f"{name}: {counted(len(baseline.rates), 'rate')} of up to {counted(devices, 'device')}",
+    )
+    for rate in baseline.rates:
+        reach = 50 * (rate.items_per_s_hi - rate.items_per_s_lo) / rate.items_per_s
+        what = f"{rate.series.get('model')}, {rate.series.get('precision')}, batch "
+        print_line(
+            console,
+            f"  {rate.product}, {what}{rate.series.get('batch_size')}, {rate.situation}: "
+            f"{rate.items_per_s:,.4g} items/s ± {reach:.1f} %, "
+            f"{counted(rate.devices, 'device')}, {counted(rate.trials, 'trial')} each",
+        )
+    return 0

@@ -1,0 +1,201 @@
+"""The verdicts on a fleet in words: slow racks and hosts first, then devices, then all others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.device_verdicts import ACCEPT, OUTCOMES, REJECT, UNDECIDED
+from raybench.analysis.fleet import SITUATIONS, TOGETHER
+from raybench.report.labels import Naming
+from raybench.stats.population import FALSE_REJECTS
+from raybench.text import agreeing, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.device_verdicts import Acceptance, DeviceVerdict, JudgedDevice
+    from raybench.analysis.estimate import Estimate
+
+TITLES = ("device", "to the others", "to the baseline", "verdict", "trials", "at", "cause")
+RIGHT = (False, True, True, False, True, False, False)
+LISTED = 16
+"""Accepted devices up to which each has a line of its own."""
+
+
+@dataclass(frozen=True)
+class FleetLine:
+    """One line of the table: a rack, a host, a device, or several devices that need no more words.
+
+    Attributes:
+        cells: in the order of `TITLES`.
+        verdict: of `OUTCOMES`, for its colour.
+    """
+
+    cells: tuple[str, ...]
+    verdict: str
+
+
+def fleet_lines(acceptance: Acceptance) -> list[FleetLine]:
+    """Return the lines of the table."""
+    naming = Naming([verdict.series for verdict in acceptance.verdicts])
+    folded: Counter[str] = Counter()
+    lines: list[FleetLine] = []
+    for wanted in OUTCOMES:
+        devices = [one for one in acceptance.devices if one.verdict == wanted]
+        if wanted == ACCEPT and len(devices) > LISTED:
+            break
+        for one in sorted(devices, key=lambda one: one.worst.ratio.value or 0.0):
+            if one.worst.slow_group is not None and wanted == REJECT:
+                folded[one.worst.slow_group] += 1
+            else:
+                lines.append(_device(one, naming))
+    explained = [
+        _line(
+            f"{counted(count, 'device')} of {name}",
+            verdict=REJECT,
+            cause=f"as the {name.split()[0]}, not slower within it",
+        )
+        for name, count in folded.items()
+    ]
+    lines = [*_groups(acceptance, naming), *explained, *lines]
+    sound = [one for one in acceptance.devices if one.verdict == ACCEPT]
+    return [*lines, _others(sound)] if len(sound) > LISTED else lines
+
+
+def heading(acceptance: Acceptance) -> list[str]:
+    """Return what was judged, and what can be seen at all."""
+    verdicts = acceptance.verdicts
+    hosts = len({verdict.hostname for verdict in verdicts})
+    naming = Naming([verdict.series for verdict in verdicts])
+    points = len({verdict.series for verdict in verdicts})
+    several = f"{counted(points, 'point')}, " if points > 1 else ""
+    situations = [name for name in SITUATIONS if any(v.situation == name for v in verdicts)]
+    trials = sorted({verdict.trials for verdict in verdicts})
+    each = f"{trials[0]} to {trials[-1]} trials" if len(trials) > 1 else counted(trials[0], "trial")
+    lines = [
+        f"{counted(len(acceptance.devices), 'device')} on {counted(hosts, 'host')}: "
+        f"{several}{naming.same}; {' and '.join(situations)}, {each} of each",
+        f"tolerance {100 * acceptance.tolerance:g} %: rejected is what is slower by more beyond doubt, "
+        "accepted what is not",
+    ]
+    visible = sorted(v.smallest_visible for v in verdicts if v.smallest_visible is not None)
+    if visible:
+        middle = visible[len(visible) // 2]
+        lines.append(f"a shortfall of {100 * middle:.1f} % would be found in 80 of 100 fleets")
+    return lines
+
+
+def closing(acceptance: Acceptance) -> list[str]:
+    """Return the count of each verdict, what would decide the open ones, and what is missing."""
+    counts = ", ".join(f"{acceptance.count(v)} {_PAST[v]}" for v in OUTCOMES)
+    bound = f"{100 * FALSE_REJECTS:g} %"
+    lines = [
+        f"{counts}. A sound fleet has any reject in under {bound} of cases "
+        f"(Holm's method over all {acceptance.hypotheses} that were judged)."
+    ]
+    open_devices = {one.name for one in acceptance.devices if one.verdict == UNDECIDED}
+    undecided = [
+        v for v in acceptance.verdicts if v.verdict == UNDECIDED and v.name in open_devices
+    ]
+    needed = [v.trials_needed for v in undecided if v.trials_needed is not None]
+    if needed:
+        usual = sorted(needed)[(4 * len(needed)) // 5 if len(needed) > 4 else -1]
+        more = sum(count > usual for count in needed)
+        lines.append(
+            f"To decide: measure again with trials={usual}"
+            + (f" ({more} {agreeing(more, 'needs', 'need')} more)." if more else ".")
+        )
+    never = len(undecided) - len(needed)
+    if never:
+        lines.append(
+            f"{counted(never, 'verdict')} so near the tolerance that 1,000 trials would not decide: "
+            "choose another tolerance."
+        )
+    if any(v.series.simulated for v in acceptance.verdicts):
+        lines.append("SIMULATED: timings come from a model, not from hardware.")
+    return [*lines, *acceptance.missing]
+
+
+_PAST = {REJECT: "rejected", UNDECIDED: "undecided", ACCEPT: "accepted"}
+
+
+def interval(estimate: Estimate) -> str:
+    """Write a ratio with its interval to three decimals; empty if unknown."""
+    value, lo, hi = estimate
+    if value is None:
+        return ""
+    return f"{value:.3f}" if lo is None or hi is None else f"{value:.3f} [{lo:.3f}, {hi:.3f}]"
+
+
+def place(verdict: DeviceVerdict, naming: Naming) -> str:
+    """Return at which point, and whether alone, a verdict was found."""
+    return f"{naming.title(verdict.series)}, {verdict.situation}"
+
+
+def _groups(acceptance: Acceptance, naming: Naming) -> list[FleetLine]:
+    """Return a line for each slow rack and host, at the point where it is slowest."""
+    worst: dict[tuple[str, str], FleetLine] = {}
+    for group in sorted(acceptance.groups, key=lambda g: g.to_population.value or 0.0):
+        name = f"{group.kind} {group.name}, {counted(group.devices, 'device')}"
+        line = _line(
+            name,
+            interval(group.to_population),
+            verdict=REJECT,
+            at=f"{naming.title(group.series)}, {group.situation}",
+            cause=group.cause,
+        )
+        worst.setdefault((group.kind, group.name), line)
+    ordered = dict.fromkeys((group.kind, group.name) for group in acceptance.groups)
+    return [worst[key] for key in ordered]
+
+
+def _device(one: JudgedDevice, naming: Naming) -> FleetLine:
+    worst = one.worst
+    return _line(
+        one.name,
+        interval(worst.to_population),
+        interval(worst.to_baseline),
+        verdict=worst.verdict,
+        trials=str(worst.trials),
+        at=place(worst, naming),
+        cause=cause(one),
+    )
+
+
+def cause(one: JudgedDevice) -> str:
+    """Return why a device is not accepted, with the parts in which it is slow or sound."""
+    worst = one.worst
+    parts = []
+    if one.slow_in:
+        parts.append(f"slow in {', '.join(one.slow_in)}")
+    if one.slow_in and one.sound_in:
+        parts.append(f"not in {', '.join(one.sound_in)}")
+    if worst.situation == TOGETHER and worst.verdict == REJECT:
+        parts.append("beside the others")
+    text = worst.cause or ""
+    if worst.trials_needed is not None:
+        text += f"; trials={worst.trials_needed} would decide"
+    return ": ".join(filter(None, (", ".join(parts), text)))
+
+
+def _others(sound: Sequence[JudgedDevice]) -> FleetLine:
+    ratios = [one.worst.to_population.value for one in sound]
+    known = [ratio for ratio in ratios if ratio is not None]
+    to_baseline = [v for one in sound if (v := one.worst.to_baseline.value) is not None]
+    return _line(
+        f"{counted(len(sound), 'other device')}", _range(known), _range(to_baseline), verdict=ACCEPT
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}" if values else ""
+
+
+def _line(
+    name: str, population: str = "", baseline: str = "", *, verdict: str, **more: str
+) -> FleetLine:
+    """Return a line; `more` holds trials, at and cause, where known."""
+    rest = (more.get(title, "") for title in ("trials", "at", "cause"))
+    return FleetLine((name, population, baseline, verdict, *rest), verdict)
