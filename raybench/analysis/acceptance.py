@@ -102,6 +102,21 @@ def accept(
     )
 
 
+def accept_devices_alone(
+    trials: pa.Table, workers: pa.Table, environment: pa.Table
+) -> Acceptance | None:
+    """Return the verdicts on a fleet whose devices were measured alone; None for other rows.
+
+    Args:
+        trials: as `raybench.load` returns it, of one or more folders.
+        workers: of the same folders.
+        environment: of the same folders.
+    """
+    one = fleet(trials, workers)
+    several = any(p.situation == ALONE and len(p.devices) > 1 for p in one.points)
+    return accept(trials, workers, environment) if several else None
+
+
 def _ordered(groups: Sequence[GroupVerdict]) -> list[GroupVerdict]:
     return sorted(groups, key=lambda group: (GROUPS.index(group.kind), natural_key(group.name)))
 

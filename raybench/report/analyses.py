@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raybench.analysis.acceptance import accept_devices_alone
 from raybench.analysis.batch import Batch, batch
 from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from raybench.analysis.conditions import Condition
+    from raybench.analysis.device_verdicts import Acceptance
     from raybench.analysis.timeline import Key
     from raybench.results.folders import ResultTables
 
@@ -124,6 +126,7 @@ class Answers:
     packing: Packing
     demand: float | None
     latency_curves: tuple[LatencyCurve, ...]
+    acceptance: Acceptance | None
 
 
 def _sharing(trials: pa.Table) -> dict[str, int]:
@@ -152,4 +155,5 @@ def ask(source: ResultTables, question: Question) -> Answers:
         packing=packing(trials),
         demand=question.demand,
         latency_curves=latency_curves(trials),
+        acceptance=accept_devices_alone(trials, source.workers, source.environment),
     )

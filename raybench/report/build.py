@@ -13,6 +13,7 @@ from raybench.report import markdown
 from raybench.report import page as html
 from raybench.report.analyses import Question, ask
 from raybench.report.document import Document
+from raybench.report.sections.acceptance import acceptance
 from raybench.report.sections.batch import batch
 from raybench.report.sections.bounded import bounded
 from raybench.report.sections.choices import choices
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|packing|latency|pareto|devices|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|latency|pareto|devices|fleet|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -95,7 +96,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, bounded, packing, precision, batch, choices, devices, study, timeline,
+    every = (verdicts, points, scaling, bounded, packing, precision, batch, choices, devices, acceptance, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     return Document(

@@ -76,19 +76,24 @@ def heading(acceptance: Acceptance) -> list[str]:
     each = f"{trials[0]} to {trials[-1]} trials" if len(trials) > 1 else counted(trials[0], "trial")
     lines = [
         f"{counted(len(acceptance.devices), 'device')} on {counted(hosts, 'host')}: "
-        f"{several}{naming.same}; {' and '.join(situations)}, {each} of each",
-        f"tolerance {100 * acceptance.tolerance:g} %: rejected is what is slower by more beyond doubt, "
-        "accepted what is not",
+        f"{several}{naming.same}; {' and '.join(situations)}, {each} of each.",
+        f"Tolerance {100 * acceptance.tolerance:g} %: rejected is what is slower by more beyond doubt, "
+        "accepted what is not.",
     ]
     visible = sorted(v.smallest_visible for v in verdicts if v.smallest_visible is not None)
     if visible:
         middle = visible[len(visible) // 2]
-        lines.append(f"a shortfall of {100 * middle:.1f} % would be found in 80 of 100 fleets")
+        lines.append(f"A shortfall of {100 * middle:.1f} % would be found in 80 of 100 fleets.")
     return lines
 
 
-def closing(acceptance: Acceptance) -> list[str]:
-    """Return the count of each verdict, what would decide the open ones, and what is missing."""
+def closing(acceptance: Acceptance, *, gaps: bool = True) -> list[str]:
+    """Return the count of each verdict, what would decide the open ones, and what is missing.
+
+    Args:
+        acceptance: the verdicts.
+        gaps: whether what is missing is wanted, too.
+    """
     counts = ", ".join(f"{acceptance.count(v)} {_PAST[v]}" for v in OUTCOMES)
     bound = f"{100 * FALSE_REJECTS:g} %"
     lines = [
@@ -115,7 +120,16 @@ def closing(acceptance: Acceptance) -> list[str]:
         )
     if any(v.series.simulated for v in acceptance.verdicts):
         lines.append("SIMULATED: timings come from a model, not from hardware.")
-    return [*lines, *acceptance.missing]
+    return [*lines, *(acceptance.missing if gaps else ())]
+
+
+def group_sentences(acceptance: Acceptance) -> list[str]:
+    """Return a sentence on each slow rack and host."""
+    naming = Naming([verdict.series for verdict in acceptance.verdicts])
+    return [
+        f"{name}: {ratio} of the others ({at}). {why}."
+        for name, ratio, _, _, _, at, why in (line.cells for line in _groups(acceptance, naming))
+    ]
 
 
 _PAST = {REJECT: "rejected", UNDECIDED: "undecided", ACCEPT: "accepted"}
@@ -135,9 +149,13 @@ def place(verdict: DeviceVerdict, naming: Naming) -> str:
 
 
 def _groups(acceptance: Acceptance, naming: Naming) -> list[FleetLine]:
-    """Return a line for each slow rack and host, at the point where it is slowest."""
+    """Return a line for each slow rack and host, alone where it was found so, at its slowest point."""
     worst: dict[tuple[str, str], FleetLine] = {}
-    for group in sorted(acceptance.groups, key=lambda g: g.to_population.value or 0.0):
+    ordered = sorted(
+        acceptance.groups,
+        key=lambda group: (group.situation == TOGETHER, group.to_population.value or 0.0),
+    )
+    for group in ordered:
         name = f"{group.kind} {group.name}, {counted(group.devices, 'device')}"
         line = _line(
             name,
@@ -147,8 +165,8 @@ def _groups(acceptance: Acceptance, naming: Naming) -> list[FleetLine]:
             cause=group.cause,
         )
         worst.setdefault((group.kind, group.name), line)
-    ordered = dict.fromkeys((group.kind, group.name) for group in acceptance.groups)
-    return [worst[key] for key in ordered]
+    keys = dict.fromkeys((group.kind, group.name) for group in acceptance.groups)
+    return [worst[key] for key in keys]
 
 
 def _device(one: JudgedDevice, naming: Naming) -> FleetLine:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
     from raybench.analysis.marks import Marked
 
-GLYPHS = {"stable": "✓", "unverified": "?", "unstable": "~"}
+GLYPHS = {
+    "stable": "✓", "unverified": "?", "unstable": "~", "accept": "✓", "undecided": "?",
+}  # fmt: skip
 FAILED_GLYPH, OUTCOME_GLYPH = "✗", "∅"
 OUTCOMES = ("out_of_memory", "unsupported", "infeasible")
 CARET = "\N{BLACK DOWN-POINTING SMALL TRIANGLE}"
