@@ -1,5 +1,6 @@
 """Types of the names that raybench imports on first use."""
 
+from raybench.analysis.acceptance import accept
 from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare
 from raybench.analysis.devices import generation as devices
@@ -42,6 +43,7 @@ __all__ = [
     "Run",
     "UsageError",
     "__version__",
+    "accept",
     "batch",
     "compare",
     "devices",

@@ -190,7 +190,7 @@ class _PointVerdicts:
             [population.smallest_visible(c, self._tolerance, self._family) for c in self._own],
             axis=0,
         )
-        needed = [population.trials_to_decide(c, self._tolerance, self._family) for c in self._own]
+        needed = self._trials_to_decide()
         part = _PARTS.get((point.series.model or "", bool(point.series.transfers)))
         verdicts = []
         for k, place in enumerate(point.devices):
@@ -210,17 +210,24 @@ class _PointVerdicts:
                 verdict=self._verdict(k),
                 smallest_visible=None if visible[k] >= 1 else float(visible[k]),
             )
-            verdicts.append(self._explained(verdict, k, [of[k] for of in needed]))
+            verdicts.append(self._explained(verdict, k, needed.get(k)))
         return verdicts
+
+    def _trials_to_decide(self) -> dict[int, int | None]:
+        """Return of each undecided device how many trials would decide all of its tests."""
+        places = np.flatnonzero(~self._rejected & ~self._accepted).tolist()
+        counts = [
+            population.trials_to_decide(c.at(places), self._tolerance, self._family)
+            for c in self._own
+        ]
+        return {k: _most(of) for k, of in zip(places, zip(*counts, strict=True), strict=True)}
 
     def _verdict(self, k: int) -> str:
         if self._rejected[k]:
             return REJECT
         return ACCEPT if self._accepted[k] else UNDECIDED
 
-    def _explained(
-        self, verdict: DeviceVerdict, k: int, needed: Sequence[int | None]
-    ) -> DeviceVerdict:
+    def _explained(self, verdict: DeviceVerdict, k: int, needed: int | None) -> DeviceVerdict:
         """Return a verdict with its cause, and an open one with what would decide it."""
         if verdict.verdict == ACCEPT:
             return verdict
@@ -231,7 +238,7 @@ class _PointVerdicts:
             verdict,
             to_group=ratio,
             slow_group=None if slower else name,
-            trials_needed=_most(needed) if verdict.verdict == UNDECIDED else None,
+            trials_needed=needed,
             cause=cause([self._facts[k]], others),
         )
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from raybench.stats.intervals import Floats
@@ -73,6 +75,11 @@ class Contrasts:
         known = self.df > 0
         error: Floats = np.where(known, np.sqrt(self.fixed + self.per_trial / self.trials), np.inf)
         return error
+
+    def at(self, places: Sequence[int]) -> Contrasts:
+        """Return the contrasts of some devices."""
+        columns = (self.log_ratio, self.per_trial, self.fixed, self.trials, self.df)
+        return Contrasts(*(column[list(places)] for column in columns))
 
     def ends(self, confidence: float = ACCEPTED) -> tuple[Floats, Floats]:
         """Return the ends of two-sided intervals of the ratios, 0 and infinity where unknown."""
