@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.analysis.causes import FleetFacts, cause
+from raybench.analysis.causes import NOT_SEEN, FleetFacts, cause
 from raybench.analysis.device_verdicts import (
     ACCEPT,
     REJECT,
@@ -31,7 +31,7 @@ from raybench.stats import population
 from raybench.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -147,6 +147,8 @@ class _PointVerdicts:
         self._accepted = np.all([population.accepted(c, tolerance) for c in self._own], axis=0)
         decided = bool(self._accepted.all())
         self._facts = [] if decided and not judged.groupings else facts.at(judged.point)
+        pairs = zip(self._facts, self._accepted, strict=False)
+        self._sound = [facts for facts, ok in pairs if ok]
         self._within = self._within_groups()
 
     def groups(self) -> list[GroupVerdict]:
@@ -232,15 +234,25 @@ class _PointVerdicts:
         if verdict.verdict == ACCEPT:
             return verdict
         name, ratio, slower = self._within.get(k, (None, UNKNOWN, True))
-        sound = [f for f, ok in zip(self._facts, self._accepted, strict=True) if ok]
-        others = sound or [f for j, f in enumerate(self._facts) if j != k]
         return replace(
             verdict,
             to_group=ratio,
             slow_group=None if slower else name,
             trials_needed=needed,
-            cause=cause([self._facts[k]], others),
+            cause=self._cause(k),
         )
+
+    def _cause(self, k: int) -> str:
+        """Return what differs from sound devices, else from the baseline, where that says more."""
+        judged = self._judged
+        others: list[Mapping[str, Any]] = list(self._sound) or [
+            facts for j, facts in enumerate(self._facts) if j != k
+        ]
+        of_baseline: list[Mapping[str, Any]] = [] if judged.sound is None else [judged.sound]
+        to_others = judged.population is not None and judged.rejected[id(judged.population)][k]
+        first, second = (others, of_baseline) if to_others else (of_baseline, others)
+        words = [cause([self._facts[k]], side) for side in (first, second) if side]
+        return next((text for text in words if text != NOT_SEEN), NOT_SEEN)
 
     def _within_groups(self) -> dict[int, tuple[str, Estimate, bool]]:
         """Return of each device in a rejected group: its name, the ratio within, whether slower."""

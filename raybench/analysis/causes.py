@@ -132,6 +132,17 @@ class FleetFacts:
         return facts
 
 
+def usual_facts(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is usual of several devices: medians of numbers, the most frequent of words."""
+    numbers = {
+        fact.column: statistics.median(values)
+        for fact in _NUMBERS
+        if (values := _values(facts, fact.column))
+    }
+    texts = {name: value for name in _TEXTS if (value := _usual(facts, name)) is not None}
+    return {**numbers, **texts}
+
+
 def cores(affinity: str) -> int:
     """Return how many CPUs a list such as "0-3,8" names."""
     count = 0

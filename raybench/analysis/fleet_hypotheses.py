@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from raybench.analysis.fleet import natural_key
 from raybench.stats import population
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from raybench.analysis.fleet import Fleet, FleetPoint
     from raybench.analysis.rate_baseline import RateBaseline
@@ -39,6 +39,7 @@ class JudgedPoint:
         devices: moments of their rates.
         population: each device against the others; None for a single one.
         baseline: each device against the baseline; None without one.
+        sound: facts of the devices of the baseline; None without one.
         rejected: which hypotheses were, by the identity of their contrasts.
     """
 
@@ -47,6 +48,7 @@ class JudgedPoint:
     population: Contrasts | None
     baseline: Contrasts | None
     groupings: tuple[Grouping, ...]
+    sound: Mapping[str, Any] | None
     rejected: dict[int, Bools]
 
     def hypotheses(self) -> list[Contrasts]:
@@ -71,6 +73,7 @@ def judge(one: Fleet, point: FleetPoint, baseline: RateBaseline | None) -> Judge
         None if rate is None
         else population.to_baseline(devices, rate.log_rate, rate.variance, rate.df),
         tuple(_groupings(one, point, devices)) if several else (),
+        None if rate is None else rate.facts,
         {},
     )  # fmt: skip
 

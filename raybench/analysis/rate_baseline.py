@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from raybench.analysis.causes import FleetFacts, usual_facts
 from raybench.analysis.fleet import MAY_DIFFER, FleetPoint, fleet
 from raybench.analysis.series import SERIES, Series, without
 from raybench.errors import ConfigError
@@ -41,6 +42,7 @@ class BaselineRate:
         items_per_s: the rate, with its 95 % interval.
         spread: standard deviation between the devices' logarithms; None for a single device.
         plans: hashes of the plans that ran, where the engine has any.
+        facts: what was usual of the devices beside the rate: limits, clocks, versions; names causes.
     """
 
     series: dict[str, Any]
@@ -57,6 +59,7 @@ class BaselineRate:
     items_per_s_hi: float
     spread: float | None
     plans: tuple[str, ...]
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def to_baseline_file(
         ConfigError: no point has two trials of a device.
     """
     plans = workers["engine_sha256"].to_pylist()
-    points = [point for point in fleet(trials, workers).points if _has_noise(point)]
+    one = fleet(trials, workers)
+    points = [point for point in one.points if _has_noise(point)]
     if not points:
         raise ConfigError(
             "No baseline: no device was measured in two trials, alone or with all others. "
@@ -139,7 +143,8 @@ def to_baseline_file(
     ]
     machines = environment.select([n for n in names if n in environment.column_names]).to_pylist()
     distinct = {json.dumps(row, sort_keys=True, default=str): row for row in machines}
-    rates = tuple(_rate(point, plans) for point in points)
+    facts = FleetFacts(one, workers, environment)
+    rates = tuple(_rate(point, plans, usual_facts(facts.at(point))) for point in points)
     known = tuple(
         {name: value for name, value in distinct[text].items() if value is not None}
         for text in sorted(distinct)
@@ -151,7 +156,7 @@ def _has_noise(point: FleetPoint) -> bool:
     return any(len(logs) > 1 for logs in point.logs)
 
 
-def _rate(point: FleetPoint, plans: list[str | None]) -> BaselineRate:
+def _rate(point: FleetPoint, plans: list[str | None], facts: dict[str, Any]) -> BaselineRate:
     devices = moments(list(point.logs))
     noise = pooled_noise(devices.variance, devices.count - 1)
     middle = float(np.median(devices.mean))
@@ -175,6 +180,7 @@ def _rate(point: FleetPoint, plans: list[str | None]) -> BaselineRate:
         items_per_s_hi=math.exp(middle + reach),
         spread=float(devices.mean.std(ddof=1)) if several else None,
         plans=tuple(sorted({p for rows in point.rows for r in rows if (p := plans[r])})),
+        facts=facts,
     )
 
 
@@ -207,7 +213,7 @@ def read_json(text: str, name: str) -> RateBaseline:
     try:
         rates = tuple(_read_rate(rate) for rate in facts["rates"])
         return RateBaseline(rates, tuple(facts["environment"]), str(facts["raybench_version"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{name} is a broken baseline ({error!r}). {advice}") from error
 
 
@@ -219,6 +225,8 @@ def _read_rate(facts: dict[str, Any]) -> BaselineRate:
             raise ValueError(f"{name} is {values[name]!r}")
     if values["variance"] < 0 or values["df"] < 1:
         raise ValueError(f"variance {values['variance']!r} and df {values['df']!r}")
+    if not all(isinstance(fact, (str, int, float)) for fact in values["facts"].values()):
+        raise ValueError(f"facts {values['facts']!r}")
     if set(values["series"]) - set(SERIES):
         raise ValueError(f"unknown factors {sorted(set(values['series']) - set(SERIES))}")
     values["versions"], values["plans"] = tuple(values["versions"]), tuple(values["plans"])

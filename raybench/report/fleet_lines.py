@@ -37,6 +37,12 @@ class FleetLine:
     verdict: str
 
 
+def titles(acceptance: Acceptance) -> tuple[str, ...]:
+    """Return the titles of the columns; of two devices each is compared with the other."""
+    first, others, *rest = TITLES
+    return first, "to the other" if len(acceptance.devices) == 2 else others, *rest
+
+
 def fleet_lines(acceptance: Acceptance) -> list[FleetLine]:
     """Return the lines of the table."""
     naming = Naming([verdict.series for verdict in acceptance.verdicts])

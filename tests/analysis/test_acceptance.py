@@ -171,3 +171,11 @@ def test_racks_of_one_run_are_named_by_host():
     racks = {"rack.n01": "a", "rack.n02": "a", "rack.n03": "b", "rack.n04": "b", "rack": "c"}
     rows = FleetRows(shares, per_host=4, columns={"tags": racks})
     assert {(g.kind, g.name) for g in accept(*rows.tables).groups} == {("rack", "b")}
+
+
+def test_what_slows_a_whole_fleet_is_named_from_the_facts_of_the_baseline():
+    baseline = read_json(write_json(baseline_of(FleetRows([1.0] * 4))), "file")
+    limited = {device: {"power_limit_w": 500.0} for device in range(4)}
+    acceptance = accept(*FleetRows([0.8] * 4, gpus=limited).tables, baseline=baseline)
+    causes = {device.worst.cause for device in acceptance.devices}
+    assert causes == {"power limit 500 W, 200 W under the others'"}

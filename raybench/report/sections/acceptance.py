@@ -8,7 +8,7 @@ from raybench.analysis.device_verdicts import OUTCOMES
 from raybench.report import columns
 from raybench.report.document import Column, Paragraph, Section, TableCell
 from raybench.report.figures.acceptance import figures
-from raybench.report.fleet_lines import cause, closing, group_sentences, heading, place
+from raybench.report.fleet_lines import cause, closing, group_sentences, heading, place, titles
 from raybench.report.labels import Naming
 from raybench.report.sections.sentences import missing
 
@@ -49,7 +49,7 @@ def _table(judged: Acceptance, naming: Naming) -> Table:
         columns.texts("rack", [verdict.rack for verdict in worst], "factor"),
         columns.texts("at", [place(v, naming) for v in worst], "factor") if several else None,
         columns.numbers("throughput", "items/s", [verdict.items_per_s for verdict in worst]),
-        columns.fixed("to the others", "", [v.to_population.value for v in worst], 3),
+        columns.fixed(titles(judged)[1], "", [v.to_population.value for v in worst], 3),
         columns.bounds("interval", [verdict.to_population for verdict in worst], 3),
         columns.repeats(worst),
         (Column("verdict", kind="verdict"), [TableCell(one.verdict) for one in devices]),

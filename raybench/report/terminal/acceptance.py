@@ -19,6 +19,7 @@ from raybench.report.fleet_lines import (
     fleet_lines,
     heading,
     interval,
+    titles,
 )
 from raybench.report.terminal.console import emit, words, write
 from raybench.report.terminal.formats import markdown_text, to_csv, to_json, to_markdown
@@ -70,9 +71,10 @@ def _columns(acceptance: Acceptance) -> tuple[list[int], list[tuple[tuple[str, .
 
 def _table(acceptance: Acceptance) -> RenderableType:
     shown, lines = _columns(acceptance)
+    named = titles(acceptance)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place in shown:
-        title = TITLES[place]
+        title = named[place]
         right = "right" if RIGHT[place] else "left"
         table.add_column(words(title), justify=right, no_wrap=title not in ("at", "cause"))  # type: ignore[arg-type]
     for cells, verdict in lines:
@@ -97,7 +99,7 @@ def _markdown(acceptance: Acceptance) -> str:
         ]
         for cells, verdict in lines
     ]
-    table = to_markdown([TITLES[k] for k in shown], [RIGHT[k] for k in shown], rows)
+    table = to_markdown([titles(acceptance)[k] for k in shown], [RIGHT[k] for k in shown], rows)
     first, *rest = closing(acceptance)
     above, below = (
         "".join(f"- {markdown_text(line)}\n" for line in part)
