@@ -300,7 +300,7 @@ def _missing(
             "No device was measured alone: a neighbour may have slowed it. "
             "Measure with scaling.baseline=solo."
         )
-    elif not any(each.point.situation == TOGETHER for each in judged):
+    elif len(one.devices) > 1 and not any(p.situation == TOGETHER for p in one.points):
         sentences.append(
             "No trial of all devices together: what they share is not tried. Measure workers=auto."
         )

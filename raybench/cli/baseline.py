@@ -6,6 +6,7 @@ from raybench.analysis.rate_baseline import to_baseline_file, write_json
 from raybench.cli.accept import TABLES, print_notes, write_file
 from raybench.cli.arguments import parse
 from raybench.errors import ConfigError
+from raybench.report.formatting import four_digits
 from raybench.report.terminal.console import open_console, print_line
 from raybench.results.folders import read_folders
 from raybench.text import counted
@@ -44,7 +45,7 @@ def command(words: list[str]) -> int:
         print_line(
             console,
             f"  {rate.product}, {what}{rate.series.get('batch_size')}, {rate.situation}: "
-            f"{rate.items_per_s:,.4g} items/s ± {reach:.1f} %, "
+            f"{four_digits(rate.items_per_s)} items/s ± {reach:.1f} %, "
             f"{counted(rate.devices, 'device')}, {counted(rate.trials, 'trial')} each",
         )
     return 0

@@ -104,7 +104,7 @@ def closing(acceptance: Acceptance, *, gaps: bool = True) -> list[str]:
     bound = f"{100 * FALSE_REJECTS:g} %"
     lines = [
         f"{counts}. A sound fleet has any reject in under {bound} of cases "
-        f"(Holm's method over all {acceptance.hypotheses} that were judged)."
+        f"({acceptance.hypotheses} tests, Holm's method)."
     ]
     open_devices = {one.name for one in acceptance.devices if one.verdict == UNDECIDED}
     undecided = [

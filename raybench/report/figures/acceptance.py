@@ -56,14 +56,16 @@ def _figure(
     most = max(map(len, hosts.values()))
     for place, members in enumerate(hosts.values()):
         cells = [Rectangle((k + 0.04, place - 0.46), 0.92, 0.92) for k in range(len(members))]
-        colours = [_colour(verdict.ratio.value or 0.0, full) for verdict in members]
+        colours = [_colour(verdict.to_population.value or 1.0, full) for verdict in members]
         axis.add_collection(
             PatchCollection(cells, facecolors=colours, edgecolors=style.RULE, linewidths=0.5)
         )
         for k, verdict in enumerate(members):
             if verdict.verdict in _SIGNS:
+                strong = abs((verdict.to_population.value or 1.0) - 1) > full / 2
                 axis.text(k + 0.5, place, _SIGNS[verdict.verdict], ha="center", va="center",
-                          fontsize=min(9.0, 55 * row_in), color=style.INK)  # fmt: skip
+                          fontsize=min(9.0, 55 * row_in),
+                          color=style.PAPER if strong else style.INK)  # fmt: skip
     axis.set_xlim(0, max(most, 4))
     axis.set_ylim(len(hosts) - 0.4, -0.6)
     step = max(1, round(_LEGIBLE_IN / row_in))
@@ -72,9 +74,9 @@ def _figure(
     axis.set_xlabel("devices of the host, in their order")
     axis.grid(visible=False)
     what = (
-        "Rate of each device over the middle of all, or over the baseline where that is worse: orange "
-        f"is slower and blue faster, in full colour from {100 * full:g} % on. A cross is a reject, a "
-        f"question mark undecided. Tolerance {100 * tolerance:g} %."
+        "Rate of each device over the middle of all: orange is slower and blue faster, in full colour "
+        f"from {100 * full:g} % on. A cross is a reject, a question mark undecided. "
+        f"Tolerance {100 * tolerance:g} %."
     )
     simulated = " Simulated, no hardware." if verdicts[0].series.simulated else ""
     return finish(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
+from raybench.report.fleet_lines import closing
 from raybench.report.formatting import ratio
 from raybench.report.labels import Naming, joined, precision_label, workers_label
 from raybench.report.sections.sentences import marked
@@ -60,6 +61,10 @@ def verdicts(answers: Answers) -> Section:
         if len(sentences) > _MOST_FINDINGS:
             more = f"{len(sentences) - _MOST_FINDINGS} more under {title}."
             parts.append(Paragraph(more, "note", lead))
+    if answers.acceptance is not None:
+        counts, _, _ = closing(answers.acceptance)[0].partition(".")
+        tone: Tone = "good" if answers.acceptance.exit_code == 0 else "bad"
+        parts.append(Paragraph(f"{counts}; see Every device.", tone, "Fleet."))
     parts += _study(answers)
     parts += [Paragraph(note, "missing", "Rows.") for note in answers.source.notes]
     return Section("verdicts", "Verdicts", parts)
