@@ -96,9 +96,18 @@ def accept(
     place = {device.name: k for k, device in enumerate(one.devices)}
     by_device = sorted(verdicts, key=lambda verdict: place[verdict.name])
     devices = [summed(name, list(of)) for name, of in groupby(by_device, key=lambda v: v.name)]
-    missing = _missing(one, judged, baseline)
+    unjudged = tuple(
+        each.name for each in one.devices if each.name not in {d.name for d in devices}
+    )
     return Acceptance(
-        tuple(devices), tuple(_ordered(groups)), tuple(by_device), tolerance, family, missing
+        devices=tuple(devices),
+        groups=tuple(_ordered(groups)),
+        verdicts=tuple(by_device),
+        tolerance=tolerance,
+        hypotheses=family,
+        unjudged=unjudged,
+        failed_trials=len(one.failed),
+        missing=(*_unjudged(one, unjudged), *_missing(one, judged, baseline)),
     )
 
 
@@ -289,6 +298,23 @@ def _estimates(contrasts: Contrasts) -> list[Estimate]:
         Estimate(float(v), float(a), float(b)) if ok else Estimate(float(v))
         for v, a, b, ok in zip(ratios, lo, hi, known, strict=True)
     ]
+
+
+def _unjudged(one: Fleet, unjudged: Sequence[str]) -> list[str]:
+    """Return what keeps a fleet from being accepted although no device is rejected."""
+    sentences = []
+    if unjudged:
+        names = ", ".join(unjudged[:5]) + (f" and {len(unjudged) - 5} more" * (len(unjudged) > 5))
+        sentences.append(
+            f"Not judged: {names}. No other device of that product was measured at the same point, "
+            "nor is it in a baseline."
+        )
+    if one.failed:
+        sentences.append(
+            f"{counted(len(one.failed), 'trial')} without a number, on devices that are then unknown. "
+            f"The first: {one.failed[0]}"
+        )
+    return sentences
 
 
 def _missing(

@@ -113,6 +113,8 @@ class Acceptance:
         verdicts: one for each device, point and situation.
         tolerance: share that a device may be slower.
         hypotheses: that were judged together.
+        unjudged: devices without a verdict, since nothing can be compared with them.
+        failed_trials: without a number, on devices that are not known.
         missing: what could not be said and why, a sentence each.
     """
 
@@ -121,6 +123,8 @@ class Acceptance:
     verdicts: tuple[DeviceVerdict, ...]
     tolerance: float
     hypotheses: int
+    unjudged: tuple[str, ...]
+    failed_trials: int
     missing: tuple[str, ...]
 
     def count(self, verdict: str) -> int:
@@ -129,10 +133,10 @@ class Acceptance:
 
     @property
     def exit_code(self) -> int:
-        """0 when every device is accepted, 1 when one is rejected, else 3."""
+        """0 when every device is accepted and no trial failed, 1 when one is rejected, else 3."""
         if self.count(REJECT):
             return 1
-        return 3 if self.count(UNDECIDED) else 0
+        return 3 if self.count(UNDECIDED) or self.unjudged or self.failed_trials else 0
 
     def as_table(self) -> pa.Table:
         """Return a row for each device, point and situation."""

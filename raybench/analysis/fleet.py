@@ -18,9 +18,10 @@ import numpy as np
 from raybench.analysis.selection import with_columns
 from raybench.analysis.series import SERIES, Series, without
 from raybench.experiment import CLOSED
+from raybench.results.schema import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -96,10 +97,12 @@ class Fleet:
 
     Attributes:
         points: those alone first, then in the order of the rows.
+        failed: why trials ended without a number that others of their point have, one each.
     """
 
     devices: tuple[FleetDevice, ...]
     points: tuple[FleetPoint, ...]
+    failed: tuple[str, ...]
 
 
 class _Reading(NamedTuple):
@@ -119,78 +122,103 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
         trials: as `raybench.load` returns it.
         workers: the `workers` table of the same folders.
     """
-    measured = _measured_trials(trials)
-    devices, device_of = _devices(workers, measured)
+    good = _good_trials(trials)
+    devices, device_of = _devices(workers, good)
     products = workers["device"].to_pylist()
     rates = workers["items_per_s"].to_pylist()
-    sums: dict[tuple[_Trial, int], list[int]] = defaultdict(list)
+    rows_of: dict[_Trial, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, key in enumerate(_keys(workers)):
-        if key in measured and rates[row] and rates[row] > 0:
-            sums[key, device_of[row]].append(row)
+        if key in good and rates[row] and rates[row] > 0:
+            rows_of[key][device_of[row]].append(row)
     grouped: dict[tuple[Series, str, str | None], list[_Reading]] = defaultdict(list)
     versions: dict[tuple[Series, str, str | None], set[str]] = defaultdict(set)
-    kept = _newest(measured, sums)
-    for (key, device), rows in sums.items():
-        if key not in kept:
+    situation_of = _situations(good, rows_of)
+    for key in _newest(good, rows_of):
+        facts, situation = good[key], situation_of[key]
+        if situation is None:
             continue
-        facts = measured[key]
-        home = facts["series"], facts["situation"], products[rows[0]]
-        rate = math.fsum(rates[row] for row in rows)  # over the instances of the device
-        reading = _Reading(key, device, rate, tuple(rows), facts["unstable"])
-        grouped[home].append(reading)
-        versions[home].add(str(facts["version"]))
+        for device, rows in rows_of[key].items():
+            home = facts["series"], situation, products[rows[0]]
+            rate = math.fsum(rates[row] for row in rows)  # over the instances of the device
+            grouped[home].append(_Reading(key, device, rate, tuple(rows), facts["unstable"]))
+            versions[home].add(str(facts["version"]))
     points = [_point(*home, sorted(versions[home]), readings) for home, readings in grouped.items()]
-    return Fleet(devices, tuple(sorted(points, key=lambda p: SITUATIONS.index(p.situation))))
+    points.sort(key=lambda point: SITUATIONS.index(point.situation))
+    return Fleet(devices, tuple(points), _failed(trials))
 
 
-def _measured_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:
-    """Return what counts of each good trial in which a device ran alone or with all others."""
+def _good_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:
+    """Return what counts of each good trial in closed loop."""
     rows = with_columns(trials, (*_TRIAL, *SERIES))
     columns = {name: rows[name].to_pylist() for name in rows.column_names}
     made: dict[tuple[Any, ...], Series] = {}
-    found = []
-    most: dict[tuple[Any, Series], int] = defaultdict(int)
+    good = {}
     for k in range(rows.num_rows):
-        if (
-            columns["status"][k] != "ok"
-            or columns["load"][k] != CLOSED
-            or not columns["workers"][k]
-        ):
+        if columns["status"][k] != "ok" or columns["load"][k] != CLOSED:
             continue
         factors = tuple(columns[name][k] for name in SERIES)
-        series = made.setdefault(factors, without(Series(*factors), *MAY_DIFFER))
-        run, count = columns["run_id"][k], columns["workers"][k]
-        most[run, series] = max(most[run, series], count)
-        found.append((k, series, run, count))
-    measured = {}
-    for k, series, run, count in found:
-        if count in (1, most[run, series]):
-            measured[tuple(columns[name][k] for name in _KEY)] = {
-                "series": series,
-                "situation": ALONE if count == 1 else TOGETHER,
-                "at": str(columns["started_at"][k] or columns["run_id"][k]),
-                "environment_id": columns["environment_id"][k],
-                "unstable": columns["verdict"][k] == "unstable",
-                "version": columns["engine_version"][k],
-                "tags": dict(columns["tags"][k] or ()),
-            }
-    return measured
+        good[tuple(columns[name][k] for name in _KEY)] = {
+            "series": made.setdefault(factors, without(Series(*factors), *MAY_DIFFER)),
+            "at": str(columns["started_at"][k] or columns["run_id"][k]),
+            "environment_id": columns["environment_id"][k],
+            "unstable": columns["verdict"][k] == "unstable",
+            "version": columns["engine_version"][k],
+            "tags": dict(columns["tags"][k] or ()),
+        }
+    return good
+
+
+def _situations(
+    good: Mapping[_Trial, Mapping[str, Any]], rows_of: Mapping[_Trial, Mapping[int, Any]]
+) -> dict[_Trial, str | None]:
+    """Return whether devices ran alone or all together in each trial; None for anything between.
+
+    All together are those of a trial whose devices are not a part of another's at the same point.
+    """
+    sets: dict[Series, set[frozenset[int]]] = defaultdict(set)
+    for key, devices in rows_of.items():
+        sets[good[key]["series"]].add(frozenset(devices))
+    whole = {
+        series: {one for one in every if not any(one < other for other in every)}
+        for series, every in (
+            (series, {one for one in every if len(one) > 1}) for series, every in sets.items()
+        )
+    }
+    situations: dict[_Trial, str | None] = {}
+    for key, devices in rows_of.items():
+        is_whole = frozenset(devices) in whole[good[key]["series"]]
+        situations[key] = ALONE if len(devices) == 1 else TOGETHER if is_whole else None
+    return situations
 
 
 def _newest(
-    measured: Mapping[_Trial, Mapping[str, Any]], sums: Iterable[tuple[_Trial, int]]
-) -> set[_Trial]:
+    good: Mapping[_Trial, Mapping[str, Any]], rows_of: Mapping[_Trial, Mapping[int, Any]]
+) -> list[_Trial]:
     """Return the trials that count: of those of a point that were repeated, the newest.
 
     The same trial on other devices is another one: racks of one kind share their environment.
     """
-    devices: dict[_Trial, list[int]] = defaultdict(list)
-    for key, device in sums:
-        devices[key].append(device)
     newest: dict[Any, _Trial] = {}
-    for key in sorted(devices, key=lambda key: (measured[key]["at"], key)):
-        newest[key[1:], measured[key]["environment_id"], tuple(sorted(devices[key]))] = key
-    return set(newest.values())
+    for key in sorted(rows_of, key=lambda key: (good[key]["at"], key)):
+        newest[key[1:], good[key]["environment_id"], frozenset(rows_of[key])] = key
+    return list(newest.values())
+
+
+def _failed(trials: pa.Table) -> tuple[str, ...]:
+    """Return why trials have no number that others of their point have, or that failed."""
+    rows = with_columns(trials, (*_TRIAL, "reason", "load"))
+    names = ("point_id", "trial", "environment_id", "status", "reason")
+    every = list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+    good = {row[:3] for row in every if row[3] == "ok"}
+    good_points = {point for point, _, _ in good}
+    failed = {
+        row[:3]: f"{row[3]}. {row[4] or ''}".rstrip()
+        for row in every
+        if row[:3] not in good
+        and row[3] not in ("ok", "interrupted")
+        and (row[3] in FAILURES or row[0] in good_points)
+    }
+    return tuple(failed.values())
 
 
 def _keys(table: pa.Table) -> list[_Trial]:

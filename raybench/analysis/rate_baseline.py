@@ -92,8 +92,8 @@ class RateBaseline:
                 different.append(_difference("versions", rate.versions, point.versions))
             elif rate.series == facts:
                 different.append(_difference("product", [rate.product], [point.product]))
-            elif {**rate.series, "precision": facts["precision"]} == facts:
-                own, asked = rate.series["precision"], facts["precision"]
+            elif {**rate.series, "precision": facts.get("precision")} == facts:
+                own, asked = rate.series.get("precision"), facts.get("precision")
                 different.append(_difference("precision", [own], [asked]))
         if different:
             raise ConfigError(
@@ -213,7 +213,7 @@ def read_json(text: str, name: str) -> RateBaseline:
     try:
         rates = tuple(_read_rate(rate) for rate in facts["rates"])
         return RateBaseline(rates, tuple(facts["environment"]), str(facts["raybench_version"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ConfigError(f"{name} is a broken baseline ({error!r}). {advice}") from error
 
 
@@ -225,6 +225,8 @@ def _read_rate(facts: dict[str, Any]) -> BaselineRate:
             raise ValueError(f"{name} is {values[name]!r}")
     if values["variance"] < 0 or values["df"] < 1:
         raise ValueError(f"variance {values['variance']!r} and df {values['df']!r}")
+    if not isinstance(values["series"], dict):
+        raise TypeError(f"series {values['series']!r}")
     if not all(isinstance(fact, (str, int, float)) for fact in values["facts"].values()):
         raise ValueError(f"facts {values['facts']!r}")
     if set(values["series"]) - set(SERIES):

@@ -207,7 +207,7 @@ options
 
 exit code
   0  every device accepted    1  one rejected    2  the rows or the baseline cannot be used
-  3  one undecided, none rejected
+  3  none rejected, but one undecided or not judged, or a trial failed
 
 examples
   raybench experiment=scaling scaling.baseline=solo trials=3 tags.rack=b7

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.fleets import FleetRows
+from helpers.trial_tables import failed_trial, table
 
 from raybench.analysis.acceptance import accept
 from raybench.analysis.rate_baseline import read_json, to_baseline_file, write_json
@@ -147,8 +148,7 @@ def test_compute_memory_and_link_are_separated():
         FleetRows([1.0] * 7 + [0.8], columns={"model": "copy"}, prefix="c"),
         FleetRows([1.0] * 8, columns={"model": "copy", "transfers": False}, prefix="m"),
     ]
-    tables = [pa.concat_tables(tables) for tables in zip(*(p.tables for p in parts), strict=True)]
-    (last,) = [d for d in accept(*tables).devices if d.verdict == "reject"]
+    (last,) = [d for d in accept(*joined(*parts)).devices if d.verdict == "reject"]
     assert (last.slow_in, last.sound_in) == (("link",), ("compute", "memory"))
 
 
@@ -179,3 +179,44 @@ def test_what_slows_a_whole_fleet_is_named_from_the_facts_of_the_baseline():
     acceptance = accept(*FleetRows([0.8] * 4, gpus=limited).tables, baseline=baseline)
     causes = {device.worst.cause for device in acceptance.devices}
     assert causes == {"power limit 500 W, 200 W under the others'"}
+
+
+def joined(*rows):
+    return [pa.concat_tables(tables) for tables in zip(*(one.tables for one in rows), strict=True)]
+
+
+def test_fewer_devices_together_are_not_the_whole_fleet():
+    half = FleetRows([5.0] * 4, alone=False, prefix="half")  # four of the eight: less is shared
+    acceptance = accept(*joined(FleetRows([1.0] * 8, alone=False), half))
+    assert {verdict.trials for verdict in acceptance.verdicts} == {3}
+    assert acceptance.verdicts[0].items_per_s == pytest.approx(1000, rel=0.01)
+    assert any("measured alone" in sentence for sentence in acceptance.missing)
+
+
+def test_a_repeated_trial_counts_once_and_the_newest_one():
+    first, again = FleetRows([0.5] * 4), FleetRows([1.0] * 4, seed=1)
+    tables = list(joined(first, again))
+    for k in (0, 1):
+        place = tables[k].column_names.index("run_id")
+        rows = (first.tables[k].num_rows, again.tables[k].num_rows)
+        runs = ["01A"] * rows[0] + ["01B"] * rows[1]
+        tables[k] = tables[k].set_column(place, "run_id", pa.array(runs))
+    acceptance = accept(*tables)
+    assert {verdict.trials for verdict in acceptance.verdicts} == {3}
+    assert acceptance.verdicts[0].items_per_s == pytest.approx(1000, rel=0.01)
+
+
+def test_a_fleet_with_a_failed_trial_is_not_accepted():
+    rows = FleetRows([1.0] * 4)
+    died = failed_trial("worker_died", "GPU 3 fell off the bus.", point_id="s3", trial=7)
+    trials = pa.concat_tables([rows.trials, table(died)])
+    acceptance = accept(trials, rows.workers, rows.environment)
+    assert (acceptance.count("accept"), acceptance.exit_code) == (4, 3)
+    assert any("GPU 3 fell off the bus." in sentence for sentence in acceptance.missing)
+
+
+def test_a_device_that_nothing_can_be_compared_with_keeps_the_fleet_open():
+    other = {4: {"device": "NVIDIA H100"}}
+    acceptance = accept(*FleetRows([1.0] * 5, facts=other, together=False).tables)
+    assert (acceptance.count("accept"), acceptance.unjudged) == (4, ("n01 GPU 4",))
+    assert acceptance.exit_code == 3

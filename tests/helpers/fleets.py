@@ -30,6 +30,7 @@ class FleetRows:
         per_host: devices of a host.
         sd: standard deviation of a trial's logarithm.
         count: trials of each device.
+        alone: whether there are trials of each device alone.
         together: whether there are trials of all devices together as well.
         racks: hosts of a rack, each measured in a run of its own; 0 for one run without a tag.
         facts: columns of `workers` by the number of a device.
@@ -43,6 +44,7 @@ class FleetRows:
     per_host: int = 8
     sd: float = 0.002
     count: int = 3
+    alone: bool = True
     together: bool = True
     racks: int = 0
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class FleetRows:
         self._trials, self._workers = [], []
         devices = range(len(self.shares))
         for trial in range(self.count):
-            for device in devices:
+            for device in devices if self.alone else ():
                 self._add(f"s{device}", trial, [device])
             if self.together and len(devices) > 1:
                 self._add("all", trial, devices)

@@ -31,6 +31,6 @@ def test_a_fleet_has_a_heat_map_by_host_and_a_table_of_devices(tmp_path):
 
 
 def test_rows_without_devices_measured_alone_have_no_such_section(tmp_path):
-    rows = FleetRows([1.0] * 4, columns={"workers": 2})
+    rows = FleetRows([1.0] * 4, alone=False)
     report([rows.write(tmp_path / "rows")], str(tmp_path / "out"))
     assert "Every device" not in (tmp_path / "out/report.md").read_text("utf-8")
