@@ -235,7 +235,7 @@ def _devices(
     found: dict[Any, FleetDevice] = {}
     identities = []
     for host, index, affinity, uuid, product, worker, key in columns:
-        identity = uuid or (host, index, affinity or worker)
+        identity = uuid or (host, index, None if index is not None else affinity or worker)
         identities.append(identity)
         tags = measured[key]["tags"] if key in measured else {}
         rack = tags.get(f"rack.{host}") or tags.get("rack")  # of this host, or of the whole run

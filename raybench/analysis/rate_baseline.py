@@ -11,7 +11,7 @@ import numpy as np
 
 from raybench.analysis.causes import FleetFacts, usual_facts
 from raybench.analysis.fleet import MAY_DIFFER, FleetPoint, fleet
-from raybench.analysis.series import SERIES, Series, without
+from raybench.analysis.series import SERIES, Series, device_name, without
 from raybench.errors import ConfigError
 from raybench.stats.intervals import t_quantile
 from raybench.stats.population import moments, pooled_noise, steadiness
@@ -105,7 +105,9 @@ class RateBaseline:
 
 
 def _difference(name: str, own: Any, asked: Any) -> str:
-    one, other = (" and ".join(str(value) for value in values) for values in (own, asked))
+    one, other = (
+        " and ".join(device_name(str(value)) for value in values) for values in (own, asked)
+    )
     return f"its {_REFUSED[name]} is {one}, that of the rows is {other}"
 
 

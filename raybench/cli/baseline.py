@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raybench.analysis.rate_baseline import to_baseline_file, write_json
+from raybench.analysis.series import device_name
 from raybench.cli.accept import TABLES, print_notes, write_file
 from raybench.cli.arguments import parse
 from raybench.errors import ConfigError
@@ -44,7 +45,7 @@ def command(words: list[str]) -> int:
         what = f"{rate.series.get('model')}, {rate.series.get('precision')}, batch "
         print_line(
             console,
-            f"  {rate.product}, {what}{rate.series.get('batch_size')}, {rate.situation}: "
+            f"  {device_name(str(rate.product))}, {what}{rate.series.get('batch_size')}, {rate.situation}: "
             f"{four_digits(rate.items_per_s)} items/s ± {reach:.1f} %, "
             f"{counted(rate.devices, 'device')}, {counted(rate.trials, 'trial')} each",
         )

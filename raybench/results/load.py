@@ -259,16 +259,23 @@ def having(rows: pa.Table, key: str, value: str) -> pa.Table:
 
     Args:
         rows: of any table.
-        key: a column; `run` stands for the first letters of run_id.
+        key: a column, or tags.NAME; `run` stands for the first letters of run_id.
         value: "none" stands for null, "true" and "false" for booleans.
 
     Raises:
         ConfigError: an unknown column, or a value that no row has.
     """
     columns = [field.name for field in rows.schema if not pa.types.is_nested(field.type)]
-    if key != "run" and key not in columns:
+    tag = (
+        key.removeprefix("tags.") if key.startswith("tags.") and "tags" in rows.column_names else ""
+    )
+    if key != "run" and not tag and key not in columns:
         raise ConfigError(f"Unknown column {key!r}. {nearest(key, columns)}")
-    column = rows["run_id" if key == "run" else key]
+    column = (
+        pc.map_lookup(rows["tags"], tag, "first")
+        if tag
+        else rows["run_id" if key == "run" else key]
+    )
     if pa.types.is_boolean(column.type):
         column = pc.if_else(column, "true", "false")
     texts = pc.fill_null(column.cast(pa.string()), "none")

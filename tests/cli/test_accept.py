@@ -111,3 +111,12 @@ def test_bad_words_are_refused_in_one_line(words, said, sound, capsys):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_rows_are_chosen_by_a_tag(tmp_path, capsys):
+    shares = [1.0] * 4 + [0.9] * 4
+    folder = FleetRows(shares, per_host=2, racks=1).write(tmp_path / "racks")
+    assert main(["show", f"{folder}:tags.rack=b1", "format=csv", "columns=workers"]) == 0
+    assert capsys.readouterr().out.split() == ["workers", "1", "2"]
+    assert main(["show", f"{folder}:tags.rack=b9"]) == 2
+    assert "There are: b0, b1" in capsys.readouterr().err
