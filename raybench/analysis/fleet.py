@@ -128,7 +128,7 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     rates = workers["items_per_s"].to_pylist()
     rows_of: dict[_Trial, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for row, key in enumerate(_keys(workers)):
-        if key in good and rates[row] and rates[row] > 0:
+        if key in good and rates[row] is not None and 0 < rates[row] < math.inf:
             rows_of[key][device_of[row]].append(row)
     grouped: dict[tuple[Series, str, str | None], list[_Reading]] = defaultdict(list)
     versions: dict[tuple[Series, str, str | None], set[str]] = defaultdict(set)

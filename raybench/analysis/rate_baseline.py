@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _MARK = "raybench_baseline"
+_NUMBERS = {"log_rate": (-100.0, 100.0), "variance": (0.0, 1e6), "df": (1.0, 1e12)}
+"""Numbers that are computed with, and what they can be."""
 _REFUSED = {"product": "chip", "precision": "precision", "versions": "engine version"}
 """Facts in which a baseline may not differ, with their names."""
 
@@ -222,16 +224,18 @@ def read_json(text: str, name: str) -> RateBaseline:
 def _read_rate(facts: dict[str, Any]) -> BaselineRate:
     """Return a rate with its numbers checked."""
     values = {field.name: facts[field.name] for field in fields(BaselineRate)}
-    for name in ("log_rate", "variance", "df", "items_per_s"):
-        if not math.isfinite(float(values[name])):
-            raise ValueError(f"{name} is {values[name]!r}")
-    if values["variance"] < 0 or values["df"] < 1:
-        raise ValueError(f"variance {values['variance']!r} and df {values['df']!r}")
-    if not isinstance(values["series"], dict):
-        raise TypeError(f"series {values['series']!r}")
+    for name, (least, most) in _NUMBERS.items():
+        number = values[name]
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise TypeError(f"{name} is {number!r}")
+        if not least <= number <= most:
+            raise ValueError(f"{name} is {number!r}")
+    if not isinstance(values["series"], dict) or set(values["series"]) - set(SERIES):
+        raise ValueError(f"series is {values['series']!r}")
     if not all(isinstance(fact, (str, int, float)) for fact in values["facts"].values()):
-        raise ValueError(f"facts {values['facts']!r}")
-    if set(values["series"]) - set(SERIES):
-        raise ValueError(f"unknown factors {sorted(set(values['series']) - set(SERIES))}")
-    values["versions"], values["plans"] = tuple(values["versions"]), tuple(values["plans"])
+        raise ValueError(f"facts are {values['facts']!r}")
+    for name in ("versions", "plans"):
+        if not all(isinstance(text, str) for text in values[name]):
+            raise ValueError(f"{name} are {values[name]!r}")
+        values[name] = tuple(values[name])
     return BaselineRate(**values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -220,3 +222,15 @@ def test_a_device_that_nothing_can_be_compared_with_keeps_the_fleet_open():
     acceptance = accept(*FleetRows([1.0] * 5, facts=other, together=False).tables)
     assert (acceptance.count("accept"), acceptance.unjudged) == (4, ("n01 GPU 4",))
     assert acceptance.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("log_rate", 1e308), ("log_rate", "x"), ("variance", -1.0), ("df", 0), ("versions", [[]]),
+     ("series", {"colour": "red"}), ("facts", [1]), ("plans", None)],
+)  # fmt: skip
+def test_a_damaged_rate_of_a_baseline_is_refused(name, value):
+    facts = json.loads(write_json(baseline_of(FleetRows([1.0] * 4))))
+    facts["rates"][0][name] = value
+    with pytest.raises(ConfigError, match="broken baseline"):
+        read_json(json.dumps(facts), "my.json")

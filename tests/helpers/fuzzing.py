@@ -169,7 +169,7 @@ def command_lines(draw):
         st.sampled_from(
             ["plan"] * 6
             + ["run"] * 3
-            + ["compare", "show", "list", "doctor", "report", "clean", "typo"]
+            + ["compare", "accept", "baseline", "show", "list", "doctor", "report", "clean", "typo"]
         )
     )
     if verb in ("plan", "run"):
@@ -223,7 +223,7 @@ def command_lines(draw):
     )
     sides = (
         st.sampled_from(["nowhere", "tiny.onnx", "", "/"])
-        if verb == "report"
+        if verb in ("report", "accept", "baseline")
         else st.sampled_from(SIDES)
     )
     words = draw(st.lists(sides, max_size=3)) + draw(
