@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import override
 
 from raybench.engines import plugins, registry
-from raybench.engines.base import BuildsAhead, EngineBase, EngineInfo, Layer, Load, ReportsLayers
+from raybench.engines.base import FIRST, BuildsAhead, EngineBase, Layer, Load, ReportsLayers
 from raybench.errors import Unsupported
 from raybench.experiment import CLOSED, QUANTISED
 from raybench.machine import devices, environment, gpu_telemetry, host, mps
@@ -29,6 +29,7 @@ from raybench.models.model import Model
 from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:
+    from raybench.engines.base import EngineInfo, Place
     from raybench.experiment import Point
     from raybench.machine.devices import Device
     from raybench.measure.arrivals import WorkerArrivals
@@ -134,12 +135,12 @@ class Worker:
 
     Args:
         label: shown for the process, e.g. in Ray's dashboard.
-        log: where the worker notes what it begins, for whoever reads in which step a library ended
-            it; None for nowhere.
+        log: where it notes what it begins, to name the step in which a library ended it, if anywhere.
+        place: of its device among all of the run.
     """
 
-    def __init__(self, label: str, log: CrashLog | None = None) -> None:
-        self._label = label
+    def __init__(self, label: str, log: CrashLog | None = None, place: Place = FIRST) -> None:
+        self._label, self._place = label, place
         self._log = self._steps = log or CrashLog()
         self._engine_step = ("", "")
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
@@ -268,6 +269,7 @@ class Worker:
             rank=rank,
             instances=point.instances,
             part_batches=point.load != CLOSED and point.batch_size > 1,
+            place=self._place,
             on_step=lambda *step: setattr(self, "_engine_step", step),
         )
 

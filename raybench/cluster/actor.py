@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from raybench.cluster.file_transfer import FileBundle
+    from raybench.engines.base import Place
     from raybench.experiment import Point
     from raybench.measure.running_stream import StreamSnapshot
 
@@ -33,8 +34,8 @@ def actor_class() -> Any:
     import ray
 
     class BenchWorker(Worker):
-        def __init__(self, label: str) -> None:
-            super().__init__(label, crash_log.open_log())
+        def __init__(self, label: str, place: Place) -> None:
+            super().__init__(label, crash_log.open_log(), place)
 
         @override
         def prepare(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import ray_errors
 from raybench.cluster.actor import actor_class
 from raybench.cluster.worker_group import RayMember, RayWorkerGroup
+from raybench.engines.base import Place
 from raybench.errors import Interrupted
 from raybench.experiment import ANY
 from raybench.planning.slots import DeviceSlot
 from raybench.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from raybench.cluster.nodes import Node
     from raybench.experiment import Point
@@ -38,6 +40,7 @@ class RayReservation:
 
     def __init__(self, groups: Mapping[DeviceSlot, Any], busy: str | None) -> None:
         self.slots = tuple(groups)
+        self._places = places(self.slots)
         self.busy = busy
         self._groups = dict(groups)
         self._workers: dict[DeviceSlot, tuple[Any, str]] = {}
@@ -99,7 +102,9 @@ class RayReservation:
                 if actor is not None:
                     _kill(actor)
                 self._kill_others(slot)
-                actor = _start_actor(self._groups[slot.whole], slot, label)
+                actor = _start_actor(
+                    self._groups[slot.whole], slot, label, self._places[slot.whole]
+                )
             self._workers[slot] = (actor, "")
             return actor, fresh
 
@@ -189,6 +194,21 @@ def _choose(nodes: Sequence[Node], wanted: Mapping[str, int], placement: str) ->
     return list(chosen)
 
 
+def places(slots: Iterable[DeviceSlot]) -> dict[DeviceSlot, Place]:
+    """Return where each device stands among all of its kind, by names of hosts and then numbers.
+
+    Nodes of one host name, as in a cluster on one machine, stand in the order of their ids.
+    """
+    ordered = sorted(slots, key=lambda slot: (slot.host, slot.node, slot.number))
+    hosts = list(dict.fromkeys(slot.node for slot in ordered))
+    seen: Counter[str] = Counter()
+    found = {}
+    for slot in ordered:
+        found[slot] = Place(seen[slot.kind], hosts.index(slot.node))
+        seen[slot.kind] += 1
+    return found
+
+
 def _busy_reason(missing: int, timeout_s: float) -> str | None:
     if not missing:
         return None
@@ -212,7 +232,7 @@ def _remove(groups: list[Any]) -> None:
     thread.join(REMOVE_S)
 
 
-def _start_actor(group: Any, slot: DeviceSlot, label: str) -> Any:
+def _start_actor(group: Any, slot: DeviceSlot, label: str, place: Place) -> Any:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     return (
@@ -225,7 +245,7 @@ def _start_actor(group: Any, slot: DeviceSlot, label: str) -> Any:
                 group, placement_group_bundle_index=0
             ),
         )
-        .remote(label)
+        .remote(label, place)
     )
 
 

@@ -63,6 +63,22 @@ def _say_nothing(_step: str, _detail: str) -> None:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a worker's device stands among all that the run has reserved, each counted from 0.
+
+    Attributes:
+        device: among the devices of its kind, in the order of hosts and of numbers on them.
+        host: of its node, in the same order.
+    """
+
+    device: int = 0
+    host: int = 0
+
+
+FIRST = Place()
+
+
+@dataclass(frozen=True)
 class Load:
     """Everything an engine needs to load one model for one point.
 
@@ -79,6 +95,7 @@ class Load:
         rank: of the worker among those of the point.
         instances: engines that share the device, each in a process of its own.
         part_batches: whether batches that are not full will come, as in open loop: `TakesPartBatches`.
+        place: of the device among all of the run.
         on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
             plan" and "such a plan took 61 s"; it returns at once.
     """
@@ -94,6 +111,7 @@ class Load:
     rank: int = 0
     instances: int = 1
     part_batches: bool = False
+    place: Place = FIRST
     on_step: Callable[[str, str], object] = _say_nothing
 
     @property

@@ -49,6 +49,10 @@ class SimulatedSettings:
         seed: of the noise.
         service: what a batch takes: "deterministic" the same time each, "exponential" that on average,
             "batch" in open loop only the time of the items that it holds.
+        slow_device: this device is slower by `slow_drop`, alone and with others: its number among all
+            of the run, in the order of hosts and of devices on them; -1 none.
+        slow_host: every device of this host is slower by `slow_drop`, hosts in that order; -1 none.
+        device_spread: relative standard deviation between devices; each keeps its own speed.
     """
 
     profile: Literal["custom", "p40", "m40"] = "custom"
@@ -71,6 +75,9 @@ class SimulatedSettings:
     service: Literal["deterministic", "exponential", "batch"] = field(
         default="deterministic", metadata=NEWER
     )
+    slow_device: int = field(default=-1, metadata=NEWER)
+    slow_host: int = field(default=-1, metadata=NEWER)
+    device_spread: float = field(default=0.0, metadata=NEWER)
 
 
 @dataclass(frozen=True)
@@ -137,9 +144,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         self._mean_ns = (model.overhead_ms * 1e6 + batch_size * model.item_us * 1e3) * math.exp(
             trial
         )
-        self._mean_ns *= load.instances
-        if load.rank == options.slow_worker:
-            self._mean_ns /= 1 - options.slow_drop
+        self._mean_ns *= load.instances / _device_speed(options, load)
         self._noise = np.random.default_rng([options.seed, load.rank, entropy % 2**31])
         self._deviation = 0.0
         self._born_ns = time.perf_counter_ns()
@@ -212,6 +217,18 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return no outputs: nothing was computed."""
         return {}
+
+
+def _device_speed(options: SimulatedSettings, load: Load) -> float:
+    """Return the speed of the worker's device: 1 for one that is as the others are."""
+    place, speed = load.place, 1.0
+    slow_place = options.slow_device == place.device or options.slow_host == place.host
+    if slow_place or options.slow_worker == load.rank:
+        speed = 1 - options.slow_drop
+    if options.device_spread:
+        own = np.random.default_rng([options.seed, place.device]).standard_normal()
+        speed *= math.exp(options.device_spread * own)
+    return speed
 
 
 def _timing_model(options: SimulatedSettings, load: Load) -> tuple[TimingModel, float]:

@@ -488,7 +488,8 @@ def config_keys():
 def engine_options():
     """(key, type, default) of the options of each engine that raybench has had from the start."""
     newer = {"tensorrt_rtx"}
-    newer_options = {"service"}  # at its default in no id
+    # at their defaults in no id
+    newer_options = {"service", "slow_device", "slow_host", "device_spread"}
     return {
         name: [
             option

@@ -1,0 +1,81 @@
+"""Devices of a simulated fleet that differ: one slow device, one slow host, a spread between all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from raybench.cluster.reservation import places
+from raybench.config.compose import read
+from raybench.engines.base import Load, Place
+from raybench.engines.simulated import SimulatedEngine, SimulatedSettings
+from raybench.machine.devices import Device
+from raybench.planning.plan import make_plan
+from raybench.planning.slots import DeviceSlot
+
+LOAD = Load(
+    model=SimpleNamespace(name="lenet", precision="fp32"),
+    batches=SimpleNamespace(batch_size=8),
+    device=Device("gpu", "simulated", 0, None, "0"),
+    inflight=2,
+    transfers=True,
+    options=None,
+    memory_limit_bytes=None,
+    cache_dir=None,
+)
+
+
+def batch_ns(device, host=0, **options):
+    load = replace(LOAD, options=SimulatedSettings(**options), place=Place(device, host))
+    return SimulatedEngine.load(load)._duration_ns(0)
+
+
+def point_id(*words):
+    words = ["experiment=scaling", "model=lenet", "engine=simulated", "grid.workers=1", *words]
+    request = read(words).resolve({"gpu": 1, "cpu": 1})
+    return make_plan(request.experiment, request.devices, "node", "").points[0].id
+
+
+def test_a_slow_device_is_slow_by_its_place_and_not_by_its_rank():
+    slow = {"slow_device": 3, "slow_drop": 0.07}
+    assert batch_ns(3, **slow) * 0.93 == pytest.approx(batch_ns(2, **slow), rel=1e-6)
+    assert batch_ns(0, **slow) == batch_ns(2, **slow)  # rank 0 of a trial alone is on any device
+
+
+def test_all_devices_of_a_slow_host_are_slow_and_those_of_others_are_not():
+    slow = {"slow_host": 1, "slow_drop": 0.5}
+    assert batch_ns(2, 1, **slow) == batch_ns(3, 1, **slow) == 2 * batch_ns(1, 0, **slow)
+
+
+def test_each_device_keeps_its_own_speed_in_every_process():
+    speeds = [batch_ns(device, device_spread=0.01) for device in range(64)]
+    assert speeds == [batch_ns(device, device_spread=0.01) for device in range(64)]
+    assert len(set(speeds)) == 64
+    assert 0.5 < 100 * (max(speeds) / min(speeds) - 1) < 10
+
+
+@pytest.mark.parametrize("word", ["slow_device=-1", "slow_host=-1", "device_spread=0.0"])
+def test_at_its_default_an_option_is_in_no_id(word):
+    assert point_id(f"engine.{word}") == point_id()
+
+
+@pytest.mark.parametrize("word", ["slow_device=1", "slow_host=1", "device_spread=0.01"])
+def test_any_other_value_is_a_point_of_its_own(word):
+    assert point_id(f"engine.{word}") != point_id()
+
+
+def test_places_follow_names_of_hosts_and_count_each_kind_from_0():
+    slots = [
+        DeviceSlot("gpu", "x", 1, "b"),
+        DeviceSlot("gpu", "y", 0, "a"),
+        DeviceSlot("cpu", "x", 0, "b"),
+        DeviceSlot("gpu", "x", 0, "b"),
+    ]
+    assert [places(slots)[slot] for slot in slots] == [
+        Place(2, 1),
+        Place(0, 0),
+        Place(0, 1),
+        Place(1, 1),
+    ]
