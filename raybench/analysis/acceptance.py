@@ -330,11 +330,16 @@ def _missing(
         sentences.append(
             "No trial of all devices together: what they share is not tried. Measure workers=auto."
         )
-    short = sum(len(logs) < 2 for each in judged for logs in each.point.logs)
+    short = {
+        device
+        for each in judged
+        for device, logs in zip(each.point.devices, each.point.logs, strict=True)
+        if len(logs) < 2
+    }
     if short:
         sentences.append(
-            f"One trial only of {counted(short, 'device')} at a point: it says nothing of its noise. "
-            "Measure with trials=3."
+            f"{counted(len(short), 'device')} with a single trial at a point, which says nothing of its "
+            "noise. Measure with trials=3."
         )
     unmatched = sum(each.baseline is None for each in judged)
     if baseline is not None and unmatched:

@@ -133,8 +133,8 @@ class Acceptance:
 
     @property
     def exit_code(self) -> int:
-        """0 when every device is accepted and no trial failed, 1 when one is rejected, else 3."""
-        if self.count(REJECT):
+        """1 for a rejected device, host or rack; 3 for anything open; 0 when all are accepted."""
+        if self.count(REJECT) or self.groups:
             return 1
         return 3 if self.count(UNDECIDED) or self.unjudged or self.failed_trials else 0
 

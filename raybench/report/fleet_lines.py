@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 TITLES = ("device", "to the others", "to the baseline", "verdict", "trials", "at", "cause")
 RIGHT = (False, True, True, False, True, False, False)
-LISTED = 16
-"""Accepted devices up to which each has a line of its own."""
+LISTED = {REJECT: 64, UNDECIDED: 32, ACCEPT: 16}
+"""Devices of a verdict that have lines of their own; of more accepted ones none has."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,30 @@ def titles(acceptance: Acceptance) -> tuple[str, ...]:
 def fleet_lines(acceptance: Acceptance) -> list[FleetLine]:
     """Return the lines of the table."""
     naming = Naming([verdict.series for verdict in acceptance.verdicts])
-    folded: Counter[str] = Counter()
-    lines: list[FleetLine] = []
-    for wanted in OUTCOMES:
-        devices = [one for one in acceptance.devices if one.verdict == wanted]
-        if wanted == ACCEPT and len(devices) > LISTED:
-            break
-        for one in sorted(devices, key=lambda one: one.worst.ratio.value or 0.0):
-            if one.worst.slow_group is not None and wanted == REJECT:
-                folded[one.worst.slow_group] += 1
-            else:
-                lines.append(_device(one, naming))
-    explained = [
-        _line(
-            f"{counted(count, 'device')} of {name}",
-            verdict=REJECT,
-            cause=f"as the {name.split()[0]}, not slower within it",
-        )
-        for name, count in folded.items()
-    ]
-    lines = [*_groups(acceptance, naming), *explained, *lines]
-    sound = [one for one in acceptance.devices if one.verdict == ACCEPT]
-    return [*lines, _others(sound)] if len(sound) > LISTED else lines
+    lines = _groups(acceptance, naming)
+    explained = Counter(one.worst.slow_group for one in acceptance.devices if _is_explained(one))
+    for name, count in explained.items():
+        kind = str(name).split()[0]
+        why = f"as the {kind}, not slower within it"
+        lines.append(_line(f"{counted(count, 'device')} of {name}", verdict=REJECT, cause=why))
+    for verdict in OUTCOMES:
+        devices = [one for one in acceptance.devices if one.verdict == verdict]
+        devices = sorted((one for one in devices if not _is_explained(one)), key=_ratio)
+        most = LISTED[verdict]
+        shown = devices[:most] if len(devices) <= most or verdict != ACCEPT else []
+        lines += [_device(one, naming) for one in shown]
+        if devices[len(shown) :]:
+            lines.append(_others(devices[len(shown) :], verdict))
+    return lines
+
+
+def _is_explained(one: JudgedDevice) -> bool:
+    """Return whether a device is rejected with its rack or host, and no slower within it."""
+    return one.verdict == REJECT and one.worst.slow_group is not None
+
+
+def _ratio(one: JudgedDevice) -> float:
+    return one.worst.ratio.value or 0.0
 
 
 def heading(acceptance: Acceptance) -> list[str]:
@@ -199,17 +201,20 @@ def cause(one: JudgedDevice) -> str:
     if worst.situation == TOGETHER and worst.verdict == REJECT:
         parts.append("beside the others")
     text = worst.cause or ""
-    if worst.trials_needed is not None:
+    if worst.trials_needed is not None and worst.trials > 1:
         text += f"; trials={worst.trials_needed} would decide"
     return ": ".join(filter(None, (", ".join(parts), text)))
 
 
-def _others(sound: Sequence[JudgedDevice]) -> FleetLine:
-    ratios = [one.worst.to_population.value for one in sound]
+def _others(devices: Sequence[JudgedDevice], verdict: str) -> FleetLine:
+    ratios = [one.worst.to_population.value for one in devices]
     known = [ratio for ratio in ratios if ratio is not None]
-    to_baseline = [v for one in sound if (v := one.worst.to_baseline.value) is not None]
+    to_baseline = [v for one in devices if (v := one.worst.to_baseline.value) is not None]
     return _line(
-        f"{counted(len(sound), 'other device')}", _range(known), _range(to_baseline), verdict=ACCEPT
+        f"{counted(len(devices), 'other device')}",
+        _range(known),
+        _range(to_baseline),
+        verdict=verdict,
     )
 
 

@@ -31,7 +31,7 @@ ACCEPTED = 0.95
 FOUND = 0.80
 """Chance with which the smallest visible shortfall is found, and with which more trials decide."""
 OWN_NOISE = 0.01
-"""Level of the test after which a device or group keeps a noise of its own."""
+"""Chance that any sound device or group is given a noise of its own."""
 MOST_TRIALS = 1000
 """No more trials than this are advised: such a difference is not worth them."""
 
@@ -111,9 +111,10 @@ def moments(logs: list[Floats]) -> Moments:
 def pooled_noise(variance: Floats, df: Floats) -> Noise:
     """Return the noise of each unit: pooled over all, or its own where that is larger beyond chance.
 
-    A unit keeps its own beyond the 1 % point of F against the pool of the others. Units beyond the
-    1 % point for the largest of all (Bonferroni) leave the pool, the largest first, so that one
-    noisy unit does not hide the others.
+    A unit keeps its own beyond the 1 % point of F against the pool of the others, for the largest of
+    all units (Bonferroni): at 1 % for each, a sound fleet of 128 would leave one device or two to
+    their own two degrees of freedom, undecided. Such units leave the pool, the largest first, so
+    that one noisy unit does not hide the others.
 
     Args:
         variance: of each unit, shape (n,).
@@ -134,11 +135,7 @@ def pooled_noise(variance: Floats, df: Floats) -> Noise:
         inside[k] = False
     pool_df = float(df[inside].sum())
     pool = float(weighed[inside].sum() / pool_df) if pool_df else 0.0
-    rest_df = pool_df - np.where(inside, df, 0.0)
-    testable: Bools = (df > 0) & (rest_df > 0)
-    rest = (pool * pool_df - np.where(inside, weighed, 0.0)) / np.where(testable, rest_df, 1.0)
-    limits = fdtri(np.where(testable, df, 1.0), np.where(testable, rest_df, 1.0), 1 - OWN_NOISE)
-    own = testable & (variance > limits * np.maximum(rest, 0.0))
+    own: Bools = (df > 0) & ~inside
     return Noise(np.where(own, variance, pool), np.where(own, df, pool_df))
 
 

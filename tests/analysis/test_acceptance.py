@@ -74,7 +74,7 @@ def test_too_few_trials_leave_a_device_undecided_with_the_number_that_decides():
 def test_one_trial_decides_nothing_and_says_so():
     acceptance = accept(*FleetRows([1.0, 0.5, 1.0], count=1).tables)
     assert (acceptance.count("undecided"), acceptance.exit_code) == (3, 3)
-    assert any("One trial only" in sentence for sentence in acceptance.missing)
+    assert any("3 devices with a single trial" in sentence for sentence in acceptance.missing)
     assert acceptance.devices[0].worst.to_population.lo is None
     assert acceptance.devices[0].worst.trials_needed == 3
 
