@@ -24,7 +24,7 @@ from raybench.analysis.device_verdicts import (
     summed,
 )
 from raybench.analysis.estimate import UNKNOWN, Estimate
-from raybench.analysis.fleet import ALONE, TOGETHER, Fleet, fleet, natural_key
+from raybench.analysis.fleet import ALONE, TOGETHER, Fleet, fleet, natural_key, several_alone
 from raybench.analysis.fleet_hypotheses import GROUPS, JudgedPoint, judge, reject
 from raybench.errors import ConfigError
 from raybench.stats import population
@@ -121,8 +121,7 @@ def accept_devices_alone(
         workers: of the same folders.
         environment: of the same folders.
     """
-    one = fleet(trials, workers)
-    several = any(p.situation == ALONE and len(p.devices) > 1 for p in one.points)
+    several = several_alone(fleet(trials, workers))
     return accept(trials, workers, environment) if several else None
 
 

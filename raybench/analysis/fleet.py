@@ -122,6 +122,8 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
         trials: as `raybench.load` returns it.
         workers: the `workers` table of the same folders.
     """
+    if not workers.num_rows:
+        return Fleet((), (), _failed(trials))
     good = _good_trials(trials)
     devices, device_of = _devices(workers, good)
     products = workers["device"].to_pylist()
@@ -145,6 +147,11 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     points = [_point(*home, sorted(versions[home]), readings) for home, readings in grouped.items()]
     points.sort(key=lambda point: SITUATIONS.index(point.situation))
     return Fleet(devices, tuple(points), _failed(trials))
+
+
+def several_alone(one: Fleet) -> bool:
+    """Return whether two devices or more were each measured alone at a point."""
+    return any(point.situation == ALONE and len(point.devices) > 1 for point in one.points)
 
 
 def _good_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:

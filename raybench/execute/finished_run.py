@@ -60,6 +60,7 @@ class Run:
             file: where to print; None is the standard output.
         """
         from raybench.analysis.bounded import bounded
+        from raybench.analysis.fleet import fleet, several_alone
         from raybench.analysis.packing import packing
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
@@ -75,6 +76,9 @@ class Run:
                 0, "rerun=unstable measures the unstable points again, on a quieter machine"
             )
         next_steps[:0] = _why_slower(self.rows, self.folder, self.layers_timed)
+        if several_alone(fleet(self.rows, self.workers)):
+            folder = shlex.quote(self.folder)
+            next_steps.insert(0, f"raybench accept {folder} accepts or rejects every device")
         print_table(
             scaling(self.rows, self.workers),
             file,

@@ -11,6 +11,8 @@ import pytest
 from helpers.fleets import FleetRows
 
 from raybench.cli.main import main
+from raybench.execute.finished_run import Run
+from raybench.results.load import load
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +122,13 @@ def test_rows_are_chosen_by_a_tag(tmp_path, capsys):
     assert capsys.readouterr().out.split() == ["workers", "1", "2"]
     assert main(["show", f"{folder}:tags.rack=b9"]) == 2
     assert "There are: b0, b1" in capsys.readouterr().err
+
+
+def test_a_run_with_devices_alone_points_to_accept(sound, tmp_path):
+    def closing(folder):
+        run = Run(folder, load(folder), load(folder, "workers"), failed=False, preset="standard")
+        return run.table()
+
+    assert f"raybench accept {sound} accepts or rejects" in closing(sound)
+    together = FleetRows([1.0] * 4, alone=False).write(tmp_path / "together")
+    assert "raybench accept" not in closing(together)
