@@ -94,6 +94,7 @@ class JudgedDevice:
             the lowest ratio.
         slow_in: parts in which it was rejected, where points show one alone.
         sound_in: parts in which it was accepted.
+        sound_alone: whether it was accepted alone at the point that it was rejected at together.
     """
 
     name: str
@@ -101,6 +102,7 @@ class JudgedDevice:
     worst: DeviceVerdict
     slow_in: tuple[str, ...]
     sound_in: tuple[str, ...]
+    sound_alone: bool
 
 
 @dataclass(frozen=True)
@@ -153,4 +155,9 @@ def summed(name: str, verdicts: Sequence[DeviceVerdict]) -> JudgedDevice:
     worst = min(verdicts, key=badness)
     slow = {v.part for v in verdicts if v.part and v.verdict == REJECT}
     sound = {v.part for v in verdicts if v.part and v.verdict == ACCEPT} - slow
-    return JudgedDevice(name, worst.verdict, worst, tuple(sorted(slow)), tuple(sorted(sound)))
+    sound_alone = worst.verdict == REJECT and any(
+        verdict.verdict == ACCEPT and verdict.series == worst.series for verdict in verdicts
+    )
+    return JudgedDevice(
+        name, worst.verdict, worst, tuple(sorted(slow)), tuple(sorted(sound)), sound_alone
+    )

@@ -198,8 +198,8 @@ def cause(one: JudgedDevice) -> str:
         parts.append(f"slow in {', '.join(one.slow_in)}")
     if one.slow_in and one.sound_in:
         parts.append(f"not in {', '.join(one.sound_in)}")
-    if worst.situation == TOGETHER and worst.verdict == REJECT:
-        parts.append("beside the others")
+    if one.sound_alone:
+        parts.append("sound alone, slow beside the others")
     text = worst.cause or ""
     if worst.trials_needed is not None and worst.trials > 1:
         text += f"; trials={worst.trials_needed} would decide"

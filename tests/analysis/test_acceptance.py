@@ -234,3 +234,12 @@ def test_a_damaged_rate_of_a_baseline_is_refused(name, value):
     facts["rates"][0][name] = value
     with pytest.raises(ConfigError, match="broken baseline"):
         read_json(json.dumps(facts), "my.json")
+
+
+def test_a_device_that_is_slow_only_beside_the_others_is_so_named():
+    alone = FleetRows([1.0] * 4, together=False)
+    together = FleetRows([1.0, 1.0, 1.0, 0.9], alone=False)
+    last = accept(*joined(alone, together)).devices[3]
+    assert (last.verdict, last.sound_alone) == ("reject", True)
+    both = accept(*FleetRows([1.0, 1.0, 1.0, 0.9]).tables).devices[3]
+    assert (both.verdict, both.sound_alone) == ("reject", False)
