@@ -191,10 +191,10 @@ examples
     "accept": """\
 usage: raybench accept DIR... [option=value ...]
 
-Accepts or rejects every device in the rows of one or more results folders. A device is compared with
-the middle of all devices (of two, with the other) and with a baseline, where one is given; rejected
-is what is slower by more than the tolerance beyond doubt, accepted is what is not, and the rest is
-undecided, with the number of trials that would decide. Racks (tags.rack=NAME in the run) and hosts
+Accepts or rejects every device in the rows of one or more results folders. A device is compared
+with the middle of all devices (of two, with the other) and with a baseline, where one is given;
+rejected is what is slower by more than the tolerance beyond doubt, accepted is what is not, and the
+rest is undecided, with the number of trials that would decide. Racks (tags.rack=NAME in the run) and hosts
 are judged first. A fleet without a slow device has any reject in less than 1 % of cases.
 
 Trials in which a device ran alone (scaling.baseline=solo) count, and those of all devices together.

@@ -60,7 +60,6 @@ class Run:
             file: where to print; None is the standard output.
         """
         from raybench.analysis.bounded import bounded
-        from raybench.analysis.fleet import fleet, several_alone
         from raybench.analysis.packing import packing
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
@@ -76,9 +75,6 @@ class Run:
                 0, "rerun=unstable measures the unstable points again, on a quieter machine"
             )
         next_steps[:0] = _why_slower(self.rows, self.folder, self.layers_timed)
-        if several_alone(fleet(self.rows, self.workers)):
-            folder = shlex.quote(self.folder)
-            next_steps.insert(0, f"raybench accept {folder} accepts or rejects every device")
         print_table(
             scaling(self.rows, self.workers),
             file,
@@ -88,7 +84,7 @@ class Run:
                 *of_instances(packing(self.rows)),
             ],
             where=f"{self.folder}/trials (Parquet)",
-            next_steps=next_steps,
+            next_steps=[*_of_devices(self.rows, self.workers, self.folder), *next_steps],
         )
 
 
@@ -108,6 +104,14 @@ def _why_slower(rows: pa.Table, folder: str, layers_timed: bool) -> list[str]:
     if layers_timed:
         return [step]
     return [f"{step};", "results.layers=true rerun=all lets it name the layers"]
+
+
+def _of_devices(rows: pa.Table, workers: pa.Table, folder: str) -> list[str]:
+    """Return how to judge devices that were measured alone."""
+    from raybench.analysis.fleet import fleet, several_alone
+
+    judged = several_alone(fleet(rows, workers))
+    return [f"raybench accept {shlex.quote(folder)} accepts or rejects every device"] * judged
 
 
 def _worth_repeating(rows: pa.Table) -> bool:
