@@ -194,8 +194,8 @@ usage: raybench accept DIR... [option=value ...]
 Accepts or rejects every device in the rows of one or more results folders. A device is compared
 with the middle of all devices (of two, with the other) and with a baseline, where one is given;
 rejected is what is slower by more than the tolerance beyond doubt, accepted is what is not, and the
-rest is undecided, with the number of trials that would decide. Racks (tags.rack=NAME in the run) and hosts
-are judged first. A fleet without a slow device has any reject in less than 1 % of cases.
+rest is undecided, with the number of trials that would decide. Racks (tags.rack=NAME in the run)
+and hosts are judged first. A fleet without a slow device has any reject in less than 1 % of cases.
 
 Trials in which a device ran alone (scaling.baseline=solo) count, and those of all devices together.
 
@@ -218,8 +218,8 @@ examples
 usage: raybench baseline DIR... out=FILE
 
 Writes what a sound device reaches at each point: the median over the devices of the folders, alone
-and with all others, with its interval, the environment and the hashes of the plans. The file is JSON
-and holds no code. raybench accept refuses one of another chip, precision or engine version.
+and with all others, with its interval, the environment and the hashes of the plans. The file is
+JSON and holds no code. raybench accept refuses one of another chip, precision or engine version.
 
 options
   out=FILE  where to write
