@@ -17,8 +17,8 @@ SLOTS = (DeviceSlot("gpu", "1", 0), DeviceSlot("gpu", "2", 0))
 class FakeActor:
     """A worker that has started at once."""
 
-    def __init__(self, group, kind, label):
-        self.label = label
+    def __init__(self, group, kind, label, place):
+        self.label, self.place = label, place
         self.killed = False
         self.host = SimpleNamespace(remote=lambda: f"host of {label}")
 
