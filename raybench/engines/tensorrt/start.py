@@ -87,8 +87,6 @@ def add_parts(
 ) -> dict[int, BatchGraphs]:
     """Make a dynamic plan ready for batches that are not full, as far as memory and capture allow.
 
-    Not yet run on a GPU.
-
     Args:
         context: the device.
         engine: TensorRT's engine of the plan.
