@@ -7,6 +7,7 @@ import pytest
 from raybench.config.compose import read
 from raybench.errors import ConfigError
 from raybench.planning.expansion import expand, worker_counts
+from raybench.planning.plan import make_plan
 
 DEVICES = {"gpu": 4, "cpu": 2}
 
@@ -37,6 +38,39 @@ def test_axes_multiply_in_the_order_of_the_file():
 )
 def test_auto_workers_are_powers_of_two_and_all(devices, counts):
     assert worker_counts(devices) == counts
+
+
+def test_all_workers_are_as_many_as_there_are_devices():
+    counts = [p.workers for p in points("workers=[1,all]", "model=alexnet", "precision=int8")]
+    assert counts == [1, 4]
+    alone = points("workers=[1,all]", "model=alexnet", "precision=int8", devices={"gpu": 1})
+    assert [p.workers for p in alone] == [1]
+
+
+def accept_points(device):
+    request = read(["experiment=accept", "engine=simulated", f"device={device}"]).resolve(
+        {"gpu": 8, "cpu": 8}
+    )
+    plan = make_plan(request.experiment, request.devices, "node", "")
+    alone = [p for p in plan.points if p.workers == 1]
+    assert {p.workers for p in plan.points} == {1, 8}
+    assert len(plan.trials) == len(alone) * (8 + 1) * 5
+    return [(p.model, p.precision, p.transfers) for p in alone]
+
+
+def test_accept_measures_each_part_of_a_gpu_on_every_device_and_on_all():
+    assert accept_points("gpu") == [
+        ("gemm", "fp32", False),
+        ("gemm", "fp16", False),
+        ("copy", "fp32", False),
+        ("copy", "fp32", True),
+        ("resnet50", "fp16", True),
+    ]
+
+
+def test_accept_measures_a_core_without_a_link_and_in_fp32():
+    models = ("gemm", "copy", "resnet50")
+    assert accept_points("cpu") == [(model, "fp32", True) for model in models]
 
 
 def test_a_value_named_twice_is_refused():

@@ -40,13 +40,11 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.03
 MOST_TOLERANCE = 0.9
-_PARTS = {
-    ("gemm", True): "compute",
-    ("gemm", False): "compute",
-    ("copy", True): "link",
-    ("copy", False): "memory",
-}
-"""What a point is limited by, by its model and whether transfers are on."""
+_PARTS = {("gemm", False): "compute", ("copy", False): "memory", ("copy", True): "link"}
+"""What a point is limited by, by its model and whether batches cross a link, which a core has not.
+
+With transfers a GPU's gemm is limited by either, so that it shows no part alone.
+"""
 
 
 def accept(
@@ -78,7 +76,7 @@ def accept(
     if not one.points:
         raise ConfigError(
             "No device to judge: no good trial in which a device ran alone or with all others. "
-            "Measure with raybench experiment=scaling scaling.baseline=solo trials=3."
+            "Measure with raybench experiment=accept."
         )
     judged = [judge(one, point, baseline) for point in one.points]
     judged = [each for each in judged if each.hypotheses()]
@@ -201,7 +199,8 @@ class _PointVerdicts:
             axis=0,
         )
         needed = self._trials_to_decide()
-        part = _PARTS.get((point.series.model or "", bool(point.series.transfers)))
+        over_link = bool(point.series.transfers) and point.kind != "cpu"
+        part = _PARTS.get((point.series.model or "", over_link))
         verdicts = []
         for k, place in enumerate(point.devices):
             device = self._fleet.devices[place]

@@ -45,6 +45,7 @@ _TRIAL = (
     "tags",
     "items_per_s",
     "started_at",
+    "device_kind",
 )
 
 
@@ -73,6 +74,7 @@ class FleetPoint:
         series: without the factors of `MAY_DIFFER`, but with the product name as `device` and all
             versions of the engine's library.
         situation: of `SITUATIONS`.
+        kind: of the devices: gpu or cpu; None in rows that do not say it.
         versions: of the engine's library.
         devices: places in `Fleet.devices`.
         logs: logarithm of the rate of each device in each of its trials, in items/s; of trials that
@@ -84,6 +86,7 @@ class FleetPoint:
     series: Series
     situation: str
     product: str | None
+    kind: str | None
     versions: tuple[str, ...]
     devices: tuple[int, ...]
     logs: tuple[Floats, ...]
@@ -113,6 +116,7 @@ class _Reading(NamedTuple):
     rate: float
     rows: tuple[int, ...]
     unstable: bool
+    kind: str | None
 
 
 def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
@@ -142,7 +146,8 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
         for device, rows in rows_of[key].items():
             home = facts["series"], situation, products[rows[0]]
             rate = math.fsum(rates[row] for row in rows)  # over the instances of the device
-            grouped[home].append(_Reading(key, device, rate, tuple(rows), facts["unstable"]))
+            reading = _Reading(key, device, rate, tuple(rows), facts["unstable"], facts["kind"])
+            grouped[home].append(reading)
             versions[home].add(str(facts["version"]))
     points = [_point(*home, sorted(versions[home]), readings) for home, readings in grouped.items()]
     points.sort(key=lambda point: SITUATIONS.index(point.situation))
@@ -170,6 +175,7 @@ def _good_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:
             "environment_id": columns["environment_id"][k],
             "unstable": columns["verdict"][k] == "unstable",
             "version": columns["engine_version"][k],
+            "kind": columns["device_kind"][k],
             "tags": dict(columns["tags"][k] or ()),
         }
     return good
@@ -293,6 +299,7 @@ def _point(
         series=replace(series, device=product, engine_version=" and ".join(versions)),
         situation=situation,
         product=product,
+        kind=readings[0].kind,
         versions=tuple(versions),
         devices=tuple(devices),
         logs=tuple(

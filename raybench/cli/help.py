@@ -48,7 +48,7 @@ keys
 _SETTINGS = """\
 axes: one value or a list such as batch_size=[1,8,32]
   model=NAME|FILE.onnx   precision=fp32|tf32|fp16|bf16|int8|int8_fp16|fp8|as_is
-  batch_size=N|max       workers=N|auto        engine=NAME|auto
+  batch_size=N|max       workers=N|auto|all    engine=NAME|auto
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity
   instances=N            engines on each device, in processes of their own
@@ -198,6 +198,7 @@ rest is undecided, with the number of trials that would decide. Racks (tags.rack
 and hosts are judged first. A fleet without a slow device has any reject in less than 1 % of cases.
 
 Trials in which a device ran alone (scaling.baseline=solo) count, and those of all devices together.
+experiment=accept measures both, in arithmetic (gemm), memory and link (copy), and a network.
 
 options
   baseline=FILE    what a sound device reaches, from raybench baseline; needed for one device alone
@@ -210,7 +211,7 @@ exit code
   3  none rejected, but one undecided or not judged, or a trial failed
 
 examples
-  raybench experiment=scaling scaling.baseline=solo trials=3 tags.rack=b7
+  raybench experiment=accept tags.rack=b7
   raybench accept results
   raybench accept rack1/results rack2/results baseline=h200.json format=junit out=accept.xml
 """,

@@ -13,6 +13,9 @@ from raybench.experiment import PRECISIONS, TAKES, parse_load
 MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1, "instances": 48}
 """Largest numbers that the columns of the table hold; a GPU has at most 48 clients of MPS."""
 
+_KEYWORDS = {"workers": ("auto", "all"), "batch_size": ("max",)}
+"""What an axis of whole numbers takes beside them."""
+
 
 def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
     """Return the values of an axis, from one value or a list of values.
@@ -49,12 +52,12 @@ def _parse_value(axis: str, value: Any) -> Any:
 
 
 def _whole_number(axis: str, value: Any) -> int | str:
-    keyword = {"workers": "auto", "batch_size": "max"}.get(axis)
-    if keyword is not None and value == keyword:
-        return keyword
+    keywords = _KEYWORDS.get(axis, ())
+    if isinstance(value, str) and value in keywords:
+        return value
     number = whole_number(value)
     if number is None or not 1 <= number <= MOST[axis]:
-        takes = f"whole numbers from 1 to {MOST[axis]}" + (f" or {keyword}" if keyword else "")
+        takes = " or ".join((f"whole numbers from 1 to {MOST[axis]}", *keywords))
         raise ConfigError(f"grid.{axis} takes {takes}, not {_written(value)}. Correct the value.")
     return number
 

@@ -269,6 +269,9 @@ def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict
         schema: the dataclass of the engine's options.
         options: those that were given, by name.
         source: where they come from, for messages.
+
+    Raises:
+        ConfigError: one is missing, of another type, or refused by the options themselves.
     """
     # only here is it known whether brackets are a list, so that all text counts as that of a word
     words = {key: InlineText(v) if isinstance(v, str) else v for key, v in options.items()}
@@ -277,9 +280,14 @@ def merge_options(schema: type, options: Mapping[str, Any], source: str) -> dict
         merged = OmegaConf.merge(_schema(schema), given)
         for option in sorted(OmegaConf.missing_keys(merged)):
             raise ConfigError(f"{source} need engine.{option}, which has no default. Set it.")
-        return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
+        values = dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
     except (OmegaConfBaseException, NameError, TypeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         name = getattr(error, "full_key", None)
         key = f"engine.{name}" if name else "an option"
         raise ConfigError(f"{source} cannot hold {key}: {reason}. Correct the value.") from error
+    try:
+        schema(**values)
+    except ValueError as error:  # of a `__post_init__`, which knows what the engine can do
+        raise ConfigError(f"{str(error).rstrip('.')}. Correct the value.") from error
+    return values

@@ -71,6 +71,9 @@ class DeviceSettings:
         batch_ladder: batches of an experiment over batch sizes.
         inflight: batches in flight in throughput mode.
         precisions: what an experiment over precisions compares.
+        float_precision: floating-point type that networks usually run in.
+        transfers: whether they are on where an experiment asks for the device without its link; a core
+            has none.
         memory_limit: treat devices as no larger than this, in bytes or as "24GiB"; None for all.
     """
 
@@ -79,6 +82,8 @@ class DeviceSettings:
     batch_ladder: list[int] = field(default_factory=lambda: [1])
     inflight: int = 1
     precisions: list[str] = field(default_factory=lambda: ["fp32", "int8"])
+    float_precision: str = "fp32"
+    transfers: bool = True
     memory_limit: Any = None
 
 

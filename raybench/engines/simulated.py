@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from raybench.engines.base import Load
 
 
+_BELOW_1 = ("warmup_drop", "throttle_drop", "slow_drop", "noise_phi")
+"""Options that leave nothing of a speed, or of its noise, at 1."""
+
+
 @dataclass(frozen=True)
 class SimulatedSettings:
     """Options of the engine `simulated`.
@@ -53,6 +57,9 @@ class SimulatedSettings:
             of the run, in the order of hosts and of devices on them; -1 none.
         slow_host: every device of this host is slower by `slow_drop`, hosts in that order; -1 none.
         device_spread: relative standard deviation between devices; each keeps its own speed.
+
+    Raises:
+        ValueError: a share or autocorrelation is not from 0 to below 1: nothing would take forever.
     """
 
     profile: Literal["custom", "p40", "m40"] = "custom"
@@ -78,6 +85,14 @@ class SimulatedSettings:
     slow_device: int = field(default=-1, metadata=NEWER)
     slow_host: int = field(default=-1, metadata=NEWER)
     device_spread: float = field(default=0.0, metadata=NEWER)
+
+    def __post_init__(self) -> None:
+        """Refuse what a device cannot be slowed down by."""
+        for name in _BELOW_1:
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"engine.{name} takes a share from 0 to below 1, not {getattr(self, name)!r}"
+                )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,13 @@ def worker_counts(devices: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*powers, devices])) if devices else ()
 
 
+def _workers(entry: int | str, devices: int) -> tuple[int, ...]:
+    """Return the numbers of workers that a value of the axis stands for; 1 without a device."""
+    if isinstance(entry, int):
+        return (entry,)
+    return (worker_counts(devices) or (1,)) if entry == "auto" else (devices or 1,)
+
+
 def expand(
     experiment: Experiment, devices: Mapping[str, int], identities: Mapping[str, str]
 ) -> tuple[Point, ...]:
@@ -95,7 +102,7 @@ def _cells(
             cells += [
                 {**cell, "workers": workers, "device": kind, "accelerator": accelerator}
                 for entry in grid["workers"]
-                for workers in ((worker_counts(count) or (1,)) if entry == "auto" else (entry,))
+                for workers in _workers(entry, count)
             ]
     return cells
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
+from raybench.analysis.accelerators import arithmetic_unit, peak
 from raybench.analysis.device_verdicts import ACCEPT, OUTCOMES, REJECT, UNDECIDED
 from raybench.analysis.fleet import SITUATIONS, TOGETHER
+from raybench.report.formatting import number
 from raybench.report.labels import Naming
 from raybench.stats.population import FALSE_REJECTS
 from raybench.text import agreeing, counted
@@ -92,7 +95,42 @@ def heading(acceptance: Acceptance) -> list[str]:
     if visible:
         middle = visible[len(visible) // 2]
         lines.append(f"A shortfall of {100 * middle:.1f} % would be found in 80 of 100 fleets.")
-    return lines
+    return [*lines, *_part_rates(acceptance)]
+
+
+_PARTS = ("compute", "memory", "link")
+GEMM_OPERATIONS, COPY_BYTES = 2**32, 2**20
+"""Of an item of `gemm`, and of one of `copy` each way: the report does not read models."""
+
+
+def _part_rates(acceptance: Acceptance) -> list[str]:
+    """Return in a sentence what the middle device reaches where a point shows a part of it alone."""
+    if len({verdict.series.device for verdict in acceptance.verdicts}) > 1:
+        return []
+    rates: dict[tuple[str, str | None], list[DeviceVerdict]] = defaultdict(list)
+    for verdict in sorted(acceptance.verdicts, key=lambda v: SITUATIONS.index(v.situation)):
+        if verdict.part is None or verdict.series.simulated:
+            continue
+        same = rates[verdict.part, verdict.series.precision]
+        if not same or (same[0].series, same[0].situation) == (verdict.series, verdict.situation):
+            same.append(verdict)
+    ordered = sorted(rates, key=lambda key: (_PARTS.index(key[0]), str(key[1])))
+    words = [_part_rate(median(v.items_per_s for v in rates[k]), rates[k][0]) for k in ordered]
+    return [f"The middle device reaches {', '.join(words)}."] if words else []
+
+
+def _part_rate(items_per_s: float, verdict: DeviceVerdict) -> str:
+    """Return a rate in the unit of what it is limited by, e.g. "48.13 GB/s each way over its link"."""
+    gb_per_s = items_per_s * COPY_BYTES / 1e9
+    if verdict.part == "link":
+        return f"{number(gb_per_s)} GB/s each way over its link"
+    if verdict.part == "memory":
+        return f"{number(2 * gb_per_s)} GB/s of memory, read and written"
+    precision, tera = verdict.series.precision, items_per_s * GEMM_OPERATIONS / 1e12
+    printed, unit = peak(verdict.series.device, precision), arithmetic_unit(precision)
+    share = "" if printed is None else f" ({100 * tera / printed.value:.0f} % of the printed peak)"
+    rate = f"{number(tera)} {unit}" if tera >= 1 else f"{number(1e3 * tera)} G{unit[1:]}"
+    return f"{rate} in {precision}{share}"
 
 
 def closing(acceptance: Acceptance, *, gaps: bool = True) -> list[str]:

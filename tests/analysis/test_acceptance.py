@@ -13,6 +13,7 @@ from helpers.trial_tables import failed_trial, table
 from raybench.analysis.acceptance import accept
 from raybench.analysis.rate_baseline import read_json, to_baseline_file, write_json
 from raybench.errors import ConfigError
+from raybench.report.fleet_lines import heading
 
 
 def verdicts(acceptance, wanted):
@@ -146,12 +147,50 @@ def test_a_broken_baseline_file_is_refused_with_what_to_do(text):
 
 def test_compute_memory_and_link_are_separated():
     parts = [
-        FleetRows([1.0] * 8, columns={"model": "gemm"}, prefix="g"),
+        FleetRows([1.0] * 8, columns={"model": "gemm", "transfers": False}, prefix="g"),
         FleetRows([1.0] * 7 + [0.8], columns={"model": "copy"}, prefix="c"),
         FleetRows([1.0] * 8, columns={"model": "copy", "transfers": False}, prefix="m"),
     ]
     (last,) = [d for d in accept(*joined(*parts)).devices if d.verdict == "reject"]
     assert (last.slow_in, last.sound_in) == (("link",), ("compute", "memory"))
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "transfers", "part"),
+    [
+        ("gemm", "gpu", False, "compute"),
+        ("gemm", "gpu", True, None),  # limited by either
+        ("gemm", "cpu", True, "compute"),
+        ("copy", "gpu", True, "link"),
+        ("copy", "cpu", True, "memory"),
+        ("resnet50", "cpu", True, None),
+    ],
+)
+def test_a_core_has_no_link_and_a_gpu_s_hides_its_arithmetic(model, kind, transfers, part):
+    columns = {"model": model, "device_kind": kind, "transfers": transfers}
+    verdicts = accept(*FleetRows([1.0] * 3, columns=columns).tables).verdicts
+    assert {verdict.part for verdict in verdicts} == {part}
+
+
+def test_the_middle_device_s_rates_have_the_units_of_its_parts():
+    h200 = {"precision": "fp16", "transfers": False, "device_kind": "gpu"}
+    parts = [
+        FleetRows([160.0] * 4, columns={**h200, "model": "gemm"}, prefix="g", sd=1e-6),
+        FleetRows([0.5] * 4, columns={**h200, "model": "gemm", "precision": "int8"}, prefix="i", sd=1e-6),
+        FleetRows([2000.0] * 4, columns={**h200, "model": "copy"}, prefix="m", sd=1e-6),
+        FleetRows([45.0] * 4, columns={**h200, "model": "copy", "transfers": True}, prefix="c", sd=1e-6),
+    ]  # fmt: skip
+    last = heading(accept(*joined(*parts)))[-1]
+    assert last == (
+        "The middle device reaches 687.2 TFLOP/s in fp16 (69 % of the printed peak), 2.147 TOP/s in "
+        "int8 (0 % of the printed peak), 4,194 GB/s of memory, read and written, 47.19 GB/s each way over "
+        "its link."
+    )
+
+
+def test_simulated_devices_have_no_rates_in_such_units():
+    columns = {"model": "copy", "simulated": True}
+    assert "reaches" not in " ".join(heading(accept(*FleetRows([1.0] * 4, columns=columns).tables)))
 
 
 def test_instances_of_a_device_count_as_one():

@@ -11,6 +11,7 @@ from raybench.cluster.reservation import places
 from raybench.config.compose import read
 from raybench.engines.base import Load, Place
 from raybench.engines.simulated import SimulatedEngine, SimulatedSettings
+from raybench.errors import ConfigError
 from raybench.machine.devices import Device
 from raybench.planning.plan import make_plan
 from raybench.planning.slots import DeviceSlot
@@ -64,6 +65,12 @@ def test_at_its_default_an_option_is_in_no_id(word):
 @pytest.mark.parametrize("word", ["slow_device=1", "slow_host=1", "device_spread=0.01"])
 def test_any_other_value_is_a_point_of_its_own(word):
     assert point_id(f"engine.{word}") != point_id()
+
+
+@pytest.mark.parametrize("word", ["slow_drop=1", "slow_drop=-0.1", "throttle_drop=nan"])
+def test_what_would_leave_no_speed_is_refused_before_anything_runs(word):
+    with pytest.raises(ConfigError, match=f"engine.{word.split('=')[0]} takes a share from 0 to"):
+        point_id(f"engine.{word}")
 
 
 def test_places_follow_names_of_hosts_and_count_each_kind_from_0():

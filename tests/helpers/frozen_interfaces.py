@@ -504,7 +504,7 @@ def presets():
     return sorted(files.presets())
 
 
-NEWER = {"slo", "latency", "packing"}
+NEWER = {"accept", "slo", "latency", "packing"}
 """Experiments that came after the points were frozen."""
 
 

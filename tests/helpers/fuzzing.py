@@ -41,7 +41,7 @@ GOOD = {
     "model": ["alexnet", "googlenet", "tiny.onnx", "two.onnx", "[alexnet, tiny.onnx]", "./sub dir/b #1.onnx"],
     "precision": ["fp32", "int8", "[fp32,int8]", "fp16", "bf16", "as_is"],
     "batch_size": ["1", "8", "[1,8]", "max", "1_0"],
-    "workers": ["1", "2", "auto", "[1,2]", "64"],
+    "workers": ["1", "2", "auto", "all", "[1,2]", "64"],
     "engine": ["auto", "simulated", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "[simulated, onnxruntime]"],
     "inflight": ["1", "2"],
     "transfers": ["on", "off", "[on,off]"],

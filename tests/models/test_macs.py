@@ -24,6 +24,8 @@ TABLE = {  # parameters, MACs of one item, nodes
     "resnet50": (25_530_472, 4_089_184_256, 123),
     "bert_base": (109_482_244, 11_174_215_680, 406),
     "vit_b16": (86_567_660, 17_563_828_224, 409),
+    "gemm": (2048**2, 2**31, 18),
+    "copy": (0, 0, 1),
 }
 F = TensorProto.FLOAT
 

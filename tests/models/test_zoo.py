@@ -12,9 +12,11 @@ import pytest
 from raybench.experiment import ModelSettings
 from raybench.models import zoo
 from raybench.models.builder import Weight
+from raybench.models.graph.macs import count
 from raybench.models.graph.shape_inference import skeleton
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
+from raybench.report import fleet_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +80,14 @@ def test_activations_stay_far_from_the_ends_of_fp16(
     peaks = [float(np.abs(output).max()) for output in session.run(values, batch)]
     assert min(peaks) > 0
     assert 1 < max(peaks) < 30
+
+
+def test_the_report_knows_the_size_of_an_item_that_shows_one_part_of_a_device() -> None:
+    gemm, copy = (zoo.RECIPES[name] for name in ("gemm", "copy"))
+    assert 2 * (count(gemm.model(None)).macs_per_item or 0) == fleet_lines.GEMM_OPERATIONS
+    (numbers,) = copy.inputs
+    assert np.zeros(numbers.with_batch(1), numbers.dtype).nbytes == fleet_lines.COPY_BYTES
+    assert copy.output == numbers.shape
 
 
 def test_bert_knows_its_vocabulary(prepared: Callable[..., Model]) -> None:
