@@ -17,12 +17,20 @@ from raybench.errors import Unsupported
 from raybench.experiment import CLOSED, QUANTISED
 from raybench.machine import devices, environment, gpu_telemetry, host, mps
 from raybench.machine.crash_log import CrashLog, crashed_before
+from raybench.measure.output_bits import (
+    NO_BITS,
+    OutputBits,
+    bits_at_start,
+    compare_with_fp32,
+    reference_step,
+    sha256_at_end,
+)
 from raybench.measure.probe import probe_batch_s, time_batch
 from raybench.measure.running_open_stream import harness_us, padding_notes, running_stream
 from raybench.measure.running_stream import StreamSnapshot
 from raybench.measure.telemetry_columns import Readings
 from raybench.models.cache import cache_dir
-from raybench.models.comparison import OutputComparison, compare, failed, prepare_reference
+from raybench.models.comparison import OutputComparison, prepare_reference
 from raybench.models.items.batches import BatchPool
 from raybench.models.items.input_files import given_inputs, input_notes, refuse_others
 from raybench.models.model import Model
@@ -37,11 +45,10 @@ if TYPE_CHECKING:
     from raybench.measure.running_stream import RunningStream
     from raybench.measure.stream import StreamTrace
 
-MAKING, LOADING, FIRST_BATCHES, REFERENCE, STREAMING, TIMING = (
+MAKING, LOADING, FIRST_BATCHES, STREAMING, TIMING = (
     "making the graph of",
     "loading the graph of",
     "running the first batches of",
-    "computing the fp32 outputs of",
     "streaming batches of",
     "timing the layers of",
 )
@@ -85,6 +92,7 @@ class Prepared:
         variables: environment variables of the process that influence the measurement.
         software: versions of libraries and driver on this node, by column of `environment`.
         mps: whether CUDA's Multi-Process Service is on; None on a core, and if unknown.
+        outputs: of the first batch, bit for bit.
     """
 
     device: Device
@@ -100,6 +108,7 @@ class Prepared:
     software: dict[str, str | None]
     input_notes: tuple[str, ...] = ()
     mps: bool | None = None
+    outputs: OutputBits = NO_BITS
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -110,10 +119,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Raw result of one worker: the times of its batches, and telemetry."""
+    """Raw result of one worker: the times of its batches, telemetry, and the first batch's outputs."""
 
     trace: StreamTrace
     readings: Readings
+    outputs_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +156,7 @@ class Worker:
         self._allowed_cpus = sorted(os.sched_getaffinity(0))
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
+        self._outputs = NO_BITS
         self._running: RunningStream | RunningOpenStream | None = None
 
     @override
@@ -193,13 +204,15 @@ class Worker:
         log.note(f"{FIRST_BATCHES} {point.model!r}")
         first_ms = time_batch(engine, 0) * 1e3
         compared = rank == 0 and engine_class.traits.reads_graph
-        comparison = _compare(engine, load, log) if compared else OutputComparison()
+        comparison = compare_with_fp32(engine, load, log) if compared else OutputComparison()
         log.note(f"{FIRST_BATCHES} {point.model!r}")
+        self._outputs = bits_at_start(engine)
         prepared = Prepared(
             device=device,
             engine=registry.report(point.engine, engine),
             model=model,
             comparison=comparison,
+            outputs=self._outputs,
             batch_s=probe_batch_s(engine),
             first_infer_ms=first_ms,
             harness_us=harness_us(point, engine.info.device_clock),
@@ -237,8 +250,8 @@ class Worker:
             device = self._take_device(point, slot)
             _refuse(point, engine_class, device)
         load = self._load(point, engine_class, device, seed)
-        if engine_class.traits.reads_graph and not crashed_before(_reference(load.model)):
-            self._log.note(_reference(load.model))
+        if engine_class.traits.reads_graph and not crashed_before(reference_step(load.model)):
+            self._log.note(reference_step(load.model))
             prepare_reference(load.model, load.batches, load.cache_dir)
         self._log.note(f"{LOADING} {point.model!r}")
         built = engine_class.prebuild(load) if issubclass(engine_class, BuildsAhead) else ()
@@ -256,7 +269,7 @@ class Worker:
         self._log.note("")
         ranges = {**model.ranges, **settings.ranges}
         given = given_inputs(point.model, settings, model.inputs)
-        pool = BatchPool(model.inputs, point.batch_size, seed + rank, ranges, given=given)
+        pool = BatchPool(model.inputs, point.batch_size, (seed, seed + rank), ranges, given=given)
         return Load(
             model=model,
             batches=pool,
@@ -313,6 +326,7 @@ class Worker:
                 trace = running.stream.run(start_ns, deadline_ns)
         finally:
             gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
+        outputs_sha256 = sha256_at_end(loaded.engine, self._outputs)
         self._log.note("")
         failures = tuple(each.failure for each in (loaded.gpu, self._host) if each.failure)
         readings = Readings(
@@ -325,7 +339,7 @@ class Worker:
             tuple(sorted(os.sched_getaffinity(0))),
             mps.servers() if loaded.device.kind == "gpu" else frozenset(),
         )
-        return Measurement(trace, readings)
+        return Measurement(trace, readings, outputs_sha256)
 
     def snapshot(self, first_edge: int) -> StreamSnapshot:
         """Return the block edges from number `first_edge` on; callable while `stream` runs."""
@@ -369,25 +383,6 @@ def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device)
     )
     model.refuse_batch(point.batch_size)
     return model
-
-
-def _reference(model: Model) -> str:
-    """Return what is noted while the fp32 outputs are computed: the graph that they are of."""
-    return f"{REFERENCE} {model.name!r} (graph {model.fp32_sha256[:12]})"
-
-
-def _compare(engine: EngineBase, load: Load, log: CrashLog) -> OutputComparison:
-    """Compare the outputs of the batch that was just run with those of fp32."""
-    doing = _reference(load.model)
-    if crashed_before(doing):
-        crashed = RuntimeError("it ended another worker's process with a signal")
-        return failed("whose run on ONNX Runtime crashes", crashed)
-    log.note(doing)
-    try:
-        outputs = engine.outputs()
-    except Exception as error:  # noqa: BLE001 - an output that cannot be read costs no row
-        return failed("because they could not be read", error)
-    return compare(outputs, load.model, load.batches, load.cache_dir)
 
 
 def _refuse(point: Point, engine_class: type[EngineBase], device: Device) -> None:

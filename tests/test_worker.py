@@ -98,6 +98,20 @@ def streamed(worker, point, meanwhile=lambda: None):
     return snapshot, measurements[0]
 
 
+def test_a_bit_that_flips_in_the_stream_is_seen_after_it(point, pinned):
+    options = {**dict(point.engine_options), "slow_device": 0, "flip_bit_s": 1000.0}
+    flipping = replace(point, device="cpu", engine_options=tuple(sorted(options.items())))
+    worker = Worker("w")
+
+    def age():
+        worker._loaded.engine._born_ns -= 2000 * 10**9
+
+    _, before = streamed(worker, flipping)
+    assert before.outputs_sha256 == worker._outputs.sha256 is not None
+    _, after = streamed(worker, flipping, age)
+    assert after.outputs_sha256 != worker._outputs.sha256 == before.outputs_sha256
+
+
 GPU_FLAGS = {
     *("throttled_thermal", "throttled_hw", "throttled_power", "clock_low", "clock_varied"),
     *("foreign_process", "ecc_error"),

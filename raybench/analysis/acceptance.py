@@ -26,6 +26,7 @@ from raybench.analysis.device_verdicts import (
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.fleet import ALONE, TOGETHER, Fleet, fleet, natural_key, several_alone
 from raybench.analysis.fleet_hypotheses import GROUPS, JudgedPoint, judge, reject
+from raybench.analysis.same_bits import agreed_bits, with_changed
 from raybench.errors import ConfigError
 from raybench.stats import population
 from raybench.text import counted
@@ -92,6 +93,8 @@ def accept(
         groups += sayings.groups()
         verdicts += sayings.devices()
     place = {device.name: k for k, device in enumerate(one.devices)}
+    bits = agreed_bits(one, trials, workers, environment)
+    verdicts = [with_changed(each) if each.name in bits.changed else each for each in verdicts]
     by_device = sorted(verdicts, key=lambda verdict: place[verdict.name])
     devices = [summed(name, list(of)) for name, of in groupby(by_device, key=lambda v: v.name)]
     unjudged = tuple(
@@ -106,6 +109,7 @@ def accept(
         unjudged=unjudged,
         failed_trials=len(one.failed),
         missing=(*_unjudged(one, unjudged), *_missing(one, judged, baseline)),
+        bits=bits,
     )
 
 

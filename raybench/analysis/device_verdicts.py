@@ -37,6 +37,8 @@ class DeviceVerdict:
         smallest_visible: shortfall that would be found in 80 % of fleets.
         trials_needed: that would decide, if undecided; None for more than 1,000 or never.
         cause: what differs from the others; None if accepted.
+        outputs_changed: whether this device computed other bits for the same batch after a window than
+            before it, in any trial; it is then rejected whatever its rate.
     """
 
     name: str
@@ -56,6 +58,7 @@ class DeviceVerdict:
     slow_group: str | None = None
     trials_needed: int | None = None
     cause: str | None = None
+    outputs_changed: bool = False
 
     @property
     def ratio(self) -> Estimate:
@@ -106,6 +109,23 @@ class JudgedDevice:
 
 
 @dataclass(frozen=True)
+class AgreedBits:
+    """What the outputs say of the devices.
+
+    Attributes:
+        known: devices whose outputs were hashed before and after a window.
+        changed: names of devices whose outputs changed in a trial.
+        compared: devices whose outputs could be compared with those of others.
+        warnings: which devices differ from others and each repeat their own bits, a sentence each.
+    """
+
+    known: int = 0
+    changed: tuple[str, ...] = ()
+    compared: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Acceptance:
     """The verdicts on a fleet.
 
@@ -118,6 +138,7 @@ class Acceptance:
         unjudged: devices without a verdict, since nothing can be compared with them.
         failed_trials: without a number, on devices that are not known.
         missing: what could not be said and why, a sentence each.
+        bits: what the outputs say of the devices.
     """
 
     devices: tuple[JudgedDevice, ...]
@@ -128,6 +149,7 @@ class Acceptance:
     unjudged: tuple[str, ...]
     failed_trials: int
     missing: tuple[str, ...]
+    bits: AgreedBits
 
     def count(self, verdict: str) -> int:
         """Return how many devices have a verdict."""
@@ -136,7 +158,7 @@ class Acceptance:
     @property
     def exit_code(self) -> int:
         """1 for a rejected device, host or rack; 3 for anything open; 0 when all are accepted."""
-        if self.count(REJECT) or self.groups:
+        if self.count(REJECT) or self.groups or self.bits.changed:
             return 1
         return 3 if self.count(UNDECIDED) or self.unjudged or self.failed_trials else 0
 
@@ -153,7 +175,7 @@ def summed(name: str, verdicts: Sequence[DeviceVerdict]) -> JudgedDevice:
         return OUTCOMES.index(verdict.verdict), beside_others, verdict.ratio.value or 0.0
 
     worst = min(verdicts, key=badness)
-    slow = {v.part for v in verdicts if v.part and v.verdict == REJECT}
+    slow = {v.part for v in verdicts if v.part and v.verdict == REJECT and not v.outputs_changed}
     sound = {v.part for v in verdicts if v.part and v.verdict == ACCEPT} - slow
     sound_alone = worst.verdict == REJECT and any(
         verdict.verdict == ACCEPT and verdict.series == worst.series for verdict in verdicts

@@ -101,11 +101,13 @@ class Fleet:
     Attributes:
         points: those alone first, then in the order of the rows.
         failed: why trials ended without a number that others of their point have, one each.
+        device_of: place in `devices` of each row of the `workers` table.
     """
 
     devices: tuple[FleetDevice, ...]
     points: tuple[FleetPoint, ...]
     failed: tuple[str, ...]
+    device_of: tuple[int, ...] = ()
 
 
 class _Reading(NamedTuple):
@@ -151,7 +153,7 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
             versions[home].add(str(facts["version"]))
     points = [_point(*home, sorted(versions[home]), readings) for home, readings in grouped.items()]
     points.sort(key=lambda point: SITUATIONS.index(point.situation))
-    return Fleet(devices, tuple(points), _failed(trials))
+    return Fleet(devices, tuple(points), _failed(trials), tuple(device_of))
 
 
 def several_alone(one: Fleet) -> bool:

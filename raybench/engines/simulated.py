@@ -57,6 +57,8 @@ class SimulatedSettings:
             of the run, in the order of hosts and of devices on them; -1 none.
         slow_host: every device of this host is slower by `slow_drop`, hosts in that order; -1 none.
         device_spread: relative standard deviation between devices; each keeps its own speed.
+        flip_bit_s: seconds after loading from which the slow device computes wrong outputs; negative
+            from the start. Unless it is 0, every device gives outputs.
 
     Raises:
         ValueError: a share or autocorrelation is not from 0 to below 1: nothing would take forever.
@@ -85,6 +87,7 @@ class SimulatedSettings:
     slow_device: int = field(default=-1, metadata=NEWER)
     slow_host: int = field(default=-1, metadata=NEWER)
     device_spread: float = field(default=0.0, metadata=NEWER)
+    flip_bit_s: float = field(default=0.0, metadata=NEWER)
 
     def __post_init__(self) -> None:
         """Refuse what a device cannot be slowed down by."""
@@ -168,6 +171,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         self._spin_ns = 0
         self._fixed_items = model.overhead_ms * 1e3 / model.item_us if model.item_us else math.inf
         self._batch_size = batch_size
+        self._flips = options.slow_device == load.place.device
         by_items = options.service == "batch"
         self.sizes = range(1, batch_size + 1) if by_items else (batch_size,)
         self.info = EngineInfo(
@@ -230,8 +234,14 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return no outputs: nothing was computed."""
-        return {}
+        """Return no outputs, as nothing was computed, unless a bit of them is to flip."""
+        flip_s = self._options.flip_bit_s
+        if not flip_s:
+            return {}
+        bits = np.arange(self._batch_size, dtype=np.int32)
+        age_s = (time.perf_counter_ns() - self._born_ns) / 1e9
+        bits[0] ^= self._flips and age_s >= flip_s
+        return {"simulated": bits}
 
 
 def _device_speed(options: SimulatedSettings, load: Load) -> float:

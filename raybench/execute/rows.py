@@ -13,6 +13,7 @@ from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
 from raybench.measure.open_stream import OpenTrace
+from raybench.measure.output_bits import judge_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,14 @@ class TrialWorkers:
             for p in self.prepared
         }
         return len(kinds) > 1
+
+    @property
+    def bit_kinds(self) -> list[Any]:
+        """Return of each worker what must be equal for its outputs to have the same bits."""
+        return [
+            (p.device.name, p.engine.engine_sha256, p.engine.threads, *sorted(p.software.items()))
+            for p in self.prepared
+        ]
 
     @property
     def places(self) -> list[str]:
@@ -249,6 +258,11 @@ def verdict_columns(
         workers.prepared[0].comparison.reference_finite,
         workers.places,
         streamed.overloaded,
+        judge_outputs(
+            [prepared.outputs for prepared in workers.prepared],
+            [columns["outputs_sha256_end"] for columns in streamed.summary.workers],
+            workers.bit_kinds,
+        ),
     )
     raised = flagging.raised_flags(evidence)
     return {
@@ -297,6 +311,7 @@ def worker_rows(
                 "clock_rtt_us": clock.before.round_trip_ns / 1e3,
                 "clock_bound_us": clock.bound_ns / 1e3,
                 "clock_skew": clock.skew,
+                "outputs_sha256_start": prepared.outputs.sha256,
             }
         )
     return rows

@@ -10,6 +10,7 @@ from raybench.execute.events import PhaseChanged, ProgressUpdated
 from raybench.measure import stopping, telemetry_columns, warmup
 from raybench.measure.open_rules import cut_short, open_stop_rule
 from raybench.measure.open_summary import any_grew, count_unserved_once, with_arrivals, with_bound
+from raybench.measure.output_bits import with_outputs
 from raybench.measure.overload import BacklogWatch
 from raybench.measure.progress import BlockRates, Completions, TrialProgress, WorkerStatus
 from raybench.measure.summary import Summary, summarise_cut
@@ -123,6 +124,7 @@ class StreamWatch:
             summary = with_arrivals(summary, workers, self.arrivals, overloaded)
             summary = with_bound(summary, workers, overloaded, limits.settings)
         summary = telemetry_columns.with_hardware(summary, traces, readings, instances)
+        summary = with_outputs(summary, [measured.outputs_sha256 for measured in measurements])
         notes = sorted({text for reading in readings for text in reading.failures})
         return StreamedTrial(
             stream.start_ns, traces, summary, clocks, warm_up, stop, notes, overloaded

@@ -9,7 +9,7 @@ from raybench.stats.intervals import NBM_BATCHES
 from raybench.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from raybench.measure.evidence import TrialEvidence
     from raybench.measure.limits import Limits
@@ -213,6 +213,39 @@ def row_remap_pending(_evidence: TrialEvidence, _limits: Limits) -> str:
         "Rows of the device's memory wait to be replaced: reset it (nvidia-smi --gpu-reset); if "
         "nvidia-smi -q -d ROW_REMAPPER then reports a failure, have it replaced."
     )
+
+
+def outputs_changed(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the workers, and say that their devices are not to be trusted."""
+    return (
+        f"{_workers(evidence, evidence.outputs.changed)} computed other outputs for the same batch after "
+        "the window than before: trust no result of that device, look at its memory errors and have it "
+        "tested (dcgmi diag -r 4)."
+    )
+
+
+def outputs_differ(evidence: TrialEvidence, _limits: Limits) -> str:
+    """Name the workers that differ from most."""
+    ranks = evidence.outputs.differing
+    if len(ranks) == len(evidence.places):
+        return (
+            "The workers computed different outputs for the same batch, and none has most on its side: "
+            "measure again, and have devices tested that keep differing."
+        )
+    return (
+        f"{_workers(evidence, ranks)} computed other outputs for the same batch than the other workers: "
+        "measure again, and have the device tested if it stays so."
+    )
+
+
+def _workers(evidence: TrialEvidence, ranks: Sequence[int]) -> str:
+    """Return the first of some workers with its place, and how many more there are."""
+    if not ranks:
+        return "A worker"
+    first, *others = ranks
+    place = f" ({evidence.places[first]})" if first < len(evidence.places) else ""
+    more = f" and {len(others)} more" if others else ""
+    return f"Worker {first}{place}{more}"
 
 
 def clock_skew(evidence: TrialEvidence, _limits: Limits) -> str:

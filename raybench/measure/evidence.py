@@ -13,6 +13,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class OutputFindings:
+    """The workers of a trial whose outputs are not what they ought to be, by rank.
+
+    Attributes:
+        changed: other bits for the same batch after the window than before the warm-up.
+        differing: other bits than most workers of the same plan, chip, driver and library; all of
+            these where there is no majority.
+        nondeterministic: other bits when a batch is run twice in a row; compared no further.
+    """
+
+    changed: tuple[int, ...] = ()
+    differing: tuple[int, ...] = ()
+    nondeterministic: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialEvidence:
     """Everything that the flags of one trial depend on.
 
@@ -27,6 +43,7 @@ class TrialEvidence:
             because its own are not finite.
         places: host and device of each worker, for people; empty if unknown.
         overloaded: whether the backlog of an open loop grew.
+        outputs: of the workers, bit for bit.
     """
 
     warm_up: WarmUp
@@ -38,6 +55,7 @@ class TrialEvidence:
     reference_finite: bool = True
     places: Sequence[str] = ()
     overloaded: bool = False
+    outputs: OutputFindings = OutputFindings()
 
     def of_compute(self, *names: str) -> float | None:
         """Return the longest of these times over the compute time; None without a device clock."""

@@ -122,6 +122,13 @@ RULES = (
         sentences.rows_remapped,
     ),
     FlagRule(
+        "outputs_changed",
+        "blocking",
+        "A worker computed other bits for the same batch after the window than before the warm-up.",
+        lambda evidence: bool(evidence.outputs.changed),
+        sentences.outputs_changed,
+    ),
+    FlagRule(
         "clock_skew",
         "blocking",
         "A host's clock ran over 500 ppm faster or slower than the driver's.",
@@ -211,6 +218,19 @@ RULES = (
         "information",
         "Workers differ in their devices or in versions of libraries or drivers.",
         lambda evidence: evidence.uneven,
+    ),
+    FlagRule(
+        "outputs_differ",
+        "information",
+        "Workers of one plan, chip, driver and library computed other bits for the same batch.",
+        lambda evidence: bool(evidence.outputs.differing),
+        sentences.outputs_differ,
+    ),
+    FlagRule(
+        "nondeterministic",
+        "information",
+        "The engine computed other bits when the same batch was run twice in a row; it is not compared.",
+        lambda evidence: bool(evidence.outputs.nondeterministic),
     ),
     FlagRule(
         "lowered_priority",

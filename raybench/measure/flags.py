@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from raybench.measure.flag_rules import FlagRule
     from raybench.measure.limits import Limits
 
-OF_OUTPUTS = frozenset({"wrong_outputs", "reference_not_finite"})
-"""Flags about what was computed: measuring again does not remove them."""
+OF_OUTPUTS = frozenset({"outputs_changed", "wrong_outputs", "reference_not_finite"})
+"""Flags about what was computed: measuring again does not remove what they are about."""
 
 FLAGS: Final[Mapping[str, FlagRule]] = MappingProxyType({rule.name: rule for rule in RULES})
 """Every flag that a row may carry, by name, the gravest first."""

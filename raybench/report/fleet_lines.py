@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from raybench.analysis.accelerators import arithmetic_unit, peak
 from raybench.analysis.device_verdicts import ACCEPT, OUTCOMES, REJECT, UNDECIDED
 from raybench.analysis.fleet import SITUATIONS, TOGETHER
+from raybench.analysis.same_bits import CHANGED
 from raybench.report.formatting import number
 from raybench.report.labels import Naming
 from raybench.stats.population import FALSE_REJECTS
@@ -164,9 +165,24 @@ def closing(acceptance: Acceptance, *, gaps: bool = True) -> list[str]:
             f"{counted(never, 'verdict')} so near the tolerance that 1,000 trials would not decide: "
             "choose another tolerance."
         )
+    lines += _bits(acceptance)
     if any(v.series.simulated for v in acceptance.verdicts):
         lines.append("SIMULATED: timings come from a model, not from hardware.")
     return [*lines, *(acceptance.missing if gaps else ())]
+
+
+def _bits(acceptance: Acceptance) -> list[str]:
+    """Return whether the devices compute the same bits; nothing where no outputs were hashed."""
+    bits = acceptance.bits
+    unjudged = [name for name in bits.changed if name in acceptance.unjudged]
+    lines = [f"{name} is not judged by its rate, but {CHANGED}." for name in unjudged]
+    if bits.known:
+        same = bits.known - len(bits.changed)
+        lines.append(
+            f"Same bits before and after every trial: {same} of {counted(bits.known, 'device')}"
+            + (f"; {bits.compared} compared with one another." if bits.compared else ".")
+        )
+    return [*lines, *bits.warnings]
 
 
 def group_sentences(acceptance: Acceptance) -> list[str]:

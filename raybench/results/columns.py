@@ -16,6 +16,7 @@ from raybench.results.hardware_columns import (
     HARDWARE,
     HEALTH,
     HOST,
+    OUTPUTS,
 )
 from raybench.results.load_columns import OPEN_LOOP, P95, PACKED_WORKER, PACKING, PARTS
 
@@ -334,7 +335,8 @@ _TABLES = {
         + ACTIVITY
         + HEALTH
         + P95
-        + PACKED_WORKER,
+        + PACKED_WORKER
+        + OUTPUTS,
     ),
     "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),

@@ -74,3 +74,7 @@ gpu_sm_frac            float32   1        time for which a multiprocessor had wo
 gpu_tensor_frac        float32   1        time for which tensor cores were busy (GPM)
 gpu_dram_frac          float32   1        traffic of device memory / the most it can (GPM)
 """
+OUTPUTS = """
+outputs_sha256_start   string    -        hash of the outputs of a fixed batch before the warm-up; null where the engine gives none or others each time
+outputs_sha256_end     string    -        the same batch after the window; null where unknown
+"""

@@ -57,12 +57,35 @@ def test_each_device_keeps_its_own_speed_in_every_process():
     assert 0.5 < 100 * (max(speeds) / min(speeds) - 1) < 10
 
 
-@pytest.mark.parametrize("word", ["slow_device=-1", "slow_host=-1", "device_spread=0.0"])
+def outputs(device, now_s, **options):
+    load = replace(LOAD, options=SimulatedSettings(**options), place=Place(device))
+    engine = SimulatedEngine.load(load)
+    engine._born_ns -= int(now_s * 1e9)
+    return {name: values.tolist() for name, values in engine.outputs().items()}
+
+
+def test_the_outputs_of_the_slow_device_flip_at_their_time_and_those_of_others_never():
+    flips = {"slow_device": 3, "flip_bit_s": 100.0}
+    sound = outputs(2, 0, **flips)
+    assert outputs(3, 0, **flips) == outputs(2, 200, **flips) == sound
+    assert outputs(3, 200, **flips) != sound
+    assert outputs(3, 0, slow_device=3, flip_bit_s=-1) == outputs(3, 200, **flips)
+
+
+def test_without_a_flip_nothing_is_computed_and_there_are_no_outputs():
+    assert outputs(0, 0) == {}
+
+
+@pytest.mark.parametrize(
+    "word", ["slow_device=-1", "slow_host=-1", "device_spread=0.0", "flip_bit_s=0.0"]
+)
 def test_at_its_default_an_option_is_in_no_id(word):
     assert point_id(f"engine.{word}") == point_id()
 
 
-@pytest.mark.parametrize("word", ["slow_device=1", "slow_host=1", "device_spread=0.01"])
+@pytest.mark.parametrize(
+    "word", ["slow_device=1", "slow_host=1", "device_spread=0.01", "flip_bit_s=9"]
+)
 def test_any_other_value_is_a_point_of_its_own(word):
     assert point_id(f"engine.{word}") != point_id()
 

@@ -62,3 +62,36 @@ def test_one_slow_worker_of_four_is_flagged_and_named():
     assert row["imbalance"] == pytest.approx(0.25, rel=0.05)
     assert row["slowest_worker"] == 2
     assert row["items_per_s"] == pytest.approx(3.8 * RATE, rel=0.01)
+
+
+def of_outputs(outputs_sha256):
+    """Row and rows of workers of a point whose four workers have these outputs."""
+    reservation = FakeReservation(SLOTS, batch_s=0.05, outputs_sha256=outputs_sha256)
+    words = ("preset=standard", "trials=1", "batch_size=64", "workers=4")
+    run = FakeRun(*words, reservation=reservation).execute()
+    (row,) = run.rows
+    (tables,) = run.store.tables
+    return row, tables["workers"]
+
+
+def test_a_device_whose_outputs_change_makes_its_trial_unstable_and_is_named():
+    row, workers = of_outputs(lambda rank, when: f"{when if rank == 2 else 'same'}")
+    assert row["verdict"] == "unstable"
+    assert "outputs_changed" in row["flags"]
+    assert "outputs_differ" not in row["flags"]
+    assert row["advice"].startswith("Worker 2 (")
+    hashes = [(w["outputs_sha256_start"], w["outputs_sha256_end"]) for w in workers]
+    assert hashes == [("same", "same"), ("same", "same"), ("start", "end"), ("same", "same")]
+
+
+def test_workers_that_differ_from_one_another_are_no_reason_to_distrust_the_rate():
+    row, _ = of_outputs(lambda rank, when: f"{rank == 3}")
+    assert row["verdict"] == "stable", row["flags"]
+    assert "outputs_differ" in row["flags"]
+    assert row["advice"].startswith("Worker 3 (")
+
+
+def test_an_engine_without_outputs_has_null_and_no_flag():
+    row, workers = of_outputs(lambda rank, when: None)
+    assert not {"outputs_changed", "outputs_differ", "nondeterministic"} & set(row["flags"])
+    assert {w["outputs_sha256_start"] for w in workers} == {None}

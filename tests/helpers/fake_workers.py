@@ -17,6 +17,7 @@ from raybench.errors import Interrupted, PhaseTimeout, PointError, WorkerDied
 from raybench.machine.devices import Device
 from raybench.measure.blocks import cut
 from raybench.measure.clock import Clock, ClockDrift
+from raybench.measure.output_bits import NO_BITS, OutputBits
 from raybench.measure.running_stream import StreamSnapshot
 from raybench.measure.stream import StreamTrace
 from raybench.measure.telemetry_columns import Readings
@@ -94,6 +95,7 @@ class FakeReservation:
         speed: of a worker, by rank and seconds since the common start; called once a batch.
         hang_at_s: when the streams stop completing batches; None for never.
         end_at_s: when the streams end by themselves; None for their backstop.
+        outputs_sha256: of a worker, by rank, "start" and "end"; None for an engine without outputs.
         calls: what was asked for, in order: ("start", slot), ("park", slot), ("stop", slot).
         workers: process id and reuse key of the worker on each slot.
         closed: set by `close`; a script may wait for it to behave like a worker that is killed.
@@ -106,6 +108,7 @@ class FakeReservation:
     speed: Callable[[int, float], float] = lambda rank, at_s: 1.0
     hang_at_s: float | None = None
     end_at_s: float | None = None
+    outputs_sha256: Callable[[int, str], str | None] = lambda rank, when: None
     calls: list[tuple[str, DeviceSlot]] = field(default_factory=list)
     groups: list[FakeWorkerGroup] = field(default_factory=list)
     workers: dict[DeviceSlot, tuple[int, str]] = field(default_factory=dict)
@@ -201,7 +204,15 @@ class FakeWorkerGroup:
         self.enter("prepare")
         if on_step is not None:
             on_step("loading the graph of 'alexnet'", "")
-        return [prepared(self.point, slot, self.reservation.batch_s) for slot in self.slots]
+        return [
+            prepared(
+                self.point,
+                slot,
+                self.reservation.batch_s,
+                OutputBits(self.reservation.outputs_sha256(rank, "start"), True),
+            )
+            for rank, slot in enumerate(self.slots)
+        ]
 
     def build(
         self,
@@ -270,7 +281,8 @@ class FakeStream:
             batch_size = self._group.point.batch_size
             trace = StreamTrace(submit_ns, submit_ns + 1000, done_ns, None, 0, 0, batch_size)
             readings = Readings(self._group.point.device, member.host.hostname, member.host.pid)
-            measurements.append(Measurement(trace, readings))
+            sha256 = self._group.reservation.outputs_sha256(rank, "end")
+            measurements.append(Measurement(trace, readings, sha256))
         clock = ClockDrift(Clock(0, 1000, 0), Clock(0, 1000, int(self._now_s * 1e9)))
         return measurements, [clock] * len(measurements)
 
@@ -289,7 +301,9 @@ class FakeStream:
         return (np.array(done_s if now_s <= until_s else done_s[:-1]) * 1e9).astype(np.int64)
 
 
-def prepared(point: Point, slot: DeviceSlot, batch_s: float) -> Prepared:
+def prepared(
+    point: Point, slot: DeviceSlot, batch_s: float, outputs: OutputBits = NO_BITS
+) -> Prepared:
     """Result of preparing a worker of a simulated engine."""
     return Prepared(
         device=Device(point.device, "simulated", 0, None, str(slot.number)),
@@ -303,4 +317,5 @@ def prepared(point: Point, slot: DeviceSlot, batch_s: float) -> Prepared:
         affinity="0",
         variables={},
         software={},
+        outputs=outputs,
     )

@@ -10,6 +10,7 @@ import pytest
 from helpers.windows import LIMITS, STANDARD, evidence, noise
 
 from raybench.measure import flags
+from raybench.measure.evidence import OutputFindings
 from raybench.measure.limits import Limits
 from raybench.measure.stopping import check_window
 
@@ -27,6 +28,17 @@ def test_errors_of_the_driver_are_named_by_their_codes():
     columns = {"xid_errors": 3, "xid_codes": [48, 94]}
     assert "(XID 48, 94)" in flags.advice(["xid_error"], evidence(columns), LIMITS)
     assert "XID" in flags.advice(["xid_error"], evidence(), LIMITS)
+
+
+def test_a_device_of_changed_outputs_is_named_and_not_trusted():
+    places = ["n01, H200", "n02, H200", "n03, H200"]
+    facts = evidence(outputs=OutputFindings(changed=(1, 2)), places=places)
+    sentence = flags.advice(["outputs_changed"], facts, LIMITS)
+    assert sentence.startswith("Worker 1 (n02, H200) and 1 more computed other outputs")
+    facts = evidence(outputs=OutputFindings(differing=(2,)), places=places)
+    assert "Worker 2 (n03, H200)" in flags.advice(["outputs_differ"], facts, LIMITS)
+    facts = evidence(outputs=OutputFindings(differing=(0, 1, 2)), places=places)
+    assert "none has most on its side" in flags.advice(["outputs_differ"], facts, LIMITS)
 
 
 def test_a_demo_row_is_sent_to_the_standard_preset():

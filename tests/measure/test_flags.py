@@ -6,6 +6,7 @@ import pytest
 from helpers.windows import evidence
 
 from raybench.measure import flags
+from raybench.measure.evidence import OutputFindings
 from raybench.measure.warmup import WarmUp
 
 
@@ -20,7 +21,7 @@ def test_the_list_of_flags_is_closed():
             *("overloaded", "cpu_throttled", "stalled", "warmup_not_converged", "step", "drift"),
             *("throttled_thermal", "throttled_hw"),
             *("foreign_process", "foreign_load", "xid_error", "rows_remapped"),
-            *("clock_skew", "wrong_outputs"),
+            *("outputs_changed", "clock_skew", "wrong_outputs"),
             "reference_not_finite",
         ],
         "target_missed": ["wide_ci", "few_neff"],
@@ -35,7 +36,7 @@ def test_the_list_of_flags_is_closed():
                 "node_load",
                 "steal",
             ),
-            "uneven",
+            *("uneven", "outputs_differ", "nondeterministic"),
             *("lowered_priority", "temp_rising", "imbalance"),
             *("instances_uneven", "time_sliced", "host_bound", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error", "ecc_corrected", "row_remap_pending"),
@@ -117,6 +118,9 @@ def test_each_column_raises_its_flag(columns, flag):
         ({"warm_up": WarmUp("agreed", 60, False)}, "temp_rising"),
         ({"uneven": True}, "uneven"),
         ({"trials": 1}, "precision_only"),
+        ({"outputs": OutputFindings(changed=(0,))}, "outputs_changed"),
+        ({"outputs": OutputFindings(differing=(1,))}, "outputs_differ"),
+        ({"outputs": OutputFindings(nondeterministic=(0,))}, "nondeterministic"),
     ],
 )
 def test_each_fact_about_the_trial_raises_its_flag(facts, flag):

@@ -53,6 +53,27 @@ def test_the_same_seed_gives_the_same_items_whatever_the_batch() -> None:
             assert not np.array_equal(small.batch(0)[name], other.batch(0)[name])
 
 
+@pytest.mark.parametrize("items", [3, 64, 3000])
+def test_pools_of_a_pair_of_seeds_share_the_first_batch_alone(items):
+    specs = (
+        TensorSpec("x", "float32", ("N", 16)),
+        TensorSpec("odd", "int64", (2, "N", 4)),
+        CONSTANT,
+    )
+    plain, mine, yours = (
+        BatchPool(specs, items, seed, {"odd": (0, 9999)}, min_bytes=1 << 14)
+        for seed in (5, (5, 6), (5, 7))
+    )
+    for name, first in plain.batch(0).items():
+        assert np.array_equal(mine.batch(0)[name], first)
+        assert np.array_equal(yours.batch(0)[name], first)
+    last = plain.count - 1
+    assert not np.array_equal(mine.batch(last)["x"][-1], yours.batch(last)["x"][-1])
+    assert not np.array_equal(mine.batch(last)["x"][-1], plain.batch(last)["x"][-1])
+    assert len({plain.key, mine.key, yours.key}) == 3
+    assert BatchPool(specs, items, (5, 5), {"odd": (0, 9999)}).key == plain.key
+
+
 def test_calibration_uses_other_items_than_the_pool() -> None:
     calibrating = calibration_batches(IMAGE, {}, 4, 2)
     assert [batch["data"].shape[0] for batch in calibrating] == [2] * 4

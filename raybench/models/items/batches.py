@@ -54,7 +54,8 @@ class BatchPool:
     Args:
         specs: the inputs.
         batch_size: items in a batch.
-        seed: the same seed gives the same items.
+        seed: the same seed gives the same items; of a pair, the first number is the seed of batch 0,
+            the second that of all items after it.
         ranges: lowest and highest value by name of integer input; 0 and 1 for those not in it.
         min_bytes: smallest size over all inputs; None for twice the last-level cache.
         given: items of the inputs that are not drawn, of the type of the input: a source of them,
@@ -73,7 +74,7 @@ class BatchPool:
         self,
         specs: tuple[TensorSpec, ...],
         batch_size: int,
-        seed: int,
+        seed: int | tuple[int, int],
         ranges: Mapping[str, Sequence[int]],
         min_bytes: int | None = None,
         given: Mapping[str, Array | ItemSource] | None = None,
@@ -87,12 +88,15 @@ class BatchPool:
         item_bytes = sum(_item_bytes(spec) for spec in _rotating(specs))
         wanted = -(-floor // item_bytes) if item_bytes else 0
         self.count, stride = _plan(batch_size if _batched(specs) else 1, wanted)
-        items = _Items((_MEASURED, seed), ranges, given or {})
-        self._batches = _Batches(specs, batch_size, self.count, stride, items)
+        first, rest = seed if isinstance(seed, tuple) else (seed, seed)
+        items, of_first = (_Items((_MEASURED, one), ranges, given or {}) for one in (rest, first))
+        leading = None if first == rest else of_first
+        self._batches = _Batches(specs, batch_size, self.count, stride, items, leading)
         self.items = self._batches.items
         self.nbytes = sum(stored.nbytes for stored in self._batches.stored.values())
         bounds = sorted((name, tuple(bounds)) for name, bounds in ranges.items())
-        self.key = f"{seed}/{bounds}" + (f"/{digest(given)}" if given else "")
+        seeds = f"{first}" if first == rest else f"{first}+{rest}"
+        self.key = f"{seeds}/{bounds}" + (f"/{digest(given)}" if given else "")
 
     def stored(self, name: str) -> Array:
         """Return the array that all batches of an input are contiguous views of."""
@@ -192,7 +196,7 @@ class _Items:
 
 
 class _Batches:
-    """Batches that begin every `stride` items.
+    """Batches that begin every `stride` items; `leading` replaces the items of batch 0.
 
     Attributes:
         items: number of items that they are made of.
@@ -207,13 +211,17 @@ class _Batches:
         count: int,
         stride: int,
         items: _Items,
+        leading: _Items | None = None,
     ) -> None:
         self._specs, self._batch_size, self._stride = specs, batch_size, stride
         constant = {spec.name for spec in specs} - {spec.name for spec in _rotating(specs)}
-        self.items = total = (count - 1) * stride + (batch_size if _batched(specs) else 1)
+        own = batch_size if _batched(specs) else 1
+        self.items = total = (count - 1) * stride + own
         self.stored: dict[str, Array] = {}
         for spec in specs:
             drawn = items.take(spec, 1 if spec.name in constant else total)
+            if leading is not None:
+                drawn[:own] = leading.take(spec, min(own, len(drawn)))
             if spec.batch_axis:
                 laid_out = np.empty((count, *spec.with_batch(batch_size)), drawn.dtype)
                 for index, batch in enumerate(laid_out):
