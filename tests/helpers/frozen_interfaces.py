@@ -489,7 +489,7 @@ def engine_options():
     """(key, type, default) of the options of each engine that raybench has had from the start."""
     newer = {"tensorrt_rtx"}
     # at their defaults in no id
-    newer_options = {"service", "slow_device", "slow_host", "device_spread"}
+    newer_options = {"service", "slow_device", "slow_host", "device_spread", "flip_bit_s"}
     return {
         name: [
             option
