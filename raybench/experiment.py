@@ -40,7 +40,7 @@ Rows hold it and environment ids are hashes over it, so the value never changes.
 """
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
-    "load", "instances",
+    "load", "instances", "power_limit_w",
 )  # fmt: skip
 ANY = "any"
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
@@ -58,7 +58,7 @@ _NEWER_MEASURE_SETTINGS = {
     "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
-_NEWER_AXES = {"load": CLOSED, "instances": 1}
+_NEWER_AXES = {"load": CLOSED, "instances": 1, "power_limit_w": None}
 """The same for axes."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
@@ -227,6 +227,7 @@ class Point:
         inputs: the real inputs; None for synthetic ones.
         load: as on the axis; see `OfferedLoad`.
         instances: engines on each device, each with a worker of its own.
+        power_limit_w: power limit that each device is set to; None leaves it as it is set.
     """
 
     model: str
@@ -248,6 +249,7 @@ class Point:
     inputs: InputFiles | None = None
     load: str = CLOSED
     instances: int = 1
+    power_limit_w: float | None = None
 
     @property
     def engines(self) -> int:

@@ -12,10 +12,18 @@ import numpy as np
 from typing_extensions import override
 
 from raybench.engines import plugins, registry
-from raybench.engines.base import FIRST, BuildsAhead, EngineBase, Layer, Load, ReportsLayers
-from raybench.errors import Unsupported
-from raybench.experiment import CLOSED, QUANTISED
-from raybench.machine import devices, environment, gpu_telemetry, host, mps
+from raybench.engines.base import (
+    FIRST,
+    BuildsAhead,
+    EngineBase,
+    Layer,
+    LimitsPower,
+    Load,
+    ReportsLayers,
+)
+from raybench.engines.graphs import graph_for
+from raybench.experiment import CLOSED
+from raybench.machine import devices, environment, gpu_telemetry, host, mps, power_limit
 from raybench.machine.crash_log import CrashLog, crashed_before
 from raybench.measure.output_bits import (
     NO_BITS,
@@ -33,17 +41,17 @@ from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, prepare_reference
 from raybench.models.items.batches import BatchPool
 from raybench.models.items.input_files import given_inputs, input_notes, refuse_others
-from raybench.models.model import Model
-from raybench.models.prepare import prepare
 
 if TYPE_CHECKING:
     from raybench.engines.base import EngineInfo, Place
     from raybench.experiment import Point
     from raybench.machine.devices import Device
+    from raybench.machine.power_limit import PowerLimit
     from raybench.measure.arrivals import WorkerArrivals
     from raybench.measure.running_open_stream import RunningOpenStream
     from raybench.measure.running_stream import RunningStream
     from raybench.measure.stream import StreamTrace
+    from raybench.models.model import Model
 
 MAKING, LOADING, FIRST_BATCHES, STREAMING, TIMING = (
     "making the graph of",
@@ -93,6 +101,7 @@ class Prepared:
         software: versions of libraries and driver on this node, by column of `environment`.
         mps: whether CUDA's Multi-Process Service is on; None on a core, and if unknown.
         outputs: of the first batch, bit for bit.
+        power_limit_w: that the device keeps to, as it was read back; None if unknown.
     """
 
     device: Device
@@ -109,6 +118,7 @@ class Prepared:
     input_notes: tuple[str, ...] = ()
     mps: bool | None = None
     outputs: OutputBits = NO_BITS
+    power_limit_w: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -135,6 +145,7 @@ class _Loaded:
     engine: EngineBase
     batches: BatchPool
     gpu: gpu_telemetry.GpuTelemetry
+    power: PowerLimit
 
 
 class Worker:
@@ -190,7 +201,10 @@ class Worker:
         engine_class = registry.get(point.engine)
         self._steps = log = self._log if engine_class.traits.reads_graph else CrashLog()
         device = self._take_device(point, slot, rank)
-        _refuse(point, engine_class, device)
+        registry.refuse(point, device)
+        own = issubclass(engine_class, LimitsPower)
+        asked_w = None if own else point.power_limit_w
+        power = power_limit.limit(asked_w, device, rank % point.instances == 0)
         load = self._load(point, engine_class, device, seed, rank)
         model = load.model
         if device.kind == "cpu":
@@ -200,7 +214,7 @@ class Worker:
         log.note(f"{LOADING} {point.model!r}")
         engine = plugins.load(engine_class, load)
         self._running = None
-        self._loaded = _Loaded(point, device, engine, load.batches, telemetry)
+        self._loaded = _Loaded(point, device, engine, load.batches, telemetry, power)
         log.note(f"{FIRST_BATCHES} {point.model!r}")
         first_ms = time_batch(engine, 0) * 1e3
         compared = rank == 0 and engine_class.traits.reads_graph
@@ -227,6 +241,7 @@ class Worker:
             variables=environment.variables(),
             software=environment.software_with_driver(device.uuid),
             mps=mps.is_on() if device.kind == "gpu" else None,
+            power_limit_w=engine.info.power_limit_w or power.watts,
         )
         log.note("")
         return prepared
@@ -248,7 +263,7 @@ class Worker:
             device = devices.elsewhere(point.device)
         else:
             device = self._take_device(point, slot)
-            _refuse(point, engine_class, device)
+            registry.refuse(point, device)
         load = self._load(point, engine_class, device, seed)
         if engine_class.traits.reads_graph and not crashed_before(reference_step(load.model)):
             self._log.note(reference_step(load.model))
@@ -265,7 +280,7 @@ class Worker:
         settings = point.model_settings
         refuse_others(settings.inputs, point.inputs)
         self._log.note(f"{MAKING} {point.model!r}" if engine_class.traits.reads_graph else "")
-        model = _prepare_model(point, engine_class, device)
+        model = graph_for(point, engine_class, device)
         self._log.note("")
         ranges = {**model.ranges, **settings.ranges}
         given = given_inputs(point.model, settings, model.inputs)
@@ -281,6 +296,7 @@ class Worker:
             cache_dir=cache_dir(),
             rank=rank,
             instances=point.instances,
+            power_limit_w=point.power_limit_w,
             part_batches=point.load != CLOSED and point.batch_size > 1,
             place=self._place,
             on_step=lambda *step: setattr(self, "_engine_step", step),
@@ -328,6 +344,7 @@ class Worker:
             gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
         outputs_sha256 = sha256_at_end(loaded.engine, self._outputs)
         self._log.note("")
+        loaded.power.check()
         failures = tuple(each.failure for each in (loaded.gpu, self._host) if each.failure)
         readings = Readings(
             loaded.device.kind,
@@ -363,33 +380,9 @@ class Worker:
         self._log.note("")
         return layers
 
-    def close(self) -> None:
-        """Free the engine."""
-        if self._loaded is not None:
-            self._loaded.engine.close()
-
-
-def _prepare_model(point: Point, engine_class: type[EngineBase], device: Device) -> Model:
-    traits = engine_class.traits
-    int8 = traits.int8_dialect
-    if int8 == "u8s8" and device.kind == "cpu" and devices.saturates_int8():
-        int8 = "u8s7"
-    dialect = {**dict.fromkeys(QUANTISED, int8), "bf16": traits.bf16_dialect}.get(point.precision)
-    if not traits.reads_graph:
-        return Model.named(point.model, point.precision, dialect)
-    settings, folder = point.model_settings, cache_dir()
-    model = prepare(
-        point.model, settings, point.precision, dialect, folder, rewrite_lrn=traits.rewrites_lrn
-    )
-    model.refuse_batch(point.batch_size)
-    return model
-
-
-def _refuse(point: Point, engine_class: type[EngineBase], device: Device) -> None:
-    """Raise Unsupported for what an engine cannot run on a device."""
-    reason = registry.unavailable_here(point.engine, device.kind)
-    if reason is None:
-        with plugins.blamed_on(point.engine, "unsupported"):
-            reason = engine_class.unsupported(point.precision, device, point.transfers)
-    if reason is not None:
-        raise Unsupported(reason)
+    def close(self) -> tuple[str, ...]:
+        """Free the engine and the power limit; return what went wrong, a sentence each."""
+        if self._loaded is None:
+            return ()
+        self._loaded.engine.close()
+        return self._loaded.power.release()

@@ -16,8 +16,9 @@ from helpers.tiny_graphs import tiny_conv
 
 import raybench.worker as worker_module
 from raybench.config.compose import read
-from raybench.engines import registry
-from raybench.errors import ModelError, Unsupported
+from raybench.engines import graphs, registry
+from raybench.engines.base import BuildsAhead
+from raybench.errors import ModelError, PointError, Unsupported
 from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
 from raybench.machine.telemetry import Telemetry
@@ -340,7 +341,7 @@ def test_a_gpu_keeps_weights_of_eight_bits_whatever_cpu_is_beside_it(monkeypatch
     monkeypatch.setattr(devices, "saturates_int8", lambda: True)
     point = replace(point, model=str(path), precision="int8")
     device = devices.Device("gpu", "a GPU", 0, None, "0")
-    model = worker_module._prepare_model(point, registry.get("onnxruntime"), device)
+    model = graphs.graph_for(point, registry.get("onnxruntime"), device)
     assert model.dialect == "u8s8"
 
 
@@ -354,3 +355,70 @@ def test_fp32_outputs_that_crashed_a_worker_are_not_computed_ahead(
         monkeypatch.setattr(worker_module, "crashed_before", lambda doing, was=crashed: was)
         Worker("w").build(on_file(tiny, 2, "onnxruntime"), 0, 0)
         assert bool(computed) is not crashed
+
+
+class Limit:
+    """A power limit that notes what the worker does with it."""
+
+    def __init__(self, did, error=None):
+        self.did, self.error, self.watts = did, error, 400.0
+
+    def check(self):
+        self.did.append("check")
+        if self.error:
+            raise self.error
+
+    def release(self):
+        self.did.append("release")
+        return ("It was not restored.",)
+
+
+def limited(monkeypatch, point, error=None):
+    """Return a point of a real GPU under a limit, and what its worker does with it."""
+    did = []
+    monkeypatch.setattr(worker_module.plugins, "load", _loading(worker_module.plugins.load, did))
+    monkeypatch.setattr(
+        worker_module, "LimitsPower", BuildsAhead
+    )  # the simulated device as a real one
+    monkeypatch.setattr(
+        worker_module.power_limit, "limit", lambda *args: did.append(args) or Limit(did, error)
+    )
+    return replace(point, power_limit_w=400.0, instances=2), did
+
+
+def _loading(load, did):
+    def noted(*args):
+        did.append("load")
+        return load(*args)
+
+    return noted
+
+
+def test_a_power_limit_is_set_before_the_engine_loads_and_released_with_it(
+    driver, point, pinned, monkeypatch
+):
+    point, did = limited(monkeypatch, point)
+    worker = Worker("w")
+    streamed(worker, point)
+    assert worker.close() == ("It was not restored.",)
+    (watts, device, first), *rest = did
+    assert (watts, device.uuid, first) == (400.0, "GPU-0", True)
+    assert rest == ["load", "check", "release"]
+    second = Worker("w")
+    second.prepare(point, 1, 0, 0)
+    assert did[4][2] is False
+
+
+def test_a_limit_that_did_not_last_is_no_measurement(driver, point, pinned, monkeypatch):
+    point, _ = limited(
+        monkeypatch, point, PointError("It was set to 400 W and 700 W is read back.")
+    )
+    worker = Worker("w")
+    worker.prepare(point, 0, 0, 0)
+    now = time.perf_counter_ns()
+    with pytest.raises(PointError, match="700 W is read back"):
+        worker.stream(now, now + 50_000_000, 10_000_000)
+
+
+def test_the_limit_of_a_gpu_is_read_whether_it_was_set_or_not(driver, point, pinned):
+    assert Worker("w").prepare(point, 0, 0, 0).power_limit_w == 700

@@ -15,6 +15,7 @@ class Series:
 
     Attributes:
         balancer: "shared"; None for a queue each and in closed loop, which has none.
+        power_limit_w: that the devices were set to; None where it was left as it was.
     """
 
     model: str | None
@@ -36,6 +37,7 @@ class Series:
     instances: int | None
     mps: bool | None
     balancer: str | None
+    power_limit_w: float | None
 
     @property
     def is_open(self) -> bool:

@@ -181,10 +181,17 @@ class RayWorkerGroup:
             timed: tuple[Layer, ...] = get_all([call], timeout_s, "layers")[0]
         return timed
 
-    def release(self) -> None:
-        """Let the engines free their devices before the processes end; never raises PointError."""
+    def release(self) -> tuple[str, ...]:
+        """Let the engines free their devices before the processes end; never raises PointError.
+
+        Returns:
+            What could not be put back as it was, a sentence each.
+        """
+        said: list[tuple[str, ...]] = []
         with contextlib.suppress(PointError):
-            get_all([member.actor.close.remote() for member in self.members], CALL_S, "close")
+            calls = [member.actor.close.remote() for member in self.members]
+            said = get_all(calls, CALL_S, "close")
+        return tuple(sentence for each in said for sentence in each)
 
 
 class StepQuestions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -12,6 +13,10 @@ from raybench.experiment import PRECISIONS, TAKES, parse_load
 
 MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1, "instances": 48}
 """Largest numbers that the columns of the table hold; a GPU has at most 48 clients of MPS."""
+UNCHANGED = "unchanged"
+"""The power limit of a device that is left as it is set."""
+MOST_WATTS = 100_000
+"""A higher power limit is a slip: no board takes as much."""
 
 _KEYWORDS = {"workers": ("auto", "all"), "batch_size": ("max",)}
 """What an axis of whole numbers takes beside them."""
@@ -41,6 +46,8 @@ def _parse_value(axis: str, value: Any) -> Any:
         return _switch(axis, value)
     if axis == "load":
         return _load(value)
+    if axis == "power_limit_w":
+        return _watts(value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value:
@@ -67,6 +74,22 @@ def _load(value: Any) -> str:
     if load is None:
         raise ConfigError(f"grid.load takes {TAKES}, not {_written(value)}. Correct the value.")
     return str(load)
+
+
+def _watts(value: Any) -> float | None:
+    """Return a power limit; None for one that is left as it is set."""
+    if value is None or value == UNCHANGED:
+        return None
+    try:
+        watts = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        watts = math.nan
+    if not 0 < watts <= MOST_WATTS:
+        raise ConfigError(
+            f"grid.power_limit_w takes watts above 0 and up to {MOST_WATTS:,}, or {UNCHANGED}, not "
+            f"{_written(value)}. Correct the value."
+        )
+    return watts
 
 
 def _switch(axis: str, value: Any) -> bool:

@@ -116,6 +116,7 @@ class GridSettings:
     accelerator: Unread = None
     load: Unread = None
     instances: Unread = None
+    power_limit_w: Unread = None
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ class Load:
         instances: engines that share the device, each in a process of its own.
         part_batches: whether batches that are not full will come, as in open loop: `TakesPartBatches`.
         place: of the device among all of the run.
+        power_limit_w: that a device of the engine's own keeps to (`LimitsPower`); None for none.
         on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
             plan" and "such a plan took 61 s"; it returns at once.
     """
@@ -112,6 +113,7 @@ class Load:
     instances: int = 1
     part_batches: bool = False
     place: Place = FIRST
+    power_limit_w: float | None = None
     on_step: Callable[[str, str], object] = _say_nothing
 
     @property
@@ -146,6 +148,8 @@ class EngineInfo:
         device_clock: whether `collect` returns device spans.
         simulated: whether its times come from a model instead of hardware.
         threads: CPU threads that compute.
+        power_limit_w: that a device of the engine's own keeps to (`LimitsPower`).
+        power_w: that such a device draws at work.
         notes: what else is to be known of the row, a sentence each.
     """
 
@@ -159,6 +163,8 @@ class EngineInfo:
     device_clock: bool = False
     simulated: bool = False
     threads: int | None = None
+    power_limit_w: float | None = None
+    power_w: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -291,6 +297,19 @@ class TakesPartBatches(ABC):
 
         `outputs` then returns at least those items, and no more than the size that was computed.
         """
+
+
+class LimitsPower(ABC):
+    """An optional capability, declared by inheriting it: its device has a power limit of its own.
+
+    No driver sets it, as for a simulated device: `load` is given `Load.power_limit_w`, and `info` says
+    which limit the device keeps to.
+    """
+
+    @classmethod
+    @abstractmethod
+    def power_limits_w(cls, options: Any) -> tuple[float, float]:
+        """Return the lowest and the highest limit that a device with these options can have."""
 
 
 class BuildsAhead(ABC):

@@ -8,13 +8,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from raybench.engines import plugins
-from raybench.errors import ConfigError, EngineFailure, EngineUnavailable, nearest
+from raybench.errors import ConfigError, EngineFailure, EngineUnavailable, Unsupported, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from raybench.engines.base import EngineBase, EngineInfo
     from raybench.engines.plugins import Plugin
+    from raybench.experiment import Point
+    from raybench.machine.devices import Device
 
 BUILT_IN = {
     "tensorrt": "raybench.engines.tensorrt.engine:TensorRTEngine",
@@ -86,6 +88,20 @@ def unavailable_here(name: str, kind: str) -> str | None:
     except EngineFailure as error:
         raise EngineUnavailable(f"{error} Fix or uninstall it.") from error
     return None if reason is None else str(reason)
+
+
+def refuse(point: Point, device: Device) -> None:
+    """Refuse what the engine of a point cannot run on a device.
+
+    Raises:
+        Unsupported: saying why.
+    """
+    reason = unavailable_here(point.engine, device.kind)
+    if reason is None:
+        with plugins.blamed_on(point.engine, "unsupported"):
+            reason = get(point.engine).unsupported(point.precision, device, point.transfers)
+    if reason is not None:
+        raise Unsupported(reason)
 
 
 def missing() -> dict[str, str | None]:

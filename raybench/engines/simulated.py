@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from typing_extensions import override
 
-from raybench.engines.base import NEWER, EngineBase, EngineInfo, EngineTraits, TakesPartBatches
+from raybench.engines.base import (
+    NEWER,
+    EngineBase,
+    EngineInfo,
+    EngineTraits,
+    LimitsPower,
+    TakesPartBatches,
+)
 from raybench.errors import OutOfMemory, Unsupported
 
 if TYPE_CHECKING:
@@ -59,9 +66,16 @@ class SimulatedSettings:
         device_spread: relative standard deviation between devices; each keeps its own speed.
         flip_bit_s: seconds after loading from which the slow device computes wrong outputs; negative
             from the start. Unless it is 0, every device gives outputs.
+        idle_w: power of a device that computes nothing; with a power limit P the speed is
+            ((P - idle_w) / (knee_w - idle_w)) ** power_exponent, and 1 from `knee_w` on.
+        knee_w: power that the device draws at full speed.
+        power_exponent: see `idle_w`.
+        lowest_w: least power limit that can be set.
+        highest_w: most power limit that can be set.
 
     Raises:
-        ValueError: a share or autocorrelation is not from 0 to below 1: nothing would take forever.
+        ValueError: a share or autocorrelation is not from 0 to below 1: nothing would take forever;
+            or the knee is not above the idle power.
     """
 
     profile: Literal["custom", "p40", "m40"] = "custom"
@@ -88,6 +102,11 @@ class SimulatedSettings:
     slow_host: int = field(default=-1, metadata=NEWER)
     device_spread: float = field(default=0.0, metadata=NEWER)
     flip_bit_s: float = field(default=0.0, metadata=NEWER)
+    idle_w: float = field(default=150.0, metadata=NEWER)
+    knee_w: float = field(default=550.0, metadata=NEWER)
+    power_exponent: float = field(default=0.6, metadata=NEWER)
+    lowest_w: float = field(default=200.0, metadata=NEWER)
+    highest_w: float = field(default=700.0, metadata=NEWER)
 
     def __post_init__(self) -> None:
         """Refuse what a device cannot be slowed down by."""
@@ -96,6 +115,10 @@ class SimulatedSettings:
                 raise ValueError(
                     f"engine.{name} takes a share from 0 to below 1, not {getattr(self, name)!r}"
                 )
+        if not 0 <= self.idle_w < self.knee_w:
+            raise ValueError(
+                f"engine.knee_w={self.knee_w:g} is not above engine.idle_w={self.idle_w:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -129,7 +152,7 @@ SPIN_NS = 200_000
 make the device slower than its formula."""
 
 
-class SimulatedEngine(EngineBase, TakesPartBatches):
+class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower):
     """A device that exists only as a formula; its clock is the host's."""
 
     traits = EngineTraits(
@@ -139,6 +162,12 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         bf16_dialect="native",
         reads_graph=False,
     )
+
+    @classmethod
+    @override
+    def power_limits_w(cls, options: SimulatedSettings) -> tuple[float, float]:
+        """Return the limits of its options; one without room above the idle power has none."""
+        return max(options.lowest_w, options.idle_w + 1.0), options.highest_w
 
     @classmethod
     @override
@@ -162,7 +191,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
         self._mean_ns = (model.overhead_ms * 1e6 + batch_size * model.item_us * 1e3) * math.exp(
             trial
         )
-        self._mean_ns *= load.instances / _device_speed(options, load)
+        self._mean_ns *= load.instances / (_device_speed(options, load) * _speed_at(options, load))
         self._noise = np.random.default_rng([options.seed, load.rank, entropy % 2**31])
         self._deviation = 0.0
         self._born_ns = time.perf_counter_ns()
@@ -180,6 +209,8 @@ class SimulatedEngine(EngineBase, TakesPartBatches):
             load_s=options.load_s,
             device_memory_bytes=needed,
             simulated=True,
+            power_limit_w=load.power_limit_w,
+            power_w=load.power_limit_w and min(load.power_limit_w, options.knee_w),
         )
 
     def _duration_ns(self, now_ns: int) -> int:
@@ -254,6 +285,14 @@ def _device_speed(options: SimulatedSettings, load: Load) -> float:
         own = np.random.default_rng([options.seed, place.device]).standard_normal()
         speed *= math.exp(options.device_spread * own)
     return speed
+
+
+def _speed_at(options: SimulatedSettings, load: Load) -> float:
+    """Return the speed of the worker's device at its power limit: 1 without one, and from the knee on."""
+    if load.power_limit_w is None or load.power_limit_w >= options.knee_w:
+        return 1.0
+    share = (load.power_limit_w - options.idle_w) / (options.knee_w - options.idle_w)
+    return float(share**options.power_exponent)
 
 
 def _timing_model(options: SimulatedSettings, load: Load) -> tuple[TimingModel, float]:

@@ -14,6 +14,7 @@ from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
 from raybench.measure.open_stream import OpenTrace
 from raybench.measure.output_bits import judge_outputs
+from raybench.measure.telemetry_columns import simulated_energy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,6 +113,7 @@ def factor_columns(point: Point) -> Columns:
         "inflight": point.inflight,
         "instances": point.instances,
         "transfers": point.transfers,
+        "power_limit_w": point.power_limit_w,
         "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
         **_load_columns(point),
     }
@@ -229,6 +231,9 @@ def measurement_columns(workers: TrialWorkers, summary: Summary) -> Columns:
     rate = summary.trial["items_per_s"]
     return {
         **summary.trial,
+        **simulated_energy(
+            [each.engine.power_w for each in workers.prepared[:: workers.instances]], summary.trial
+        ),
         "gflops_per_item": gflops,
         "achieved_tflops": None if gflops is None else rate * gflops / 1e3,
     }
@@ -290,6 +295,7 @@ def worker_rows(
                 "worker": rank,
                 "instance": rank % workers.instances,
                 "mps": prepared.mps,
+                "power_limit_w": prepared.power_limit_w,
                 "mig_profile": device.mig_profile,
                 "node_id": member.node_id,
                 "hostname": member.host.hostname,

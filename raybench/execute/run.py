@@ -21,6 +21,7 @@ from raybench.execute.events import (
     TrialStarted,
     to_all,
 )
+from raybench.execute.power_limits import check_boards, check_limits
 from raybench.planning.plan import make_plan, still_final
 from raybench.planning.rate_searches import FACTS, WHOLE, RateSearches, facts_of
 from raybench.results.load import load
@@ -108,6 +109,7 @@ def plan_request(request: Request, cluster: DiscoveredCluster) -> Plan:
     isolation = request.cluster.isolation
     plan = make_plan(request.experiment, request.devices, isolation, cluster.describe())
     check_queue(plan.points, cluster.session)
+    check_limits(plan.points)
     return plan
 
 
@@ -152,6 +154,7 @@ def open_run(request: Request, cluster: DiscoveredCluster) -> Iterator[RunContex
                 f"All that is missing in {store.files.root!r} is measured by {_drivers(elsewhere)}. "
                 "Wait for its rows, or measure into another folder with results.dir=PATH."
             )
+        check_boards([planned.point for planned in context.missing], cluster.session)
         if context.missing and cluster.session is None:
             sessions.check_unconnected()
             local.check_room(request.devices)

@@ -133,7 +133,7 @@ class TrialRunner:
         watch = StreamWatch(group, self.attempt, limits, stall_s, self.on_event, arrivals)
         streamed = watch.run()
         layers, notes = self._layers(group)
-        group.release()
+        notes += group.release()
         return MeasuredTrial(workers, streamed, limits, layers, group.fresh, notes)
 
     def _arrivals(self) -> Arrivals | None:

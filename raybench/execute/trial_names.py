@@ -91,5 +91,6 @@ def _series(point: Point) -> Series:
         instances=point.instances,
         mps=None,
         balancer=point.measure.balancer if is_shared else None,
+        power_limit_w=point.power_limit_w,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -134,8 +134,12 @@ class WorkerGroup(Protocol):
         """Return the layers of the first worker's model, timed in a run of their own."""
         ...
 
-    def release(self) -> None:
-        """Let the engines free their devices before the processes end; never raises PointError."""
+    def release(self) -> tuple[str, ...]:
+        """Let the engines free their devices before the processes end; never raises PointError.
+
+        Returns:
+            What could not be put back as it was, a sentence each.
+        """
         ...
 
 

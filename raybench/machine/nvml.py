@@ -86,6 +86,14 @@ class Nvml:
             self._or_none(lambda: (getattr(self._library, f"nvml{name}")(*arguments), True)[1])
         )
 
+    def refusal(self, name: str, *arguments: Any) -> str | None:
+        """Carry out `nvml<name>`; return what the driver says against it, or None when it was done."""
+        try:
+            getattr(self._library, f"nvml{name}")(*arguments)
+        except self._refusals as error:
+            return str(error) or type(error).__name__
+        return None
+
     def gpm_metrics(self, older: Any, newer: Any, numbers: Sequence[int]) -> dict[int, float]:
         """Return GPM metrics between two samples by number, without those that are refused."""
         return self._or_none(lambda: _gpm_metrics(self._library, older, newer, numbers)) or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -305,3 +306,24 @@ def _block(readings: Readings, row: Columns, start: int) -> Columns:
 def _mean(values: Sequence[float | None]) -> float | None:
     readings = _without_none(values)
     return statistics.fmean(readings) if readings else None
+
+
+def simulated_energy(watts: Sequence[float | None], trial: Columns) -> Columns:
+    """Return the energy columns of simulated devices; none unless all say what they draw.
+
+    Args:
+        watts: what each device draws at work.
+        trial: columns of the trial's window.
+    """
+    known = _without_none(watts)
+    if not known or len(known) < len(watts) or not trial["items"]:
+        return {}
+    power_w, items = math.fsum(known), trial["items"]
+    energy_j = power_w * trial["window_s"]
+    return {
+        "energy_j": energy_j,
+        "avg_power_w": power_w,
+        "items_per_j": items / energy_j,
+        "j_per_item": energy_j / items,
+        "energy_source": "simulated",
+    }

@@ -145,4 +145,5 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         accelerator=cell["accelerator"] if choice.device == "gpu" else ANY,
         load=cell["load"],
         instances=cell["instances"],
+        power_limit_w=cell["power_limit_w"],
     )

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
-    "memory_limit_bytes", "load", "balancer", "instances", "mps",
+    "memory_limit_bytes", "load", "balancer", "instances", "mps", "power_limit_w",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
     "inputs", "engine_version", "preset", "engine_options", "method_version", "environment_id",
 )  # fmt: skip
 """Factors that a label names only if two series would otherwise have the same label."""
-_USUAL = (("load", "closed"), ("balancer", None), ("instances", 1), ("mps", False))
+_USUAL = (
+    ("load", "closed"),
+    ("balancer", None),
+    ("instances", 1),
+    ("mps", False),
+    ("power_limit_w", None),
+)
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
 """Stands for the largest batch that fits, before it has been found."""
@@ -52,7 +58,11 @@ def factor_label(factor: str, value: Any) -> str:
     return str(value) if label is None else label(value)
 
 
-_WITHOUT = {"memory_limit_bytes": "no memory limit", "balancer": ""}
+_WITHOUT = {
+    "memory_limit_bytes": "no memory limit",
+    "balancer": "",
+    "power_limit_w": "power limit unchanged",
+}
 """Labels of factors that may have no value; workers with a queue each need no word."""
 _LABELS: dict[str, Callable[[Any], str]] = {
     "batch_size": lambda size: "largest batch" if size == LARGEST else f"batch {size:,}",
@@ -64,6 +74,7 @@ _LABELS: dict[str, Callable[[Any], str]] = {
     "load": lambda load: load_label(load),
     "balancer": lambda name: "one shared queue" if name == "shared" else str(name),
     "instances": lambda instances: f"{counted(instances, 'instance')} a device",
+    "power_limit_w": lambda watts: f"limited to {watts:g} W",
     "mps": lambda on: "with MPS" if on else "without MPS",
     "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",
     "environment_id": lambda digest: str(digest)[:8],
@@ -104,6 +115,8 @@ def factor_value(factor: str, value: Any) -> str:
         return "on" if value else "off"
     if factor == "memory_limit_bytes":
         return f"{value / 2**20:,.0f} MiB"
+    if factor == "power_limit_w":
+        return f"{value:g} W"
     if factor == "device":
         return device_name(str(value))
     return str(value)[:8] if factor == "environment_id" else str(value)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raybench.results import load_columns as of_load
 from raybench.results.hardware_columns import (
     ACTIVITY,
     BLOCK_ACTIVITY,
@@ -18,7 +19,6 @@ from raybench.results.hardware_columns import (
     HOST,
     OUTPUTS,
 )
-from raybench.results.load_columns import OPEN_LOOP, P95, PACKED_WORKER, PACKING, PARTS
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -318,10 +318,11 @@ _TABLES = {
         + ENERGY_BOUNDS
         + ACTIVITY
         + HEALTH
-        + OPEN_LOOP
-        + P95
-        + PACKING
-        + PARTS,
+        + of_load.OPEN_LOOP
+        + of_load.P95
+        + of_load.PACKING
+        + of_load.PARTS
+        + of_load.POWER,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
@@ -334,9 +335,10 @@ _TABLES = {
         + ENERGY_BOUNDS
         + ACTIVITY
         + HEALTH
-        + P95
-        + PACKED_WORKER
-        + OUTPUTS,
+        + of_load.P95
+        + of_load.PACKED_WORKER
+        + OUTPUTS
+        + of_load.POWERED_WORKER,
     ),
     "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),

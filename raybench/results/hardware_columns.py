@@ -5,7 +5,7 @@ energy_j               float64   J        of the boards over the window
 items_per_j            float64   items/J  items / energy_j
 j_per_item             float64   J/item   energy_j / items
 avg_power_w            float64   W        energy_j / window_s
-energy_source          string    -        counter, integral or none
+energy_source          string    -        counter, integral, none or simulated
 energy_check_rel       float64   1        integral of power / counter - 1
 sm_clock_mhz_mean      float64   MHz      SM clock, mean
 sm_clock_mhz_min       float64   MHz      SM clock, lowest

@@ -1,4 +1,4 @@
-"""Columns of the load that a point is measured under; lines as in `columns.py`."""
+"""Columns of the conditions that a point is measured under; lines as in `columns.py`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ mig_profile            string    -        profile of the MIG slices that are the
 """
 PARTS = """
 batch_computed_mean    float64   items    open loop: items computed in a batch with its padding, mean; null if the engine does not say
+"""
+POWER = """
+power_limit_w          float64   W        power limit that each device was set to for the point; null where it was left as it was
+"""
+POWERED_WORKER = """
+power_limit_w          float64   W        power limit of the device in force, as it was read back; null if unknown
 """
 PACKED_WORKER = """
 instance               int16     -        number of the worker among those of its device, from 0

@@ -17,7 +17,7 @@ from raybench.analysis.study2017.figures import paper
 SERIES = (
     "model precision batch_size engine engine_version engine_options device inflight transfers "
     "memory_limit_bytes preset simulated environment_id method_version inputs load instances mps "
-    "balancer"
+    "balancer power_limit_w"
 )
 COLUMNS = {
     scaling: f"{SERIES} workers point_id status reason trials items_per_s items_per_s_lo "

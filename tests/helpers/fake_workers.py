@@ -232,8 +232,9 @@ class FakeWorkerGroup:
         self.enter("layers")
         return (Layer("conv1", "Conv", 2_000_000), Layer("fc", "Gemm", 1_000_000))
 
-    def release(self) -> None:
+    def release(self) -> tuple[str, ...]:
         self.phases.append("release")
+        return ()
 
 
 class FakeStream:

@@ -119,7 +119,7 @@ def first_row(words, devices, engines):
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
-    newer = {"inputs", "load", "arrivals", "instances"}
+    newer = {"inputs", "load", "arrivals", "instances", "power_limit_w"}
     return {name: value for name, value in row.items() if name not in newer}
 
 
@@ -489,7 +489,10 @@ def engine_options():
     """(key, type, default) of the options of each engine that raybench has had from the start."""
     newer = {"tensorrt_rtx"}
     # at their defaults in no id
-    newer_options = {"service", "slow_device", "slow_host", "device_spread", "flip_bit_s"}
+    newer_options = {
+        "service", "slow_device", "slow_host", "device_spread", "flip_bit_s", "idle_w", "knee_w", "power_exponent",
+        "lowest_w", "highest_w",
+    }  # fmt: skip
     return {
         name: [
             option
@@ -504,7 +507,7 @@ def presets():
     return sorted(files.presets())
 
 
-NEWER = {"accept", "slo", "latency", "packing"}
+NEWER = {"accept", "slo", "latency", "packing", "power"}
 """Experiments that came after the points were frozen."""
 
 

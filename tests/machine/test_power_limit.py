@@ -1,0 +1,256 @@
+"""Power limits of boards, set and restored by real processes against a driver that is a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raybench.machine import board_power
+from raybench.machine.board_power import BoardLock
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+UUID = "GPU-0"
+
+
+class Driver:
+    """The driver of the fake, and the workers that limit its boards."""
+
+    def __init__(self, folder, monkeypatch):
+        self.file, self.locks = folder / "driver.json", str(folder / "locks")
+        self.workers = []
+        self.set(limits={UUID: 700_000, "GPU-1": 700_000}, span=[200_000, 700_000], cap=700_000,
+                 refuses="", mig=False, log=[])  # fmt: skip
+        root = str(HELPERS.parents[1])
+        monkeypatch.setenv("FAKE_DRIVER", str(self.file))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS / "fake_driver"), root]))
+
+    @property
+    def state(self):
+        return json.loads(self.file.read_text())
+
+    def set(self, **facts):
+        known = self.state if self.file.exists() else {}
+        self.file.write_text(json.dumps({**known, **facts}))
+
+    @property
+    def watts(self):
+        return self.state["limits"][UUID] / 1e3
+
+    def worker(self, watts, place="first", uuid=UUID):
+        """Start a worker that limits a board."""
+        words = [HELPERS / "power_worker.py", self.locks, uuid, str(watts), place]
+        process = subprocess.Popen([sys.executable, *map(str, words)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+        self.workers.append(process)
+        return process
+
+    def guards(self):
+        """Return the guards of this driver's boards."""
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if self.locks in (process.info["cmdline"] or ())
+            and "raybench.machine.power_guard" in process.info["cmdline"]
+        ]
+
+    def restored(self):
+        """Wait until the guards have ended, and return the limit."""
+        deadline = time.monotonic() + 30
+        while self.guards() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.watts
+
+    def close(self):
+        for process in self.workers:
+            process.kill()
+            process.communicate()
+        for guard in self.guards():
+            guard.kill()
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    driver = Driver(tmp_path, monkeypatch)
+    yield driver
+    driver.close()
+
+
+def said(process):
+    return json.loads(process.stdout.readline())
+
+
+def test_a_limit_is_read_back_and_restored_when_the_worker_is_done(driver):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    assert driver.watts == 400
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    assert said(worker) == {"wrong": []}
+    assert driver.watts == 700  # by then, and not only soon
+    assert driver.restored() == 700
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_limit_is_restored_however_the_worker_ends(driver, number):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    worker.send_signal(number)
+    worker.wait()
+    assert driver.restored() == 700
+
+
+def test_the_guard_is_no_child_of_the_worker_and_not_in_its_session(driver):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    (guard,) = driver.guards()
+    assert guard.ppid() != worker.pid
+    assert os.getsid(guard.pid) != os.getsid(worker.pid)
+    assert guard.cwd() == "/"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_guard_that_is_asked_to_end_restores_the_limit(driver, number):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    (guard,) = driver.guards()
+    guard.send_signal(number)
+    assert driver.restored() == 700
+
+
+def test_the_next_guard_waits_until_the_former_has_restored(driver):
+    first = driver.worker(400)
+    assert said(first) == {"watts": 400.0}
+    second = driver.worker(300)
+    time.sleep(0.2)
+    assert driver.watts == 400
+    first.kill()
+    assert said(second) == {"watts": 300.0}
+    second.kill()
+    second.wait()
+    assert driver.restored() == 700
+    assert driver.state["log"] == [400_000, 700_000, 300_000, 700_000]
+
+
+def test_boards_do_not_wait_for_one_another(driver):
+    first, other = driver.worker(400), driver.worker(300, uuid="GPU-1")
+    assert said(first) == {"watts": 400.0}
+    assert said(other) == {"watts": 300.0}
+
+
+def test_other_workers_on_the_board_wait_for_the_first_and_set_nothing(driver):
+    other = driver.worker(400, "next")
+    first = driver.worker(400)
+    assert said(other) == said(first) == {"watts": 400.0}
+    assert driver.state["log"] == [400_000]
+    other.kill()
+    other.wait()
+    assert driver.watts == 400
+
+
+def test_a_limit_that_a_killed_guard_left_is_restored_by_the_next(driver):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    (guard,) = driver.guards()
+    guard.kill()
+    guard.wait()
+    worker.kill()
+    assert driver.watts == 400
+    following = driver.worker(300)
+    assert said(following) == {"watts": 300.0}
+    following.kill()
+    following.wait()
+    assert driver.restored() == 700
+
+
+def test_a_limit_that_somebody_set_meanwhile_is_kept(driver):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    (guard,) = driver.guards()
+    guard.kill()
+    guard.wait()
+    worker.kill()
+    driver.set(limits={UUID: 650_000, "GPU-1": 700_000})
+    following = driver.worker(300)
+    assert said(following) == {"watts": 300.0}
+    following.kill()
+    following.wait()
+    assert driver.restored() == 650
+
+
+def test_a_board_that_keeps_to_another_limit_is_no_point_and_is_restored(driver):
+    driver.set(cap=350_000)
+    error = said(driver.worker(400))["error"]
+    assert "set to 400 W and 350 W is read back" in error
+    assert driver.restored() == 700
+
+
+def test_a_driver_that_refuses_is_quoted_and_nothing_is_changed(driver):
+    driver.set(refuses="Insufficient Permissions")
+    error = said(driver.worker(400))["error"]
+    assert "could not be set to 400 W" in error
+    assert "Insufficient Permissions" in error
+    assert driver.restored() == 700
+    assert driver.state["log"] == []
+
+
+def test_a_limit_that_cannot_be_restored_is_said_and_the_next_guard_restores_it(driver):
+    worker = driver.worker(400)
+    assert said(worker) == {"watts": 400.0}
+    driver.set(refuses="GPU is lost")
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    (sentence,) = said(worker)["wrong"]
+    assert "700 W could not be restored: GPU is lost" in sentence
+    driver.set(refuses="")
+    following = driver.worker(300)
+    assert said(following) == {"watts": 300.0}
+    following.kill()
+    following.wait()
+    assert driver.restored() == 700
+
+
+def test_a_board_is_asked_for_permission_by_setting_what_is_set(driver, tmp_path):
+    script = (
+        "from raybench.machine import board_power; import dataclasses, json;"
+        f"board_power._FOLDER = {driver.locks!r};"
+        "print(json.dumps([dataclasses.asdict(b) for b in board_power.boards()]))"
+    )
+
+    def boards():
+        return json.loads(subprocess.check_output([sys.executable, "-c", script]))
+
+    first, _ = boards()
+    assert (first["limit_w"], first["lowest_w"], first["highest_w"]) == (700, 200, 700)
+    assert first["refusal"] is None
+    assert driver.state["log"] == [700_000, 700_000]
+    driver.set(refuses="Insufficient Permissions")
+    assert boards()[0]["refusal"] == "Insufficient Permissions"
+    driver.set(mig=True)
+    assert all(board["mig"] for board in boards())
+
+
+def test_a_lock_is_held_by_one_and_notes_are_kept(tmp_path):
+    folder = str(tmp_path / "locks")
+    with BoardLock(UUID, folder) as held, BoardLock(UUID, folder) as other:
+        assert held.taken
+        assert not other.taken
+        held.note(700_000, 400_000)
+        assert other.noted() == {"former": 700_000, "set": 400_000}
+    with BoardLock(UUID, folder) as again:
+        assert again.taken
+        again.forget()
+        assert again.noted() == {}
+
+
+def test_without_a_driver_there_is_no_limit(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert board_power.boards() == ()
+    assert board_power.read_w(UUID) is None
