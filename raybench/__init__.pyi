@@ -6,6 +6,7 @@ from raybench.analysis.compare import compare
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
 from raybench.analysis.packing import packing
+from raybench.analysis.power import power
 from raybench.analysis.precision import precision
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
@@ -52,6 +53,7 @@ __all__ = [
     "packing",
     "paper",
     "plan",
+    "power",
     "precision",
     "repeats",
     "run",

@@ -36,7 +36,8 @@ examples
   raybench report results other/results out=report by=device
 
 keys
-  model, precision, batch_size, workers, engine, inflight, transfers, load, instances
+  model, precision, batch_size, workers, engine, inflight, transfers, load,
+  instances, power_limit_w
             the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
@@ -52,6 +53,7 @@ axes: one value or a list such as batch_size=[1,8,32]
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity
   instances=N            engines on each device, in processes of their own
+  power_limit_w=WATTS|unchanged   power limit that each GPU is set to, and restored afterwards
 
 settings
   experiment=NAME|FILE.yaml      the question; see raybench list experiments; left out, one point of
@@ -68,6 +70,7 @@ settings
   seed=N  order=interleaved|grid scaling.baseline=one|solo
   slo_ms=15 percentile=99        latency bound of open loop; experiment=slo finds the highest rate
   demand=RATE                    items/s for which experiment=slo says how many devices it takes
+  rack_power_w=WATTS             of a rack, of which experiment=power says what it serves
   results.dir=DIR                where rows go (results); s3://bucket/prefix works too
   results.samples=all            also store the latency of every batch
   results.layers=true            also store the time of every layer
@@ -244,6 +247,7 @@ options
   best=COLUMN               a table of the best points, e.g. best=items_per_joule
   where=CONDITIONS          that those meet in every trial, e.g. where="latency_p99_ms<10"
   demand=RATE               how many devices serve so many items/s within the latency bound
+  rack_power_w=WATTS        what the devices serve that a rack has power for, at each power limit
 
 example
   raybench report results other/results out=report by=device

@@ -13,6 +13,7 @@ from raybench.text import counted
 
 OPTIONS = (
     "out", "title", "by", "base", "scaling.mode", "usd_per_device_hour", "best", "where", "demand",
+    "rack_power_w",
 )  # fmt: skip
 
 

@@ -7,20 +7,22 @@ import sys
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
 from raybench.analysis.packing import packing
+from raybench.analysis.power import power
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
-from raybench.report.analyses import to_demand
+from raybench.report.analyses import to_demand, to_rack_power
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.packing import of_instances
+from raybench.report.terminal.power import of_power
 from raybench.report.terminal.results import FORMATS, Below, print_results
 from raybench.results.load import load
 from raybench.text import agreeing, counted
 
-OPTIONS = ("format", "columns", "best", "where", "demand")
+OPTIONS = ("format", "columns", "best", "where", "demand", "rack_power_w")
 
 
 def command(words: list[str]) -> int:
@@ -46,6 +48,8 @@ def command(words: list[str]) -> int:
         raise ConfigError("best has columns of its own. Leave columns out, or best and where.")
     written = arguments.options.get("demand")
     demand = None if written is None else to_demand(written)
+    rack = arguments.options.get("rack_power_w")
+    rack_power_w = None if rack is None else to_rack_power(rack)
     rows = read_rows(side)
     if asked is not None:
         print_best(best(rows, *asked), form, sys.stdout)
@@ -56,7 +60,11 @@ def command(words: list[str]) -> int:
         sys.stdout,
         trials=repeats(rows),
         below=Below(
-            [*of_bounds(bounded(rows), demand), *of_instances(packing(rows))],
+            [
+                *of_bounds(bounded(rows), demand),
+                *of_instances(packing(rows)),
+                *of_power(power(rows), rack_power_w),
+            ],
             f"{side.folder}/trials (Parquet)",
         ),
         columns=[name for name in columns.split(",") if name],

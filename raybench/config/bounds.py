@@ -1,4 +1,4 @@
-"""The latency bound of an experiment: what may be asked of it."""
+"""Bounds of an experiment, on latency and on power: what may be asked of it."""
 
 from __future__ import annotations
 
@@ -74,3 +74,21 @@ def _check_use(settings: Settings, bound: float, loads: set[Any]) -> None:
         )
     if not math.isfinite(bound):
         raise ConfigError(f"slo_ms must be a finite number, not {bound}.")
+
+
+def rack_power(watts: float | None, grids: Sequence[Mapping[str, tuple[Any, ...]]]) -> float | None:
+    """Return the power of a rack, of which a ladder of power limits says what it serves.
+
+    Raises:
+        ConfigError: for a power that cannot be, or without power limits.
+    """
+    if watts is None:
+        return None
+    if not 0 < watts < math.inf:
+        raise ConfigError(f"rack_power_w takes watts above 0, not {watts:g}. Correct the value.")
+    if all(limit is None for grid in grids for limit in grid["power_limit_w"]):
+        raise ConfigError(
+            "rack_power_w is answered by a ladder of power limits. Write experiment=power, or "
+            "power_limit_w=[300,400,500]."
+        )
+    return watts

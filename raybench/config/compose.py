@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from raybench.config.axes import MOST, parse_axis
-from raybench.config.bounds import with_bound
+from raybench.config.bounds import rack_power, with_bound
 from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
 from raybench.config.places import engines_with
@@ -109,7 +109,9 @@ class Draft:
         kind = choose(self.engines[0], requested[0] or requested[1] or "auto")[1]
         settings = self.settings if kind == "cpu" else merge_layers(command, file, kind)
         experiment = _experiment(self, settings, choose)
-        return Request(experiment, settings.cluster, settings.results, devices, settings.rerun)
+        rack_power_w = rack_power(settings.rack_power_w, experiment.grids)
+        cluster, results = settings.cluster, settings.results
+        return Request(experiment, cluster, results, devices, settings.rerun, rack_power_w)
 
 
 def _given_axes(grid: GridSettings) -> dict[str, Any]:

@@ -156,6 +156,7 @@ class Settings:
         find_rate: whether to search, for each point in closed loop, the highest rate of arrivals at
             which it keeps the bound.
         demand: items/s for which the number of devices is wanted.
+        rack_power_w: power of a rack, for which a ladder of power limits says what its devices serve.
         tags: labels that every row of the run holds, e.g. {rack: b7}; a label may have a value for
             each host, e.g. {rack: {n01: b7, n02: b8}}.
     """
@@ -179,6 +180,7 @@ class Settings:
     percentile: float = 99.0
     find_rate: bool = False
     demand: float | None = None
+    rack_power_w: float | None = None
     tags: dict[str, Unread] = field(default_factory=dict)
 
 
@@ -192,6 +194,7 @@ class Request:
         results: where rows are stored.
         devices: number of devices of each kind, and of each type of GPU as "gpu/H100".
         rerun: which stored rows to measure again.
+        rack_power_w: power of a rack, of which is said what it serves; None for none.
     """
 
     experiment: Experiment
@@ -199,3 +202,4 @@ class Request:
     results: ResultsSettings
     devices: Mapping[str, int]
     rerun: str
+    rack_power_w: float | None = None

@@ -36,6 +36,7 @@ class Run:
         elsewhere: what other drivers measure, a sentence for each.
         layers_timed: whether the layers of each model were timed, too.
         demand: items/s for which the number of devices is wanted; None for none.
+        rack_power_w: power of a rack, of which is said what it serves; None for none.
     """
 
     folder: str
@@ -46,6 +47,7 @@ class Run:
     elsewhere: tuple[str, ...] = ()
     layers_timed: bool = False
     demand: float | None = None
+    rack_power_w: float | None = None
 
     def table(self) -> str:
         """Return the table that the command line prints after a run."""
@@ -61,10 +63,12 @@ class Run:
         """
         from raybench.analysis.bounded import bounded
         from raybench.analysis.packing import packing
+        from raybench.analysis.power import power
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.packing import of_instances
+        from raybench.report.terminal.power import of_power
         from raybench.report.terminal.table import print_table
 
         next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
@@ -82,6 +86,7 @@ class Run:
             bounds=[
                 *of_bounds(bounded(self.rows), self.demand),
                 *of_instances(packing(self.rows)),
+                *of_power(power(self.rows), self.rack_power_w),
             ],
             where=f"{self.folder}/trials (Parquet)",
             next_steps=[*_of_devices(self.rows, self.workers, self.folder), *next_steps],
@@ -147,7 +152,17 @@ def close_run(context: RunContext, failed: bool) -> Run:
     preset = context.request.experiment.preset
     demand = context.request.experiment.demand_items_per_s
     layers = context.request.results.layers
-    return Run(folder, rows, workers, failed or bool(elsewhere), preset, elsewhere, layers, demand)
+    return Run(
+        folder,
+        rows,
+        workers,
+        failed or bool(elsewhere),
+        preset,
+        elsewhere,
+        layers,
+        demand,
+        context.request.rack_power_w,
+    )
 
 
 def _described(left: Mapping[Lease, int], at_work: Collection[str]) -> tuple[str, ...]:

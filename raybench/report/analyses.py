@@ -14,6 +14,7 @@ from raybench.analysis.efficiency import Efficiency, efficiency
 from raybench.analysis.latency_curves import LatencyCurve, latency_curves
 from raybench.analysis.packing import Packing, packing
 from raybench.analysis.pareto import Front, fronts
+from raybench.analysis.power import Power, power
 from raybench.analysis.precision import Precision, precision
 from raybench.analysis.scaling import MODES, Scaling, scaling
 from raybench.analysis.series import SERIES
@@ -44,6 +45,7 @@ class Question:
         best: column of which the best points are shown; None for no such table.
         where: conditions that these points meet.
         demand: items/s for which the number of devices is wanted; None for none.
+        rack_power_w: power of a rack, of which is said what it serves; None for none.
     """
 
     mode: str = "weak"
@@ -53,6 +55,7 @@ class Question:
     best: str | None = None
     where: tuple[Condition, ...] = ()
     demand: float | None = None
+    rack_power_w: float | None = None
 
 
 def question(options: Mapping[str, str]) -> Question:
@@ -73,6 +76,8 @@ def question(options: Mapping[str, str]) -> Question:
         given["usd_per_device_hour"] = _price(given["usd_per_device_hour"])
     if "demand" in given:
         given["demand"] = to_demand(given["demand"])
+    if "rack_power_w" in given:
+        given["rack_power_w"] = to_rack_power(given["rack_power_w"])
     asked = Question(**given)
     if asked.mode not in MODES:
         raise ConfigError(f"Unknown scaling.mode {asked.mode!r}. {nearest(asked.mode, MODES)}")
@@ -87,15 +92,29 @@ def to_demand(value: str) -> float:
     Raises:
         ConfigError: for what is no number above 0.
     """
+    return _above_0(
+        value, f"demand {value!r} is no rate. Write items/s above 0, as in demand=150000."
+    )
+
+
+def to_rack_power(value: str) -> float:
+    """Convert the option `rack_power_w` to watts.
+
+    Raises:
+        ConfigError: for what is no number above 0.
+    """
+    refusal = f"rack_power_w {value!r} is no power. Write watts above 0, as in rack_power_w=10000."
+    return _above_0(value, refusal)
+
+
+def _above_0(value: str, refusal: str) -> float:
     try:
-        demand = float(value.replace("_", "").replace(",", ""))
+        number = float(value.replace("_", "").replace(",", ""))
     except ValueError:
-        demand = -1.0
-    if not 0 < demand < float("inf"):
-        raise ConfigError(
-            f"demand {value!r} is no rate. Write items/s above 0, as in demand=150000."
-        )
-    return demand
+        number = -1.0
+    if not 0 < number < float("inf"):
+        raise ConfigError(refusal)
+    return number
 
 
 def _price(value: str) -> float:
@@ -124,6 +143,8 @@ class Answers:
     fronts: tuple[Front, ...]
     bounded: tuple[BoundedCurve, ...]
     packing: Packing
+    power: Power
+    rack_power_w: float | None
     demand: float | None
     latency_curves: tuple[LatencyCurve, ...]
     acceptance: Acceptance | None
@@ -153,6 +174,8 @@ def ask(source: ResultTables, question: Question) -> Answers:
         fronts=fronts(trials),
         bounded=bounded(trials),
         packing=packing(trials),
+        power=power(trials),
+        rack_power_w=question.rack_power_w,
         demand=question.demand,
         latency_curves=latency_curves(trials),
         acceptance=accept_devices_alone(trials, source.workers, source.environment),

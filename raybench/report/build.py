@@ -22,6 +22,7 @@ from raybench.report.sections.environment import environment
 from raybench.report.sections.methods import methods
 from raybench.report.sections.packing import packing
 from raybench.report.sections.points import points
+from raybench.report.sections.power import power
 from raybench.report.sections.precision import precision
 from raybench.report.sections.scaling import scaling
 from raybench.report.sections.study import study
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|packing|latency|pareto|devices|fleet|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|power|latency|pareto|devices|fleet|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -96,7 +97,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, bounded, packing, precision, batch, choices, devices, acceptance, study, timeline,
+    every = (verdicts, points, scaling, bounded, packing, power, precision, batch, choices, devices, acceptance, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     return Document(

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 Filled = tuple[Column, list[TableCell]]
 
-_TITLES = {"batch_size": "batch", "inflight": "in flight", "memory_limit_bytes": "memory limit"}
+_TITLES = {
+    "batch_size": "batch",
+    "inflight": "in flight",
+    "memory_limit_bytes": "memory limit",
+    "power_limit_w": "power limit",
+}
 
 
 def table(name: str, caption: str, *columns: Filled | None) -> Table:
@@ -43,7 +48,7 @@ def _factor(name: str, series: Sequence[Series]) -> Filled:
     unknown = "none" if name == "memory_limit_bytes" else write.NONE
     texts = [unknown if value is None else factor_label(name, value) for value in values]
     return Column(title, kind="factor"), [
-        TableCell(text.removeprefix("memory limit ")) for text in texts
+        TableCell(text.removeprefix("memory limit ").removeprefix("limited to ")) for text in texts
     ]
 
 

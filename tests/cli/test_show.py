@@ -99,6 +99,21 @@ def test_a_wrong_word_is_refused_in_one_line(words, sentence, folder, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_power_ladder_and_a_rack_are_below_the_table(folder, capsys):
+    assert "No rack: nothing was measured at several power limits" in shown(
+        capsys, folder, "rack_power_w=10000"
+    )
+    assert main(["show", folder, "rack_power_w=much"]) == 2
+    assert "Write watts above 0, as in rack_power_w=10000." in capsys.readouterr().err
+    run = Store(folder).start_run({})
+    for watts, rate in ((300.0, 600.0), (700.0, 1000.0)):
+        columns = {"model": "lenet", "workers": 1, "items_per_s": rate, "power_limit_w": watts}
+        run.write_point(f"p{watts}", 0, trials={**ROW, **columns})
+    text = " ".join(shown(capsys, folder, "rack_power_w=10,000").split())
+    assert "No knee: the rate grows up to the highest limit, 700 W." in text
+    assert "33 devices at 300 W give 19,800 items/s, the most." in text
+
+
 def test_the_best_points_replace_the_table(folder, capsys):
     text = shown(capsys, folder, "best=items_per_s", "where=batch_size>=8 and workers<2")
     assert (

@@ -10,6 +10,16 @@ from raybench.errors import ConfigError
 WORDS = ["model=alexnet", "engine=simulated"]
 
 
+def test_the_power_of_a_rack_is_asked_of_a_ladder():
+    request = read(["experiment=power", "rack_power_w=10000", *WORDS]).resolve({"cpu": 2, "gpu": 2})
+    assert request.rack_power_w == 10_000
+    with pytest.raises(ConfigError, match="Write experiment=power, or power_limit_w="):
+        experiment("experiment=scaling", "rack_power_w=10000")
+    for watts in (0, "nan", -5):
+        with pytest.raises(ConfigError, match="rack_power_w takes watts above 0"):
+            experiment("experiment=power", f"rack_power_w={watts}")
+
+
 def experiment(*words):
     return read([*words, *WORDS]).resolve({"cpu": 2, "gpu": 2}).experiment
 

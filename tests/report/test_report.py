@@ -504,3 +504,22 @@ def test_the_report_shows_load(tmp_path):
     Outline(page)
     for name in ("bounded-1.svg", "latency-1.svg", "latency-2.svg"):
         assert (tmp_path / "out" / "figures" / name).exists()
+
+
+def test_the_report_shows_a_power_ladder_and_what_a_rack_serves(tmp_path):
+    rows = [
+        {"point_id": f"p{watts}", "trial": k, "items_per_s": rate + k, "power_limit_w": float(watts),
+         "j_per_item": watts / rate, "items_per_j": rate / watts, "avg_power_w": float(watts)}
+        for watts, rate in ((300, 600.0), (500, 995.0), (700, 1000.0)) for k in range(3)
+    ]  # fmt: skip
+    folder(tmp_path / "results", rows)
+    page, text = written(tmp_path / "results", tmp_path / "out", "rack_power_w=10000")
+    assert "## Power limits" in text
+    assert "Knee at 500 W" in text
+    assert "At 10,000 W: 14 devices at 700 W give" in text
+    assert "Hosts, switches and cooling are not included" in text
+    paragraphs = " ".join(Outline(page).texts["p"])
+    assert "Most items a joule at 300 W" in paragraphs
+    assert (tmp_path / "out" / "figures" / "power-1.svg").exists()
+    _, text = written(tmp_path / "results", tmp_path / "other")
+    assert "At 10,000 W" not in text
