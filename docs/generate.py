@@ -47,6 +47,7 @@ VERBS = (
     "doctor",
     "show",
     "compare",
+    "trend",
     "accept",
     "baseline",
     "report",
@@ -271,10 +272,10 @@ def command_line_page() -> str:
         NOTE,
         "# Command line\n",
         "`raybench` and `python -m raybench` are the same program. The exit code is 0 when every point has a "
-        "final row and none failed, 1 when some failed, `compare` found a regression or `accept` "
-        "rejected a device, 2 when the request "
+        "final row and none failed, 1 when some failed, `compare` or `trend` found a regression or "
+        "`accept` rejected a device, 2 when the request "
         "was refused and nothing was started or when rows cannot be written any more, 3 when "
-        "`compare --strict` or `accept` is undecided, and 130 after an interrupt, with the rows kept.\n",
+        "`compare --strict`, `trend --strict` or `accept` is undecided, and 130 after an interrupt, with the rows kept.\n",
     ]
     overview = _help()
     parts.append(f"```text\n{overview}```\n")

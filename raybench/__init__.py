@@ -5,6 +5,7 @@
     scaling, precision, batch, devices, efficiency, repeats, paper
                                     analyse rows
     compare                         say what became faster or slower between two sets of rows
+    trend                           find the steps of many runs, and what changed at them
     Experiment, Point, Plan, Run    what these take and return
     RaybenchError and its kinds     what they raise; raybench.errors lists all
 
@@ -47,6 +48,7 @@ __all__ = [
     "repeats",
     "run",
     "scaling",
+    "trend",
 ]
 
 _ERRORS = (
@@ -74,6 +76,7 @@ _DEFINED_IN = {
     "repeats": ("raybench.analysis.repeatability", "repeats"),
     "run": ("raybench.execute.api", "run"),
     "scaling": ("raybench.analysis.scaling", "scaling"),
+    "trend": ("raybench.analysis.trend", "trend"),
 }
 
 

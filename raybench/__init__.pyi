@@ -11,6 +11,7 @@ from raybench.analysis.precision import precision
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.analysis.study2017.figures import paper
+from raybench.analysis.trend import trend
 from raybench.errors import (
     ClusterError,
     ComparisonRefused,
@@ -58,4 +59,5 @@ __all__ = [
     "repeats",
     "run",
     "scaling",
+    "trend",
 ]

@@ -16,6 +16,8 @@ verbs (raybench VERB --help explains one)
   show DIR  the table of a results folder; format=csv, json or markdown for others to read
   compare A B
             what became faster or slower, point by point; fails after a regression
+  trend DIR...
+            the steps of every point over many runs, and what changed at them
   accept DIR...
             accepts or rejects every device: against the others, and a baseline=FILE
   baseline DIR...
@@ -32,6 +34,7 @@ examples
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
   raybench experiment=scaling cluster.address=10.0.0.1:6379
   raybench compare old new by=engine_version format=markdown
+  raybench trend nightly/* since=2026-10-01
   raybench accept results tolerance=0.03
   raybench report results other/results out=report by=device
 
@@ -190,6 +193,36 @@ exit code
 examples
   raybench compare old new by=engine_version format=markdown
   raybench compare results:precision=fp32 results:precision=int8 by=precision
+""",
+    "trend": """\
+usage: raybench trend DIR... [option=value ...]
+
+Follows every point over the runs of one or more results folders, in the order of their start, and
+finds the steps of its level: the change with its interval, the day, and what changed in driver,
+libraries, clocks, host, tags and raybench there. A run counts with the mean of its trials, and the
+noise is the spread between runs. Other devices and other networks of one name are series of their
+own. A trend without a change has any step in less than 1 % of cases, over all points together.
+
+A step takes 3 runs on either side of it, so a point with fewer than 6 runs is undecided.
+
+options
+  by=FACTOR,...     what the runs of a series may differ in: environment (driver, libraries; the
+                    default), none, or other factors such as device or preset
+  metric=COLUMN     what is followed (items_per_s)
+  tolerance=SHARE   change that is no regression, e.g. 0.01 or 1% (0.01)
+  since=YYYY-MM-DD  runs before that day (UTC) count no more: an accepted step is left behind
+  strict            undecided points also fail (exit code 3)
+  format=FORMAT     table, markdown (md), json or csv (table)
+  out=FILE          write there instead of printing
+
+exit code
+  0  no regression    1  the newest step of a point beyond the tolerance is for the worse
+  2  the rows cannot be used    3  undecided, with strict
+
+examples
+  raybench experiment=scaling results.dir=nightly/2026-11-29 tags.commit=3f2a91c
+  raybench trend nightly/*
+  raybench trend nightly/* metric=latency_p99_ms tolerance=3% format=markdown out=trend.md
 """,
     "accept": """\
 usage: raybench accept DIR... [option=value ...]

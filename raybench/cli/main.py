@@ -1,9 +1,9 @@
 """The command line: a verb, then `key=value` words.
 
-Exit codes: 0 every point has a final row and none failed; 1 a point failed, `compare` found a
-regression, or `accept` rejected a device; 2 usage or configuration, nothing was started, or rows
-cannot be written and the run ended, or what a command was to print cannot be; 3 `compare --strict`
-or `accept` is undecided; 130 interrupted by a signal, rows kept.
+Exit codes: 0 every point has a final row and none failed; 1 a point failed, `compare` or `trend` found
+a regression, or `accept` rejected a device; 2 usage or configuration, nothing was started, or rows
+cannot be written and the run ended, or what a command was to print cannot be; 3 `compare --strict`,
+`trend --strict` or `accept` is undecided; 130 interrupted by a signal, rows kept.
 
 Nobody has to read what a command prints (see `outputs`), and a run never depends on it.
 """
@@ -151,6 +151,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
         "doctor",
         "show",
         "compare",
+        "trend",
         "accept",
         "baseline",
         "report",

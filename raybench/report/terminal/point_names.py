@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from raybench.analysis.curves import ScalingEntry
     from raybench.analysis.repeatability import Repeat
     from raybench.analysis.series import Series
+    from raybench.analysis.trend_verdicts import PointTrend
 
 MANY = 30
 """More trials than this are no advice: what makes them differ is to be found first."""
@@ -28,10 +29,12 @@ class PointNames:
 
     Attributes:
         factors: that have a column; the model always has one.
+        same: what all points have in common, in words.
     """
 
-    def __init__(self, points: Sequence[ScalingEntry | Repeat]) -> None:
+    def __init__(self, points: Sequence[ScalingEntry | Repeat | PointTrend]) -> None:
         self._naming = Naming([point.series for point in points])
+        self.same = self._naming.same
         self._by_workers = len({point.workers for point in points}) > 1
         self.factors = ("model", *(f for f in self._naming.varying if f != "model"))
 
