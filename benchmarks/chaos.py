@@ -52,8 +52,6 @@ FIRST_POINT = re.compile(r"^\[")
 RETRIES = re.compile(r"^\[\d+\] (\w+), tried again")
 SIZES = (1, 2, 4)
 """Devices of a point."""
-ROWS = "trials/*/*.parquet"
-"""Files of a results folder, one for each finished trial of a point."""
 MOST_TRIALS = 5
 """So many trials of each point must suffice for all faults."""
 
@@ -298,15 +296,23 @@ def _drive(case: Case, command: list[str], results: Path, faults: Faults) -> int
         case.starts_s.append(time.monotonic() - started)
         while driver.poll() is None:
             at = time.monotonic()
-            done = faults.do_next(driver, finished=len(list(results.glob(ROWS))))
+            done = faults.do_next(driver, finished=_rows(results))
             if done is not None:
                 fault, victim = done
                 case.done.append((at, fault))
                 case.heard.append((at, f"======== {fault}: {victim}"))
                 if fault == "driver":
                     return None
-            time.sleep(0.05)
+            time.sleep(0.1)
     return driver.returncode
+
+
+def _rows(results: Path) -> int:
+    """Return how many trials have their row by now."""
+    try:
+        return int(raybench.load(results).num_rows)
+    except raybench.ResultsError:
+        return 0
 
 
 def _listen(

@@ -81,14 +81,15 @@ def write_atomically(
                 os.fsync(file.fileno())
         unfinished.replace(target)
         if durable:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return when the disk has the names in a folder; raises OSError."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

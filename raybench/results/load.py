@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from raybench.errors import ConfigError, ResultsError, nearest
+from raybench.results.journal import is_segment, open_segments
 from raybench.results.schema import SCHEMAS, TABLES
-from raybench.results.storage import Files, open_files
+from raybench.results.storage import Files, encode, open_files
 
 if TYPE_CHECKING:
     import os
@@ -65,13 +65,14 @@ def compact(
     Later loads read from it whatever has not changed since, in milliseconds rather than 2 to 6 ms
     a file. The many files stay authoritative: a run that is deleted there is gone. Only if the
     whole folder of a table is gone does its compact file count alone. It may be deleted or written
-    again at any time.
+    again at any time. Segments (`raybench.results.journal`) hold many trials as they are, and are
+    left out.
     """
     files = open_files(root)
     _check(files)
     for table in tables:
-        newest = max(files.listing(table).values(), default=0)
-        rows, _ = read(files, table)
+        newest = max(_single_files(files, table).values(), default=0)
+        rows, _ = read(files, table, segments=False)
         if rows.num_rows:
             facts = {**rows.schema.metadata, _NEWEST: str(newest)}
             files.write(f"compact/{table}.parquet", encode(rows.replace_schema_metadata(facts)))
@@ -83,63 +84,79 @@ def uncompacted(files: Files, table: str) -> int:
         compacted = files.count(f"compact/{table}.parquet")
     except (OSError, pa.ArrowException):
         compacted = 0
-    return len(files.listing(table)) - compacted
+    return len(_single_files(files, table)) - compacted
 
 
-def read(files: Files, table: str, columns: list[str] | None = None) -> tuple[pa.Table, list[str]]:
-    """Return the rows of a table, and a line on each file that was skipped."""
+def _single_files(files: Files, table: str) -> dict[str, int]:
+    """Return the files of one trial each, as `Files.listing`."""
+    listing = files.listing(table)
+    return {name: changed for name, changed in listing.items() if not is_segment(name)}
+
+
+def read(
+    files: Files, table: str, columns: list[str] | None = None, *, segments: bool = True
+) -> tuple[pa.Table, list[str]]:
+    """Return the rows of a table, and a line on each file that was skipped.
+
+    Args:
+        files: the results folder.
+        table: to read.
+        columns: to read; None for all.
+        segments: whether to read the files and journals of many trials, too.
+    """
     skipped: list[str] = []
     keys = _key_columns(table)
     wanted = None if columns is None else list(dict.fromkeys([*keys, *columns]))
+    target = _target(table, wanted)
+    # before the files: a journal that becomes one meanwhile is left out there
+    journals = open_segments(files, table) if segments else []
+    united = [_chosen(segment.rows, wanted) for segment in journals]
     compacted = _read_compacted(files, table, wanted, skipped)
-    listing = files.listing(table)
+    listing = files.listing(table) if segments else _single_files(files, table)
     if compacted is not None and not listing:
-        return _unite([compacted], _target(table, wanted), skipped), skipped
+        return _unite([compacted, *united], target, skipped), skipped
     compacted_names = (
         frozenset[str]() if compacted is None else frozenset(_names(compacted).to_pylist())
     )
     newest = 0 if compacted is None else int(compacted.schema.metadata.get(_NEWEST, 0))
+    left_out = {segment.name for segment in journals}
     fresh = [
-        name for name, changed in listing.items() if name not in compacted_names or changed > newest
+        name
+        for name, changed in listing.items()
+        if (name not in compacted_names or changed > newest) and name not in left_out
     ]
     if table in ("workers", "blocks", "samples", "layers") and fresh:
         committed = _committed(files)
         fresh = [name for name in fresh if name in committed]
-    united = []
-    target = _target(table, wanted)
     if compacted is not None:
         kept = (compacted_names & listing.keys()) - set(fresh)
         if kept != compacted_names:
             names = pa.array(list(kept), pa.string())
             compacted = compacted.filter(pc.is_in(_names(compacted), names))
         united.append(compacted)
-    for begin in range(0, len(fresh), TOGETHER):
-        parts = files.each(
-            lambda name: _read_part(files, table, f"{table}/{name}.parquet", wanted, skipped),
-            fresh[begin : begin + TOGETHER],
-        )
-        united.append(_unite([part for part in parts if part is not None], target, skipped))
+    united += _read_fresh(files, table, fresh, wanted, skipped)
     return _unite(united, target, skipped), skipped
 
 
-def encode(rows: pa.Table) -> bytes:
-    """Return the rows as the bytes of a Parquet file."""
-    sink = pa.BufferOutputStream()
-    if rows.num_rows == 1:
-        # nothing repeats: without dictionaries and statistics smaller, and faster both ways
-        pq.write_table(rows, sink, use_dictionary=False, write_statistics=False)
-    else:
-        texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
-        integers = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
-        pq.write_table(
-            rows,
-            sink,
-            compression="zstd",
-            use_dictionary=texts,
-            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+def _read_fresh(
+    files: Files, table: str, names: Sequence[str], columns: list[str] | None, skipped: list[str]
+) -> list[pa.Table]:
+    united = []
+    for begin in range(0, len(names), TOGETHER):
+        parts = files.each(
+            lambda name: _read_part(files, table, f"{table}/{name}.parquet", columns, skipped),
+            names[begin : begin + TOGETHER],
         )
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+        present = [part for part in parts if part is not None]
+        united.append(_unite(present, _target(table, columns), skipped))
+    return united
+
+
+def _chosen(rows: pa.Table, columns: list[str] | None) -> pa.Table:
+    """Return the wanted columns, without those that the rows lack."""
+    if columns is None:
+        return rows
+    return rows.select([name for name in columns if name in rows.schema.names])
 
 
 def _check(files: Files) -> None:

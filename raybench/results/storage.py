@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from raybench.errors import ResultsError
-from raybench.paths import write_atomically
+from raybench.paths import sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -265,6 +265,10 @@ class Folder(Files):
                 "Free space or rights there, or choose another folder with results.dir=PATH."
             ) from error
 
+    def flush(self, folder: str) -> None:
+        """Return when the disk has the names in a folder."""
+        sync_folder(self._folder / folder)
+
     @override
     def make(self) -> None:
         if os.path.exists(self.root) and not os.path.isdir(self.root):  # these never raise
@@ -343,6 +347,26 @@ class Bucket(Files):
                 f"Results folder {self.root!r}: there is no bucket {bucket!r}, or it may not be "
                 f"read. Make it first. {_CHOOSE_ANOTHER}"
             )
+
+
+def encode(rows: pa.Table) -> bytes:
+    """Return the rows as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    if rows.num_rows == 1:
+        # nothing repeats: without dictionaries and statistics smaller, and faster both ways
+        pq.write_table(rows, sink, use_dictionary=False, write_statistics=False)
+    else:
+        texts = [field.name for field in rows.schema if pa.types.is_string(field.type)]
+        integers = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
+        pq.write_table(
+            rows,
+            sink,
+            compression="zstd",
+            use_dictionary=texts,
+            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _one_line(error: BaseException) -> str:

@@ -5,6 +5,8 @@
     <root>/environment/<run_id>/<environment_id>.parquet
     <root>/{workers,blocks,samples,layers}/<run_id>/<point_id>-t<trial>.parquet
     <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
+    <root>/<table>/<run_id>/<segment>.parquet            further trials of a long run, see `journal`
+    <root>/runs/<run_id>/<segment>.journal               the newest of them, until they are Parquet
     <root>/compact/<table>.parquet                       optional, see `load.compact`
     <root>/.leases/<run_id>.json                         what a driver at work measures, see `leases`
 
@@ -35,9 +37,10 @@ import pyarrow as pa
 from raybench.errors import ResultsError
 from raybench.experiment import METHOD_VERSION
 from raybench.results import leases
-from raybench.results.load import compact, encode, read, uncompacted
+from raybench.results.journal import FIRST_FILES, RowJournal, settle
+from raybench.results.load import compact, read, uncompacted
 from raybench.results.schema import FINAL, SCHEMA_VERSION, SCHEMAS, STATUSES, VERDICTS
-from raybench.results.storage import FORMAT_FILE, FORMAT_VERSION, Files, open_files
+from raybench.results.storage import FORMAT_FILE, FORMAT_VERSION, Files, Folder, encode, open_files
 from raybench.version import __version__
 
 Row: TypeAlias = Mapping[str, Any]
@@ -83,9 +86,11 @@ class Store:
     def claim(self, environment_id: str, trials: Collection[leases.TrialKey]) -> leases.HeldLease:
         """Take the trials that no other driver at work measures, for a new run.
 
-        Runs whose driver was killed are recorded as interrupted.
+        Runs whose driver was killed are recorded as interrupted, and their rows become Parquet.
         """
         for lease in leases.remove_dead(self.files):
+            with contextlib.suppress(ResultsError):  # rows are read from there, too
+                settle(self.files, lease.run_id)
             self._end_manifest(lease.run_id)
         return leases.claim(self.files, ulid(), environment_id, trials)
 
@@ -145,6 +150,8 @@ class RunWriter:
             **manifest,
         }
         self._fallback: Files | None = None
+        self._journal = RowJournal(files, run_id) if isinstance(files, Folder) else None
+        self._trials = 0
         self._write_manifest()
 
     def write_point(
@@ -158,7 +165,7 @@ class RunWriter:
         samples: Rows | None = None,
         layers: Rows = (),
     ) -> None:
-        """Write all rows of one trial of a point; they count once the last file is there.
+        """Write all rows of one trial of a point; they count once the disk has all of them.
 
         `run_id`, `point_id`, `trial`, the versions and `environment_id` (from `trials`) are filled
         in; missing columns are null, and so is NaN.
@@ -189,29 +196,31 @@ class RunWriter:
             "trials": [{"method_version": METHOD_VERSION, **trials}],
         }
         tables = {name: build(name, rows, fixed) for name, rows in given.items() if len(rows)}
-        self._write_all(
-            {
-                f"{table}/{self.id}/{point_id}-t{trial}.parquet": encode(rows)
-                for table, rows in tables.items()
-                if rows.num_rows
-            }
-        )
+        tables = {name: rows for name, rows in tables.items() if rows.num_rows}
+        self._keep(f"{point_id}-t{trial}", tables)
+        self._trials += 1
 
-    def _write_all(self, contents: Mapping[str, bytes]) -> None:
-        """Write files in order; to the fallback folder once the results folder has failed."""
+    def _keep(self, name: str, tables: Mapping[str, pa.Table]) -> None:
+        """Write the rows of a trial; to the fallback folder once the results folder has failed."""
         if self._fallback is not None:
-            _write_each(self._fallback, contents)
+            _write_each(self._fallback, self._encoded(name, tables))
             return
         try:
-            _write_each(self._files, contents)
+            if self._journal is not None and self._trials >= FIRST_FILES:
+                self._journal.append(tables)
+            else:
+                _write_each(self._files, self._encoded(name, tables))
         except ResultsError as error:
-            self._fallback = _write_to_fallback(contents)
+            self._fallback = _write_to_fallback(self._encoded(name, tables))
             where = "could not be kept elsewhere either."
             if self._fallback is not None:
                 folder = self._fallback.root
                 command = self._files.copying.format(folder, self._files.root)
                 where = f"are kept; bring them back with: {command}"
             raise ResultsError(f"{error} Rows just measured {where}") from error
+
+    def _encoded(self, name: str, tables: Mapping[str, pa.Table]) -> dict[str, bytes]:
+        return {f"{t}/{self.id}/{name}.parquet": encode(rows) for t, rows in tables.items()}
 
     def write_environment(self, rows: Sequence[Row]) -> None:
         """Write the environment of the measurements, a row for each node and device.
@@ -229,11 +238,15 @@ class RunWriter:
             self._files.write(name, encode(build("environment", group, fixed)))
 
     def finish(self, state: str) -> None:
-        """Record in the manifest how the run ended: finished, interrupted or failed."""
+        """Store all rows as Parquet and record how the run ended: finished, interrupted or failed."""
         if state not in STATES:
             raise ValueError(f"Run state {state!r} is none of {STATES}.")
         self._manifest.update(state=state, ended_at=_now())
-        self._write_manifest()
+        try:
+            if self._journal is not None:
+                self._journal.close()
+        finally:
+            self._write_manifest()
         if not self._files.check_format():  # removed during the run; the next would refuse the rows
             _write_format(self._files)
 
