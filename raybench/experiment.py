@@ -58,8 +58,8 @@ _NEWER_MEASURE_SETTINGS = {
     "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
-_NEWER_AXES = {"load": CLOSED, "instances": 1, "power_limit_w": None}
-"""The same for axes."""
+_NEWER_FACTORS = {"load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0}
+"""The same for factors."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
 QUANTISED = ("int8", "int8_fp16")
@@ -228,6 +228,7 @@ class Point:
         load: as on the axis; see `OfferedLoad`.
         instances: engines on each device, each with a worker of its own.
         power_limit_w: power limit that each device is set to; None leaves it as it is set.
+        build: which of several separately built plans, from 0.
     """
 
     model: str
@@ -250,6 +251,7 @@ class Point:
     load: str = CLOSED
     instances: int = 1
     power_limit_w: float | None = None
+    build: int = 0
 
     @property
     def engines(self) -> int:
@@ -305,9 +307,9 @@ class Point:
                 del facts["model_settings"][name]
         if self.inputs is None:
             del facts["inputs"]
-        for axis, usual in _NEWER_AXES.items():
-            if facts[axis] == usual:
-                del facts[axis]
+        for factor, usual in _NEWER_FACTORS.items():
+            if facts[factor] == usual:
+                del facts[factor]
         for name, value in _NEWER_MEASURE_SETTINGS.items():
             if self.load == CLOSED or facts["measure"][name] == value:
                 del facts["measure"][name]
@@ -357,6 +359,7 @@ class Experiment:
         find_rate: whether to search the highest rate under the latency bound for each point.
         demand_items_per_s: rate for which the number of devices is wanted; None for none.
         tags: labels that the user gave the run; they are in no id.
+        builds: separately built plans of each point whose engine builds another one each time.
     """
 
     name: str
@@ -375,6 +378,7 @@ class Experiment:
     find_rate: bool = False
     demand_items_per_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    builds: int = 1
 
 
 # Ids of points, environments, models and plans are hashes over these bytes: a change here would

@@ -299,6 +299,7 @@ class Worker:
             power_limit_w=point.power_limit_w,
             part_batches=point.load != CLOSED and point.batch_size > 1,
             place=self._place,
+            build=point.build,
             on_step=lambda *step: setattr(self, "_engine_step", step),
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raybench.analysis.builds import with_several_builds
 from raybench.analysis.columns import codes, floats, fold, mask
 from raybench.analysis.estimate import Estimate
 from raybench.analysis.grouping import (
@@ -30,6 +31,7 @@ from raybench.analysis.selection import in_newest_point, newest_rows, series_of_
 from raybench.analysis.series import SERIES, Series, sort_key
 
 if TYPE_CHECKING:
+    from raybench.analysis.builds import CellBuild
     from raybench.analysis.columns import Ints
     from raybench.stats.ratios import Logs
 
@@ -86,6 +88,8 @@ NEWEST_COLUMNS = (
     "reduced_ops",
     "input_shape",
     "parameters",
+    "engine_sha256",
+    "build",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {
@@ -110,6 +114,7 @@ _ALWAYS = (
     "flags",
     "items_per_s_lo",
     "items_per_s_hi",
+    "first_build_id",
 )
 _WANTED = (*_ALWAYS, *SERIES, *MEDIAN_COLUMNS, *NEWEST_COLUMNS, *METRICS)
 
@@ -125,13 +130,16 @@ class Cell:
         reason: why there is no number, from the newest trial; None if ok.
         rows: row numbers of the trials in the given table, oldest first.
         values: the metric in each trial, in the same order; empty unless ok.
-        logs: moments of the logarithms of `values`; None unless all are positive.
-        mean: mean of `values`, with bounds `lo` and `hi`.
-        interval: BETWEEN from 2 trials on, WITHIN for a single trial, None without bounds.
+        logs: moments of the logarithms of `values`, or of its builds where it has several; None unless
+            all are positive.
+        mean: mean of `values`, or of its builds, with bounds `lo` and `hi`.
+        interval: BUILDS from 2 builds on, BETWEEN from 2 trials on, WITHIN for a single trial, None without
+            bounds.
         medians: medians over trials of the columns in `MEDIAN_COLUMNS` that have a value.
         newest: values of the newest trial in `NEWEST_COLUMNS`, without nulls.
         verdict: of the worst trial.
         flags: of any trial.
+        builds: its trials by build, where it has several.
         marks: see `marks.MARKS`.
     """
 
@@ -152,6 +160,7 @@ class Cell:
     newest: dict[str, Any] = field(default_factory=dict)
     verdict: str | None = None
     flags: tuple[str, ...] = ()
+    builds: tuple[CellBuild, ...] = ()
 
     @property
     def trials(self) -> int:
@@ -238,7 +247,7 @@ def _with_numbers(
     medians_of = medians(rows, groups, MEDIAN_COLUMNS)
     newest_of = present_values(newest, NEWEST_COLUMNS)
     verdicts, flags = worst_verdicts(rows["verdict"], groups), all_flags(rows["flags"], groups)
-    return [
+    made = [
         Cell(
             series=home,
             workers=workers[k],
@@ -260,6 +269,7 @@ def _with_numbers(
         )
         for k, (home, mean) in enumerate(zip(series, means.tolist(), strict=True))
     ]
+    return with_several_builds(made, rows, groups)
 
 
 def _without_numbers(

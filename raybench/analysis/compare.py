@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from raybench.analysis.builds import ratio_variances, spread_unknown
 from raybench.analysis.cell_ratios import ratio
 from raybench.analysis.cells import METRICS, Cell, cells
 from raybench.analysis.comparability import (
@@ -185,7 +186,7 @@ def compare(
         differs=differs,
         changes=changes,
         geometric_mean=_geometric_mean(changes),
-        missing=_missing(changes),
+        missing=(*_missing(changes), *_other_plans(list(both.values()))),
     )
 
 
@@ -280,9 +281,7 @@ def _detectable(a: Cell, b: Cell, threshold: float) -> float | None:
     """
     if a.logs is None or b.logs is None or min(a.logs.count, b.logs.count) < 2:
         return None
-    spread = sum_of_variances(
-        *((logs.variance / logs.count, float(logs.count - 1)) for logs in (a.logs, b.logs))
-    )
+    spread = sum_of_variances(*ratio_variances(a, b))
     if spread is None:
         return threshold
     variance, df = spread
@@ -311,6 +310,19 @@ def _explained(span: Span, clock: float | None, better: str) -> bool:
 def _geometric_mean(changes: Sequence[Change]) -> float | None:
     logs = [math.log(change.ratio.value) for change in changes if change.ratio.value]
     return math.exp(math.fsum(logs) / len(logs)) if logs else None
+
+
+def _other_plans(points: Sequence[_Both]) -> tuple[str, ...]:
+    """Return that the sides ran different plans, where nothing tells how far builds lie apart."""
+    pairs = [(point.a, point.b) for point in points]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    other = sum(spread_unknown(a, b) for a, b in known)
+    if not other:
+        return ()
+    return (
+        f"{other} of {counted(len(known), 'point')} ran another plan on each side, built once: plans of one "
+        "graph differ by chance, which these intervals do not hold. Measure both sides with builds=3.",
+    )
 
 
 def _missing(changes: Sequence[Change]) -> tuple[str, ...]:

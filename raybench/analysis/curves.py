@@ -33,8 +33,8 @@ class ScalingEntry:
         trials: how many ended with this status.
         reason: of the newest of them.
         items_per_s: mean over trials.
-        interval: where its bounds come from: between_trials from 2 trials on, within_trial for
-            a single one; None without bounds.
+        interval: where its bounds come from: between_builds from 2 builds on, between_trials from 2
+            trials on, within_trial for a single one; None without bounds.
         base_workers: the smallest number of workers with a number, to which speedup refers.
         speedup: items_per_s over that of the base; with bounds if both have 2 trials or more.
         efficiency: speedup over the ratio of the numbers of workers.
@@ -58,6 +58,12 @@ class ScalingEntry:
         quantised_macs_frac: share of the multiply-accumulates computed in 8 bits.
         reduced_ops: operators of the graph that compute below fp32, with their types.
         device_use: what of a GPU was full, a sentence with figures; None for other devices.
+        builds: number of separately built plans; None for a single one.
+        builds_sd: standard deviation between builds over the mean; with that between trials in it where
+            `trials_sd` is None.
+        trials_sd: the same between trials of a build, beyond the noise within them; None with one trial a
+            build.
+        within_sd: the same of a trial by the noise within it.
     """
 
     series: Series
@@ -91,6 +97,10 @@ class ScalingEntry:
     quantised_macs_frac: float | None = None
     reduced_ops: tuple[str, ...] = ()
     device_use: str | None = None
+    builds: int | None = None
+    builds_sd: float | None = None
+    trials_sd: float | None = None
+    within_sd: float | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from raybench.analysis.columns import Bools, Floats, Ints
 
-WITHIN, BETWEEN = "within_trial", "between_trials"
-"""Where an interval comes from; only the second predicts the next trial."""
+WITHIN, BETWEEN, BUILDS = "within_trial", "between_trials", "between_builds"
+"""Where an interval comes from; the second predicts the next trial of a plan, the third another plan."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ def repeats(trials: pa.Table) -> list[Repeat]:
         rows = list(cell.rows)
         if not cell.ok or len(rows) < 2 or cell.workers is None or np.isnan(halves[rows]).any():
             continue
+        if cell.builds:  # more trials alone would not make it more precise
+            continue
         means = np.array(cell.values)
         t = [t_quantile(0.975, half_width_df(blocks[row], effective[row])) for row in rows]
         interval = trial_interval(means, halves[rows] / t * means, TARGET)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from raybench import gc_control
 from raybench.analysis.baselines import WorkerTable
 from raybench.analysis.bottlenecks import Bound, bounds
+from raybench.analysis.builds import build_spreads
 from raybench.analysis.cell_ratios import ratios
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.curves import Curve, ScalingEntry, curve
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from raybench.analysis.baselines import Slowest, SoloBaseline
+    from raybench.analysis.builds import BuildSpread
     from raybench.analysis.series import Series
 
 MODES = ("weak", "strong")
@@ -100,10 +102,16 @@ def _scaling(trials: pa.Table, workers: pa.Table | None, mode: str) -> Scaling:
     }
     compared_series = [_compare_series(members, numbers, table) for members in by_series]
     ratio_of = _ratios([one for compared in compared_series for one in compared])
+    spreads = {(one.series, one.workers): one for one in build_spreads(every, trials)}
     entries: list[ScalingEntry] = []
     curves = []
     for members, compared in zip(by_series, compared_series, strict=True):
-        of_series = [_entry(one, ratio_of, mode) for one in compared]
+        of_series = [
+            _with_spread(
+                _entry(one, ratio_of, mode), spreads.get((one.cell.series, one.cell.workers or 0))
+            )
+            for one in compared
+        ]
         entries += of_series
         if len(numbers[members[0].series]) > 1 and not members[0].series.is_open:
             held_back = [bound for one in compared if one.cell.workers for bound in one.bounds]
@@ -197,6 +205,19 @@ def _entry(compared: _Compared, ratio_of: _Ratios, mode: str) -> ScalingEntry:
         quantised_macs_frac=get("quantised_macs_frac"),
         reduced_ops=tuple(cell.newest.get("reduced_ops", ())),
         device_use=in_words(cell),
+    )
+
+
+def _with_spread(entry: ScalingEntry, spread: BuildSpread | None) -> ScalingEntry:
+    """Return the entry with how far its builds lie apart, where it has several."""
+    if spread is None or entry.status != "ok":
+        return entry
+    return replace(
+        entry,
+        builds=spread.builds,
+        builds_sd=spread.between_builds,
+        trials_sd=spread.between_trials,
+        within_sd=spread.within,
     )
 
 

@@ -61,6 +61,8 @@ def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
         else pa.nulls(trials.num_rows, schema.field(name).type)
         for name in dict.fromkeys(columns)
     }
+    if "first_build_id" in found:
+        found["first_build_id"] = pc.coalesce(found["first_build_id"], trials["point_id"])
     if "inputs" in found:  # older rows do not say: there were no others
         found["inputs"] = pc.fill_null(found["inputs"], SYNTHETIC)
     if "load" in found:
@@ -77,7 +79,7 @@ def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
 
 def in_newest_point(rows: pa.Table, cell_of: Ints, good: Bools) -> Bools:
     """Tell for each row whether it belongs to the point of its cell's newest good row."""
-    point = codes(rows["point_id"])
+    point = codes(rows["first_build_id"])  # all builds are one point
     newest = np.zeros(int(cell_of.max()) + 1, dtype=np.int64)
     where = np.flatnonzero(good)
     newest[cell_of[where]] = point[where]  # rows are oldest first: the last one to write stays

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Unavailable = Callable[[str, str], str | None]
 
 BALANCERS = ("split", "shared")
+MOST_BUILDS = 100
 _VERDICTS = ("stable", "unstable", "unverified")
 _LONGEST_S = 1e8
 """Three years: what is longer is a slip, and no clock or table has to hold it."""
@@ -180,6 +181,7 @@ def _experiment(
         measure=with_bound(settings, _checked(settings.measure), grids),
         preset=settings.preset,
         trials=_whole("trials", settings.trials, 1, 2**15 - 1),
+        builds=_whole("builds", settings.builds, 1, MOST_BUILDS),
         seed=_whole("seed", settings.seed, 0, 2**62),
         order=settings.order,
         solo=settings.scaling.baseline == "solo",

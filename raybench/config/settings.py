@@ -140,6 +140,8 @@ class Settings:
         grids: further grids, each on top of `grid`; the experiment is their union.
         exclude: combinations that are left out.
         trials: repeats of each point in fresh workers.
+        builds: separately built plans of each point, each measured `trials` times, for engines that choose
+            kernels by timing them and so build another plan each time (tensorrt).
         seed: seed of the order of points and of the synthetic data.
         order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
         rerun: which stored rows to measure again.
@@ -165,6 +167,7 @@ class Settings:
     grids: list[GridSettings] = field(default_factory=list)
     exclude: list[GridSettings] = field(default_factory=list)
     trials: int = 1
+    builds: int = 1
     seed: int = 0
     order: Literal["interleaved", "grid"] = "interleaved"
     rerun: Literal["none", "failed", "unstable", "all"] = "none"

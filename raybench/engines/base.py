@@ -46,6 +46,8 @@ class EngineTraits:
         rewrites_lrn: True for an engine whose own LRN is slow: its graph has pooling and
             arithmetic in place of it.
         reads_graph: False for an engine that runs without the model's file: none is built.
+        builds_differ: whether a plan that is built again may be another one, as where the builder chooses
+            kernels by timing them.
     """
 
     name: str = ""
@@ -56,6 +58,7 @@ class EngineTraits:
     bf16_dialect: str | None = None
     rewrites_lrn: bool = False
     reads_graph: bool = True
+    builds_differ: bool = False
 
 
 def _say_nothing(_step: str, _detail: str) -> None:
@@ -97,6 +100,7 @@ class Load:
         part_batches: whether batches that are not full will come, as in open loop: `TakesPartBatches`.
         place: of the device among all of the run.
         power_limit_w: that a device of the engine's own keeps to (`LimitsPower`); None for none.
+        build: which of several separately built plans, from 0; only engines whose builds differ see another.
         on_step: to call with what `load` or `prebuild` is doing and how far it is, e.g. "building the
             plan" and "such a plan took 61 s"; it returns at once.
     """
@@ -114,6 +118,7 @@ class Load:
     part_batches: bool = False
     place: Place = FIRST
     power_limit_w: float | None = None
+    build: int = 0
     on_step: Callable[[str, str], object] = _say_nothing
 
     @property

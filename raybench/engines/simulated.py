@@ -8,6 +8,7 @@ Its rows are marked as simulated.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -72,6 +73,7 @@ class SimulatedSettings:
         power_exponent: see `idle_w`.
         lowest_w: least power limit that can be set.
         highest_w: most power limit that can be set.
+        build_spread: relative standard deviation between builds; each keeps its own speed.
 
     Raises:
         ValueError: a share or autocorrelation is not from 0 to below 1: nothing would take forever;
@@ -107,6 +109,7 @@ class SimulatedSettings:
     power_exponent: float = field(default=0.6, metadata=NEWER)
     lowest_w: float = field(default=200.0, metadata=NEWER)
     highest_w: float = field(default=700.0, metadata=NEWER)
+    build_spread: float = field(default=0.0, metadata=NEWER)
 
     def __post_init__(self) -> None:
         """Refuse what a device cannot be slowed down by."""
@@ -147,6 +150,8 @@ SLACK_NS = 2_000_000
 simulation must not depend on how precisely this machine sleeps."""
 
 
+_BUILDS = 1
+"""Keeps the draws for builds apart from those for devices."""
 SPIN_NS = 200_000
 """In open loop, the time before the end of a batch that is spent spinning: a sleep that ends late would
 make the device slower than its formula."""
@@ -161,6 +166,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower):
         device_kinds=("gpu", "cpu"),
         bf16_dialect="native",
         reads_graph=False,
+        builds_differ=True,
     )
 
     @classmethod
@@ -211,6 +217,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower):
             simulated=True,
             power_limit_w=load.power_limit_w,
             power_w=load.power_limit_w and min(load.power_limit_w, options.knee_w),
+            engine_sha256=_plan_sha256(options, load) if options.build_spread else None,
         )
 
     def _duration_ns(self, now_ns: int) -> int:
@@ -284,6 +291,9 @@ def _device_speed(options: SimulatedSettings, load: Load) -> float:
     if options.device_spread:
         own = np.random.default_rng([options.seed, place.device]).standard_normal()
         speed *= math.exp(options.device_spread * own)
+    if options.build_spread:
+        own = np.random.default_rng([options.seed, load.build, _BUILDS]).standard_normal()
+        speed *= math.exp(options.build_spread * own)
     return speed
 
 
@@ -293,6 +303,12 @@ def _speed_at(options: SimulatedSettings, load: Load) -> float:
         return 1.0
     share = (load.power_limit_w - options.idle_w) / (options.knee_w - options.idle_w)
     return float(share**options.power_exponent)
+
+
+def _plan_sha256(options: SimulatedSettings, load: Load) -> str:
+    """Return what stands for the hash of a plan: another one for each build."""
+    facts = f"{load.model.name} {load.model.precision} {load.batches.batch_size}"
+    return hashlib.sha256(f"{facts} {options.seed} {load.build}".encode()).hexdigest()
 
 
 def _timing_model(options: SimulatedSettings, load: Load) -> tuple[TimingModel, float]:

@@ -58,7 +58,7 @@ def describe_plan(
     devices = ", ".join(f"{n} {kind}" for kind, n in counts if n and "/" not in kind)
     lines = [
         f"{experiment.name}: {experiment.question}",
-        f"{counted(len(plan.points), 'point')}, {counted(experiment.trials, 'trial')} each, "
+        f"{_points(plan)}, {counted(experiment.trials, 'trial')} each, "
         f"preset {experiment.preset}, devices: {devices}",
     ]
     common = TrialNames(plan).common
@@ -90,6 +90,13 @@ def describe_plan(
         )
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
+
+
+def _points(plan: Plan) -> str:
+    """Return the number of points, and of builds where a point has several."""
+    first = sum(point.build == 0 for point in plan.points)
+    builds = 1 + max((point.build for point in plan.points), default=0)
+    return counted(first, "point") + (f" of {builds} builds" if builds > 1 else "")
 
 
 def _inputs(plan: Plan) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from raybench.analysis.series import device_name
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
 from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
@@ -64,7 +65,7 @@ class TrialWorkers:
     def places(self) -> list[str]:
         """Return the host and the device of each worker, for people."""
         return [
-            f"{member.host.hostname}, {prepared.device.name}"
+            f"{member.host.hostname}, {device_name(prepared.device.name)}"
             for member, prepared in zip(self.members, self.prepared, strict=True)
         ]
 
@@ -115,6 +116,8 @@ def factor_columns(point: Point) -> Columns:
         "transfers": point.transfers,
         "power_limit_w": point.power_limit_w,
         "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
+        "build": point.build if registry.get(point.engine).traits.builds_differ else None,
+        "first_build_id": replace(point, build=0).id if point.build else point.id,
         **_load_columns(point),
     }
 

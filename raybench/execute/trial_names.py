@@ -34,6 +34,7 @@ class TrialNames:
     def __init__(self, plan: Plan) -> None:
         self._naming = Naming([_series(point) for point in plan.points])
         self._loads = {point.load for point in plan.points}
+        self._builds = 1 + max((point.build for point in plan.points), default=0)
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
         self._trials = 1 + max(
@@ -50,6 +51,7 @@ class TrialNames:
         found = point.largest and point.batch_size > 1
         asked = point.load not in self._loads  # by a search for the highest rate
         trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
+        build = f"build {point.build + 1} of {self._builds}" if self._builds > 1 else ""
         if asked:
             confirms = role(planned.trial)
             trial = f"confirming {confirms} of {CONFIRMING}" if confirms else "probe"
@@ -60,6 +62,7 @@ class TrialNames:
             factor_label("batch_size", point.batch_size) if found else "",
             factor_label("load", point.load) if asked else "",
             workers_label(point.workers) if self._by_workers else "",
+            build,
             trial,
         )
         if planned.purpose == "fit" and "batch_size" not in self._naming.varying:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ConfigError
 from raybench.experiment import ANY, AXES, Point
+from raybench.planning.builds import refuse_builds, with_builds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,14 +51,15 @@ def expand(
     """
     points: dict[str, Point] = {}
     _refuse_many(experiment)
+    refuse_builds(experiment)
     for grid in experiment.grids:
         _refuse_repeats(grid)
         for cell in _cells(experiment, grid, devices):
             if not any(_matches(cell, rule) for rule in experiment.exclude):
-                point = _point(experiment, cell, identities)
-                if point.is_share:
-                    points.setdefault(point.closed.id, point.closed)
-                points.setdefault(point.id, point)
+                for point in with_builds(experiment, _point(experiment, cell, identities)):
+                    if point.is_share:
+                        points.setdefault(point.closed.id, point.closed)
+                    points.setdefault(point.id, point)
     if not points:
         raise ConfigError(
             f"Experiment {experiment.name!r} has no points: its axes are empty or exclude drops "
@@ -69,9 +71,10 @@ def expand(
 def _refuse_many(experiment: Experiment) -> None:
     """Refuse grids that nobody could measure, before they fill the memory."""
     cells = sum(math.prod(len(values) for values in grid.values()) for grid in experiment.grids)
-    if cells * experiment.trials > MOST_TRIALS:
+    if cells * experiment.trials * experiment.builds > MOST_TRIALS:
+        builds = f" of {experiment.builds:,} builds" if experiment.builds > 1 else ""
         raise ConfigError(
-            f"Experiment {experiment.name!r} has {cells:,} combinations in {experiment.trials:,} trials, "
+            f"Experiment {experiment.name!r} has {cells:,} combinations in {experiment.trials:,} trials{builds}, "
             f"and a run takes {MOST_TRIALS:,} at most. Shorten an axis, or split the experiment."
         )
 

@@ -12,6 +12,7 @@ from raybench.errors import ClusterError, ModelError
 from raybench.experiment import CLOSED
 from raybench.models import source
 from raybench.models.items.input_files import inspect, sized
+from raybench.planning.builds import builds_remarks
 from raybench.planning.estimates import TimeLeft
 from raybench.planning.expansion import expand
 from raybench.planning.slots import describe
@@ -133,7 +134,10 @@ def make_plan(
         )
     return replace(
         plan,
-        remarks=_remarks(plan.points, {name: model.file_batch for name, model in checked.items()}),
+        remarks=(
+            *builds_remarks(experiment, plan.points),
+            *_remarks(plan.points, {name: model.file_batch for name, model in checked.items()}),
+        ),
         macs_per_item=_macs(plan.points, checked),
     )
 

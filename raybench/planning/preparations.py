@@ -50,13 +50,13 @@ def builds_ahead(point: Point) -> bool:
     return issubclass(registry.get(point.engine), BuildsAhead)
 
 
-def _engine_plan(point: Point) -> tuple[int, str] | None:
+def _engine_plan(point: Point) -> tuple[int, str, int] | None:
     """Return what distinguishes engine plans of one graph; None for an engine without plans."""
     engine = registry.get(point.engine)
     if not issubclass(engine, BuildsAhead):
         return None
     options = engine.traits.settings(**dict(point.engine_options))
-    return engine.plan_batch(options, point.batch_size), point.accelerator
+    return engine.plan_batch(options, point.batch_size), point.accelerator, point.build
 
 
 def _suitable(point: Point, kinds: Iterable[Sequence[DeviceSlot]]) -> list[tuple[DeviceSlot, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from raybench.analysis.grouping import BETWEEN, WITHIN
+from raybench.analysis.grouping import BETWEEN, BUILDS, WITHIN
 from raybench.report.symbols import WORDS, count_marks
 from raybench.text import counted
 
@@ -34,8 +34,11 @@ def interval_note(points: Sequence[Any]) -> str:
     if trials:
         counts = " or ".join(map(str, trials))
         sentences.append(f"Whiskers: 95 % intervals between {counts} trials in fresh processes.")
-    if within:
+    if any(p.interval == BUILDS for p in points):
         which = "Other whiskers" if trials else "Whiskers"
+        sentences.append(f"{which}: 95 % intervals between separately built plans.")
+    if within:
+        which = "Other whiskers" if sentences else "Whiskers"
         sentences.append(
             f"{which}: 95 % intervals within a single trial, which say nothing of the next one."
         )

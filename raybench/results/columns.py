@@ -322,7 +322,8 @@ _TABLES = {
         + of_load.P95
         + of_load.PACKING
         + of_load.PARTS
-        + of_load.POWER,
+        + of_load.POWER
+        + of_load.BUILDS,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,

@@ -25,6 +25,10 @@ instance_min_max_ratio float64   1        slowest / fastest instance of a device
 mps                    bool      -        CUDA's Multi-Process Service was on; null on cores and if unknown
 mig_profile            string    -        profile of the MIG slices that are the devices; null for whole GPUs
 """
+BUILDS = """
+build                  int16     -        which of several separately built plans, from 0; null where a plan built again is the same
+first_build_id         string    -        point_id of the same point with the first build
+"""
 PARTS = """
 batch_computed_mean    float64   items    open loop: items computed in a batch with its padding, mean; null if the engine does not say
 """

@@ -92,10 +92,24 @@ def ratio_of(a: Logs, b: Logs, confidence: float = CONFIDENCE) -> Span:
     """
     if a.count < 2 or b.count < 2:
         raise ValueError(f"A ratio needs 2 trials on either side, not {a.count} and {b.count}.")
-    d = a.mean - b.mean
-    spread = sum_of_variances(
-        (a.variance / a.count, a.count - 1), (b.variance / b.count, b.count - 1)
+    return ratio_with(
+        a.mean - b.mean,
+        [(a.variance / a.count, a.count - 1), (b.variance / b.count, b.count - 1)],
+        confidence,
     )
+
+
+def ratio_with(
+    d: float, variances: Sequence[tuple[float, float]], confidence: float = CONFIDENCE
+) -> Span:
+    """Return the ratio whose logarithm is d, with an interval from independent variances.
+
+    Args:
+        d: logarithm of the ratio.
+        variances: pairs of (variance, degrees of freedom).
+        confidence: of the interval.
+    """
+    spread = sum_of_variances(*variances)
     if spread is None:
         return Span(math.exp(d), math.exp(d), math.exp(d))
     variance, df = spread

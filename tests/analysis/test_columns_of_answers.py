@@ -26,7 +26,7 @@ COLUMNS = {
     "over_fp32_hi fidelity_sqnr_db verdict flags marks mode imbalance slowest_worker "
     "slowest_share solo_devices solo_items_per_s solo_speedup solo_speedup_lo solo_speedup_hi "
     "interference_loss interference_loss_lo interference_loss_hi bound_by quantised_macs_frac reduced_ops "
-    "device_use",
+    "device_use builds builds_sd trials_sd within_sd",
     precision: f"{SERIES} workers dialect status reason trials items_per_s items_per_s_lo "
     "items_per_s_hi interval ratio ratio_lo ratio_hi peak_ratio fidelity_sqnr_db "
     "fidelity_cosine verdict flags marks quantised_macs_frac",
@@ -49,6 +49,7 @@ COLUMNS = {
 INTEGERS = {
     "batch_size", "inflight", "memory_limit_bytes", "method_version", "workers", "trials",
     "base_workers", "solo_devices", "instances", "a_trials", "b_trials",
+    "builds",
 }  # fmt: skip
 BOOLEANS = {"transfers", "simulated", "mps", "knee", "clock_explains", "ops_per_byte_measured"}
 LISTS = {"flags", "marks", "bound_by", "reduced_ops", "a_flags", "b_flags"}

@@ -57,6 +57,22 @@ def test_each_device_keeps_its_own_speed_in_every_process():
     assert 0.5 < 100 * (max(speeds) / min(speeds) - 1) < 10
 
 
+def test_each_build_keeps_its_own_speed_and_plan():
+    options = SimulatedSettings(build_spread=0.02)
+    loads = [replace(LOAD, options=options, build=build) for build in range(32)]
+    engines = [SimulatedEngine.load(load) for load in loads]
+    assert len({engine._duration_ns(0) for engine in engines}) == 32
+    assert len({engine.info.engine_sha256 for engine in engines}) == 32
+    again = SimulatedEngine.load(loads[7])
+    assert again._duration_ns(0) == engines[7]._duration_ns(0)
+    assert again.info.engine_sha256 == engines[7].info.engine_sha256
+    plain = SimulatedEngine.load(replace(LOAD, options=SimulatedSettings(), build=3))
+    assert plain.info.engine_sha256 is None
+    assert plain._duration_ns(0) == SimulatedEngine.load(
+        replace(loads[0], options=SimulatedSettings())
+    )._duration_ns(0)
+
+
 def outputs(device, now_s, **options):
     load = replace(LOAD, options=SimulatedSettings(**options), place=Place(device))
     engine = SimulatedEngine.load(load)

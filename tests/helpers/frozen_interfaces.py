@@ -119,7 +119,7 @@ def first_row(words, devices, engines):
     request = _request(words, devices, engines)
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
-    newer = {"inputs", "load", "arrivals", "instances", "power_limit_w"}
+    newer = {"inputs", "load", "arrivals", "instances", "power_limit_w", "build", "first_build_id"}
     return {name: value for name, value in row.items() if name not in newer}
 
 
@@ -491,7 +491,7 @@ def engine_options():
     # at their defaults in no id
     newer_options = {
         "service", "slow_device", "slow_host", "device_spread", "flip_bit_s", "idle_w", "knee_w", "power_exponent",
-        "lowest_w", "highest_w",
+        "lowest_w", "highest_w", "build_spread",
     }  # fmt: skip
     return {
         name: [

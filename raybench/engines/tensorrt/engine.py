@@ -89,7 +89,11 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches):
     """
 
     traits = EngineTraits(
-        name="tensorrt", settings=TensorRTSettings, device_kinds=("gpu",), extra="tensorrt"
+        name="tensorrt",
+        settings=TensorRTSettings,
+        device_kinds=("gpu",),
+        extra="tensorrt",
+        builds_differ=True,
     )
     edition: ClassVar[library.Edition] = library.TENSORRT
 
@@ -284,6 +288,8 @@ def _find_plan(context: Context, load: Load, cache: PlanCache) -> EnginePlan:
     """Find the plan of a load in the cache, or build it."""
     order = order_of(load)
     facts = {**order.facts(), **plan_facts(context, load)}
+    if load.build:  # the first build keeps the key that it has without others
+        facts["build"] = load.build
 
     def build() -> builder.Built:
         progress = BuildProgress(load.on_step, cache.last_build_s(facts))
@@ -319,7 +325,7 @@ def _build(
     context: Context, cache: PlanCache, order: Order, load: Load, progress: BuildProgress
 ) -> builder.Built:
     trt = context.trt
-    if not load.options.timing_cache:
+    if load.build or not load.options.timing_cache:  # what another build has learnt makes it alike
         return builder.build(trt, order, None, progress)
     facts = plan_facts(context, load)
     name = f"{facts['library']} {facts['gpu']} {facts['driver']}".replace(" ", "_")

@@ -28,9 +28,31 @@ def scaling(answers: Answers) -> Section:
     parts: list[Part] = list(figures(answer))
     if entries:
         parts += [_speedups(entries), _curves(answer.curves), *_laws(answer.curves)]
+    parts += _builds(answer.entries)
     naming = Naming([curve.series for curve in answer.curves])
     lacking = [*answer.missing, *gaps(answer.curves, naming)]
     return Section("scaling", "Scaling", [*parts, *missing(lacking)])
+
+
+def _builds(every: Sequence[ScalingEntry]) -> Iterator[Table]:
+    """Yield a table of how far builds lie apart, where points have several."""
+    entries = [entry for entry in every if entry.builds]
+    if not entries:
+        return
+    series = [entry.series for entry in entries]
+    yield columns.table(
+        "builds",
+        "Spread between separately built plans, between the trials of a plan and within a trial: standard "
+        "deviations in percent of the rate, from an analysis of variance of logarithms.",
+        *columns.factors(Naming(series), series),
+        columns.counts("workers", [entry.workers for entry in entries]),
+        columns.numbers("items", "/s", [entry.items_per_s.value for entry in entries]),
+        columns.counts("builds", [entry.builds for entry in entries]),
+        columns.counts("trials", [entry.trials for entry in entries]),
+        columns.fixed("between builds", "%", [entry.builds_sd for entry in entries], 2, 100),
+        columns.fixed("between trials", "%", [entry.trials_sd for entry in entries], 2, 100),
+        columns.fixed("within a trial", "%", [entry.within_sd for entry in entries], 2, 100),
+    )
 
 
 def _speedups(entries: Sequence[ScalingEntry]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.analysis.grouping import BETWEEN
+from raybench.analysis.grouping import BETWEEN, BUILDS
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.timeline import figure
@@ -62,6 +62,7 @@ def _summary(entry: ScalingEntry) -> str:
     """Return throughput, interval, verdict and flags."""
     width = entry.items_per_s.relative_width
     kind = f"between {entry.trials} trials" if entry.interval == BETWEEN else "within the trial"
+    kind = f"between {entry.builds} builds" if entry.interval == BUILDS else kind
     precision = "no interval" if width is None else f"± {50 * width:.1f} % (95 %, {kind})"
     flags = f" Flags: {', '.join(entry.flags).replace('_', ' ')}." if entry.flags else ""
     verdict = f" Verdict: {entry.verdict}." if entry.verdict else ""

@@ -11,13 +11,14 @@ from rich.console import Group
 from rich.measure import Measurement
 from rich.table import Table
 
-from raybench.analysis.grouping import BETWEEN, WITHIN
+from raybench.analysis.grouping import BETWEEN, BUILDS, WITHIN
 from raybench.analysis.series import SERIES
 from raybench.experiment import AS_IS, CLOSED, SYNTHETIC
 from raybench.report.formatting import TIMES, four_digits, ratio, with_half_width
 from raybench.report.labels import factor_value, part_in_int8, workers_label
 from raybench.report.symbols import FAILED_GLYPH, GLYPHS, OUTCOME_GLYPH, OUTCOMES
 from raybench.report.terminal.bounds import device_use
+from raybench.report.terminal.builds import build_spreads
 from raybench.report.terminal.console import emit, lines_of, open_console, words
 from raybench.report.terminal.point_names import PointNames, of_trials
 from raybench.text import counted
@@ -70,6 +71,8 @@ def render(scaling: Scaling, width: int) -> RenderableType:
         table if fits else lines_of(_without_columns(entries, names)),
         *_legend(entries, columns, left_out),
         *_curves(scaling.curves, names),
+        *build_spreads(entries, names),
+        *build_spreads(entries, names),
         *device_use(scaling, names),
         *_reasons(entries, names),
     )
@@ -125,6 +128,7 @@ def as_plain(scaling: Scaling) -> PlainTable:
     below = (
         *_legend(entries, columns, ()),
         *_curves(scaling.curves, names),
+        *build_spreads(entries, names),
         *device_use(scaling, names),
         *_reasons(entries, names),
     )
@@ -275,6 +279,9 @@ def _legend(
     intervals = {entry.interval for entry in entries}
     wide = any("[" in with_half_width(e.items_per_s) for e in entries)
     sign = "± or [from, to]" if wide else "±"
+    if BUILDS in intervals:
+        builds = sorted({e.builds for e in entries if e.interval == BUILDS and e.builds})
+        lines.append(f"{sign}: 95 %, between {' or '.join(map(str, builds))} builds")
     if BETWEEN in intervals:
         trials = sorted({e.trials for e in entries if e.interval == BETWEEN})
         lines.append(f"{sign}: 95 %, between {' or '.join(map(str, trials))} trials")

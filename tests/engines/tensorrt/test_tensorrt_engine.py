@@ -19,6 +19,8 @@ from raybench.engines.tensorrt.runner import Runner, fed_batches, slot_count
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
 from raybench.machine import nvml
 from raybench.machine.devices import Device
+from raybench.measure.output_bits import bits_at_start, sha256_at_end
+from raybench.measure.probe import time_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -364,6 +366,37 @@ def test_a_dynamic_plan_can_be_tuned_for_a_batch_below_its_largest(
     for largest in (None, 8):
         with pytest.raises(Unsupported, match=r"best_batch=9 is not in 1\.\."):
             TensorRTEngine.load(make_load(largest_batch=largest, best_batch=9))
+
+
+def test_another_build_has_a_plan_of_its_own_and_learns_nothing_from_the_first(
+    trt: FakeTrt, make_load: Make
+) -> None:
+    load = make_load()
+    first = TensorRTEngine.prebuild(load)
+    learnt = list((load.cache_dir / "tensorrt").glob("*.timing"))
+    assert learnt
+    for path in learnt:
+        path.unlink()
+    second = TensorRTEngine.prebuild(replace(load, build=1))
+    assert not set(first) & set(second)
+    assert not list((load.cache_dir / "tensorrt").glob("*.timing"))
+    assert TensorRTEngine.prebuild(replace(load, build=0)) == first
+    for build, hit in ((0, True), (1, True), (2, False)):
+        engine = TensorRTEngine.load(replace(load, build=build))
+        assert engine.info.build_cache_hit is hit
+        engine.close()
+
+
+def test_outputs_repeat_bit_for_bit_after_other_batches(trt: FakeTrt, make_load: Make) -> None:
+    for transfers in (True, False):
+        engine = TensorRTEngine.load(make_load(transfers=transfers))
+        time_batch(engine, 0)
+        bits = bits_at_start(engine)
+        assert bits.repeats is True
+        for sequence in range(1, 7):
+            time_batch(engine, sequence)
+        assert sha256_at_end(engine, bits) == bits.sha256
+        engine.close()
 
 
 def test_a_plan_that_was_built_ahead_is_a_hit(trt: FakeTrt, gpu: FakeGpu, make_load: Make) -> None:
