@@ -3,15 +3,16 @@
     python benchmarks/loadgen.py [--python PATH] [--rounds 2] [--seconds 10] [--batch 1] [--bound MS]
 
 The graph is that of peers.py, a small fp32 ResNet, on OpenVINO with one thread on one core. raybench
-runs `experiment=slo` by its whole program. LoadGen's Server scenario offers a rate and says the 99th
-percentile of the latencies; around it goes the same search (`planning.rate_search`), since LoadGen
-itself wants the rate from whoever asks. Its system under test is what peer_loops.py has under
-`server`: a thread on that core takes what has arrived, up to the batch, and infers. LoadGen's own
-thread, which issues queries, has the other cores. Both measure for the same time a rate, and take
-turns A B B A.
+runs `experiment=slo` by its whole program. LoadGen's Server scenario offers a rate and traces the
+latency of every sample; around it goes the same search (`planning.rate_search`) with the same rule
+for late items, since LoadGen itself wants the rate from whoever asks. Its system under test is what
+peer_loops.py has under `server`: a thread on that core takes what has arrived, up to the batch, and
+infers. LoadGen's own thread, which issues queries, has the other cores. Both measure for the same time
+a rate, and take turns A B B A. raybench alone asks disturbed trials again.
 
-A trial of LoadGen keeps the bound when its percentile does; of three that confirm, two have to. The
-bound is ten times the time of a batch of one, unless it is given.
+Two figures each: the rate that each search confirmed, and the capacity that a line through the trials
+of all rounds says (`analysis.confirmed_rate`), which varies less. The bound is ten times the time of a batch
+of one, unless it is given.
 
 PATH is the Python of an environment with mlcommons-loadgen and openvino; without it that of peers.py
 (`python benchmarks/peers.py --install`). Prints a table and, last, one line of JSON. Exit code 1 when
@@ -33,18 +34,16 @@ import peers
 from _table import markdown
 
 import raybench
-from raybench.analysis.bounded import bounded
+from raybench.analysis.confirmed_rate import confirmed_rate, fitted_capacity
 from raybench.machine import devices
 from raybench.planning.rate_search import RateOutcome, RateSearch
-from raybench.stats.ratios import ratio_ci
+from raybench.stats.violations import bound_met, violation_span
 
 PERCENTILE = 99.0
 ALLOWED = 1 - PERCENTILE / 100
 SERVICES = 10.0
 """Times of a batch of one that the bound is, unless it is given."""
 ALIKE = 0.05
-KEPT, BROKEN = RateOutcome(None, ALLOWED / 2), RateOutcome(None, 2 * ALLOWED)
-"""What a percentile says as a share of late items: three trials keep the bound when two do."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class Trials:
     capacity: float
 
 
-def ours(bench: peers.Bench, trials: Trials) -> float:
-    """Return the capacity that `experiment=slo` answers, in items/s."""
+def ours(bench: peers.Bench, trials: Trials) -> list[dict[str, Any]]:
+    """Return the rows of `experiment=slo`."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as results:
         peers.run(
             *(sys.executable, "-m", "raybench", "experiment=slo", f"model={bench.model}"),
@@ -77,26 +76,26 @@ def ours(bench: peers.Bench, trials: Trials) -> float:
             *(f"measure.max_s={trials.seconds:g}", "cluster.dashboard=false"),
             f"results.dir={results}/rows",
         )
-        (curve,) = bounded(raybench.load(f"{results}/rows"))
-    (point,) = curve.points
-    if point.items_per_s.value is None:
-        raise peers.Missing(f"raybench found no rate: {point.reason}")
-    return point.items_per_s.value
+        rows = raybench.load(f"{results}/rows").to_pylist()
+    return [row for row in rows if row["slo_ms"] is not None]
 
 
-def theirs(bench: peers.Bench, trials: Trials, seed: int) -> float:
-    """Return the capacity that the search finds with LoadGen, in items/s."""
+def theirs(bench: peers.Bench, trials: Trials, seed: int) -> list[dict[str, Any]]:
+    """Return rows of the same search around LoadGen."""
     search = RateSearch(trials.capacity, ALLOWED)
+    rows: list[dict[str, Any]] = []
     while (question := search.question()) is not None:
-        seed += 1
         rate = question.items_per_s
-        words = ("server", bench.model, trials.batch, trials.seconds, rate, bench.core, seed)
-        (row,) = peers.loops(trials.python, *words)
-        search.record(question, KEPT if row["p99_ms"] <= trials.bound_ms else BROKEN)
-        print(f"  LoadGen {rate:,.1f}/s: {row['p99_ms']:.3f} ms", file=sys.stderr)
-    if search.answer is None:
-        raise peers.Missing("the search with LoadGen found no rate")
-    return search.answer
+        words = ("server", bench.model, trials.batch, trials.seconds, rate, bench.core)
+        (found,) = peers.loops(trials.python, *words, seed + len(rows))
+        latency_ms = np.array(found["latency_ms"])
+        met = bound_met(latency_ms, trials.bound_ms, PERCENTILE)
+        share = violation_span(latency_ms, trials.bound_ms).value
+        search.record(question, RateOutcome(met, share))
+        facts = {"trial": question.number, "status": "ok", "flags": [], "offered_items_per_s": rate}
+        rows.append(facts | {"slo_met": met, "slo_violation_frac": share})
+        print(f"  LoadGen {rate:,.1f}/s: {share:.2%} late", file=sys.stderr)
+    return rows
 
 
 def compare(options: argparse.Namespace, bench: peers.Bench) -> dict[str, Any]:
@@ -108,37 +107,40 @@ def compare(options: argparse.Namespace, bench: peers.Bench) -> dict[str, Any]:
     bound_ms = options.bound or SERVICES * 1e3 / alone[0]["items_per_s"]
     capacity = alone[-1]["items_per_s"]
     trials = Trials(options.python, options.batch, bound_ms, options.seconds, capacity)
-    found: dict[str, list[float]] = {"raybench": [], "LoadGen": []}
+    found: dict[str, list[list[dict[str, Any]]]] = {"raybench": [], "LoadGen": []}
     for number in range(options.rounds):
         for name in sorted(found, reverse=number % 2 == 0):
             mine = name == "raybench"
-            rate = ours(bench, trials) if mine else theirs(bench, trials, 1_000 * number)
-            found[name].append(rate)
-            print(f"round {number + 1}: {name} {rate:,.1f} items/s", file=sys.stderr)
+            rows = ours(bench, trials) if mine else theirs(bench, trials, 1_000 * number)
+            found[name].append(rows)
+            answer = confirmed_rate(rows, PERCENTILE).items_per_s.value
+            print(f"round {number + 1}: {name} {answer} items/s", file=sys.stderr)
     return {"bound_ms": bound_ms, "bare_items_per_s": capacity, **found}
 
 
 def report(found: dict[str, Any]) -> int:
     """Print the table and the line of JSON; return the exit code."""
-    rates = np.array([found["raybench"], found["LoadGen"]])
-    ratios = rates[0] / rates[1]
-    ratio = float(np.exp(np.log(ratios).mean()))
-    span = ratio_ci(ratios, np.ones_like(ratios)) if ratios.size > 1 else None
-    interval = f" [{span.lo:.3f}, {span.hi:.3f}]" if span else ""
-    rows = [
-        (name, ", ".join(f"{rate:,.1f}" for rate in found[name]), f"{share:.2f}")
-        for name, share in zip(
-            ("raybench", "LoadGen"), rates.mean(axis=1) / found["bare_items_per_s"], strict=True
-        )
-    ]
+    spans, rows, facts = [], [], {name: found[name] for name in ("bound_ms", "bare_items_per_s")}
+    for name in ("raybench", "LoadGen"):
+        answers = [confirmed_rate(one, PERCENTILE).items_per_s.value for one in found[name]]
+        span = fitted_capacity([row for one in found[name] for row in one], PERCENTILE)
+        if span is None or span.lo is None or span.hi is None:
+            raise peers.Missing(f"the trials of {name} do not determine a capacity; more --rounds")
+        spans.append(span)
+        written = ", ".join("none" if one is None else f"{one:,.0f}" for one in answers)
+        between = f"{span.value:,.0f} [{span.lo:,.0f}, {span.hi:,.0f}]"
+        rows.append((name, written, between, f"{span.value / found['bare_items_per_s']:.3f}"))
+        facts[name] = {"confirmed": answers, "capacity": span.value, "lo": span.lo, "hi": span.hi}
+    header = ("", "confirmed, items/s", "capacity, items/s", "of the bare loop")
+    print("\n".join(markdown(header, rows, "of the bare loop")))
+    ratio = spans[0].value / spans[1].value
+    reach = float(np.hypot(*(np.log(span.hi / span.lo) / 2 for span in spans)))
+    interval = f"[{ratio * np.exp(-reach):.3f}, {ratio * np.exp(reach):.3f}]"
     print(
-        "\n".join(markdown(("", "capacity, items/s", "of the bare loop"), rows, "of the bare loop"))
-    )
-    print(
-        f"p{PERCENTILE:g} within {found['bound_ms']:.2f} ms: raybench over LoadGen {ratio:.3f}{interval}"
+        f"p{PERCENTILE:g} within {found['bound_ms']:.2f} ms: raybench over LoadGen {ratio:.3f} {interval}"
     )
     ok = abs(ratio - 1) <= ALIKE
-    print(json.dumps({"benchmark": "loadgen", "ok": ok, "ratio": ratio, **found}))
+    print(json.dumps({"benchmark": "loadgen", "ok": ok, "ratio": ratio, **facts}))
     return 0 if ok else 1
 
 

@@ -15,6 +15,7 @@ import array
 import json
 import os
 import queue
+import re
 import sys
 import tempfile
 import threading
@@ -99,23 +100,41 @@ def loadgen(model: str, batch: int, seconds: float, rate: float) -> dict[str, An
 
 def _summary(lg: Any, issue: Callable[[list[Any]], None], settings: Any) -> dict[str, str]:
     """Run LoadGen and return what its summary says, by name."""
-    under_test = lg.ConstructSUT(issue, lambda: None)
-    library = lg.ConstructQSL(64, 64, lambda _: None, lambda _: None)
-    with tempfile.TemporaryDirectory() as folder:
-        logs = lg.LogSettings()
-        logs.log_output.outdir, logs.enable_trace = folder, False
-        lg.StartTestWithLogSettings(under_test, library, settings, logs, "")
-        summary = Path(folder, "mlperf_log_summary.txt").read_text()
-    lg.DestroyQSL(library)
-    lg.DestroySUT(under_test)
+    summary, _ = _logs(lg, issue, settings, trace=False)
     lines = dict(line.split(":", 1) for line in summary.splitlines() if line.count(":") == 1)
     return {name.strip(): value.strip() for name, value in lines.items()}
 
 
+def _latency_ms(lg: Any, issue: Callable[[list[Any]], None], settings: Any) -> list[float]:
+    """Run LoadGen and return the latencies of its samples from their scheduled times, in that order."""
+    _, trace = _logs(lg, issue, settings, trace=True)
+    samples = re.findall(r'"sample_seq":(\d+),.*"complete_ns":(\d+)', trace)
+    if not samples:
+        raise SystemExit("LoadGen's trace names no samples.")
+    return [int(ns) / 1e6 for _, ns in sorted(samples, key=lambda sample: int(sample[0]))]
+
+
+def _logs(
+    lg: Any, issue: Callable[[list[Any]], None], settings: Any, trace: bool
+) -> tuple[str, str]:
+    """Run LoadGen and return its summary and, if asked for, its trace."""
+    under_test = lg.ConstructSUT(issue, lambda: None)
+    library = lg.ConstructQSL(64, 64, lambda _: None, lambda _: None)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = lg.LogSettings()
+        logs.log_output.outdir, logs.enable_trace = folder, trace
+        lg.StartTestWithLogSettings(under_test, library, settings, logs, "")
+        names = ("mlperf_log_summary.txt", "mlperf_log_trace.json")
+        summary, traced = (Path(folder, name).read_text() for name in names)
+    lg.DestroyQSL(library)
+    lg.DestroySUT(under_test)
+    return summary, traced
+
+
 def server(
     model: str, batch: int, seconds: float, rate: float, core: int, seed: int
-) -> dict[str, Any]:
-    """Return the 99th percentile of the latencies that LoadGen's Server scenario reports at a rate.
+) -> dict[str, list[float]]:
+    """Return the latencies of LoadGen's Server scenario at a rate, in ms.
 
     A thread on the core takes what has arrived, up to a batch, and runs the next size above it.
     """
@@ -157,13 +176,10 @@ def server(
     settings.server_target_qps = rate
     settings.schedule_rng_seed = seed
     settings.min_duration_ms, settings.min_query_count = int(seconds * 1000), 1
-    results = _summary(lg, issue, settings)
+    latency_ms = _latency_ms(lg, issue, settings)
     waiting.put(None)
     server_thread.join()
-    return {
-        "p99_ms": float(results["99.00 percentile latency (ns)"]) / 1e6,
-        "items_per_s": float(results["Completed samples per second"]),
-    }
+    return {"latency_ms": latency_ms}
 
 
 def tune(model: str, batches: list[int], seconds: float, core: int) -> list[dict[str, Any]]:

@@ -77,6 +77,15 @@ def confirmed_rate(rows: Iterable[Row], percentile: float) -> ConfirmedRate:
     return ConfirmedRate(interval, confirmed[answer], fit.value, undecided)
 
 
+def fitted_capacity(rows: Iterable[Row], percentile: float) -> Span | None:
+    """Return the highest rate at which no more items are late than the percentile allows.
+
+    It is where the line of `confirmed_rate` crosses; None where the trials do not determine it. Rows of
+    several searches of the same system may be given together.
+    """
+    return _fit(_by_rate(rows), 1 - percentile / 100)
+
+
 def _by_rate(rows: Iterable[Row]) -> dict[float, list[Row]]:
     """Return the rows that count and have a number, by the rate that was offered."""
     by_rate: dict[float, list[Row]] = defaultdict(list)
