@@ -182,9 +182,8 @@ class Naming:
 
     def label(self, series: Series, without: Sequence[str] = ()) -> str:
         """Return the label of a series; empty if nothing differs."""
-        return ", ".join(
-            factor_label(f, getattr(series, f)) for f in self.varying if f not in without
-        )
+        varying = (f for f in self.varying if f not in without)
+        return joined(*(factor_label(f, getattr(series, f)) for f in varying))
 
 
 @dataclass(frozen=True)

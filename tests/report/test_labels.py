@@ -29,6 +29,15 @@ def test_versions_are_named_only_where_two_would_be_called_the_same():
     assert Naming([old, new]).label(new) == "11.0"
 
 
+def test_a_closed_loop_beside_a_shared_queue_is_named_by_its_load_alone():
+    closed, shared = series(load="closed"), series(load="0.8", balancer="shared")
+    naming = Naming([closed, shared])
+    assert (naming.label(closed), naming.label(shared)) == (
+        "closed loop",
+        "80 % load, one shared queue",
+    )
+
+
 def test_a_device_that_was_never_learnt_is_no_difference():
     assert Naming([series(), series(device=None)]).varying == ()
 
