@@ -72,7 +72,8 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         "capacity under the bound: where a line through the logarithms of the shares of late items over the "
         "rate crosses what the percentile allows, or, where the trials do not determine it, from the highest "
         "rate at which the bound was surely kept to the lowest at which it surely was not. "
-        "Efficiency is the rate of a worker over that with the fewest workers.",
+        "Efficiency is the rate of a worker over that with the fewest workers. Undecided are confirming "
+        "trials whose own sample does not decide; rates are those that were tried.",
         columns.counts("workers", [point.workers for point in points]),
         columns.numbers("within the bound", "items/s", [p.items_per_s.value for p in points]),
         columns.numbers("capacity", "items/s", [p.capacity_items_per_s for p in points]),
@@ -80,13 +81,11 @@ def _table(number: int, curve: BoundedCurve, naming: Naming) -> Table:
         columns.numbers("closed loop", "items/s", [p.closed_items_per_s for p in points]),
         columns.fixed("share of it", "%", [point.share for point in points], 1, 100),
         columns.fixed("efficiency", "%", [point.efficiency for point in points], 1, 100),
-        columns.fixed(
-            "closed-loop efficiency", "%", [point.closed_efficiency for point in points], 1, 100
-        ),
-        columns.fixed("rates tried", "", [point.rates for point in points], 0),
+        columns.fixed("in closed loop", "%", [p.closed_efficiency for p in points], 1, 100),
+        columns.fixed("rates", "", [point.rates for point in points], 0),
         columns.fixed("trials", "", [point.trials for point in points], 0),
         columns.fixed("late", "%", [point.over for point in points], 2, 100),
-        columns.fixed("trials that do not decide alone", "", [p.undecided for p in points], 0),
+        columns.fixed("undecided", "", [p.undecided for p in points], 0),
         columns.texts("disturbed", [point.disturbance for point in points]),
         columns.texts("why there is none", [point.reason for point in points]),
     )
