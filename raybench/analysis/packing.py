@@ -13,6 +13,7 @@ from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
 from raybench.analysis.tables import as_table
 from raybench.experiment import CLOSED
+from raybench.text import agreeing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -194,7 +195,8 @@ def _finding(points: Sequence[PackedPoint], base_ran: str) -> str:
     elif fewest.instances == most.instances:
         clauses.append("no fewer come within 5 % of it")
     else:
-        clauses.append(f"{fewest.instances} are the fewest within 5 % of it: more gain little")
+        verb = agreeing(fewest.instances or 0, "is", "are")
+        clauses.append(f"{fewest.instances} {verb} the fewest within 5 % of it: more gain little")
     if most.fairness is not None:
         clauses.append(
             f"the slowest of a device's instances runs at {100 * most.fairness:.0f} % of the fastest"

@@ -48,7 +48,7 @@ def _figure(number: int, front: Front, naming: Naming, subset: str) -> Figure:
     for name, choices in by_precision.items():
         dots = [grammar.Dot(c.latency_ms, c.items_per_s, c.marks) for c in choices]
         grammar.draw_points(axis, dots, tints[name], joined=False)
-    _name(axis, best, within)
+    names = _number(axis, best, within)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(scales.plain())
     axis.xaxis.set_minor_formatter(scales.plain())
@@ -59,17 +59,20 @@ def _figure(number: int, front: Front, naming: Naming, subset: str) -> Figure:
     grammar.draw_legend(figure, tints, {m for c in front.choices for m in c.marks})
     what = (
         f"Items per second over the {percentile} latency of a batch, a point for each choice of "
-        "batch, batches in flight and precision, all in closed loop. The line joins the named points: "
-        "no other has as much throughput at no more latency."
-    )
+        "batch, batches in flight, instances and precision, all in closed loop. The line joins "
+        "those that no other beats: none has as much throughput at no more latency."
+    ) + (f" {names}." if names else "")
     title = f"Throughput against latency: {title_of(front, naming)}"
     return finish(figure, f"pareto-{number}", title, caption(what, front.choices, subset=subset))
 
 
-def _name(axis: Any, best: tuple[Choice, ...], within: Naming) -> None:
-    """Write names beside the points of the line, evenly chosen where they are many."""
+def _number(axis: Any, best: tuple[Choice, ...], within: Naming) -> str:
+    """Number the points of the line, evenly chosen where they are many; return what they are."""
     step = max(1, -(-len(best) // _MOST_NAMES))
-    for choice in best[::-1][::step]:
-        axis.annotate(within.label(choice.series), (choice.latency_ms, choice.items_per_s.value),
-                      xytext=(-4, 5), textcoords="offset points", ha="right", va="bottom",
-                      fontsize=7, color=style.INK, zorder=6)  # fmt: skip
+    chosen = best[::-1][::step][::-1]
+    for number, choice in enumerate(chosen, 1):
+        axis.annotate(str(number), (choice.latency_ms, choice.items_per_s.value),
+                      xytext=(-4, 4), textcoords="offset points", ha="right", va="bottom",
+                      fontsize=8, color=style.INK, zorder=6)  # fmt: skip
+    names = [within.label(choice.series) for choice in chosen]
+    return "; ".join(f"{number}: {name}" for number, name in enumerate(names, 1) if name)
