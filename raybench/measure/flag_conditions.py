@@ -64,6 +64,25 @@ def above(
     return raised
 
 
+def as_fast_as_it_goes(evidence: TrialEvidence) -> bool:
+    """Return whether the workers' rates are their own: in closed loop, and where arrivals were too many.
+
+    Otherwise a worker serves what comes to it, and a free one takes the next items of a shared queue.
+    """
+    return evidence.columns.get("offered_items_per_s") is None or evidence.overloaded
+
+
+def imbalanced(evidence: TrialEvidence) -> bool:
+    """Return whether the workers' own rates differ."""
+    return as_fast_as_it_goes(evidence) and exceeds(evidence.columns.get("imbalance"), IMBALANCE)
+
+
+def instances_uneven(evidence: TrialEvidence) -> bool:
+    """Return whether instances on a device differ in their own rates."""
+    ratio = evidence.columns.get("instance_min_max_ratio", 1.0)
+    return as_fast_as_it_goes(evidence) and exceeds(1 - ratio, IMBALANCE)
+
+
 def wrong_outputs(evidence: TrialEvidence) -> bool:
     """Return whether the outputs are far from those of the fp32 graph."""
     fidelity_db = evidence.columns.get("fidelity_sqnr_db")

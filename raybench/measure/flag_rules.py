@@ -248,15 +248,13 @@ RULES = (
         "imbalance",
         "information",
         "The fastest device was over 5 % faster than the slowest.",
-        conditions.above("imbalance", conditions.IMBALANCE),
+        conditions.imbalanced,
     ),
     FlagRule(
         "instances_uneven",
         "information",
         "An instance was over 5 % faster than another on the same device.",
-        lambda evidence: conditions.exceeds(
-            1 - evidence.columns.get("instance_min_max_ratio", 1.0), conditions.IMBALANCE
-        ),
+        conditions.instances_uneven,
         sentences.instances_uneven,
     ),
     FlagRule(

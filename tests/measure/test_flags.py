@@ -164,6 +164,14 @@ def test_columns_at_their_thresholds_raise_nothing():
     assert flags.raised_flags(evidence(columns, trials=3)) == ()
 
 
+@pytest.mark.parametrize("columns", [{"imbalance": 0.6}, {"instance_min_max_ratio": 0.5}])
+def test_workers_that_wait_for_arrivals_are_not_slow(columns):
+    offered = {**columns, "offered_items_per_s": 100.0, "arrived_items_per_s": 100.0}
+    assert flags.raised_flags(evidence(columns)) != ()
+    assert flags.raised_flags(evidence(offered)) == ()
+    assert len(flags.raised_flags(evidence(offered, overloaded=True))) == 2
+
+
 @pytest.mark.parametrize(
     ("median", "mean", "longest", "stalls"),
     [
