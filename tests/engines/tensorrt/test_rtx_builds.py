@@ -50,7 +50,7 @@ PRECISIONS = [name for name in MIN_CAPABILITY if name != AS_IS]
 NETWORKS = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in ("alexnet", "resnet50")))
     for name in zoo.names()
-    if name != "copy"  # has no weights
+    if name not in ("gemm", "copy")  # no networks: neither has a form in every precision
 ]
 BENIGN = r"Int64 binding|Converting conv (activation|weight) scales to fp32"
 """Warnings: token ids are int64; scales are in fp16 in int8_fp16, as types of ONNX demand."""
@@ -123,6 +123,18 @@ def test_a_plan_holds_its_weights_in_the_precision_of_the_graph(
     assert half < 0.6 * full
     assert quarter < 0.8 * half
     assert plan_bytes(network, "int8_fp16") < 1.02 * quarter
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_builder_takes_the_products_of_gemm(
+    plan_bytes: Callable[[str, str], int], precision: str
+) -> None:
+    matrix = 2048**2 * {"fp32": 4, "fp16": 2, "int8": 1}[precision]
+    assert matrix < plan_bytes("gemm", precision) < 2 * matrix  # once, not for every product
+
+
+def test_the_builder_takes_the_copy(plan_bytes: Callable[[str, str], int]) -> None:
+    assert plan_bytes("copy", "fp32") > 0
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
