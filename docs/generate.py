@@ -38,6 +38,8 @@ TABLES = {
     "blocks": "One row for each block of a worker's stream, warm-up included.",
     "samples": "One row for each batch; written with `results.samples=all`.",
     "layers": "One row for each layer of the model; written with `results.layers=true`.",
+    "soak": "One row for each worker and interval of a soak, written when the interval ends.",
+    "events": "One row for each event of a soak: XID, ECC, throttling, stalls, with its time.",
     "environment": "One row for each node and GPU of a run.",
 }
 VERBS = (

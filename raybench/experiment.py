@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -12,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from typing_extensions import override
 
+from raybench.text import canonical_hash
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 METHOD_VERSION = 1
 """Incremented when an estimator or the meaning of a stored number changes."""
@@ -54,8 +54,9 @@ TAKES = (
     "closed-loop capacity above 0 and up to 2, such as 0.8"
 )
 _WRITTEN = re.compile(r"(poisson|constant)\(\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?)\s*\)")
+SOAK = "row_every_s"
 _NEWER_MEASURE_SETTINGS = {
-    "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
+    "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0, SOAK: 0.0,
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
 _NEWER_FACTORS = {"load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0}
@@ -138,6 +139,8 @@ class MeasureSettings:
             that is free takes the next items.
         slo_ms: open loop: bound on the latency of an item; 0 for none.
         slo_percentile: percentile of the latencies that is to keep the bound.
+        row_every_s: soak, which lasts for `max_s` and keeps sums in place of the time of each batch:
+            time between two rows of the table `soak`, kept whatever ends the run. 0 for no soak.
     """
 
     block_s: float = 1.0
@@ -159,6 +162,7 @@ class MeasureSettings:
     balancer: str = "split"
     slo_ms: float = 0.0
     slo_percentile: float = 99.0
+    row_every_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -311,7 +315,7 @@ class Point:
             if facts[factor] == usual:
                 del facts[factor]
         for name, value in _NEWER_MEASURE_SETTINGS.items():
-            if self.load == CLOSED or facts["measure"][name] == value:
+            if (self.load == CLOSED and name != SOAK) or facts["measure"][name] == value:
                 del facts["measure"][name]
         return facts
 
@@ -379,22 +383,3 @@ class Experiment:
     demand_items_per_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     builds: int = 1
-
-
-# Ids of points, environments, models and plans are hashes over these bytes: a change here would
-# measure every point anew and miss every cache.
-
-
-def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Return JSON with sorted keys, no spaces and ASCII only.
-
-    Args:
-        value: what to write.
-        default: converts what JSON cannot hold; by default that is a TypeError.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default)
-
-
-def canonical_hash(value: Any, digits: int, default: Callable[[Any], Any] | None = None) -> str:
-    """Return the first hex digits of the SHA-256 over the canonical JSON of a value."""
-    return hashlib.sha256(canonical_json(value, default).encode()).hexdigest()[:digits]

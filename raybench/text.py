@@ -1,4 +1,4 @@
-"""Text: words of others made safe to print, and counts in words.
+"""Text: words of others made safe to print, counts in words, and the JSON that ids are hashes of.
 
 Names of models and files, reasons of libraries, notes and host names may hold anything, also what a
 terminal obeys. Whatever raybench prints passes `printable`.
@@ -6,7 +6,13 @@ terminal obeys. Whatever raybench prints passes `printable`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 """Whatever ends a line or moves on in it; a line of ours stays one line."""
@@ -55,3 +61,22 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def agreeing(number: int, singular: str, plural: str) -> str:
     """Return the form of a verb that agrees with a number of things."""
     return singular if number == 1 else plural
+
+
+# Ids of points, environments, models and plans are hashes over these bytes: a change here would
+# measure every point anew and miss every cache.
+
+
+def canonical_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return JSON with sorted keys, no spaces and ASCII only.
+
+    Args:
+        value: what to write.
+        default: converts what JSON cannot hold; by default that is a TypeError.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=default)
+
+
+def canonical_hash(value: Any, digits: int, default: Callable[[Any], Any] | None = None) -> str:
+    """Return the first hex digits of the SHA-256 over the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value, default).encode()).hexdigest()[:digits]

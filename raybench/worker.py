@@ -36,7 +36,7 @@ from raybench.measure.output_bits import (
 from raybench.measure.probe import probe_batch_s, time_batch
 from raybench.measure.running_open_stream import harness_us, padding_notes, running_stream
 from raybench.measure.running_stream import StreamSnapshot
-from raybench.measure.telemetry_columns import Readings
+from raybench.measure.sensors import Sensors
 from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, prepare_reference
 from raybench.models.items.batches import BatchPool
@@ -49,8 +49,10 @@ if TYPE_CHECKING:
     from raybench.machine.power_limit import PowerLimit
     from raybench.measure.arrivals import WorkerArrivals
     from raybench.measure.running_open_stream import RunningOpenStream
+    from raybench.measure.running_soak import RunningSoak
     from raybench.measure.running_stream import RunningStream
     from raybench.measure.stream import StreamTrace
+    from raybench.measure.telemetry_columns import Readings
     from raybench.models.model import Model
 
 MAKING, LOADING, FIRST_BATCHES, STREAMING, TIMING = (
@@ -168,7 +170,7 @@ class Worker:
         self._host = host.HostTelemetry()
         self._loaded: _Loaded | None = None
         self._outputs = NO_BITS
-        self._running: RunningStream | RunningOpenStream | None = None
+        self._running: RunningStream | RunningOpenStream | RunningSoak | None = None
 
     @override
     def __repr__(self) -> str:
@@ -332,31 +334,20 @@ class Worker:
             arrivals: at this worker in open loop; None keeps the engine busy.
         """
         loaded = self._ready
+        sensors = Sensors(loaded.device.kind, loaded.gpu, self._host)
         self._running = running = running_stream(
-            loaded.point, loaded.engine, loaded.gpu, start_ns, block_ns, arrivals
+            loaded.point, loaded.engine, sensors, start_ns, block_ns, arrivals
         )
         self._log.note(f"{STREAMING} {loaded.point.model!r}")
-        loaded.gpu.start()
-        self._host.start()
+        sensors.start(loaded.point.measure.row_every_s > 0)
         try:
             with plugins.blamed_on(loaded.point.engine, "submit or collect"):
                 trace = running.stream.run(start_ns, deadline_ns)
         finally:
-            gpu_samples, host_samples = loaded.gpu.end(), self._host.end()
+            readings = sensors.end()
         outputs_sha256 = sha256_at_end(loaded.engine, self._outputs)
         self._log.note("")
         loaded.power.check()
-        failures = tuple(each.failure for each in (loaded.gpu, self._host) if each.failure)
-        readings = Readings(
-            loaded.device.kind,
-            platform.node(),
-            os.getpid(),
-            gpu_samples,
-            host_samples,
-            failures,
-            tuple(sorted(os.sched_getaffinity(0))),
-            mps.servers() if loaded.device.kind == "gpu" else frozenset(),
-        )
         return Measurement(trace, readings, outputs_sha256)
 
     def snapshot(self, first_edge: int) -> StreamSnapshot:

@@ -18,6 +18,7 @@ from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
 from raybench.config.places import engines_with
 from raybench.config.settings import GridSettings, Request
+from raybench.config.soaks import checked_soak
 from raybench.config.tags import flat_tags
 from raybench.config.words import shown
 from raybench.engines import registry
@@ -178,7 +179,9 @@ def _experiment(
             for written, (name, kind) in chosen.items()
         },
         model=settings.model,
-        measure=with_bound(settings, _checked(settings.measure), grids),
+        measure=checked_soak(
+            settings, with_bound(settings, _checked(settings.measure), grids), grids
+        ),
         preset=settings.preset,
         trials=_whole("trials", settings.trials, 1, 2**15 - 1),
         builds=_whole("builds", settings.builds, 1, MOST_BUILDS),

@@ -76,6 +76,23 @@ class RowWritten:
 
 
 @dataclass(frozen=True)
+class IntervalEnded:
+    """An interval of a soak has ended; its rows are written before anybody hears of it.
+
+    Attributes:
+        planned: the trial.
+        interval: number of the interval, from 0.
+        rows: of the table `soak`, one for each worker.
+        events: of the table `events`.
+    """
+
+    planned: PlannedTrial
+    interval: int
+    rows: tuple[Mapping[str, Any], ...]
+    events: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class AttemptEnded:
     """An attempt has ended; what has a row is followed by it."""
 
@@ -107,6 +124,7 @@ Event: TypeAlias = (
     | PhaseChanged
     | BatchTimed
     | ProgressUpdated
+    | IntervalEnded
     | AttemptEnded
     | RowWritten
     | SearchesAdvanced

@@ -11,7 +11,7 @@ from raybench.execute import rows
 from raybench.planning.plan import PlannedTrial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from raybench.errors import PointError
     from raybench.execute.writer import Writer
@@ -79,16 +79,27 @@ class Recorder:
                 self.lost += 1
             self._put(planned, replace(tables, trial={**tables.trial, **columns}))
 
-    def interrupted(self, attempts: Iterable[Attempt]) -> None:
-        """Record the measurements that were running when the run was interrupted."""
+    def interrupted(
+        self, attempts: Iterable[Attempt], ended: Sequence[FinishedAttempt] = ()
+    ) -> None:
+        """Record the measurements that were running when the run was interrupted.
+
+        Args:
+            attempts: that were running.
+            ended: those that ended meanwhile; a soak's holds what was measured by then.
+        """
+        measured = {finished.attempt.planned.key: finished for finished in ended}
         for attempt in attempts:
             if attempt.planned.purpose == "measure":
                 now = datetime.now(timezone.utc)
                 error = Interrupted(
                     "The run was interrupted. The same command measures this point again."
                 )
-                columns = rows.status_columns(now, now, error, attempt.number)
-                self._put(attempt.planned, rows.Tables(columns))
+                finished = measured.get(attempt.planned.key)
+                tables = rows.Tables({}) if finished is None else finished.tables
+                began_at = now if finished is None else finished.started_at
+                columns = rows.status_columns(began_at, now, error, attempt.number)
+                self._put(attempt.planned, replace(tables, trial={**tables.trial, **columns}))
 
     def _put(self, planned: PlannedTrial, tables: rows.Tables) -> None:
         identity = rows.identity_columns(self._experiment, planned, self._environment_id)

@@ -13,7 +13,6 @@ from raybench.errors import OutOfMemory
 from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
-from raybench.measure.open_stream import OpenTrace
 from raybench.measure.output_bits import judge_outputs
 from raybench.measure.telemetry_columns import simulated_energy
 
@@ -21,14 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from raybench.engines.base import Layer
     from raybench.errors import PointError
     from raybench.execute.stream_watch import StreamedTrial
     from raybench.execute.workers import WorkerMember
     from raybench.experiment import Experiment, Point
     from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
-    from raybench.measure.stream import StreamTrace
     from raybench.measure.summary import Summary
     from raybench.planning.plan import PlannedTrial
     from raybench.worker import Prepared
@@ -72,13 +69,17 @@ class TrialWorkers:
 
 @dataclass(frozen=True)
 class Tables:
-    """All rows of one trial, by table; a trial without a number has only that of `trials`."""
+    """All rows of one trial, by table; a trial without a number has only that of `trials`.
+
+    `ended_by` is what ended a soak before its time; the rows are then of what was measured by then.
+    """
 
     trial: Columns
     workers: Sequence[Columns] = ()
     blocks: Sequence[Columns] = ()
     samples: Sequence[Columns] = ()
     layers: Sequence[Columns] = ()
+    ended_by: PointError | None = None
 
 
 def identity_columns(experiment: Experiment, planned: PlannedTrial, environment_id: str) -> Columns:
@@ -212,9 +213,18 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "kept_fp32_ops": list(first.model.conversion.kept_fp32_ops),
         "calibration": first.model.conversion.calibration,
         "rounded_sqnr_db": first.model.conversion.rounded_sqnr_db,
+        **_worst_clock(clocks),
+        "harness_us_per_batch": max(prepared.harness_us for prepared in workers.prepared),
+    }
+
+
+def _worst_clock(clocks: Sequence[ClockDrift]) -> Columns:
+    """Return how far the clocks are off; nothing where the end of the streams was not seen."""
+    if not clocks:
+        return {}
+    return {
         "clock_bound_us": max(clock.bound_ns for clock in clocks) / 1e3,
         "clock_skew": max(clock.skew for clock in clocks),
-        "harness_us_per_batch": max(prepared.harness_us for prepared in workers.prepared),
     }
 
 
@@ -288,7 +298,7 @@ def worker_rows(
     """Return one row for each worker."""
     rows = []
     for rank, columns in enumerate(summary.workers):
-        member, prepared, clock = workers.members[rank], workers.prepared[rank], clocks[rank]
+        member, prepared = workers.members[rank], workers.prepared[rank]
         device = prepared.device
         gpu = device.kind == "gpu"
         rows.append(
@@ -315,15 +325,21 @@ def worker_rows(
                 "env_allowlist": prepared.variables,
                 "harness_us_per_batch": prepared.harness_us,
                 "notes": list(prepared.notes),
-                "clock_offset_us": clock.before.offset_ns / 1e3,
-                "clock_offset_end_us": clock.after.offset_ns / 1e3,
-                "clock_rtt_us": clock.before.round_trip_ns / 1e3,
-                "clock_bound_us": clock.bound_ns / 1e3,
-                "clock_skew": clock.skew,
+                **(_clock(clocks[rank]) if clocks else {}),
                 "outputs_sha256_start": prepared.outputs.sha256,
             }
         )
     return rows
+
+
+def _clock(clock: ClockDrift) -> Columns:
+    return {
+        "clock_offset_us": clock.before.offset_ns / 1e3,
+        "clock_offset_end_us": clock.after.offset_ns / 1e3,
+        "clock_rtt_us": clock.before.round_trip_ns / 1e3,
+        "clock_bound_us": clock.bound_ns / 1e3,
+        "clock_skew": clock.skew,
+    }
 
 
 def _cold_start(prepared: Prepared) -> Columns:
@@ -336,60 +352,3 @@ def _cold_start(prepared: Prepared) -> Columns:
         "engine_bytes": engine.engine_bytes,
         "engine_sha256": engine.engine_sha256,
     }
-
-
-def block_rows(summary: Summary, start_ns: int) -> list[Columns]:
-    """Return one row for each worker and block, on the driver's clock.
-
-    Args:
-        summary: of the trial; its stamps count from the common start.
-        start_ns: the common start on the driver's `perf_counter_ns`.
-    """
-    return [
-        {
-            **row,
-            "t_start_ns": row["t_start_ns"] + start_ns,
-            "t_end_ns": row["t_end_ns"] + start_ns,
-        }
-        for row in summary.blocks
-    ]
-
-
-def sample_rows(traces: Sequence[StreamTrace]) -> list[Columns]:
-    """Return one row for each batch, warm-up included, on each worker's own clock."""
-    return [row for rank, trace in enumerate(traces) for row in _samples(rank, trace)]
-
-
-def _samples(rank: int, trace: StreamTrace) -> list[Columns]:
-    rows = [
-        {
-            "worker": rank,
-            "seq": seq,
-            "t_done_ns": done,
-            "latency_ns": done - submitted,
-            "batch_items": trace.batch_size,
-        }
-        for seq, (submitted, done) in enumerate(
-            zip(trace.submit_ns.tolist(), trace.done_ns.tolist(), strict=True)
-        )
-    ]
-    if isinstance(trace, OpenTrace):
-        own = zip(rows, trace.items.tolist(), trace.first_ns.tolist(), strict=True)
-        return [{**row, "batch_items": items, "arrival_ns": first} for row, items, first in own]
-    return rows
-
-
-def layer_rows(layers: Sequence[Layer]) -> list[Columns]:
-    """Return one row for each layer of the first worker's model, in order of execution."""
-    total_ns = sum(layer.time_ns for layer in layers)
-    return [
-        {
-            "layer": index,
-            "name": layer.name,
-            "kind": layer.kind,
-            "time_ms": layer.time_ns / 1e6,
-            "time_frac": layer.time_ns / total_ns if total_ns else None,
-            "info_json": layer.info_json,
-        }
-        for index, layer in enumerate(layers)
-    ]

@@ -104,9 +104,10 @@ class ExperimentRunner:
             ResultsError: when rows cannot be written.
         """
         finals = self.target.finals
-        with Writer(self.target.run, self.on_event, self.stop) as writer:
+        environment_id = self.target.environment_id
+        with Writer(self.target.run, self.on_event, self.stop, environment_id) as writer:
             recorder = Recorder(
-                self.request.experiment, self.target.environment_id, writer, self.target.searches
+                self.request.experiment, environment_id, writer, self.target.searches
             )
             decided = {*finals, *self.target.elsewhere}
             recorder.infeasible(self.plan, decided)
@@ -215,11 +216,12 @@ class ExperimentRunner:
                 self._announce(finished, outcomes, scheduler.removed_devices[removed_before:])
                 recorder.outcomes(outcomes, finished)
         except BaseException as error:
-            for finished in threads.shut_down(SHUTDOWN_TIMEOUT_S):
+            ended = threads.shut_down(SHUTDOWN_TIMEOUT_S)
+            for finished in ended:
                 if finished.error is None:
                     recorder.outcomes(scheduler.end(finished.attempt, None), finished)
             if isinstance(error, KeyboardInterrupt):
-                recorder.interrupted(scheduler.running)
+                recorder.interrupted(scheduler.running, ended)
             raise
         finally:
             self.stop.listen(None)

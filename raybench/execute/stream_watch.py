@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from raybench.errors import PointError
     from raybench.execute.events import Listener
     from raybench.execute.workers import WorkerGroup, WorkerStream
     from raybench.measure.arrivals import Arrivals
@@ -54,8 +55,9 @@ class StreamedTrial:
         clocks: of each worker, before and after.
         warm_up: how the warm-up ended.
         stop: how the stopping rule ended.
-        overloaded: whether the backlog of an open loop grew.
         notes: what else is to be known of the streams, a sentence each.
+        overloaded: whether the backlog of an open loop grew.
+        ended_by: what ended a soak before its time.
     """
 
     start_ns: int
@@ -66,6 +68,7 @@ class StreamedTrial:
     stop: stopping.StopDecision
     notes: Sequence[str] = ()
     overloaded: bool = False
+    ended_by: PointError | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,10 @@ class StreamWatch:
             stream.start_ns, traces, summary, clocks, warm_up, stop, notes, overloaded
         )
 
+    @property
+    def _longest_wait_s(self) -> float:
+        return HEARTBEAT_S
+
     def _watch(
         self, stream: WorkerStream, block_ns: int
     ) -> tuple[warmup.WarmUp, stopping.StopDecision, bool]:
@@ -141,7 +148,7 @@ class StreamWatch:
         warm_up, stop = warmup.WarmUp("not_yet"), stopping.StopDecision()
         while stop.state == "measuring":
             due_s = stopping.due_s(warm_up, stop, limits) - stream.elapsed_s()
-            usual_s = min(max(limits.span_s, SNAPSHOT_S), HEARTBEAT_S)
+            usual_s = min(max(limits.span_s, SNAPSHOT_S), self._longest_wait_s)
             if stream.wait(min(max(due_s, SHORTEST_WAIT_S), usual_s)):
                 break
             snapshots = stream.snapshot(self.stall_s)
@@ -151,6 +158,7 @@ class StreamWatch:
                 blocks.add(rank, seen.edges.tolist(), seen.edge_ns.tolist(), seen.temp_c.tolist())
                 blocks.add_speeds(rank, [] if seen.speeds is None else seen.speeds.tolist())
             warm_up, stop = self._decide(blocks, warm_up, stop)
+            self._note(snapshots, warm_up)
             rates = blocks.rates
             current = TrialProgress(
                 now_s, 0.0, None, None, self._worker_status(rates, snapshots),
@@ -162,6 +170,9 @@ class StreamWatch:
                 if ended is not None:
                     return *ended, True
         return warm_up, stop, False
+
+    def _note(self, snapshots: Sequence[StreamSnapshot], warm_up: warmup.WarmUp) -> None:
+        """Take notice of new snapshots; a soak keeps what is in them."""
 
     def _decide(
         self, blocks: BlockRates, warm_up: warmup.WarmUp, stop: stopping.StopDecision

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from raybench.errors import PointError, Refused
-from raybench.execute import rows
+from raybench.execute import rows, stream_rows
 from raybench.execute.events import BatchTimed, PhaseChanged
+from raybench.execute.soak_rows import SoakRows
+from raybench.execute.soak_watch import SoakWatch
 from raybench.execute.stream_watch import StreamWatch
 from raybench.experiment import parse_load
 from raybench.measure.arrivals import SHARED, Arrivals
 from raybench.measure.limits import Limits
 from raybench.measure.open_rules import gap_s, open_limits
+from raybench.measure.soak_record import SoakRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +44,14 @@ class MeasuredTrial:
     layers: Sequence[Layer]
     fresh: bool
     notes: tuple[str, ...] = ()
+
+
+class _CutShort(Exception):
+    """A soak ended before its time; `measured` holds what was measured by then."""
+
+    def __init__(self, measured: MeasuredTrial) -> None:
+        super().__init__(str(measured.streamed.ended_by))
+        self.measured = measured
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,10 @@ class TrialRunner:
         if purpose == "fit":
             self._with_workers(self._prepare)
             return rows.Tables({})
-        return self._tables(self._with_workers(self._measure, park=True))
+        try:
+            return self._tables(self._with_workers(self._measure, park=True))
+        except _CutShort as cut:
+            return self._tables(cut.measured)
 
     def _with_workers(self, work: Callable[[WorkerGroup], T], park: bool = False) -> T:
         """Start the workers and let them work; afterwards stop them, or park them for reuse."""
@@ -130,11 +144,28 @@ class TrialRunner:
             limits = open_limits(measure, batch_s, arrivals)
             least_s = max(least_s, STALL_BATCHES * gap_s(arrivals))
         stall_s = max(self.request.cluster.stall_timeout_s, least_s)
-        watch = StreamWatch(group, self.attempt, limits, stall_s, self.on_event, arrivals)
+        if measure.row_every_s > 0:
+            rows_of_soak = self._soak_rows(workers, limits)
+            watch: StreamWatch = SoakWatch(
+                group, self.attempt, limits, stall_s, self.on_event, rows=rows_of_soak
+            )
+        else:
+            watch = StreamWatch(group, self.attempt, limits, stall_s, self.on_event, arrivals)
         streamed = watch.run()
+        if streamed.ended_by is not None:
+            raise _CutShort(MeasuredTrial(workers, streamed, limits, (), group.fresh))
         layers, notes = self._layers(group)
         notes += group.release()
         return MeasuredTrial(workers, streamed, limits, layers, group.fresh, notes)
+
+    def _soak_rows(self, workers: rows.TrialWorkers, limits: Limits) -> SoakRows:
+        """Return what keeps the blocks of a soak."""
+        planned = self.attempt.planned
+        blocks = max(1, round(planned.point.measure.row_every_s / limits.span_s))
+        record = SoakRecord(
+            len(workers.members), planned.point.batch_size, round(limits.span_s * 1e9), blocks
+        )
+        return SoakRows(planned, self.request.experiment.name, workers, record, self.on_event)
 
     def _arrivals(self) -> Arrivals | None:
         """Return what arrives in open loop, seeded by the trial; None for a closed loop."""
@@ -183,16 +214,22 @@ class TrialRunner:
                 **prepared,
                 "notes": [*prepared["notes"], *streamed.notes, *measured.notes],
                 **rows.measurement_columns(workers, streamed.summary),
-                **rows.verdict_columns(
-                    workers, streamed, measured.limits, self.request.experiment.trials
-                ),
+                **self._verdict(measured),
                 "fresh_processes": measured.fresh,
             },
             workers=rows.worker_rows(workers, streamed.summary, streamed.clocks),
-            blocks=rows.block_rows(streamed.summary, streamed.start_ns),
-            samples=rows.sample_rows(streamed.traces) if raw else (),
-            layers=rows.layer_rows(measured.layers),
+            blocks=stream_rows.block_rows(streamed.summary, streamed.start_ns),
+            samples=stream_rows.sample_rows(streamed.traces) if raw else (),
+            layers=stream_rows.layer_rows(measured.layers),
+            ended_by=streamed.ended_by,
         )
+
+    def _verdict(self, measured: MeasuredTrial) -> rows.Columns:
+        """Return verdict and flags; none for a soak that ended before its time."""
+        streamed, trials = measured.streamed, self.request.experiment.trials
+        if streamed.ended_by is not None:
+            return {}
+        return rows.verdict_columns(measured.workers, streamed, measured.limits, trials)
 
     # ------------------------------------------------------------ facts about the attempt
 

@@ -84,6 +84,9 @@ class TrialThreads:
         tables, error = Tables({}), None
         try:
             tables = self._run_attempt(attempt)
+            if tables.ended_by is not None:
+                error = self._to_point_error(tables.ended_by, attempt)
+                error.retried = False  # when and how it ended is what a soak has found
         except BaseException as caught:  # noqa: BLE001 - one failing point must not end the grid
             error = self._to_point_error(caught, attempt)
         self._inbox.put(FinishedAttempt(attempt, tables, error, started_at))

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from raybench.execute.events import RowWritten, Ticked
+from raybench.execute.events import IntervalEnded, RowWritten, Ticked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,14 +48,18 @@ class Writer:
         run: of the store.
         on_event: receives every event and every written row, all from the writer's thread.
         stop: asked to stop the run when a row cannot be written.
+        environment_id: of rows that are written before those of their trial.
 
     Attributes:
         tally: number of rows written, by status.
     """
 
-    def __init__(self, run: RunWriter, on_event: Listener, stop: StopRequest) -> None:
+    def __init__(
+        self, run: RunWriter, on_event: Listener, stop: StopRequest, environment_id: str = ""
+    ) -> None:
         self.tally: Counter[str] = Counter()
         self._run = run
+        self._environment_id = environment_id
         self._on_event = on_event
         self._stop = stop
         self._queue: queue.SimpleQueue[_Rows | Event | None] = queue.SimpleQueue()
@@ -96,8 +100,10 @@ class Writer:
         try:
             if isinstance(item, _Rows):
                 self._write(*item)
-            else:
-                self._on_event(item)
+                return
+            if isinstance(item, IntervalEnded):
+                self._write_interval(item)
+            self._on_event(item)
         except BaseException as error:  # noqa: BLE001 - raised in the run's own thread
             self._error = self._error or error
             self._stop.request(error)
@@ -120,3 +126,13 @@ class Writer:
         )
         self.tally[row["status"]] += 1
         self._on_event(RowWritten(planned, row))
+
+    def _write_interval(self, ended: IntervalEnded) -> None:
+        point_id, trial = ended.planned.key
+        fixed = {
+            "point_id": point_id,
+            "trial": trial,
+            "environment_id": self._environment_id,
+        }
+        name = f"{point_id}-t{trial}-i{ended.interval}"
+        self._run.write_interval(name, fixed, {"soak": ended.rows, "events": ended.events})

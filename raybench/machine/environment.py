@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
-from raybench.experiment import ENVIRONMENT, canonical_hash, canonical_json
+from raybench.experiment import ENVIRONMENT
 from raybench.machine import cgroup, nvml, sysfs
 from raybench.paths import PACKAGE
+from raybench.text import canonical_hash, canonical_json
 from raybench.version import __version__
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -36,6 +38,7 @@ class Telemetry(ABC, Generic[S]):
         self._thread: threading.Thread | None = None
         self._halt = threading.Event()
         self._samples: list[S] = []
+        self._edge_every_s = math.inf
         self.failure: str | None = None
 
     @abstractmethod
@@ -54,10 +57,15 @@ class Telemetry(ABC, Generic[S]):
         """The samples so far, oldest first."""
         return tuple(self._samples)
 
-    def start(self) -> None:
-        """Start sampling in the background."""
+    def start(self, edge_every_s: float = math.inf) -> None:
+        """Start sampling in the background.
+
+        Args:
+            edge_every_s: time after which a sample has the expensive readings, too.
+        """
         if self._thread is not None:
             return
+        self._edge_every_s = edge_every_s
         self._halt.clear()
         self._samples = []
         self.failure = None
@@ -71,6 +79,15 @@ class Telemetry(ABC, Generic[S]):
             self._thread.join()
             self._thread = None
         return self.samples
+
+    def forget(self, samples: int, first: S) -> None:
+        """Drop the oldest samples, and put one in their place.
+
+        Args:
+            samples: how many.
+            first: the sample to keep for them.
+        """
+        self._samples[:samples] = [first]  # the thread only ever appends
 
     def _run(self) -> None:
         try:
@@ -86,8 +103,12 @@ class Telemetry(ABC, Generic[S]):
 
     def _sample(self) -> None:
         self._samples.append(self._read(edge=True))
+        edge_s = time.monotonic()
         while not self._halt.wait(self._period_s):
-            self._samples.append(self._read(edge=False))
+            is_due = time.monotonic() - edge_s >= self._edge_every_s
+            self._samples.append(self._read(edge=is_due))
+            if is_due:
+                edge_s = time.monotonic()
         self._samples.append(self._read(edge=True))
 
 

@@ -52,7 +52,8 @@ class Limits:
         scale = min(max(1.0, needed_s / settings.block_s), MAX_SCALE)
         span_s = max(settings.block_s * scale, needed_s)
         batches_s = settings.warmup_min_batches * slowest_batch_s
-        minimum = max(1, _round_up(settings.min_s * scale / span_s))
+        least_s = settings.max_s if settings.row_every_s else settings.min_s
+        minimum = max(1, _round_up(least_s * scale / span_s))
         return cls(
             settings=settings,
             scale=scale,

@@ -11,6 +11,7 @@ from raybench.machine.gpu_telemetry import temperatures_c
 from raybench.measure.arrivals import SHARED
 from raybench.measure.blocks import cut
 from raybench.measure.open_stream import OpenStream, open_loop_cost_us, sizes_of
+from raybench.measure.running_soak import RunningSoak
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
 from raybench.measure.shared_stream import SharedStream, shared_loop_cost_us
 from raybench.measure.stream import loop_cost_us
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from raybench.machine.gpu_telemetry import GpuTelemetry
     from raybench.measure.arrivals import WorkerArrivals
     from raybench.measure.open_stream import BatchRecord
+    from raybench.measure.sensors import Sensors
 
 
 class RunningOpenStream:
@@ -127,15 +129,17 @@ def _services(records: Sequence[BatchRecord]) -> NDArray[np.int64]:
 def running_stream(
     point: Point,
     engine: Engine,
-    gpu: GpuTelemetry,
+    sensors: Sensors,
     start_ns: int,
     block_ns: int,
     arrivals: WorkerArrivals | None,
-) -> RunningStream | RunningOpenStream:
+) -> RunningStream | RunningOpenStream | RunningSoak:
     """Return a stream of the load that a point is measured under; without arrivals a closed loop."""
+    if point.measure.row_every_s > 0:
+        return RunningSoak(point, engine, sensors, start_ns, block_ns)
     if arrivals is None:
-        return RunningStream(point, engine, gpu, start_ns, block_ns)
-    return RunningOpenStream(point, engine, gpu, arrivals, start_ns, block_ns)
+        return RunningStream(point, engine, sensors.gpu, start_ns, block_ns)
+    return RunningOpenStream(point, engine, sensors.gpu, arrivals, start_ns, block_ns)
 
 
 def harness_us(point: Point, device_clock: bool) -> float:

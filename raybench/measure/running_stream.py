@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import Engine
     from raybench.experiment import Point
     from raybench.machine.gpu_telemetry import GpuTelemetry
+    from raybench.measure.soak_block import SoakBlock
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class StreamSnapshot:
             at each edge, NaN at the first; None in closed loop.
         wait_batches: open loop: how long the first item of the last batch waited, in batches' time.
         waited_at: open loop: number of the last batch for which the worker waited.
+        blocks: soak: the blocks since the last snapshot; a block may come later than its edge.
     """
 
     done: int
@@ -49,6 +51,7 @@ class StreamSnapshot:
     speeds: NDArray[np.float64] | None = None
     wait_batches: float = 0.0
     waited_at: int = 0
+    blocks: tuple[SoakBlock, ...] = ()
 
 
 class RunningStream:

@@ -101,6 +101,7 @@ class Stream:
         self._sleep = sleep
         self._first_ns: list[int] = []
         self._pieces = [_Piece([], [], [])]
+        self._forgotten = 0
         self._halted = False
         self._start_ns = 0
         self._late_ns = 0
@@ -109,7 +110,7 @@ class Stream:
     def done(self) -> int:
         """Batches collected so far."""
         before = len(self._pieces) - 1
-        return before * PIECE + len(self._pieces[before].done_ns)
+        return (self._forgotten + before) * PIECE + len(self._pieces[before].done_ns)
 
     def halt(self) -> None:
         """End the stream after the batch that completes next."""
@@ -128,7 +129,7 @@ class Stream:
             self._start_ns = start_ns
             self._late_ns = self._clock() - start_ns
             self._loop(deadline_ns)
-        return self._trace()
+        return self.trace(self._forgotten and self._forgotten * PIECE + PIECE + self._inflight)
 
     def _loop(self, deadline_ns: int) -> None:
         submit, collect, clock = self._engine.submit, self._engine.collect, self._clock
@@ -173,19 +174,36 @@ class Stream:
 
     def _completions(self, first: int, last: int) -> list[int]:
         skipped = first // PIECE
-        pieces = self._pieces[skipped : 1 + last // PIECE]
+        pieces = self._pieces[skipped - self._forgotten : 1 + last // PIECE - self._forgotten]
         stamps = list(chain.from_iterable(piece.done_ns for piece in pieces))
         return stamps[first - skipped * PIECE : last - skipped * PIECE]
 
-    def _trace(self) -> StreamTrace:
-        submit_ns, done_ns = self.since(0)
-        enqueued_ns = list(chain.from_iterable(piece.enqueued_ns for piece in self._pieces))
-        spans_ns = list(chain.from_iterable(piece.spans_ns for piece in self._pieces))
+    def forget(self, before: int) -> None:
+        """Drop the stamps of batches before a number, but for those that later ones need.
+
+        The loop only ever appends, so that another thread may do this meanwhile.
+        """
+        pieces = (before - self._inflight) // PIECE - 1 - self._forgotten
+        if pieces > 0:
+            del self._pieces[:pieces]
+            self._forgotten += pieces
+
+    def trace(self, first: int = 0) -> StreamTrace:
+        """Return the times of all completed batches from number `first` on."""
+        submit_ns, done_ns = self.since(first)
+        skipped = max((first - self._inflight) // PIECE - 1, self._forgotten)
+        pieces = self._pieces[skipped - self._forgotten :]
+        enqueued_ns = list(chain.from_iterable(piece.enqueued_ns for piece in pieces))
+        spans_ns = list(chain.from_iterable(piece.spans_ns for piece in pieces))
+        ahead = skipped * PIECE + self._inflight - 1 if skipped else 0
+        own, place = first - ahead, first - skipped * PIECE
+        spans = np.array(spans_ns[place : place + len(done_ns)], np.int64).reshape(-1, 3)
+        whole = len(spans) if spans_ns else len(done_ns)  # the loop may be between both
         return StreamTrace(
-            submit_ns=submit_ns,
-            enqueued_ns=np.array(enqueued_ns[: self.done], np.int64),
-            done_ns=done_ns,
-            spans_ns=np.array(spans_ns, np.int64) if spans_ns else None,
+            submit_ns=submit_ns[:whole],
+            enqueued_ns=np.array(enqueued_ns[own : own + whole], np.int64),
+            done_ns=done_ns[:whole],
+            spans_ns=spans if spans_ns else None,
             start_ns=self._start_ns,
             late_ns=self._late_ns,
             batch_size=self._batch_size,

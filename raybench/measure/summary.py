@@ -43,7 +43,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """The measurement window common to all workers; ns from the common start."""
 
     begin: int
@@ -93,7 +93,7 @@ def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int, instances: int
         block_ns: length of a block.
         instances: workers that share a device, which follow one another.
     """
-    window = _Window(
+    window = Window(
         begin=max(worker.begin_ns for worker in workers),
         end=min(worker.end_ns for worker in workers),
         block_ns=block_ns,
@@ -108,11 +108,11 @@ def summarise_cut(workers: Sequence[WorkerBlocks], block_ns: int, instances: int
     )
 
 
-def _items(worker: WorkerBlocks, window: _Window) -> float:
+def _items(worker: WorkerBlocks, window: Window) -> float:
     return worker.items_between(window.begin, window.end)
 
 
-def _trial(workers: Sequence[WorkerBlocks], window: _Window, instances: int) -> dict[str, Any]:
+def _trial(workers: Sequence[WorkerBlocks], window: Window, instances: int) -> dict[str, Any]:
     """Return the columns of the row in `trials`."""
     batch_size = workers[0].trace.batch_size
     items = [_items(worker, window) for worker in workers]
@@ -120,9 +120,9 @@ def _trial(workers: Sequence[WorkerBlocks], window: _Window, instances: int) -> 
     devices = np.reshape(rates, (-1, instances)).sum(axis=1)
     aggregate = np.sum([worker.rates for worker in workers], axis=0)
     return {
-        **_throughput(aggregate, sum(rates), sum(items), batch_size, window),
+        **throughput_columns(aggregate, sum(rates), sum(items), batch_size, window),
         **_stalls(workers, window),
-        **_stability(aggregate),
+        **stability_columns(aggregate),
         **latency_columns(_all_latencies(workers, window)),
         **_device_time(workers, window),
         **_shared(rates, instances),
@@ -150,16 +150,16 @@ def _shared(rates: Sequence[float], instances: int) -> dict[str, Any]:
     }
 
 
-def _worker(worker: WorkerBlocks, window: _Window) -> dict[str, Any]:
+def _worker(worker: WorkerBlocks, window: Window) -> dict[str, Any]:
     """Return the columns of one worker's row in `workers`."""
     latency_ms = worker.latency_ms[window.contains(worker.done_ns)]
     items = _items(worker, window)
     rate = items * 1e9 / (window.end - window.begin)
     edges, counts = histogram(latency_ms)
     return {
-        **_throughput(worker.rates, rate, items, worker.trace.batch_size, window),
+        **throughput_columns(worker.rates, rate, items, worker.trace.batch_size, window),
         **_stalls([worker], window),
-        **_stability(worker.rates),
+        **stability_columns(worker.rates),
         **latency_columns(latency_ms),
         **_device_time([worker], window),
         "warmup_s": window.begin / 1e9,
@@ -173,7 +173,7 @@ def _spread(values: Sequence[int]) -> float:
     return float(max(values) - min(values))
 
 
-def _all_latencies(workers: Sequence[WorkerBlocks], window: _Window) -> NDArray[np.float64]:
+def _all_latencies(workers: Sequence[WorkerBlocks], window: Window) -> NDArray[np.float64]:
     """Return the latencies of all workers inside the window, in order of completion."""
     pairs = [(worker, window.contains(worker.done_ns)) for worker in workers]
     done = np.concatenate([worker.done_ns[inside] for worker, inside in pairs])
@@ -181,13 +181,14 @@ def _all_latencies(workers: Sequence[WorkerBlocks], window: _Window) -> NDArray[
     return latency[np.argsort(done, kind="stable")]
 
 
-def _throughput(
+def throughput_columns(
     rates: NDArray[np.float64],
     items_per_s: float,
     items: float,
     batch_size: int,
-    window: _Window,
+    window: Window,
 ) -> dict[str, Any]:
+    """Return the rate over a window with the interval that the rates of its blocks give."""
     interval = intervals.mean_ci(rates)
     half = interval.relative if math.isfinite(interval.relative) else None
     lo, hi = (None, None) if half is None else intervals.bounds(items_per_s, half * items_per_s)
@@ -209,7 +210,7 @@ def _throughput(
     }
 
 
-def _stalls(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _stalls(workers: Sequence[WorkerBlocks], window: Window) -> dict[str, Any]:
     """Return what stalls there were, and the rate and its half-width without their time."""
     length = window.end - window.begin
     without = [
@@ -226,15 +227,19 @@ def _stalls(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
     }
 
 
-def _stability(rates: NDArray[np.float64]) -> dict[str, Any]:
+def stability_columns(rates: NDArray[np.float64]) -> dict[str, Any]:
+    """Return what shifts, trends and outliers the rates of consecutive blocks have."""
     if len(rates) < 3:
         return {}
     shift, drift = trends.largest_shift(rates), trends.drift(rates)
+    known = math.isfinite(drift.half_width)
     return {
         "step_rel": shift.relative,
         "step_z": shift.z,
         "drift_rel": drift.relative,
         "drift_z": drift.z,
+        "drift_rel_lo": drift.relative - drift.half_width if known else None,
+        "drift_rel_hi": drift.relative + drift.half_width if known else None,
         "outlier_blocks": intervals.outliers(rates).either,
     }
 
@@ -261,7 +266,7 @@ def latency_columns(latency_ms: NDArray[np.float64], basis: str = "batch") -> di
     return columns
 
 
-def _device_time(workers: Sequence[WorkerBlocks], window: _Window) -> dict[str, Any]:
+def _device_time(workers: Sequence[WorkerBlocks], window: Window) -> dict[str, Any]:
     """Return the host's time to submit, and the device's own times where it has a clock."""
     pairs = [(worker.trace, window.contains(worker.done_ns)) for worker in workers]
     enqueue = np.concatenate([(t.enqueued_ns - t.submit_ns)[m] for t, m in pairs]) / 1e6

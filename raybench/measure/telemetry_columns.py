@@ -77,14 +77,17 @@ def with_hardware(
     items = siblings.summed([columns["items"] for columns in summary.workers], instances)
     others = siblings.known(readings, instances)
     hardware = [
-        _worker(worker, start + begin, start + end, count)
+        worker_columns(worker, start + begin, start + end, count)
         for worker, start, count in zip(others, starts, items, strict=True)
     ]
     hardware = siblings.without_their_load(hardware, readings, instances)
     workers = [{**columns, **read} for columns, read in zip(summary.workers, hardware, strict=True)]
     return replace(
         summary,
-        trial={**summary.trial, **_trial(workers, readings, summary.trial["items"], instances)},
+        trial={
+            **summary.trial,
+            **trial_columns(workers, readings, summary.trial["items"], instances),
+        },
         workers=tuple(workers),
         blocks=tuple(
             {**row, **_block(readings[row["worker"]], row, starts[row["worker"]])}
@@ -96,7 +99,15 @@ def with_hardware(
 # --- one worker -----------------------------------------------------------------------------------
 
 
-def _worker(readings: Readings, begin: int, end: int, items: int) -> Columns:
+def worker_columns(readings: Readings, begin: int, end: int, items: int) -> Columns:
+    """Return the columns of one worker's device and host over a window.
+
+    Args:
+        readings: of the worker.
+        begin: of the window in ns, by its clock.
+        end: of the window.
+        items: completed in it.
+    """
     device = (
         _gpu(readings, begin, end, items) if readings.kind == "gpu" else _core(readings, begin, end)
     )
@@ -203,9 +214,10 @@ _COMBINE: dict[str, Callable[[list[Any]], Any]] = {
 """How a column of all workers is combined into one of the trial, leaving out unknown values."""
 
 
-def _trial(
+def trial_columns(
     workers: Sequence[Columns], readings: Sequence[Readings], items: int, instances: int
 ) -> Columns:
+    """Return the columns of the hardware of a trial from those of its workers."""
     devices = workers[::instances]  # each with all that its board did
     summed = {name for name, fold in _COMBINE.items() if fold is sum}
     values = {

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from raybench.errors import ConfigError
-from raybench.experiment import canonical_hash
 from raybench.machine import folders
+from raybench.text import canonical_hash
 from raybench.version import __version__
 
 if TYPE_CHECKING:

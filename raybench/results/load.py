@@ -33,7 +33,7 @@ def load(
 
     Args:
         root: the results folder.
-        table: trials, workers, blocks, samples, layers or environment.
+        table: trials, workers, blocks, samples, layers, soak, events or environment.
         runs: only the rows of these runs; None for all.
 
     Raises:
@@ -177,6 +177,8 @@ def _check(files: Files) -> None:
 def _key_columns(table: str) -> tuple[str, ...]:
     if table == "environment":
         return ("run_id", "environment_id")
+    if table in ("soak", "events"):
+        return ("run_id", "point_id", "trial", "interval")
     return ("run_id", "point_id", "trial")
 
 
@@ -185,6 +187,9 @@ def _names(rows: pa.Table) -> pa.ChunkedArray:
     if "point_id" not in rows.schema.names:
         return pc.binary_join_element_wise(rows["run_id"], rows["environment_id"], "/")
     file = pc.binary_join_element_wise(rows["point_id"], rows["trial"].cast(pa.string()), "-t")
+    if "interval" in rows.schema.names:
+        interval = rows["interval"].cast(pa.string())
+        file = pc.binary_join_element_wise(file, interval, "-i")
     return pc.binary_join_element_wise(rows["run_id"], file, "/")
 
 

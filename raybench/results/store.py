@@ -7,6 +7,7 @@
     <root>/trials/<run_id>/<point_id>-t<trial>.parquet   written last: the trial is complete
     <root>/<table>/<run_id>/<segment>.parquet            further trials of a long run, see `journal`
     <root>/runs/<run_id>/<segment>.journal               the newest of them, until they are Parquet
+    <root>/{soak,events}/<run_id>/<point_id>-t<trial>-i<interval>.parquet   as each interval ends
     <root>/compact/<table>.parquet                       optional, see `load.compact`
     <root>/.leases/<run_id>.json                         what a driver at work measures, see `leases`
 
@@ -200,13 +201,19 @@ class RunWriter:
         self._keep(f"{point_id}-t{trial}", tables)
         self._trials += 1
 
+    def write_interval(self, name: str, fixed: Row, tables: Mapping[str, Rows]) -> None:
+        """Write rows that count before those of their trial are there; raises as `write_point`."""
+        fixed = {"run_id": self.id, "schema_version": SCHEMA_VERSION, **fixed}
+        self._keep(name, {t: build(t, rows, fixed) for t, rows in tables.items() if len(rows)})
+
     def _keep(self, name: str, tables: Mapping[str, pa.Table]) -> None:
         """Write the rows of a trial; to the fallback folder once the results folder has failed."""
         if self._fallback is not None:
             _write_each(self._fallback, self._encoded(name, tables))
             return
         try:
-            if self._journal is not None and self._trials >= FIRST_FILES:
+            journalled = self._trials >= FIRST_FILES and "trials" in tables
+            if self._journal is not None and journalled:
                 self._journal.append(tables)
             else:
                 _write_each(self._files, self._encoded(name, tables))

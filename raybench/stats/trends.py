@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.stats.intervals import ROUNDING, rho
+from raybench.stats.intervals import ROUNDING, rho, t_quantile
 
 if TYPE_CHECKING:
     from raybench.stats.intervals import Floats
@@ -36,10 +36,12 @@ class Drift:
     Attributes:
         relative: change from end to end over the mean of all values.
         z: size of the slope over its standard error, never negative.
+        half_width: half of the 95 % interval of `relative`; infinite without one.
     """
 
     relative: float
     z: float
+    half_width: float = math.inf
 
 
 def largest_shift(x: Floats, least: int = 5) -> LevelShift:
@@ -120,7 +122,9 @@ def drift(x: Floats) -> Drift:
     residual = x - x.mean() - slope * t
     r = rho(residual)
     se = math.sqrt(float(residual @ residual) / (n - 2) / stt * (1 + r) / (1 - r))
-    return Drift(_relative(slope * n, x), _z(slope * n, se * n, x))
+    independent = n * (1 - r) / (1 + r)
+    half_width = t_quantile(0.975, max(independent - 2, 1.0)) * _relative(se * n, x)
+    return Drift(_relative(slope * n, x), _z(slope * n, se * n, x), half_width)
 
 
 def _relative(change: float, x: Floats) -> float:

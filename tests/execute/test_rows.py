@@ -11,7 +11,8 @@ import pytest
 from helpers.fake_workers import prepared
 from helpers.plans import expanded
 
-from raybench.execute.rows import TrialWorkers, preparation_columns, sample_rows
+from raybench.execute.rows import TrialWorkers, preparation_columns
+from raybench.execute.stream_rows import sample_rows
 from raybench.measure.clock import Clock, ClockDrift
 from raybench.measure.open_stream import OpenTrace
 from raybench.models.conversion import Conversion

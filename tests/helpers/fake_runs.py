@@ -58,9 +58,16 @@ class FakeStoreRun:
     fails_at: int | None = None
     error: Exception | None = None
     tables: list = field(default_factory=list)
+    intervals: list = field(default_factory=list)
+    order: list = field(default_factory=list)
+
+    def write_interval(self, name, fixed, tables):
+        self.intervals.append((name, fixed, tables))
+        self.order.append("interval")
 
     def write_point(self, point_id, trial, **tables):
         self.tables.append(tables)
+        self.order.append("trial")
         if self.fails_at is not None and len(self.tables) >= self.fails_at:
             raise self.error
 

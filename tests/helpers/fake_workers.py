@@ -15,14 +15,16 @@ import numpy as np
 from raybench.engines.base import EngineInfo, Layer
 from raybench.errors import Interrupted, PhaseTimeout, PointError, WorkerDied
 from raybench.machine.devices import Device
-from raybench.measure.blocks import cut
+from raybench.measure.blocks import Blocks, cut
 from raybench.measure.clock import Clock, ClockDrift
 from raybench.measure.output_bits import NO_BITS, OutputBits
 from raybench.measure.running_stream import StreamSnapshot
+from raybench.measure.soak_block import SoakBlock
 from raybench.measure.stream import StreamTrace
-from raybench.measure.telemetry_columns import Readings
+from raybench.measure.telemetry_columns import Readings, worker_columns
 from raybench.models.comparison import OutputComparison
 from raybench.models.model import Model
+from raybench.stats.sketch import QuantileSketch
 from raybench.worker import Measurement, Prepared, WorkerHost
 
 if TYPE_CHECKING:
@@ -178,6 +180,7 @@ class FakeWorkerGroup:
     phases: list[str] = field(default_factory=list)
     sharers: Mapping[str, int] = field(default_factory=dict)
     built_for: frozenset[str] = frozenset()
+    streams: list[FakeStream] = field(default_factory=list)
 
     @property
     def members(self) -> Sequence[FakeMember]:
@@ -226,7 +229,8 @@ class FakeWorkerGroup:
 
     def start_stream(self, longest_s, block_ns, arrivals=None) -> FakeStream:
         self.enter("measure")
-        return FakeStream(self, longest_s, block_ns)
+        self.streams.append(FakeStream(self, longest_s, block_ns))
+        return self.streams[-1]
 
     def layers(self, timeout_s: float) -> Sequence[Layer]:
         self.enter("layers")
@@ -267,11 +271,30 @@ class FakeStream:
             done_ns = self._done_ns(rank)
             blocks = cut(done_ns, 0, self._block_ns, measure.block_min_batches, batch_size)
             edges, edge_ns = blocks.edges[seen:], blocks.edge_ns[seen:]
-            snapshots.append(
-                StreamSnapshot(len(done_ns), edges, edge_ns, np.full(len(edges), np.nan))
-            )
+            temp_c = np.full(len(edges), np.nan)
+            sums = self._sums(rank, blocks, seen) if measure.row_every_s else ()
+            snapshots.append(StreamSnapshot(len(done_ns), edges, edge_ns, temp_c, blocks=sums))
             self._seen[rank] += len(edges)
         return snapshots
+
+    def _sums(self, rank: int, blocks: Blocks, seen: int) -> tuple[SoakBlock, ...]:
+        """The blocks of a soak whose last edge is new."""
+        member = self._group.members[rank]
+        readings = Readings(self._group.point.device, member.host.hostname, member.host.pid)
+        sums = []
+        for edge in range(max(seen, 1), len(blocks.edges)):
+            begin, end = int(blocks.edge_ns[edge - 1]), int(blocks.edge_ns[edge])
+            batches = int(blocks.edges[edge] - blocks.edges[edge - 1])
+            sketch = QuantileSketch()
+            sketch.add(np.full(batches, (end - begin) / 1e6 / batches))
+            hardware = worker_columns(readings, begin, end, batches)
+            sums.append(
+                SoakBlock(
+                    cell=begin // self._block_ns, begin_ns=begin, end_ns=end, batches=batches,
+                    times={"latency": sketch}, hardware=hardware, readings=readings,
+                )
+            )  # fmt: skip
+        return tuple(sums)
 
     def finish(self) -> tuple[Sequence[Measurement], Sequence[ClockDrift]]:
         self._group.enter("finish")

@@ -33,7 +33,9 @@ UNIT_OF_ENDING = {
 
 
 def test_the_tables_and_the_columns_that_were_promised():
-    assert TABLES == ("trials", "workers", "blocks", "samples", "layers", "environment")
+    assert TABLES == (
+        "trials", "workers", "blocks", "samples", "layers", "environment", "soak", "events",
+    )  # fmt: skip
     assert set(PROMISED.split()) <= set(SCHEMAS["trials"].names)
 
 

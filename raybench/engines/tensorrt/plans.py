@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from raybench.experiment import canonical_hash, canonical_json
 from raybench.paths import write_atomically
+from raybench.text import canonical_hash, canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
