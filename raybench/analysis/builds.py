@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from raybench.analysis.columns import floats
 from raybench.analysis.grouping import BUILDS
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
-from raybench.stats.builds import over_builds, variance_parts
+from raybench.stats.builds import differences, over_builds, variance_parts
 from raybench.stats.intervals import bounds, half_width_df, t_quantile
 from raybench.stats.ratios import logs as moments
 
@@ -131,20 +131,44 @@ def shared_plans(cell: Cell, base: Cell) -> tuple[list[Logs], list[Logs]]:
     return [own[plan] for plan in both], [other[plan] for plan in both]
 
 
-def ratio_variances(a: Cell, b: Cell) -> list[tuple[float, float]]:
-    """Return the variances that the ratio of two cells has, each with its degrees of freedom.
+class LogRatio(NamedTuple):
+    """Logarithm of the ratio of two cells, with its variances and the degrees of freedom of each."""
+
+    value: float
+    variances: list[tuple[float, float]]
+
+
+def log_ratio(a: Cell, b: Cell) -> LogRatio | None:
+    """Return the ratio of two cells, or None where they have too few trials to say how sure it is.
+
+    Where either has several builds, plans that both ran are compared with themselves.
+    """
+    if a.builds or b.builds:
+        own, other = shared_plans(a, b)
+        if len(own) > 1:
+            pairs = differences(own, other)
+            return LogRatio(pairs.mean, [_of_mean(pairs)])
+        if own and min(own[0].count, other[0].count) > 1:
+            return LogRatio(own[0].mean - other[0].mean, [_of_mean(own[0]), _of_mean(other[0])])
+    if a.logs is None or b.logs is None or min(a.logs.count, b.logs.count) < 2:
+        return None
+    return LogRatio(a.logs.mean - b.logs.mean, _unpaired(a, b))
+
+
+def _of_mean(logs: Logs) -> tuple[float, float]:
+    return logs.variance / logs.count, float(logs.count - 1)
+
+
+def _unpaired(a: Cell, b: Cell) -> list[tuple[float, float]]:
+    """Return the variances of either mean, and what a single build adds to its own.
 
     A cell of one build has as much from that build as the builds of the other show, where these are of
     the same engine; else nothing is known of it.
-
-    Args:
-        a: with two trials or more, and positive values.
-        b: the same.
     """
     parts = []
     for cell, other in ((a, b), (b, a)):
         assert cell.logs is not None
-        parts.append((cell.logs.variance / cell.logs.count, float(cell.logs.count - 1)))
+        parts.append(_of_mean(cell.logs))
         alike = cell.series.engine == other.series.engine
         if other.builds and not cell.builds and alike and plans_of(cell):
             logs = [np.log(build.values) for build in other.builds]

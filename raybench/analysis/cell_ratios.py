@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from raybench.analysis.builds import ratio_variances, shared_plans
+from raybench.analysis.builds import log_ratio
 from raybench.analysis.estimate import ONE, UNKNOWN, Estimate, estimate
-from raybench.stats.builds import paired_ratio
 from raybench.stats.intervals import Span
-from raybench.stats.ratios import ratio_of, ratio_with, ratios_of
+from raybench.stats.ratios import ratio_with, ratios_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,25 +19,15 @@ if TYPE_CHECKING:
 def ratio(cell: Cell, base: Cell) -> Span:
     """Return the ratio of two means, with an interval if both cells have 2 trials or more.
 
-    Where either has several builds, plans that both ran are compared with themselves; where they share
-    none, the spread between builds is in the interval.
+    Where plans that both ran are compared with themselves, it is that of geometric means.
     """
     if not cell.mean or not base.mean:
         return Span(math.nan, None, None)
-    if cell.builds or base.builds:
-        own, other = shared_plans(cell, base)
-        if len(own) > 1:
-            return paired_ratio(own, other)
-        if own and min(own[0].count, other[0].count) > 1:
-            return ratio_of(own[0], other[0])
-    return _unpaired(cell, base, cell.mean / base.mean)
-
-
-def _unpaired(cell: Cell, base: Cell, value: float) -> Span:
-    if cell.logs is None or base.logs is None or min(cell.logs.count, base.logs.count) < 2:
-        return Span(value, None, None)
-    span = ratio_with(cell.logs.mean - base.logs.mean, ratio_variances(cell, base))
-    return Span(value, span.lo, span.hi)
+    found = log_ratio(cell, base)
+    if found is None:
+        return Span(cell.mean / base.mean, None, None)
+    span = ratio_with(*found)
+    return span if cell.builds or base.builds else Span(cell.mean / base.mean, span.lo, span.hi)
 
 
 def ratio_to(cell: Cell, base: Cell | None) -> Estimate:

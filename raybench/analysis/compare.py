@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from raybench.analysis.builds import ratio_variances, spread_unknown
+from raybench.analysis.builds import log_ratio, spread_unknown
 from raybench.analysis.cell_ratios import ratio
 from raybench.analysis.cells import METRICS, Cell, cells
 from raybench.analysis.comparability import (
@@ -279,9 +279,10 @@ def _detectable(a: Cell, b: Cell, threshold: float) -> float | None:
     The quantiles of t add up. The spread is corrected for how far the sample variance of so few
     trials falls short of the true one in the median (Wilson and Hilferty).
     """
-    if a.logs is None or b.logs is None or min(a.logs.count, b.logs.count) < 2:
+    ratio = log_ratio(a, b)
+    if ratio is None:
         return None
-    spread = sum_of_variances(*ratio_variances(a, b))
+    spread = sum_of_variances(*ratio.variances)
     if spread is None:
         return threshold
     variance, df = spread

@@ -6,13 +6,11 @@ what that plan happens to be: a build is a random effect above the trials.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.stats.intervals import CONFIDENCE, Span, t_quantile
 from raybench.stats.ratios import Logs
 
 if TYPE_CHECKING:
@@ -82,22 +80,14 @@ def over_builds(logs: Sequence[Logs]) -> Logs:
     return Logs(float(means.mean()), variance, len(means))
 
 
-def paired_ratio(a: Sequence[Logs], b: Sequence[Logs], confidence: float = CONFIDENCE) -> Span:
-    """Return the ratio a / b over plans that both sides ran, with a t interval over the plans.
+def differences(a: Sequence[Logs], b: Sequence[Logs]) -> Logs:
+    """Return the moments of a - b over plans that both sides ran, of which each counts once.
 
-    What a plan adds to both sides cancels, so that the spread between builds is not in the interval.
+    What a plan adds to both sides cancels, so that the spread between builds is not in the variance.
 
     Args:
-        a: of the trials of each plan, two plans or more.
+        a: of the trials of each plan.
         b: of the same plans, in the same order.
-        confidence: of the interval.
-
-    Raises:
-        ValueError: with fewer than two plans.
     """
-    if len(a) < 2:
-        raise ValueError(f"An interval over plans needs 2 of them, not {len(a)}.")
-    d = np.array([one.mean - other.mean for one, other in zip(a, b, strict=True)])
-    middle, count = float(d.mean()), len(d)
-    reach = t_quantile(0.5 + confidence / 2, count - 1) * float(d.std(ddof=1)) / math.sqrt(count)
-    return Span(math.exp(middle), math.exp(middle - reach), math.exp(middle + reach))
+    pairs = zip(a, b, strict=True)
+    return over_builds([Logs(one.mean - other.mean, 0.0, 1) for one, other in pairs])

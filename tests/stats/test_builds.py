@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from raybench.stats.builds import over_builds, paired_ratio, variance_parts
+from raybench.stats.builds import differences, over_builds, variance_parts
 from raybench.stats.ratios import logs
 
 
@@ -58,12 +58,8 @@ def test_each_build_counts_once():
 def test_what_a_plan_adds_to_both_sides_cancels():
     one = [logs(np.array([100.0])), logs(np.array([300.0]))]
     two = [logs(np.array([200.0])), logs(np.array([600.0]))]
-    span = paired_ratio(two, one)
-    assert (span.value, span.lo, span.hi) == pytest.approx((2.0, 2.0, 2.0))
-    # ratios 2 e^d and 2 e^-d: the interval is t(1) d, as sqrt(2) d / sqrt(2) is d
+    same = differences(two, one)
+    assert (same.mean, same.count) == (pytest.approx(math.log(2)), 2)
+    assert same.variance == pytest.approx(0, abs=1e-30)
     other = [logs(np.array([200.0 * math.exp(0.01)])), logs(np.array([600.0 * math.exp(-0.01)]))]
-    span = paired_ratio(other, one)
-    reach = 12.706204736432095 * 0.01
-    assert (span.lo, span.hi) == pytest.approx((2 * math.exp(-reach), 2 * math.exp(reach)))
-    with pytest.raises(ValueError, match="2 of them"):
-        paired_ratio(one[:1], two[:1])
+    assert differences(other, one).variance == pytest.approx(2 * 0.01**2)

@@ -199,21 +199,23 @@ def _measure(config: str | None) -> dict[str, Any]:
 
 def _repeats(answers: Answers) -> Iterator[str]:
     entries = [e for e in answers.scaling.entries if e.items_per_s.value is not None]
+    once = not any(entry.interval == BETWEEN for entry in entries)
     if counts := _all(sorted({entry.builds for entry in entries if entry.builds})):
         yield (
             f"Plans were built {counts} times, apart from one another, and each was measured; intervals of "
             "such points are t intervals over the builds, and ratios of points that ran the same plans are "
             "taken plan by plan. The spread was parted by analysis of variance of logarithms."
         )
-    elif not any(entry.interval == BETWEEN for entry in entries):
+    elif once:
         yield "Each point was measured once, so that nothing is said of the next time."
         return
-    counts = _all(sorted({entry.trials for entry in entries}))
-    yield (
-        f"Points were repeated in {counts} trials of fresh processes; intervals between trials are "
-        "t intervals of the trial means, and those of ratios are Welch intervals of their "
-        "logarithms (95 %)."
-    )
+    if not once:
+        counts = _all(sorted({entry.trials for entry in entries if not entry.builds}))
+        yield (
+            f"Points were repeated in {counts} trials of fresh processes; intervals between trials are "
+            "t intervals of the trial means, and those of ratios are Welch intervals of their "
+            "logarithms (95 %)."
+        )
     if any(curve.law is not None for curve in answers.scaling.curves):
         yield (
             "The universal scalability law was fitted by non-negative least squares, its intervals "

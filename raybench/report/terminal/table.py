@@ -72,7 +72,6 @@ def render(scaling: Scaling, width: int) -> RenderableType:
         *_legend(entries, columns, left_out),
         *_curves(scaling.curves, names),
         *build_spreads(entries, names),
-        *build_spreads(entries, names),
         *device_use(scaling, names),
         *_reasons(entries, names),
     )
