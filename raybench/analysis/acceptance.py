@@ -108,7 +108,11 @@ def accept(
         hypotheses=family,
         unjudged=unjudged,
         failed_trials=len(one.failed),
-        missing=(*_unjudged(one, unjudged), *_missing(one, judged, baseline)),
+        missing=(
+            *_unjudged(one, unjudged),
+            *_missing(one, judged, baseline),
+            *_other_plans(judged, workers["engine_sha256"].to_pylist()),
+        ),
         bits=bits,
     )
 
@@ -317,6 +321,21 @@ def _unjudged(one: Fleet, unjudged: Sequence[str]) -> list[str]:
             f"The first: {one.failed[0]}"
         )
     return sentences
+
+
+def _other_plans(judged: Sequence[JudgedPoint], plans: Sequence[str | None]) -> list[str]:
+    """Return that the baseline ran other plans, whose speed differs by chance."""
+    other = 0
+    for each in judged:
+        own = {plans[row] for rows in each.point.rows for row in rows} - {None}
+        other += bool(each.plans and own and own.isdisjoint(each.plans))
+    if not other:
+        return []
+    return [
+        f"{counted(other, 'point')} ran another plan than the baseline's: where a builder chooses kernels by "
+        "timing them, plans of one graph differ by chance. Measure with the cache of the baseline's node "
+        "(RAYBENCH_CACHE), or builds=3 to see by how much."
+    ]
 
 
 def _missing(

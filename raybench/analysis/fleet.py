@@ -34,6 +34,8 @@ MAY_DIFFER = ("environment_id", "engine_version", "device", "preset")
 """Factors in which the devices of one population may differ; other versions are a cause, too."""
 _Trial: TypeAlias = "tuple[Any, ...]"
 """Run, point and number of a trial."""
+_Home: TypeAlias = "tuple[Series, str, str | None, int]"
+"""Series, situation, product and build: devices are compared where they ran the same plan."""
 _PLACE = ("hostname", "gpu_index", "cpu_affinity")
 _KEY = ("run_id", "point_id", "trial")
 _TRIAL = (
@@ -45,6 +47,7 @@ _TRIAL = (
     "tags",
     "items_per_s",
     "started_at",
+    "build",
     "device_kind",
 )
 
@@ -138,20 +141,22 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     for row, key in enumerate(_keys(workers)):
         if key in good and rates[row] is not None and 0 < rates[row] < math.inf:
             rows_of[key][device_of[row]].append(row)
-    grouped: dict[tuple[Series, str, str | None], list[_Reading]] = defaultdict(list)
-    versions: dict[tuple[Series, str, str | None], set[str]] = defaultdict(set)
+    grouped: dict[_Home, list[_Reading]] = defaultdict(list)
+    versions: dict[_Home, set[str]] = defaultdict(set)
     situation_of = _situations(good, rows_of)
     for key in _newest(good, rows_of):
         facts, situation = good[key], situation_of[key]
         if situation is None:
             continue
         for device, rows in rows_of[key].items():
-            home = facts["series"], situation, products[rows[0]]
+            home = facts["series"], situation, products[rows[0]], facts["build"]
             rate = math.fsum(rates[row] for row in rows)  # over the instances of the device
             reading = _Reading(key, device, rate, tuple(rows), facts["unstable"], facts["kind"])
             grouped[home].append(reading)
             versions[home].add(str(facts["version"]))
-    points = [_point(*home, sorted(versions[home]), readings) for home, readings in grouped.items()]
+    points = [
+        _point(*home[:3], sorted(versions[home]), readings) for home, readings in grouped.items()
+    ]
     points.sort(key=lambda point: SITUATIONS.index(point.situation))
     return Fleet(devices, tuple(points), _failed(trials), tuple(device_of))
 
@@ -177,6 +182,7 @@ def _good_trials(trials: pa.Table) -> dict[_Trial, dict[str, Any]]:
             "environment_id": columns["environment_id"][k],
             "unstable": columns["verdict"][k] == "unstable",
             "version": columns["engine_version"][k],
+            "build": columns["build"][k] or 0,
             "kind": columns["device_kind"][k],
             "tags": dict(columns["tags"][k] or ()),
         }

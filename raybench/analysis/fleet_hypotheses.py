@@ -41,6 +41,7 @@ class JudgedPoint:
         baseline: each device against the baseline; None without one.
         sound: facts of the devices of the baseline; None without one.
         rejected: which hypotheses were, by the identity of their contrasts.
+        plans: hashes of the plans that the baseline ran; empty without one.
     """
 
     point: FleetPoint
@@ -50,6 +51,7 @@ class JudgedPoint:
     groupings: tuple[Grouping, ...]
     sound: Mapping[str, Any] | None
     rejected: dict[int, Bools]
+    plans: tuple[str, ...] = ()
 
     def hypotheses(self) -> list[Contrasts]:
         """Return everything that is judged here: devices, then racks and hosts."""
@@ -75,6 +77,7 @@ def judge(one: Fleet, point: FleetPoint, baseline: RateBaseline | None) -> Judge
         tuple(_groupings(one, point, devices)) if several else (),
         None if rate is None else rate.facts,
         {},
+        () if rate is None else rate.plans,
     )  # fmt: skip
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import pyarrow as pa
 import pytest
+from helpers.fleets import FleetRows
 from helpers.trial_tables import table, trials
 
+from raybench.analysis.acceptance import accept
 from raybench.analysis.cells import cells
 from raybench.analysis.compare import INCONCLUSIVE, REGRESSED, SAME, compare
+from raybench.analysis.rate_baseline import to_baseline_file
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.report.build_spread import spread_sentence
@@ -134,3 +138,23 @@ def test_more_trials_are_not_advised_where_builds_vary():
         repeats(table(*of_builds([980.0, 1020.0], rel_half_width=0.01, n_blocks=30, n_eff=30.0)))
         == []
     )
+
+
+def test_devices_are_judged_where_they_ran_the_same_build():
+    slow_build = FleetRows([0.9] * 4, columns={"build": 1}, prefix="second")
+    tables = zip(FleetRows([1.0] * 4).tables, slow_build.tables, strict=True)
+    acceptance = accept(*(pa.concat_tables(of) for of in tables))
+    assert acceptance.count("accept") == 4
+
+
+def test_a_baseline_of_another_plan_is_named():
+    def rows(plan, share=1.0):
+        facts = {device: {"engine_sha256": plan} for device in range(4)}
+        return FleetRows([share] * 4, facts=facts)
+
+    baseline = to_baseline_file(*rows("p").tables, "0.1.0")
+    assert accept(*rows("p").tables, baseline=baseline).missing == ()
+    slow = accept(*rows("q", 0.9).tables, baseline=baseline)
+    assert slow.count("reject") == 4
+    (sentence,) = slow.missing
+    assert sentence.startswith("2 points ran another plan than the baseline's")
