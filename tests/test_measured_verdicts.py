@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 import pytest
 
 import raybench
+from raybench.cli.main import main
 from raybench.execute.stream_watch import StreamWatch
 from raybench.machine import devices
 
@@ -63,6 +65,23 @@ def test_one_slow_worker_of_four_is_flagged_and_named(judged):
     assert "imbalance" in row["flags"]
     assert row["imbalance"] > 0
     assert row["slowest_worker"] == 2
+
+
+def test_the_device_that_is_slow_alone_is_rejected_in_the_part_that_was_measured(
+    measure, quick, capsys
+):
+    _, folder = measure(
+        *("experiment=accept", "engine=simulated", "device=gpu", "trials=2", *quick),
+        *("exclude=[{model: [gemm, resnet50]}]", "transfers=off", "cluster.isolation=gpu"),
+        *("engine.slow_device=1", "engine.slow_drop=0.9"),
+    )
+    capsys.readouterr()
+    assert main(["accept", str(folder), "format=json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    (rejected,) = (one for one in facts["devices"] if one["verdict"] == "reject")
+    assert rejected["name"].endswith("GPU 1")
+    assert rejected["slow_in"] == ["memory"]
+    assert {verdict["situation"] for verdict in facts["verdicts"]} == {"alone", "together"}
 
 
 @pytest.fixture
