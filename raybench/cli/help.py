@@ -165,6 +165,8 @@ options
   columns=NAME,...    these columns instead of the usual ones, e.g. model,workers,items_per_s
   best=COLUMN         the best points instead, e.g. best=items_per_joule
   where=CONDITIONS    of those only that meet them in every trial (best is items_per_s by default)
+  reference=mlperf|FILE.csv
+                      published figures beside the fastest points on the same chips, with their sources
 
 examples
   raybench show results

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
+from raybench.analysis.published import SHIPPED, beside_published, read_figures, shipped_figures
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
 from raybench.cli.arguments import parse, parse_format
@@ -18,11 +21,15 @@ from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.packing import of_instances
 from raybench.report.terminal.power import of_power
+from raybench.report.terminal.published import print_published
 from raybench.report.terminal.results import FORMATS, Below, print_results
 from raybench.results.load import load
 from raybench.text import agreeing, counted
 
-OPTIONS = ("format", "columns", "best", "where", "demand", "rack_power_w")
+if TYPE_CHECKING:
+    from raybench.analysis.published import PublishedRate
+
+OPTIONS = ("format", "columns", "best", "where", "demand", "rack_power_w", "reference")
 
 
 def command(words: list[str]) -> int:
@@ -50,7 +57,14 @@ def command(words: list[str]) -> int:
     demand = None if written is None else to_demand(written)
     rack = arguments.options.get("rack_power_w")
     rack_power_w = None if rack is None else to_rack_power(rack)
+    reference = arguments.options.get("reference")
+    if reference is not None and (asked is not None or columns):
+        raise ConfigError("reference has columns of its own. Leave columns, best and where out.")
+    figures = None if reference is None else _figures(reference)
     rows = read_rows(side)
+    if reference is not None and figures is not None:
+        print_published(beside_published(rows, figures, reference), form, sys.stdout)
+        return 0
     if asked is not None:
         print_best(best(rows, *asked), form, sys.stdout)
         return 0
@@ -70,3 +84,21 @@ def command(words: list[str]) -> int:
         columns=[name for name in columns.split(",") if name],
     )
     return 0
+
+
+def _figures(name: str) -> tuple[PublishedRate, ...]:
+    """Return published figures, of raybench's own or of a file.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else.
+    """
+    if name in SHIPPED:
+        return shipped_figures(name)
+    try:
+        text = Path(name).read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"reference={name} cannot be read ({getattr(error, 'strerror', None) or error}). "
+            f"Name {' or '.join(SHIPPED)}, or a CSV file with the columns of docs/results.md."
+        ) from error
+    return read_figures(text, name)
