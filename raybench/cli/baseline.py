@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from raybench.analysis.rate_baseline import to_baseline_file, write_json
-from raybench.analysis.series import device_name
+from raybench.analysis.series import SERIES, Series, device_name
 from raybench.cli.accept import TABLES, print_notes, write_file
 from raybench.cli.arguments import parse
 from raybench.errors import ConfigError
 from raybench.report.formatting import four_digits
+from raybench.report.labels import Naming
 from raybench.report.terminal.console import open_console, print_line
 from raybench.results.folders import read_folders
 from raybench.text import counted
@@ -36,16 +37,18 @@ def command(words: list[str]) -> int:
     write_file(name, write_json(baseline))
     devices = max(rate.devices for rate in baseline.rates)
     console = open_console()
+    every = [Series(*(rate.series.get(factor) for factor in SERIES)) for rate in baseline.rates]
+    naming = Naming(every)
     print_line(
         console,
-        f"{name}: {counted(len(baseline.rates), 'rate')} of up to {counted(devices, 'device')}",
+        f"{name}: {counted(len(baseline.rates), 'rate')} of up to {counted(devices, 'device')}; "
+        f"{naming.same}",
     )
-    for rate in baseline.rates:
+    for rate, series in zip(baseline.rates, every, strict=True):
         reach = 50 * (rate.items_per_s_hi - rate.items_per_s_lo) / rate.items_per_s
-        what = f"{rate.series.get('model')}, {rate.series.get('precision')}, batch "
         print_line(
             console,
-            f"  {device_name(str(rate.product))}, {what}{rate.series.get('batch_size')}, {rate.situation}: "
+            f"  {device_name(str(rate.product))}, {naming.title(series)}, {rate.situation}: "
             f"{four_digits(rate.items_per_s)} items/s ± {reach:.1f} %, "
             f"{counted(rate.devices, 'device')}, {counted(rate.trials, 'trial')} each",
         )

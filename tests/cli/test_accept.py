@@ -85,6 +85,20 @@ def test_a_baseline_file_judges_a_device_alone(sound, tmp_path, capsys):
     assert "to the baseline" in capsys.readouterr().out
 
 
+def test_a_baseline_tells_its_points_apart(tmp_path, capsys):
+    for transfers, prefix in ((True, "on"), (False, "off")):
+        columns = {"model": "copy", "transfers": transfers}
+        folder = FleetRows([1.0] * 3, columns=columns, prefix=prefix).write(tmp_path / "copy")
+    assert main(["baseline", folder, f"out={tmp_path / 'copy.json'}"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "4 rates of up to 3 devices; copy" in first
+    assert {line.partition(":")[0].split(", ", 1)[1] for line in lines} == {
+        f"copy, {transfers} transfers, {situation}"
+        for transfers in ("with", "without")
+        for situation in ("alone", "together")
+    }
+
+
 def test_racks_measured_one_after_another_are_judged_together(tmp_path, capsys):
     shares = [1.0] * 8 + [0.9] * 8 + [1.0] * 8
     folder = FleetRows(shares, per_host=4, racks=2).write(tmp_path / "racks")
