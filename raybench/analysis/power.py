@@ -269,7 +269,12 @@ def _knee_sentence(points: Sequence[PoweredPoint], knee: PoweredPoint | None) ->
         return f"No knee: the rate grows up to the highest limit, {highest.power_limit_w:g} W."
     at = f"Knee at {knee.power_limit_w:g} W"
     if knee.share.value == 1:
-        return f"{at}: it has the highest rate, and no lower limit is surely within {100 * WITHIN:g} % of it."
+        lower = (
+            "is the lowest that was measured"
+            if knee is good[0]
+            else f"no lower limit is surely within {100 * WITHIN:g} % of it"
+        )
+        return f"{at}: it has the highest rate, and {lower}."
     lowest = ", and the lowest that was measured" if knee is good[0] else ""
     return (
         f"{at}: the lowest limit whose rate is within {100 * WITHIN:g} % of the highest, "

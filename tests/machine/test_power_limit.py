@@ -8,72 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import psutil
 import pytest
+from helpers.limited_boards import UUID, Driver
 
 from raybench.machine import board_power
 from raybench.machine.board_power import BoardLock
-
-HELPERS = Path(__file__).parents[1] / "helpers"
-UUID = "GPU-0"
-
-
-class Driver:
-    """The driver of the fake, and the workers that limit its boards."""
-
-    def __init__(self, folder, monkeypatch):
-        self.file, self.locks = folder / "driver.json", str(folder / "locks")
-        self.workers = []
-        self.set(limits={UUID: 700_000, "GPU-1": 700_000}, span=[200_000, 700_000], cap=700_000,
-                 refuses="", mig=False, log=[])  # fmt: skip
-        root = str(HELPERS.parents[1])
-        monkeypatch.setenv("FAKE_DRIVER", str(self.file))
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HELPERS / "fake_driver"), root]))
-
-    @property
-    def state(self):
-        return json.loads(self.file.read_text())
-
-    def set(self, **facts):
-        known = self.state if self.file.exists() else {}
-        self.file.write_text(json.dumps({**known, **facts}))
-
-    @property
-    def watts(self):
-        return self.state["limits"][UUID] / 1e3
-
-    def worker(self, watts, place="first", uuid=UUID):
-        """Start a worker that limits a board."""
-        words = [HELPERS / "power_worker.py", self.locks, uuid, str(watts), place]
-        process = subprocess.Popen([sys.executable, *map(str, words)], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
-        self.workers.append(process)
-        return process
-
-    def guards(self):
-        """Return the guards of this driver's boards."""
-        return [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if self.locks in (process.info["cmdline"] or ())
-            and "raybench.machine.power_guard" in process.info["cmdline"]
-        ]
-
-    def restored(self):
-        """Wait until the guards have ended, and return the limit."""
-        deadline = time.monotonic() + 30
-        while self.guards() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self.watts
-
-    def close(self):
-        for process in self.workers:
-            process.kill()
-            process.communicate()
-        for guard in self.guards():
-            guard.kill()
 
 
 @pytest.fixture
