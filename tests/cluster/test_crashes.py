@@ -8,6 +8,7 @@ from helpers.plans import expanded
 from raybench import worker
 from raybench.cluster.crashes import _crashed
 from raybench.machine.crash_log import Crash
+from raybench.measure import output_bits
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from raybench.machine.crash_log import Crash
         (worker.MAKING, False),
         (worker.LOADING, False),
         (worker.FIRST_BATCHES, False),
-        (worker.REFERENCE, True),
+        (output_bits.REFERENCE, True),
         (worker.STREAMING, True),
         (worker.TIMING, True),
     ],
