@@ -168,11 +168,12 @@ def _unpaired(a: Cell, b: Cell) -> list[tuple[float, float]]:
     parts = []
     for cell, other in ((a, b), (b, a)):
         assert cell.logs is not None
-        parts.append(_of_mean(cell.logs))
+        variance, df = _of_mean(cell.logs)
         alike = cell.series.engine == other.series.engine
-        if other.builds and not cell.builds and alike and plans_of(cell):
-            logs = [np.log(build.values) for build in other.builds]
-            parts.append((variance_parts(logs).builds, float(len(logs) - 1)))
+        if cell.builds and not other.builds and alike and plans_of(other):
+            # of the same few builds as the variance of their mean, so that both have one df
+            variance += variance_parts([np.log(build.values) for build in cell.builds]).builds
+        parts.append((variance, df))
     return parts
 
 
