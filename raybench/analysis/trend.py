@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,20 @@ def trend(
         points=points,
         missing=_missing(good.values()),
     )
+
+
+def trend_of_many(trials: pa.Table, environment: pa.Table) -> Trend | None:
+    """Return the trend of rows with a point in `steps.FEWEST` runs or more; None for other rows.
+
+    Args:
+        trials: as `raybench.load` returns it, of one or more folders.
+        environment: of the same folders.
+    """
+    if len(trials["run_id"].unique()) < steps.FEWEST or "ok" not in trials["status"].to_pylist():
+        return None
+    found = trend(trials, environment)
+    long_enough = tuple(p for p in found.points if len(p.runs) >= steps.FEWEST)
+    return replace(found, points=long_enough) if long_enough else None
 
 
 def _check(by: Sequence[str], metric: str, tolerance: float) -> None:

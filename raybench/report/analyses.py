@@ -20,6 +20,7 @@ from raybench.analysis.scaling import MODES, Scaling, scaling
 from raybench.analysis.series import SERIES
 from raybench.analysis.study2017.figures import Paper, paper
 from raybench.analysis.timeline import TrialTimeline, timelines
+from raybench.analysis.trend import trend_of_many
 from raybench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from raybench.analysis.conditions import Condition
     from raybench.analysis.device_verdicts import Acceptance
     from raybench.analysis.timeline import Key
+    from raybench.analysis.trend_verdicts import Trend
     from raybench.results.folders import ResultTables
 
 
@@ -148,6 +150,7 @@ class Answers:
     demand: float | None
     latency_curves: tuple[LatencyCurve, ...]
     acceptance: Acceptance | None
+    trend: Trend | None
 
 
 def _sharing(trials: pa.Table) -> dict[str, int]:
@@ -179,4 +182,5 @@ def ask(source: ResultTables, question: Question) -> Answers:
         demand=question.demand,
         latency_curves=latency_curves(trials),
         acceptance=accept_devices_alone(trials, source.workers, source.environment),
+        trend=trend_of_many(trials, source.environment),
     )

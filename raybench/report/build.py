@@ -27,6 +27,7 @@ from raybench.report.sections.precision import precision
 from raybench.report.sections.scaling import scaling
 from raybench.report.sections.study import study
 from raybench.report.sections.timeline import timeline
+from raybench.report.sections.trend import trend
 from raybench.report.sections.verdicts import verdicts
 from raybench.results.folders import read_folders
 from raybench.results.storage import is_address
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|packing|power|latency|pareto|devices|fleet|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|power|latency|pareto|devices|fleet|trend|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -97,7 +98,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, bounded, packing, power, precision, batch, choices, devices, acceptance, study, timeline,
+    every = (verdicts, points, scaling, bounded, packing, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     return Document(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,7 @@ FOUND = 0.80
 """Chance with which the smallest visible step is found."""
 MOST_RUNS = 1000
 """No more runs than this are advised."""
+_PASSES = 3
 _NARROWEST = 5
 """Runs on either side in the narrowest windows; each wider one doubles them."""
 
@@ -76,9 +78,9 @@ def most_likely_step(x: Floats) -> Candidate | None:
     """Return the clearest step of a series; None for one of fewer than `FEWEST` runs.
 
     Every place is tried with all runs on either side, which finds a single step best, and with the
-    nearest 5, 10, 20 ... on either side, which another step elsewhere does not hide. The
-    standard error at the clearest carries the AR(1) factor of the residuals. Where one or two runs
-    at an end of the window differ more from the rest, the place is none.
+    nearest 5, 10, 20 ... on either side, which another step elsewhere does not hide. Standard
+    errors carry the AR(1) factor of the residuals. Where one or two runs at an end of the window
+    differ more from the rest, the place is none.
 
     Args:
         x: shape (n,), in time order.
@@ -103,12 +105,16 @@ def most_likely_step(x: Floats) -> Candidate | None:
     p = _p_value(t, left + right - 2)
     edges = [within(split) for few in range(1, LEAST) for split in (lo + few, hi - few)]
     p[np.min(edges, axis=0) < within(at)] = 1.0  # one or two strange runs at an end fit better
-    best = int(np.argmin(p))
-    first, index, last = int(lo[best]), int(at[best]), int(hi[best])
-    part = x[first:last]
-    corrected = t[best] / _ar1_factor(_residuals(part, index - first))
-    single = float(_p_value(corrected, len(part) - 2))
-    return Candidate(index, min(1.0, len(at) * single))
+    best = Candidate(int(at[np.argmin(p)]), 1.0)
+    for k in np.argsort(p, kind="stable").tolist():
+        if len(at) * p[k] >= best.p:  # what follows is less clear before it is corrected
+            break
+        part = x[lo[k] : hi[k]]
+        corrected = t[k] / _ar1_factor(_residuals(part, int(at[k] - lo[k])))
+        of_all = len(at) * float(_p_value(corrected, len(part) - 2))
+        if of_all < best.p:
+            best = Candidate(int(at[k]), of_all)
+    return best
 
 
 def levels(p: Floats, level: float = FALSE_ALARMS) -> Floats:
@@ -135,18 +141,42 @@ def find_steps(x: Floats, level: float) -> list[int]:
 
     Where a step is found, the runs before and after it are searched in turn; they share the level
     by their lengths, so that all stretches without a step have a false one with at most that chance.
+    Each then moves to where it fits best between its neighbours: the window in which it was
+    clearest may have ended early, to leave another step out.
 
     Args:
         x: shape (n,), in time order.
         level: chance of a step where there is none.
     """
+    places = _search(x, level)
+    for _ in range(_PASSES):
+        edges = [0, *places, len(x)]
+        moved = [
+            first + _best_split(x[first:last])
+            for first, last in zip(edges, edges[2:], strict=False)
+        ]
+        if moved == places or any(b - a < LEAST for a, b in pairwise(moved)):
+            break
+        places = moved
+    return places
+
+
+def _search(x: Floats, level: float) -> list[int]:
     best = most_likely_step(x)
     if best is None or best.p > level:
         return []
     share = best.index / len(x)
-    before = find_steps(x[: best.index], level * share)
-    after = find_steps(x[best.index :], level * (1 - share))
+    before = _search(x[: best.index], level * share)
+    after = _search(x[best.index :], level * (1 - share))
     return [*before, best.index, *(best.index + k for k in after)]
+
+
+def _best_split(x: Floats) -> int:
+    """Return where two levels fit a series best, by least squares."""
+    at = np.arange(LEAST, len(x) - LEAST + 1)
+    sums = np.concatenate(([0.0], np.cumsum(x - x.mean())))
+    gain = sums[at] ** 2 * (1 / at + 1 / (len(x) - at))  # what the split explains
+    return int(at[np.argmax(gain)])
 
 
 def measure_steps(x: Floats, places: list[int], level: float) -> list[Step]:

@@ -58,6 +58,13 @@ def test_two_steps_that_undo_each_other_are_both_found():
     assert steps.find_steps(x, 0.01) == [10, 20]
 
 
+def test_a_step_stands_where_it_is_although_another_one_is_near():
+    places = [
+        steps.find_steps(with_steps(39, (-0.04, 22), (0.05, 31), seed=k), 0.01) for k in range(100)
+    ]
+    assert sum(found == [22, 31] for found in places) >= 95
+
+
 def test_one_or_two_strange_runs_are_no_step():
     for strange in (1, 2):
         x = noise(20)

@@ -15,19 +15,19 @@ from raybench.report.formatting import four_digits
 from raybench.report.terminal.console import emit, words, write
 from raybench.report.terminal.formats import markdown_text, to_csv, to_json, to_markdown
 from raybench.report.terminal.point_names import PointNames
+from raybench.report.trend_lines import BOUND, change, sentence, span, visible
 from raybench.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from raybench.analysis.trend_verdicts import PointTrend, Trend, TrendStep
+    from raybench.analysis.trend_verdicts import PointTrend, Trend
 
 FORMATS = ("table", "markdown", "json", "csv")
 _GLYPHS = {REGRESSED: "▼", IMPROVED: "▲", STEADY: "=", UNDECIDED: "?"}
 _COLOURS = {REGRESSED: "red", IMPROVED: "green", STEADY: "", UNDECIDED: "yellow"}
 _TITLES = ("point", "runs", "newest", "last step", "between runs", "would be seen", "outcome")
 _RIGHT = (False, True, True, True, True, True, False)
-_DAY = len("2026-11-29")
 
 
 def print_trend(trend: Trend, form: str, file: IO[str], *, strict: bool = False) -> None:
@@ -61,52 +61,30 @@ def _cells(point: PointTrend, names: PointNames) -> list[str]:
         names.point(point.series, point.workers),
         f"{len(point.runs)}",
         four_digits(point.runs[-1].value),
-        _change(step) if step else "-",
+        change(step) if step else "-",
         "-" if point.spread is None else f"{100 * point.spread:.2f} %",
-        _visible(point.smallest_visible),
+        visible(point.smallest_visible),
         " ".join(
             [point.outcome, *(m.upper() for m in point.marks if m in ("simulated", "capped"))]
         ),
     ]
 
 
-def _visible(share: float | None) -> str:
-    return "-" if share is None else "nothing" if share > 0.9 else f"{100 * share:.1f} %"
-
-
-def _change(step: TrendStep) -> str:
-    value, lo, hi = step.ratio
-    shown = [f"{100 * (end - 1):+.1f}" for end in (value, lo, hi) if end is not None]
-    return f"{shown[0]} % [{', '.join(shown[1:])}]"
-
-
-def _when(step: TrendStep) -> str:
-    """Return the day of a step, with its time where the run before was on the same day."""
-    if not step.started_at:
-        return f"run {step.run_id}"
-    day = step.started_at[:_DAY]
-    same_day = step.previous_at[:_DAY] == day
-    return f"{day} {step.started_at[_DAY + 1 : -4]} UTC" if same_day else day
-
-
 def _step_lines(trend: Trend, names: PointNames) -> list[str]:
     """Return a line for each step, newest first within a point."""
     return [
-        f"{names.point(point.series, point.workers)}: step {_change(step)} at {_when(step)}: "
-        f"{'; '.join(step.changed)}. {counted(step.runs_before, 'run')} before, "
-        f"{step.runs_after} after; the first after is {step.run_id}."
+        f"{names.point(point.series, point.workers)}: {sentence(step)}"
         for point in trend.points
         for step in reversed(point.steps)
     ]
 
 
 def _heading(trend: Trend, names: PointNames) -> list[str]:
-    span = f" from {trend.first_at[:_DAY]} to {trend.last_at[:_DAY]}" if trend.first_at else ""
     better = METRICS[trend.metric]
     return [
         line
         for line in (
-            f"{counted(trend.runs, 'run')}{span}",
+            span(trend),
             names.same,
             f"{trend.metric}, {better} is better, one value a run; changes below "
             f"{100 * trend.tolerance:g} % are no regression",
@@ -124,9 +102,7 @@ def _closing(trend: Trend, names: PointNames) -> list[str]:
     return [
         *_step_lines(trend, names),
         *notes,
-        "Without a change any step is found in at most 1 % of trends; intervals hold for all steps "
-        "together at 99 %. Would be seen: the change for the worse that is called a regression in "
-        "80 of 100 cases, half of the runs after it.",
+        BOUND,
         *trend.missing,
     ]
 
