@@ -70,9 +70,13 @@ class BatchSearches:
 
     Args:
         out_of_memory: points that ran out of memory in earlier runs.
+
+    Attributes:
+        limits_recorded: how often a batch ran out of memory; unchanged, nothing else is excluded.
     """
 
     def __init__(self, out_of_memory: Iterable[Point] = ()) -> None:
+        self.limits_recorded = 0
         self._limits: dict[str, int] = {}
         self._searches: dict[str, BatchSearch] = {}
         for point in out_of_memory:
@@ -80,6 +84,7 @@ class BatchSearches:
 
     def record_limit(self, point: Point) -> None:
         """Record that a point ran out of memory."""
+        self.limits_recorded += 1
         before = self._limits.get(point.series, point.batch_size)
         self._limits[point.series] = min(point.batch_size, before)
 

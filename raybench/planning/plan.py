@@ -122,10 +122,12 @@ def make_plan(
     }
     identities = {name: source.identity(name, settings[name]) for name in names}
     inputs = {name: inspect(name, settings[name], checked[name]) for name in names if real}
-    points = tuple(
-        replace(point, model_settings=settings[point.model], inputs=inputs.get(point.model))
-        for point in expand(experiment, devices, identities)
-    )
+    points = expand(experiment, devices, identities)
+    if real:
+        points = tuple(
+            replace(point, model_settings=settings[point.model], inputs=inputs[point.model])
+            for point in points
+        )
     plan = order_trials(experiment, points, devices, isolation)
     if not plan.trials:
         raise ClusterError(

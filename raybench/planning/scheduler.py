@@ -14,7 +14,8 @@ from raybench.errors import Infeasible, OutOfMemory, PhaseTimeout
 from raybench.planning.attempts import Attempt, Outcome
 from raybench.planning.batch_search import BatchSearches
 from raybench.planning.device_health import DeviceHealth
-from raybench.planning.slots import describe, pick
+from raybench.planning.slot_pool import SlotPool
+from raybench.planning.slots import describe
 from raybench.text import agreeing
 
 if TYPE_CHECKING:
@@ -67,12 +68,14 @@ class Scheduler:
         busy: str | None = None,
     ) -> None:
         self._waiting = list(trials)
-        self._all = sorted(slots, key=lambda slot: (slot.node, slot.number))
-        self._health = DeviceHealth(self._all)
+        every = sorted(slots, key=lambda slot: (slot.node, slot.number))
+        self._health = DeviceHealth(every)
+        self._slots = SlotPool(every, self._health, policy.isolation, policy.placement)
         self._policy = policy
         self._searches = BatchSearches(out_of_memory)
         self._busy = busy
         self._running: list[Attempt] = []
+        self._checked: tuple[int, int] | None = None
         self._attempts: Counter[tuple[str, int, str]] = Counter()
         self._overtakes: Counter[tuple[str, int, str]] = Counter()
 
@@ -96,7 +99,7 @@ class Scheduler:
             if self._lacks_capacity(waiting):
                 continue
             planned = self._searches.resolve(waiting)
-            slots = self._choose(planned) if planned else None
+            slots = self._slots.choose(planned) if planned else None
             if planned is not None and slots is not None:
                 return self._start(waiting, planned, slots)
             if planned is not None and self._overtakes[waiting.attempt_key] >= OVERTAKES:
@@ -124,36 +127,20 @@ class Scheduler:
         if planned.purpose == "fit":
             self._searches.start_probe(waiting.point)
         else:
-            self._waiting = [other for other in self._waiting if other is not waiting]
+            del self._waiting[next(k for k, o in enumerate(self._waiting) if o is waiting)]
         self._overtakes[waiting.attempt_key] = 0  # a retry has not waited yet
         self._attempts[planned.attempt_key] += 1
         attempt = Attempt(planned, slots, self._attempts[planned.attempt_key])
         self._running.append(attempt)
+        self._slots.take(slots)
         return attempt
-
-    def _choose(self, planned: PlannedTrial) -> tuple[DeviceSlot, ...] | None:
-        """Choose free slots for a trial, not those where it failed before if others suffice."""
-        point = planned.point
-        usable = [slot for slot in self._health.usable if slot.suits(point.wants)]
-        if planned.allowed_slots:
-            usable = [slot for slot in usable if slot in planned.allowed_slots]
-        if planned.device is not None:
-            suitable = [slot for slot in self._all if slot.suits(point.wants)]
-            own = suitable[planned.device % len(suitable)] if suitable else None
-            usable = [slot for slot in usable if slot == own] or usable
-        others = [slot for slot in usable if slot not in self._health.suspects(planned)]
-        if len(others) >= point.workers:
-            usable = others
-        occupied = {slot for attempt in self._running for slot in attempt.slots}
-        nodes = {slot.node for slot in occupied} if self._policy.isolation != "gpu" else set()
-        free = [slot for slot in usable if slot not in occupied and slot.node not in nodes]
-        return pick(free, point.workers, self._policy.placement)
 
     # ------------------------------------------------------------ ending
 
     def end(self, attempt: Attempt, error: PointError | None) -> list[Outcome]:
         """Record the end of an attempt; return the outcomes of all trials it decides."""
         self._running = [other for other in self._running if other is not attempt]
+        self._slots.give_back(attempt.slots)
         self._health.record(attempt, error)
         return self._outcomes(attempt, error) + self.drop_impossible()
 
@@ -216,6 +203,10 @@ class Scheduler:
 
         A preparation has no row: what it would have prepared is decided when it is measured.
         """
+        state = (len(self._health.usable), self._searches.limits_recorded)
+        if state == self._checked:
+            return []  # nothing went away since, and thousands may wait
+        self._checked = state
         reasons = [(waiting, self._why_impossible(waiting)) for waiting in self._waiting]
         self._waiting = [waiting for waiting, error in reasons if error is None]
         return [
@@ -233,7 +224,7 @@ class Scheduler:
                 f"batch_size={limit} of this series ran out of memory, so {batch_size} was "
                 "not tried. Use a smaller batch_size or a device with more memory."
             )
-        left = sum(slot.suits(point.wants) for slot in self._health.usable)
+        left = len(self._slots.usable(point.wants))
         if point.workers <= left:
             return None
         if self._busy is not None:
