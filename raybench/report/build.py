@@ -13,6 +13,7 @@ from raybench.report import markdown
 from raybench.report import page as html
 from raybench.report.analyses import Question, ask
 from raybench.report.document import Document
+from raybench.report.row_limit import limit_rows
 from raybench.report.sections.acceptance import acceptance
 from raybench.report.sections.batch import batch
 from raybench.report.sections.bounded import bounded
@@ -101,9 +102,8 @@ def make(answers: Answers, title: str | None = None) -> Document:
     every = (verdicts, points, scaling, bounded, packing, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
-    return Document(
-        title or _title(answers), _subtitle(answers), [one for one in sections if one is not None]
-    )
+    present = [one for one in sections if one is not None]
+    return limit_rows(Document(title or _title(answers), _subtitle(answers), present))
 
 
 def _title(answers: Answers) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from raybench.report.document import Column, Document, Part, Section, TableCell
 
+MOST_OF_DRAWING = 150_000
+"""Letters of a drawing in the page; one with more is an image there, and its SVG a file beside it."""
 _LONG = 24
 """Length above which a name or a text may be broken into lines."""
 _SENTENCES = 120
@@ -117,10 +119,18 @@ def _figure(figure: Figure) -> str:
     name = text(figure.name)
     return (
         f'<figure id="{name}"><div class="plot" style="--natural:{figure.width_px}px">'
-        f'{figure.inline}</div><figcaption><b id="{name}-title">{text(figure.title)}</b> '
+        f'{_drawing(figure)}</div><figcaption><b id="{name}-title">{text(figure.title)}</b> '
         f'{text(figure.caption)} <span class="files"><a href="figures/{name}.svg">SVG</a> '
         f'<a href="figures/{name}.png">PNG</a></span></figcaption></figure>'
     )
+
+
+def _drawing(figure: Figure) -> str:
+    """Return the drawing; one of thousands of marks as an image, which is smaller and drawn faster."""
+    if len(figure.inline) <= MOST_OF_DRAWING:
+        return figure.inline
+    image = base64.b64encode(figure.png).decode()
+    return f'<img src="data:image/png;base64,{image}" alt="" aria-labelledby="{text(figure.name)}-title">'
 
 
 def _table(table: Table) -> str:
