@@ -35,6 +35,7 @@ class TrialNames:
         self._naming = Naming([_series(point) for point in plan.points])
         self._loads = {point.load for point in plan.points}
         self._builds = 1 + max((point.build for point in plan.points), default=0)
+        self._built = {point.engine for point in plan.points if point.build}
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
         self._trials = 1 + max(
@@ -51,7 +52,7 @@ class TrialNames:
         found = point.largest and point.batch_size > 1
         asked = point.load not in self._loads  # by a search for the highest rate
         trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
-        build = f"build {point.build + 1} of {self._builds}" if self._builds > 1 else ""
+        build = f"build {point.build + 1} of {self._builds}" if point.engine in self._built else ""
         if asked:
             confirms = role(planned.trial)
             trial = f"confirming {confirms} of {CONFIRMING}" if confirms else "probe"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from helpers.fleets import FleetRows
+from helpers.trial_tables import GOOD
 
 from raybench.report.build import report
+from raybench.results.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +36,26 @@ def test_rows_without_devices_measured_alone_have_no_such_section(tmp_path):
     rows = FleetRows([1.0] * 4, alone=False)
     report([rows.write(tmp_path / "rows")], str(tmp_path / "out"))
     assert "Every device" not in (tmp_path / "out/report.md").read_text("utf-8")
+
+
+def test_a_device_whose_outputs_changed_is_in_the_report_with_that_cause(tmp_path):
+    same = {"outputs_sha256_start": "aa", "outputs_sha256_end": "aa"}
+    facts = dict.fromkeys(range(8), same) | {5: {**same, "outputs_sha256_end": "bb"}}
+    report([FleetRows([1.0] * 8, facts=facts).write(tmp_path / "rows")], str(tmp_path / "out"))
+    text = (tmp_path / "out/report.md").read_text("utf-8")
+    assert "1 rejected, 0 undecided, 7 accepted" in text
+    assert "its outputs changed during the trial" in text
+    assert "Same bits before and after every trial: 7 of 8 devices" in text
+
+
+def test_points_of_several_builds_have_a_table_of_their_spread(tmp_path):
+    run = Store(tmp_path / "rows").start_run({})
+    for build, rate in enumerate((980.0, 1000.0, 1020.0)):
+        for trial in (0, 1):
+            row = {**GOOD, "items_per_s": rate + trial, "build": build, "first_build_id": "b0"}
+            known = {name: value for name, value in row.items() if name not in ("run_id", "trial")}
+            run.write_point(f"b{build}", trial, trials=known)
+    report([str(tmp_path / "rows")], str(tmp_path / "out"))
+    text = (tmp_path / "out/report.md").read_text("utf-8")
+    assert "Spread between separately built plans" in text
+    assert "Plans were built 3 times" in text
