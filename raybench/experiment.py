@@ -54,9 +54,10 @@ TAKES = (
     "closed-loop capacity above 0 and up to 2, such as 0.8"
 )
 _WRITTEN = re.compile(r"(poisson|constant)\(\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?)\s*\)")
-SOAK = "row_every_s"
+_OF_CLOSED_LOOP = ("row_every_s", "page_cache")
 _NEWER_MEASURE_SETTINGS = {
-    "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0, SOAK: 0.0,
+    "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
+    "row_every_s": 0.0, "page_cache": "as_is",
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
 _NEWER_FACTORS = {"load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0}
@@ -141,6 +142,8 @@ class MeasureSettings:
         slo_percentile: percentile of the latencies that is to keep the bound.
         row_every_s: soak, which lasts for `max_s` and keeps sums in place of the time of each batch:
             time between two rows of the table `soak`, kept whatever ends the run. 0 for no soak.
+        page_cache: cold start: all workers load at one instant, with the files of model and plan out
+            of the page cache ("cold") or in it ("warm"). "as_is" changes nothing.
     """
 
     block_s: float = 1.0
@@ -163,6 +166,7 @@ class MeasureSettings:
     slo_ms: float = 0.0
     slo_percentile: float = 99.0
     row_every_s: float = 0.0
+    page_cache: str = "as_is"
 
 
 @dataclass(frozen=True)
@@ -319,7 +323,8 @@ class Point:
             if facts[factor] == usual:
                 del facts[factor]
         for name, value in _NEWER_MEASURE_SETTINGS.items():
-            if (self.load == CLOSED and name != SOAK) or facts["measure"][name] == value:
+            unused = self.load == CLOSED and name not in _OF_CLOSED_LOOP
+            if unused or facts["measure"][name] == value:
                 del facts["measure"][name]
         return facts
 

@@ -25,6 +25,7 @@ from raybench.engines.graphs import graph_for
 from raybench.experiment import CLOSED
 from raybench.machine import devices, environment, gpu_telemetry, host, mps, power_limit
 from raybench.machine.crash_log import CrashLog, crashed_before
+from raybench.measure.load_barrier import NO_START, HasLoadBarrier, LoadStart
 from raybench.measure.output_bits import (
     NO_BITS,
     OutputBits,
@@ -104,6 +105,8 @@ class Prepared:
         mps: whether CUDA's Multi-Process Service is on; None on a core, and if unknown.
         outputs: of the first batch, bit for bit.
         power_limit_w: that the device keeps to, as it was read back; None if unknown.
+        ready_s: from the begin of loading to the end of the very first batch; seconds.
+        begun: when loading began, and with what page cache.
     """
 
     device: Device
@@ -121,6 +124,8 @@ class Prepared:
     mps: bool | None = None
     outputs: OutputBits = NO_BITS
     power_limit_w: float | None = None
+    ready_s: float | None = None
+    begun: LoadStart = NO_START
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ class _Loaded:
     power: PowerLimit
 
 
-class Worker:
+class Worker(HasLoadBarrier):
     """Owns one device and one engine for one trial of one point.
 
     `prepare`, `stream` and `close` are called in this order, possibly for several points in turn.
@@ -163,6 +168,7 @@ class Worker:
     """
 
     def __init__(self, label: str, log: CrashLog | None = None, place: Place = FIRST) -> None:
+        super().__init__()
         self._label, self._place = label, place
         self._log = self._steps = log or CrashLog()
         self._engine_step = ("", "")
@@ -214,11 +220,13 @@ class Worker:
             devices.limit_memory(point.engine_memory_limit_bytes or share)
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
         log.note(f"{LOADING} {point.model!r}")
+        begun = self.barrier.wait(point.measure.page_cache, load)
         engine = plugins.load(engine_class, load)
         self._running = None
         self._loaded = _Loaded(point, device, engine, load.batches, telemetry, power)
         log.note(f"{FIRST_BATCHES} {point.model!r}")
         first_ms = time_batch(engine, 0) * 1e3
+        ready_s = (time.perf_counter_ns() - begun.at_ns) / 1e9
         compared = rank == 0 and engine_class.traits.reads_graph
         comparison = compare_with_fp32(engine, load, log) if compared else OutputComparison()
         log.note(f"{FIRST_BATCHES} {point.model!r}")
@@ -231,6 +239,8 @@ class Worker:
             outputs=self._outputs,
             batch_s=probe_batch_s(engine),
             first_infer_ms=first_ms,
+            ready_s=ready_s,
+            begun=begun,
             harness_us=harness_us(point, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
             input_notes=(

@@ -32,6 +32,22 @@ def test_four_workers_use_four_devices_and_four_processes(measure, quick):
     assert len({row["pid"] for row in workers}) == 4
 
 
+def test_workers_of_a_cold_start_load_behind_one_barrier(measure, quick):
+    code, folder = measure(
+        "experiment=cold_start", "model=alexnet", "engine=simulated", "workers=[1,2]",
+        "engine.load_s=0.2", "measure.page_cache=warm", "trials=1", *quick,
+    )  # fmt: skip
+    assert code == 0
+    rows, workers = (raybench.load(folder, table).to_pylist() for table in ("trials", "workers"))
+    assert sorted(row["workers"] for row in rows) == [1, 2]
+    for row in rows:
+        assert row["ready_s_max"] >= row["ready_s_p50"] >= 0.2
+        assert row["load_late_ms"] >= 0
+        assert row["page_cache"] is None  # a simulated engine reads no file
+    assert len(workers) == 3
+    assert all(worker["ready_s"] >= 0.2 for worker in workers)
+
+
 def test_auto_uses_up_to_all_devices_and_every_row_says_simulated(measure, quick):
     code, folder = measure(
         "experiment=scaling", "engine=simulated", "engine.profile=p40", "model=googlenet", *quick

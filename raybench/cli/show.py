@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
+from raybench.analysis.cold_start import cold_starts
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
 from raybench.analysis.published import SHIPPED, beside_published, read_figures, shipped_figures
@@ -19,6 +20,7 @@ from raybench.errors import ConfigError
 from raybench.report.analyses import to_demand, to_rack_power
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
+from raybench.report.terminal.cold_start import of_cold_starts
 from raybench.report.terminal.packing import of_instances
 from raybench.report.terminal.power import of_power
 from raybench.report.terminal.published import print_published
@@ -78,6 +80,7 @@ def command(words: list[str]) -> int:
                 *of_bounds(bounded(rows), demand),
                 *of_instances(packing(rows)),
                 *of_power(power(rows), rack_power_w),
+                *of_cold_starts(cold_starts(rows)),
             ],
             f"{side.folder}/trials (Parquet)",
         ),

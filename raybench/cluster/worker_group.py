@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from raybench.cluster import crashes
 from raybench.cluster.actor import point_files, store_built
+from raybench.cluster.load_together import load_together
 from raybench.cluster.ray_errors import get_all, translate, with_ranks
 from raybench.errors import PhaseTimeout, PointError
 from raybench.measure import clock
@@ -97,6 +98,8 @@ class RayWorkerGroup:
             for rank, member in enumerate(self.members)
         ]
         with crashes.named(self.members, self._point):
+            if self._point.measure.page_cache != "as_is":
+                load_together(self.members, calls, self._point.measure.page_cache, timeout_s)
             return get_all(calls, timeout_s, "prepare", while_waiting=self._asking(on_step))
 
     def _asking(self, on_step: Callable[[str, str], object] | None) -> StepQuestions | None:

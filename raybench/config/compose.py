@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     Unavailable = Callable[[str, str], str | None]
 
 BALANCERS = ("split", "shared")
+PAGE_CACHES = ("as_is", "cold", "warm")
 MOST_BUILDS = 100
 _VERDICTS = ("stable", "unstable", "unverified")
 _LONGEST_S = 1e8
@@ -249,7 +250,11 @@ def _checked(measure: MeasureSettings) -> MeasureSettings:
 
 
 def _check_names(measure: MeasureSettings) -> None:
-    for name, known in (("verdict_best", _VERDICTS), ("balancer", BALANCERS)):
+    for name, known in (
+        ("verdict_best", _VERDICTS),
+        ("balancer", BALANCERS),
+        ("page_cache", PAGE_CACHES),
+    ):
         if getattr(measure, name) not in known:
             written = getattr(measure, name)
             raise ConfigError(f"Unknown measure.{name} {written!r}. {nearest(written, known)}")

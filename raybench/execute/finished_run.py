@@ -62,11 +62,13 @@ class Run:
             file: where to print; None is the standard output.
         """
         from raybench.analysis.bounded import bounded
+        from raybench.analysis.cold_start import cold_starts
         from raybench.analysis.packing import packing
         from raybench.analysis.power import power
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
         from raybench.report.terminal.bounded import of_bounds
+        from raybench.report.terminal.cold_start import of_cold_starts
         from raybench.report.terminal.packing import of_instances
         from raybench.report.terminal.power import of_power
         from raybench.report.terminal.table import print_table
@@ -87,6 +89,7 @@ class Run:
                 *of_bounds(bounded(self.rows), self.demand),
                 *of_instances(packing(self.rows)),
                 *of_power(power(self.rows), self.rack_power_w),
+                *of_cold_starts(cold_starts(self.rows)),
             ],
             where=f"{self.folder}/trials (Parquet)",
             next_steps=[*_of_devices(self.rows, self.workers, self.folder), *next_steps],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raybench.analysis.series import device_name
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
+from raybench.execute.cold_start_rows import cold_start_columns
 from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
@@ -190,6 +191,7 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
     nodes = Counter(member.node_id for member in workers.members)
     return {
         **_cold_start(first),
+        **cold_start_columns(workers.prepared),
         "engine_version": first.engine.version,
         "model_sha256": first.model.sha256,
         "precision": first.model.precision,
@@ -305,6 +307,8 @@ def worker_rows(
             {
                 **columns,
                 **_cold_start(prepared),
+                "ready_s": prepared.ready_s,
+                "load_late_ms": prepared.begun.late_ms,
                 "worker": rank,
                 "instance": rank % workers.instances,
                 "mps": prepared.mps,
@@ -351,4 +355,5 @@ def _cold_start(prepared: Prepared) -> Columns:
         "first_infer_ms": prepared.first_infer_ms,
         "engine_bytes": engine.engine_bytes,
         "engine_sha256": engine.engine_sha256,
+        "page_cache": prepared.begun.page_cache,
     }

@@ -20,7 +20,7 @@ from raybench.results.hardware_columns import (
     HOST,
     OUTPUTS,
 )
-from raybench.results.soak_columns import DRIFT, EVENT, SOAK
+from raybench.results.soak_columns import DRIFT, EVENT, LOADED, LOADED_WORKER, SOAK
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -266,7 +266,8 @@ _TABLES = {
         + of_load.PARTS
         + of_load.POWER
         + of_load.BUILDS
-        + DRIFT,
+        + DRIFT
+        + LOADED,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,
@@ -283,7 +284,8 @@ _TABLES = {
         + of_load.PACKED_WORKER
         + OUTPUTS
         + of_load.POWERED_WORKER
-        + DRIFT,
+        + DRIFT
+        + LOADED_WORKER,
     ),
     "blocks": (_KEYS, _BLOCK + BLOCK_ACTIVITY),
     "samples": (_KEYS, _SAMPLE),

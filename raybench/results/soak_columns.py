@@ -1,10 +1,27 @@
-"""Columns of soaks; lines as in `columns.py`."""
+"""Columns of soaks and cold starts; lines as in `columns.py`."""
 
 from __future__ import annotations
 
 DRIFT = """
 drift_rel_lo           float64   1        lower end of the 95 % interval of drift_rel
 drift_rel_hi           float64   1        its upper end
+"""
+LOADED = """
+page_cache             string    -        cold start: cold or warm, as the files were found before loading; null if unknown or not asked for
+ready_s_p50            float64   s        begin of loading to the end of the first batch, median over the workers
+ready_s_max            float64   s        the same, slowest worker
+build_s_p50            float64   s        compiling or building, median over the workers
+build_s_max            float64   s        the same, slowest worker
+load_s_p50             float64   s        from built to ready, median over the workers
+load_s_max             float64   s        the same, slowest worker
+first_infer_ms_p50     float64   ms       first batch, median over the workers
+first_infer_ms_max     float64   ms       the same, slowest worker
+load_late_ms           float64   ms       cold start: common instant to the begin of loading; latest worker
+"""
+LOADED_WORKER = """
+page_cache             string    -        cold start: cold or warm, as the files were found before loading; null if unknown or not asked for
+ready_s                float64   s        begin of loading to the end of the first batch
+load_late_ms           float64   ms       cold start: common instant to the begin of loading
 """
 _PLACE = """
 worker                 int16     -        number of the worker, from 0

@@ -1,0 +1,60 @@
+"""Lines below the result table on cold starts."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from raybench.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.cold_start import ColdStart
+
+_NAMED = ("model", "precision", "engine", "batch_size", "device")
+
+
+def of_cold_starts(starts: Sequence[ColdStart]) -> list[str]:
+    """Return a line for each series: how long until the first batch, by the number of workers."""
+    return [
+        line
+        for _, group in itertools.groupby(starts, key=lambda each: each.series)
+        for line in _lines(list(group), starts)
+    ]
+
+
+def _lines(group: Sequence[ColdStart], every: Sequence[ColdStart]) -> Iterator[str]:
+    series = group[0].series
+    differing = [name for name in _NAMED if len({str(each.series[name]) for each in every}) > 1]
+    name = ", ".join(str(series[each]) for each in dict.fromkeys(("model", *differing)))
+    state = series["page_cache"]
+    cache = f"page cache {state}" if state else "page cache unknown"
+    mark = " SIMULATED" if group[0].simulated else ""
+    yield f"{name}, {cache}, first batch done after:{mark}"
+    for start in group:
+        yield f"  {counted(start.workers, 'worker')}: {_times(start)}"
+
+
+def _times(start: ColdStart) -> str:
+    """Return the time until the first batch and its parts, slowest workers in parentheses."""
+    parts = [
+        f"{label} {_both(start, name, unit)}"
+        for label, name, unit in (
+            ("build", "build_s", "s"),
+            ("load", "load_s", "s"),
+            ("first batch", "first_infer_ms", "ms"),
+        )
+        if start.times[f"{name}_p50"] is not None
+    ]
+    trials = f"; {counted(start.trials, 'trial')}" if start.trials > 1 else ""
+    return f"{_both(start, 'ready_s', 's')}: {', '.join(parts)}{trials}"
+
+
+def _both(start: ColdStart, name: str, unit: str) -> str:
+    p50, largest = start.times[f"{name}_p50"], start.times[f"{name}_max"]
+    if p50 is None or largest is None:
+        return "unknown"
+    if start.workers == start.trials == 1:
+        return f"{p50:.3g} {unit}"
+    return f"{p50:.3g} {unit} (at most {largest:.3g})"
