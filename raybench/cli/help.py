@@ -166,7 +166,8 @@ options
   best=COLUMN         the best points instead, e.g. best=items_per_joule
   where=CONDITIONS    of those only that meet them in every trial (best is items_per_s by default)
   reference=mlperf|FILE.csv
-                      published figures beside the fastest points on the same chips, with their sources
+                      published figures, with their sources, beside the fastest points on the chips
+  rack_power_w=WATTS  what the devices serve that a rack has power for, at each power limit
 
 examples
   raybench show results

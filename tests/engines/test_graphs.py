@@ -13,13 +13,13 @@ from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto
 from onnx.helper import make_node, make_opsetid
 
-from raybench import worker
 from raybench.engines import registry
 from raybench.engines.base import Load
 from raybench.errors import Unsupported
 from raybench.experiment import ModelSettings
 from raybench.machine.crash_log import CrashLog
 from raybench.machine.devices import core, saturates_int8
+from raybench.measure import output_bits
 from raybench.models.comparison import compare
 from raybench.models.fidelity import fidelity
 from raybench.models.items.batches import BatchPool
@@ -96,8 +96,8 @@ def test_every_output_is_found_and_compared_whatever_it_is_called(graph, engine,
 def test_fp32_outputs_that_crashed_a_worker_before_are_left_out(loaded, monkeypatch):
     running, load = loaded("openvino", NAMES["odd_names"])
     first_outputs(running)
-    monkeypatch.setattr(worker, "crashed_before", lambda doing: "x.onnx" in doing)
-    compared = worker._compare(running, load, CrashLog())
+    monkeypatch.setattr(output_bits, "crashed_before", lambda doing: "x.onnx" in doing)
+    compared = output_bits.compare_with_fp32(running, load, CrashLog())
     running.close()
     assert compared.fidelity is None
     assert "ONNX Runtime crashes" in compared.notes[0]
