@@ -149,7 +149,10 @@ def _without_learnt(key: Key) -> tuple[Series, int | None]:
 def _run(cell: Cell, environment_id: str | None, started_at: str) -> PointRun:
     run_id = cell.series.environment_id or ""
     level = None
-    if cell.ok and cell.logs is not None:
+    reason = f"{cell.status}. {cell.reason or ''}".rstrip()
+    if cell.ok:
+        reason = "its value is not a positive number."
+    if cell.ok and cell.logs is not None and math.isfinite(cell.logs.mean):
         value = math.exp(cell.logs.mean)
         level = RunLevel(run_id, started_at, environment_id, cell.trials, value)
     return PointRun(
@@ -157,7 +160,7 @@ def _run(cell: Cell, environment_id: str | None, started_at: str) -> PointRun:
         environment_id=environment_id,
         order=(started_at, run_id),
         level=level,
-        reason=None if level else f"{cell.status}. {cell.reason or ''}".rstrip(),
+        reason=None if level else reason,
         verdict=cell.verdict,
         medians=cell.medians,
         marks=cell.marks,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from raybench.stats.intervals import Floats
 
 TOLERANCE = 0.01
-MOST_TOLERANCE = 0.9
+MOST_TOLERANCE = 0.4
 SEEN = 0.05
 """Without a step a point is steady where one of this size, or of twice the tolerance, would be seen."""
 

@@ -162,6 +162,15 @@ def test_a_row_for_every_run_marks_the_step():
     assert table.column_names.count("environment_id") == 1
 
 
+def test_a_value_that_is_no_positive_number_is_none():
+    rows = ManyRuns([1.0] * 9 + [0.0])
+    assert "is not a positive number" in of(rows).points[0].note
+
+
+def test_a_wide_tolerance_is_allowed_up_to_40_percent():
+    assert of(ManyRuns([1.0] * 9), tolerance=0.4).points[0].outcome == STEADY
+
+
 def test_what_cannot_be_followed_is_refused():
     rows = ManyRuns([1.0] * 3)
     for options, said in (
