@@ -11,7 +11,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
-from raybench.analysis.tables import as_table
+from raybench.analysis.tables import as_table, last_of_each
 from raybench.experiment import CLOSED
 from raybench.text import agreeing
 
@@ -97,7 +97,7 @@ class Packing:
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
         rows = [_PackedRow(c.series, c.workers, point) for c in self.curves for point in c.points]
-        return as_table(_PackedRow, rows)
+        return last_of_each(as_table(_PackedRow, rows))
 
 
 def packing(trials: pa.Table) -> Packing:

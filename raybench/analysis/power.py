@@ -11,7 +11,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
-from raybench.analysis.tables import as_table
+from raybench.analysis.tables import as_table, last_of_each
 from raybench.experiment import CLOSED
 from raybench.text import agreeing, counted
 
@@ -160,8 +160,7 @@ class Power:
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
         rows = [_PoweredRow(c.series, c.workers, point) for c in self.curves for point in c.points]
-        made = as_table(_PoweredRow, rows)
-        return made.remove_column(made.column_names.index("power_limit_w"))  # that of the series
+        return last_of_each(as_table(_PoweredRow, rows))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ def as_table(kind: type[Any], items: Iterable[Any]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=pa.schema([column for _, column in paths]))
 
 
+def last_of_each(rows: pa.Table) -> pa.Table:
+    """Return a table with the last of the columns of each name, for curves along factors of a series."""
+    last = {name: place for place, name in enumerate(rows.column_names)}
+    return rows.select(sorted(last.values()))
+
+
 def as_dict(item: Any) -> dict[str, Any]:
     """Return a dataclass as nested dictionaries and lists, its estimates as three entries each."""
     entries: dict[str, Any] = {}

@@ -91,3 +91,9 @@ def test_devices_and_services_are_not_mixed_and_one_instance_alone_is_no_curve()
     ]
     assert packing(table(*rows)).curves == ()
     assert "gain" in packing(table(*point([1.0], 1), *point([2.0], 2))).as_table().column_names
+
+
+def test_the_table_has_each_factor_once_with_the_value_of_the_point():
+    rows = packing(table(*point([1000.0], 1), *point([1600.0], 2, inflight=4))).as_table()
+    assert rows["instances"].to_pylist() == [1, 2]
+    assert rows["inflight"].to_pylist() == [1, 4]
