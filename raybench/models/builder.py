@@ -140,12 +140,14 @@ class GraphBuilder:
         y = self.op("Gemm", x, w, b, name=label, channels=features, transB=1)
         return self.op("Relu", y, name=f"{label}.relu") if relu else y
 
-    def linear(self, x: str, features: int, label: str) -> str:
+    def linear(self, x: str, features: int, label: str, bias: bool = True) -> str:
         """Append a transformer's dense layer: MatMul with weights (inputs, features), then Add."""
         into = self.channels(x)
         w = self.weight(f"{label}.w", (into, features), _ROOT3 / math.sqrt(into))
-        b = self.weight(f"{label}.b", (features,), BIAS_STD * _ROOT3)
         y = self.op("MatMul", x, w, name=label, channels=features)
+        if not bias:
+            return y
+        b = self.weight(f"{label}.b", (features,), BIAS_STD * _ROOT3)
         return self.op("Add", y, b, name=f"{label}.add")
 
     def table(self, name: str, shape: Sequence[int], std: float = 0.02) -> str:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from raybench.models.zoo import (
     alexnet,
     bert_base,
+    dlrm,
     gemm,
     googlenet,
     lenet,
     memory_copy,
+    minilm_l6,
     resnet50,
     vit_b16,
+    whisper_base,
+    yolov8s,
 )
 
 if TYPE_CHECKING:
@@ -23,7 +27,11 @@ if TYPE_CHECKING:
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (lenet, alexnet, googlenet, resnet50, bert_base, vit_b16, gemm, memory_copy)
+    for module in (
+        *(lenet, alexnet, googlenet, resnet50, bert_base, vit_b16),
+        *(dlrm, minilm_l6, whisper_base, yolov8s),
+        *(gemm, memory_copy),
+    )
 }
 
 

@@ -19,16 +19,7 @@ _EPSILON = 1e-12
 def write(g: GraphBuilder) -> str:
     """Embeddings, twelve post-LN blocks, pooler over the first token."""
     width = transformer.WIDTH
-    words = g.op("Gather", g.table("words", (_WORDS, width)), "input_ids", channels=width)
-    types = g.op("Gather", g.table("types", (_TYPES, width)), "token_type_ids", channels=width)
-    bounds = (
-        g.constant("positions.start", (0,)),
-        g.constant("positions.end", (_TOKENS,)),
-        g.constant("axis.0", (0,)),
-    )
-    positions = g.op("Slice", g.table("positions", (_POSITIONS, width)), *bounds)
-    x = g.op("Add", g.op("Add", words, types), positions)
-    x = g.layer_norm(x, _EPSILON)
+    x = transformer.embeddings(g, width, _TOKENS, (_WORDS, _TYPES, _POSITIONS), _EPSILON)
     for index in range(transformer.BLOCKS):
         x = transformer.block(g, x, f"block_{index}", _EPSILON, norm_first=False)
     first = g.op("Gather", x, g.constant("first", 0), axis=1)
