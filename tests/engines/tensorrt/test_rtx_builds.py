@@ -1,7 +1,7 @@
 """Real builds without a GPU: parser and builder of TensorRT for RTX take what the project makes.
 
 They stand for those of TensorRT 10 and 11, which need a GPU: all of them take strongly typed graphs
-through one code path. The transformers have one of their twelve equal blocks here, BERT few words.
+through one code path. The transformers have one of their equal blocks here, and tables of embeddings few rows.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from raybench.machine.devices import Device
 from raybench.models import transformer, zoo
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
-from raybench.models.zoo import bert_base
+from raybench.models.zoo import bert_base, dlrm, minilm_l6, whisper_base
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from helpers.fake_gpu import FakeGpu
     from helpers.graph_cases import GraphCase
@@ -47,8 +47,11 @@ pytest.importorskip(
     reason="tensorrt-rtx-cu12-bindings is not installed: make test installs it on x86-64 Linux",
 )
 PRECISIONS = [name for name in MIN_CAPABILITY if name != AS_IS]
+LARGE = ("whisper_base", "yolov8s")
+"""Built in two precisions, as that is tens of seconds of work."""
+SLOW = ("alexnet", "resnet50", *LARGE)
 NETWORKS = [
-    pytest.param(name, marks=[pytest.mark.slow] * (name in ("alexnet", "resnet50")))
+    pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
     for name in zoo.names()
     if name not in ("gemm", "copy")  # no networks: neither has a form in every precision
 ]
@@ -57,12 +60,25 @@ BENIGN = r"Int64 binding|Converting conv (activation|weight) scales to fp32"
 ANY_GPU = Device("gpu", "no GPU", 0, None, "0")
 
 
+TABLES = ((bert_base, "_WORDS"), (minilm_l6, "_WORDS"), (dlrm, "_ROWS"))
+ROWS = 100
+"""Of the tables of embeddings here."""
+
+
+def zoo_ranges(name: str) -> Mapping[str, tuple[int, int]]:
+    """Return the ranges of the integer inputs of a network of the zoo; none of others."""
+    return zoo.RECIPES[name].ranges if name in zoo.RECIPES else {}
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """The cache of the graphs, which are large: pytest would keep its own folders."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         patch.setattr(transformer, "BLOCKS", 1)
-        patch.setattr(bert_base, "_WORDS", 100)
+        for module in (minilm_l6, whisper_base):
+            patch.setattr(module, "_BLOCKS", 1)
+        for module, table in TABLES:
+            patch.setattr(module, table, ROWS)
         yield Path(name)
 
 
@@ -72,7 +88,8 @@ def make(folder: Path) -> Make:
 
     def make_load(name: str, precision: str = "fp32", batch_size: int = 1, **options: Any) -> Load:
         dialect = TensorRTRtxEngine.traits.int8_dialect
-        settings = ModelSettings(ranges={"input_ids": (0, 99)} if name == "bert_base" else {})
+        indices = [each for each in ("input_ids", "categories") if each in zoo_ranges(name)]
+        settings = ModelSettings(ranges={each: [0, ROWS - 1] for each in indices})
         model = prepare(name, settings, precision, dialect, folder)
         pool = BatchPool(model.inputs, batch_size, 0, model.ranges, min_bytes=1)
         return Load(model, pool, ANY_GPU, 1, True, RtxSettings(**options), None, folder)
@@ -106,15 +123,26 @@ def built(load: Load) -> tuple[int, dict[str, Any]]:
     return plan.stat().st_size, json.loads(header.read_text())["facts"]
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("network", "precision"),
+    [
+        pytest.param(network.values[0], precision, marks=network.marks)
+        for network in NETWORKS
+        for precision in PRECISIONS
+        if network.values[0] not in LARGE or precision in ("fp16", "int8")
+    ],
+)
 def test_the_builder_takes_every_network_in_every_precision(
     plan_bytes: Callable[[str, str], int], network: str, precision: str
 ) -> None:
     assert plan_bytes(network, precision) > 0
 
 
-@pytest.mark.parametrize("network", NETWORKS[1:])  # lenet's plans are mostly kernels
+MOSTLY_WEIGHTS = [p for p in NETWORKS if p.values[0] not in ("lenet", "dlrm", *LARGE)]
+"""Plans of the smallest are mostly kernels here."""
+
+
+@pytest.mark.parametrize("network", MOSTLY_WEIGHTS)
 def test_a_plan_holds_its_weights_in_the_precision_of_the_graph(
     plan_bytes: Callable[[str, str], int], network: str
 ) -> None:
