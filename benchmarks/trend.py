@@ -99,6 +99,7 @@ def alarm_rows(count: int) -> list[tuple[list[str], bool]]:
         ("10 points, noise with heavy tails (t, 4 df)", 10, Noise(tails=4.0), False),
         ("1 point, neighbouring runs alike (AR(1) 0.3)", 1, Noise(phi=0.3), False),
         ("1 point, AR(1) 0.6", 1, Noise(phi=0.6), False),
+        ("1 point, AR(1) 0.6, spread 3 %", 1, Noise(0.03, 0.6), False),
     ]
     rows = []
     for name, points, noise, bound in cases:

@@ -61,6 +61,7 @@ class PointRun:
         order: sorts by time.
         reason: why there is no number.
         medians: of measured columns, see `cells.MEDIAN_COLUMNS`.
+        plans: hashes of the plans that ran, their first digits, where the engine has any.
         marks: see `marks.MARKS`.
     """
 
@@ -71,6 +72,7 @@ class PointRun:
     reason: str | None = None
     verdict: str | None = None
     medians: Mapping[str, float] = field(default_factory=dict)
+    plans: frozenset[str] = frozenset()
     marks: tuple[str, ...] = ()
 
 
@@ -99,14 +101,17 @@ def point_runs(trials: pa.Table, by: Sequence[str], metric: str) -> dict[Key, li
     # each run as an environment of its own, so that no trial of one stands for that of another
     where = trials.column_names.index("environment_id")
     apart = trials.set_column(where, "environment_id", trials["run_id"])
-    starts = _starts(trials)
+    starts, plans = _starts(trials), _plans(trials)
     ignored = _ignored(by)
     series: dict[Key, list[PointRun]] = defaultdict(list)
     failed: list[tuple[Key, PointRun]] = []
     seen: dict[tuple[Key, str], Cell] = {}
     for cell in cells(apart, metric=metric):
         environment_id = places[cell.rows[0]]
-        run = _run(cell, environment_id, min(starts[row] for row in cell.rows))
+        run = replace(
+            _run(cell, environment_id, min(starts[row] for row in cell.rows)),
+            plans=frozenset(plan for row in cell.rows if (plan := plans[row])),
+        )
         key = _key(cell, environment_id, ignored)
         if run.level is None:
             failed.append((key, run))
@@ -165,6 +170,13 @@ def _run(cell: Cell, environment_id: str | None, started_at: str) -> PointRun:
         medians=cell.medians,
         marks=cell.marks,
     )
+
+
+def _plans(trials: pa.Table) -> list[str | None]:
+    """Return the first digits of the hash of the plan that each trial ran; None without one."""
+    if "engine_sha256" not in trials.column_names:
+        return [None] * trials.num_rows
+    return [digest and digest[:8] for digest in trials["engine_sha256"].to_pylist()]
 
 
 def _starts(trials: pa.Table) -> list[str]:

@@ -270,7 +270,13 @@ def _step(
     good: Sequence[PointRun], step: steps.Step, numbers: _Numbers, facts: RunFacts
 ) -> TrendStep:
     before, after = good[step.before : step.index], good[step.index : step.after]
-    sides = [[facts.of(run.run_id, run.environment_id) for run in side] for side in (before, after)]
+    sides = [
+        [
+            facts.of(run.run_id, run.environment_id) | ({"plan": run.plans} if run.plans else {})
+            for run in side
+        ]
+        for side in (before, after)
+    ]
     measured = [[run.medians for run in side] for side in (before, after)]
     return TrendStep(
         run_id=after[0].run_id,

@@ -120,6 +120,13 @@ def test_tags_and_clocks_are_named_as_well():
     assert changed == ("tag commit c11 -> c12", "SM clock 1980 -> 1900 MHz")
 
 
+def test_a_plan_that_was_built_again_at_the_step_is_named():
+    rows = ManyRuns(
+        SLOWER, columns=lambda run: {"engine_sha256": ("ab" if run < 12 else "cd") * 32}
+    )
+    assert of(rows).points[0].steps[0].changed == ("plan abababab -> cdcdcdcd",)
+
+
 def test_points_are_series_of_their_own_and_share_the_bound_on_false_alarms():
     points = {"a": {}, "b": {"batch_size": 8}, "c": {"device": "Tesla T4"}}
     found = of(ManyRuns([1.0] * 20, points=points))

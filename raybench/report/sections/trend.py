@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table, Tone
 
+MOST_SAID = 20
+"""Steps and doubts in words; a page of thousands of points is to stay small."""
 _TONES: dict[str, Tone] = {REGRESSED: "bad", IMPROVED: "good"}
 
 
@@ -26,14 +28,17 @@ def trend(answers: Answers) -> Section | None:
     if found is None:
         return None
     naming = Naming([point.series for point in found.points])
-    parts: list[Part] = [Paragraph(f"{span(found)}. {BOUND}")]
+    said: list[Paragraph] = []
     for point in found.points:
         title = f"{title_of(point, naming)}."
         for step in reversed(point.steps):
-            said = marked(f"A {sentence(step)}", point.marks)
-            parts.append(Paragraph(said, _TONES.get(step.outcome, "open"), title))
+            words = marked(f"A {sentence(step)}", point.marks)
+            said.append(Paragraph(words, _TONES.get(step.outcome, "open"), title))
         if point.note:
-            parts.append(Paragraph(marked(point.note, point.marks), "open", title))
+            said.append(Paragraph(marked(point.note, point.marks), "open", title))
+    parts: list[Part] = [Paragraph(f"{span(found)}. {BOUND}"), *said[:MOST_SAID]]
+    if len(said) > MOST_SAID:
+        parts.append(Paragraph(f"And {len(said) - MOST_SAID} more, in the table.", "note"))
     parts += [_table(found, naming), *figures(found, naming)]
     return Section("trend", "Trend over runs", [*parts, *missing(found.missing)])
 
