@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raybench.analysis.series import device_name
 from raybench.errors import ResultsError
 from raybench.paths import write_atomically
 from raybench.report import markdown
@@ -127,7 +128,8 @@ def _subtitle(answers: Answers) -> str:
 
 def _names(answers: Answers, factor: str) -> list[str]:
     values = dict.fromkeys(getattr(e.series, factor) for e in answers.scaling.entries)
-    return [str(value) for value in values if value is not None]
+    names = [str(value) for value in values if value is not None]
+    return [device_name(name) for name in names] if factor == "device" else names
 
 
 def _write(document: Document, target: Path) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ import pytest
 from helpers.results_folders import WITHOUT_NUMBER, folder, study_folder
 
 from raybench.cli.main import main
+from raybench.machine.devices import declared_gpu
 from raybench.report.build import report
 
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -523,3 +524,9 @@ def test_the_report_shows_a_power_ladder_and_what_a_rack_serves(tmp_path):
     assert (tmp_path / "out" / "figures" / "power-1.svg").exists()
     _, text = written(tmp_path / "results", tmp_path / "other")
     assert "At 10,000 W" not in text
+
+
+def test_the_title_says_declared_of_a_gpu_that_no_driver_confirms(tmp_path):
+    source = folder(tmp_path / "results", [{"device": declared_gpu(None)}])
+    page, _ = written(source, tmp_path / "out")
+    assert "on declared GPU" in page.partition("</h1>")[0]

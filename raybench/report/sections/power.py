@@ -51,7 +51,7 @@ def _table(number: int, curve: PowerCurve, naming: Naming) -> Table:
         columns.half_widths([point.items_per_s for point in points]),
         columns.fixed("share", "%", [point.share.value for point in points], 1, 100),
         columns.bounds("interval", [point.share for point in points], 3),
-        columns.numbers("efficiency", "items/J", [p.items_per_j.value for p in points]),
+        columns.numbers("items", "/J", [p.items_per_j.value for p in points]),
         columns.half_widths([point.items_per_j for point in points]),
         columns.fixed("power", "W", [point.avg_power_w for point in points], 0),
         columns.fixed("SM clock", "MHz", [point.sm_clock_mhz_mean for point in points], 0),
