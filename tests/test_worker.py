@@ -147,6 +147,35 @@ def test_a_gpu_is_sampled_for_the_whole_stream_and_nothing_is_flagged(driver, po
     assert driver.opened == 0
 
 
+def test_a_soak_has_the_readings_of_the_gpu_in_every_block_and_drops_them(driver, point, pinned):
+    driver.answers |= {
+        "nvmlDeviceGetPowerUsage": 300_000,
+        "nvmlDeviceGetClockInfo": 1500,
+        "nvmlDeviceGetTotalEccErrors": 2,
+    }
+    point = replace(point, measure=replace(point.measure, row_every_s=10.0))
+    worker, blocks = Worker("w"), []
+    worker.prepare(point, 0, 0, 0)
+    start = time.perf_counter_ns()
+    backstop = start + 600 * 10**9
+    thread = threading.Thread(target=lambda: worker.stream(start, backstop, 300_000_000))
+    thread.start()
+    while thread.is_alive() and len(blocks) < 4:
+        time.sleep(0.05)
+        blocks += worker.snapshot(0).blocks
+    kept = len(worker._loaded.gpu.samples) + len(worker._host.samples)
+    worker.halt()
+    thread.join()
+    assert all(block.batches for block in blocks)
+    for block in blocks[1:]:
+        assert block.hardware["sm_clock_mhz_mean"] == 1500
+        assert block.hardware["rss_peak_mib"] > 0
+        assert block.readings.gpu == ()
+    assert sum(block.hardware["ecc_errors"] or 0 for block in blocks) == 0  # they were there before
+    assert kept < 40  # of a second and a half and what came since
+    worker.close()
+
+
 def test_readings_begin_before_the_stream_and_end_after_it(driver, point, pinned, monkeypatch):
     calls = []
 

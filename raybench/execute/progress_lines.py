@@ -128,13 +128,21 @@ def outcome(row: Mapping[str, Any]) -> str:
     mark = " SIMULATED" if row.get("simulated") else ""
     if row["status"] != "ok":
         glyph = OUTCOME_GLYPH if row["status"] in OUTCOMES else FAILED_GLYPH
-        return f"{glyph} {row['status']}: {row['reason']}{mark}"
+        return f"{glyph} {row['status']}: {row['reason']}{_until_then(row)}{mark}"
     verdict = str(row["verdict"])
     rate = f"{items_per_s(row['items_per_s'])} items/s"
     if row.get("rel_half_width") is not None:
         rate += f" ± {percent(row['rel_half_width'], 1)}"
     why = f" ({row['advice']})" if verdict == "unstable" and row.get("advice") else ""
     return f"{rate} {GLYPHS[verdict]} {verdict}{why}{mark}"
+
+
+def _until_then(row: Mapping[str, Any]) -> str:
+    """Return what a soak had measured when it ended before its time; nothing of other trials."""
+    if row.get("items_per_s") is None:
+        return ""
+    rate, time = items_per_s(row["items_per_s"]), duration(row["window_s"])
+    return f" Until then {rate} items/s over {time}."
 
 
 def node_lines(workers: Sequence[WorkerStatus]) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raybench.planning.plan import PlannedTrial
 
 Columns = dict[str, Any]
+MOST_DRIFTS = 16
 MOST_NAMED = 3
 """Events of an interval that its line names."""
 
@@ -77,6 +78,24 @@ class SoakRows:
             for rank in error.ranks or (0,)
         ]
         self._on_event(IntervalEnded(self._planned, self.record.ended, (), tuple(ends)))
+
+    def conclude(self, workers: Sequence[Columns]) -> None:
+        """Announce the drift of each device over the whole window, the steepest first.
+
+        Args:
+            workers: rows of `workers`, by rank.
+        """
+        known = [rank for rank, row in enumerate(workers) if row.get("drift_rel_lo") is not None]
+        steepest = sorted(known, key=lambda rank: -abs(workers[rank]["drift_rel"]))
+        for rank in steepest[:MOST_DRIFTS]:
+            row, host = workers[rank], self._workers.members[rank].host.hostname
+            drift, low, high = (100 * row[f"drift_rel{end}"] for end in ("", "_lo", "_hi"))
+            self._on_event(
+                Note(
+                    f"soak: worker {rank} on {host} drifted by {drift:+.2f} % ({low:+.2f} to "
+                    f"{high:+.2f} %) in {duration(row['window_s'])}"
+                )
+            )
 
     def _announce(self, intervals: Sequence[SoakInterval]) -> None:
         for interval in intervals:
@@ -134,7 +153,7 @@ class SoakRows:
             "t_s": (event.t_ns - self._window_ns) / 1e9,
             "kind": event.kind,
             "value": event.value,
-            "text": f"{event.kind} {event.value:g}: {KINDS[event.kind]}.",
+            "text": KINDS[event.kind].format(event.value),
         }
 
     def _line(self, rows: Sequence[Columns], events: Sequence[Columns]) -> str:
@@ -149,6 +168,6 @@ class SoakRows:
             text += f", {change:+.2f} % since the first row{where}"
         if not events:
             return text
-        named = [f"{each['kind']} {each['value']:g}" for each in events if each["value"]]
+        named = [f"{each['kind']} {each['value']:.3g}" for each in events if each["value"]]
         more = " ..." if len(named) > MOST_NAMED else ""
         return f"{text}; {counted(len(events), 'event')}: {', '.join(named[:MOST_NAMED])}{more}"

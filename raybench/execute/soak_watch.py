@@ -101,6 +101,7 @@ class SoakWatch(StreamWatch):
     ) -> StreamedTrial:
         record = self._rows.record
         summary = summarise_soak(record)
+        self._rows.conclude(summary.workers)
         aggregate = np.sum([record.rates(rank) for rank in range(len(record.series))], axis=0)
         check = check_window(aggregate, self.limits.settings)
         return StreamedTrial(

@@ -40,18 +40,18 @@ class SoakEvent(NamedTuple):
 
 
 KINDS = {
-    "xid": "the driver reported an error of the device; its code",
-    "ecc_uncorrected": "memory errors that were not corrected; their number",
-    "ecc_corrected": "memory errors that were corrected; their number",
-    "rows_remapped": "rows of device memory were replaced; their number",
-    "throttled_power": "the power cap began to act; share of the block's samples",
-    "throttled_thermal": "heat began to slow the device; share of the block's samples",
-    "throttled_hw": "the hardware began to slow the device; share of the block's samples",
-    "core_heat": "heat slowed the worker's CPUs; how often in the block",
-    "stall": "no batch was completed, longest of the block; seconds",
-    "ended": "the stream of the worker ended before its time",
+    "xid": "The driver reported error {:g} of the device (XID).",
+    "ecc_uncorrected": "{:g} memory errors were not corrected.",
+    "ecc_corrected": "{:g} memory errors were corrected.",
+    "rows_remapped": "{:g} rows of device memory were replaced.",
+    "throttled_power": "The power cap began to act, in a share of {:.3g} of the block's samples.",
+    "throttled_thermal": "Heat began to slow the device, in a share of {:.3g} of the block's samples.",
+    "throttled_hw": "The hardware began to slow the device, in a share of {:.3g} of the block's samples.",
+    "core_heat": "Heat slowed the worker's CPUs {:g} times in the block.",
+    "stall": "No batch was completed for {:.3g} s, the longest such time of the block.",
+    "ended": "The stream ended before its time.",
 }
-"""The kinds of events, and what their value is."""
+"""The kinds of events, and a sentence with the value of each."""
 
 
 @dataclass(frozen=True)

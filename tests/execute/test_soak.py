@@ -4,8 +4,10 @@ import pytest
 from helpers.fake_runs import SLOTS, FakeRun
 from helpers.fake_workers import FakeReservation, concerning, fails
 
+from raybench.config.compose import read
 from raybench.errors import ConfigError, WorkerDied
 from raybench.execute.events import IntervalEnded, Note, TrialStarted
+from raybench.execute.progress_lines import outcome
 
 HOUR = 120
 """As long as an hour is here."""
@@ -71,7 +73,8 @@ def test_a_device_that_slows_down_by_the_hour_has_a_drift_with_an_interval():
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[-1] == pytest.approx(1 - 0.045, abs=0.003)
     lines = [note.text for note in finished.announced(Note)]
-    assert lines[-1].endswith("-4.52 % since the first row (host-a, worker 1)")
+    assert lines[-3].endswith("-4.52 % since the first row (host-a, worker 1)")
+    assert lines[-2].startswith("soak: worker 1 on host-a drifted by -5.")
 
 
 def broken_at(seconds, error):
@@ -92,6 +95,7 @@ def test_a_soak_whose_worker_dies_keeps_what_was_measured_and_is_not_begun_again
     assert row["window_s"] == pytest.approx(5.5 * HOUR, abs=60)
     assert row["items_per_s"] == pytest.approx(32.0, rel=1e-3)
     assert row.get("verdict") is None
+    assert "worker_died: gone Until then 32.0 items/s over 10 min 30 s." in outcome(row)
     *_, last, end = intervals(finished)
     assert (last.interval, end.interval, end.rows) == (5, 6, ())
     assert last.rows[0]["window_s"] == pytest.approx(0.5 * HOUR, abs=60)
@@ -139,8 +143,6 @@ def test_a_soak_that_fails_in_its_warm_up_is_tried_again():
     ],
 )
 def test_what_a_soak_cannot_give_is_refused_in_one_line(word, said):
-    from raybench.config.compose import read
-
     words = [w for w in WORDS if w.split("=")[0] not in word] + word.split()
     with pytest.raises(ConfigError, match=said):
         read(["engine=simulated", "model=alexnet", *words]).resolve({"cpu": 1})
