@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raybench.analysis.causes import NOT_SEEN, FleetFacts, cause
+from raybench.analysis.causes import NOT_SEEN, FleetFacts, cause, usual_facts
 from raybench.analysis.device_verdicts import (
     ACCEPT,
     REJECT,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.03
 MOST_TOLERANCE = 0.9
+MANY_DEVICES = 64
+"""Above it, what is usual of devices is that of all of them, the one that is explained included."""
 _PARTS = {("gemm", False): "compute", ("copy", False): "memory", ("copy", True): "link"}
 """What a point is limited by, by its model and whether batches cross a link, which a core has not.
 
@@ -163,6 +165,9 @@ class _PointVerdicts:
         self._facts = [] if decided and not judged.groupings else facts.at(judged.point)
         pairs = zip(self._facts, self._accepted, strict=False)
         self._sound = [facts for facts, ok in pairs if ok]
+        # summed up once: a thousand devices may have to be explained, each by a thousand others
+        usual_of = self._sound or (self._facts if len(self._facts) > MANY_DEVICES else [])
+        self._usual = [usual_facts(usual_of)] if usual_of else []
         self._within = self._within_groups()
 
     def groups(self) -> list[GroupVerdict]:
@@ -260,9 +265,7 @@ class _PointVerdicts:
     def _cause(self, k: int) -> str:
         """Return what differs from sound devices, else from the baseline, where that says more."""
         judged = self._judged
-        others: list[Mapping[str, Any]] = list(self._sound) or [
-            facts for j, facts in enumerate(self._facts) if j != k
-        ]
+        others = self._usual or [facts for j, facts in enumerate(self._facts) if j != k]
         of_baseline: list[Mapping[str, Any]] = [] if judged.sound is None else [judged.sound]
         to_others = judged.population is not None and judged.rejected[id(judged.population)][k]
         first, second = (others, of_baseline) if to_others else (of_baseline, others)

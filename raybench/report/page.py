@@ -127,9 +127,9 @@ def _figure(figure: Figure) -> str:
 
 def _drawing(figure: Figure) -> str:
     """Return the drawing; one of thousands of marks as an image, which is smaller and drawn faster."""
-    if len(figure.inline) <= MOST_OF_DRAWING:
-        return figure.inline
     image = base64.b64encode(figure.png).decode()
+    if len(figure.inline) <= max(MOST_OF_DRAWING, len(image)):
+        return figure.inline
     return f'<img src="data:image/png;base64,{image}" alt="" aria-labelledby="{text(figure.name)}-title">'
 
 

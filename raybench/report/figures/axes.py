@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MOST_TICKS = 64
+"""Ticks of an axis; each is drawn by itself, which takes milliseconds."""
+
+
 def measured_ticks(axes: Axes, values: Iterable[float], *, base: int | None = 2) -> None:
     """Put a tick at every measured value of the x axis and nowhere else.
 
-    Labels that would touch are left out, but never that of the largest value.
+    Labels that would touch are left out, but never that of the largest value; of very many values,
+    ticks without a label are, too.
 
     Args:
         axes: of the panel.
@@ -41,6 +46,8 @@ def measured_ticks(axes: Axes, values: Iterable[float], *, base: int | None = 2)
         axes.set_xlim(min(ticks) - room, max(ticks) + room)
     axes.xaxis.set_minor_formatter(NullFormatter())
     kept = _spaced(axes, ticks)
+    if len(ticks) > MOST_TICKS:
+        ticks = [tick for tick in ticks if tick in kept]
     axes.set_xticks(ticks, [f"{tick:.0f}" if tick in kept else "" for tick in ticks])
 
 
