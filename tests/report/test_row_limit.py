@@ -4,6 +4,7 @@ from helpers.results_folders import folder
 
 from raybench.report import page, row_limit
 from raybench.report.build import report
+from raybench.report.document import Document, Figure, Section
 
 
 def written(tmp_path, monkeypatch, **limits):
@@ -34,9 +35,17 @@ def test_a_short_report_keeps_every_row(tmp_path, monkeypatch):
     assert "are shown" not in shown
 
 
-def test_a_drawing_of_very_many_marks_is_an_image_in_the_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "MOST_OF_DRAWING", 1000)
-    html = written(tmp_path, monkeypatch)
-    assert "data:image/png;base64," in html
+def drawn(letters, png):
+    figure = Figure(
+        "batch-1", "Batch", "What it shows.", f"<svg>{'m' * letters}</svg>", "", png, 700
+    )
+    return page.page(Document("T", "S", [Section("batch", "Batch", [figure])]))
+
+
+def test_a_drawing_of_very_many_marks_is_an_image_where_that_is_smaller():
+    assert "<svg>" in drawn(1000, b"png")
+    html = drawn(400_000, b"png")
+    assert '<img src="data:image/png;base64,cG5n"' in html
     assert 'href="figures/batch-1.svg"' in html
-    assert (tmp_path / "out" / "figures" / "batch-1.svg").is_file()
+    assert "<svg>" not in html
+    assert "<svg>" in drawn(200_000, b"p" * 300_000)
