@@ -66,7 +66,8 @@ class LiveProgress(ProgressLines):
     def shown(self) -> Text:
         """Return the live display: two lines for each running trial, and one for each node."""
         lines: list[str] = []
-        running = sorted(self._running.by_number.items())
+        # more of them are not shown, and a thousand may run
+        running = sorted(self._running.by_number.items())[-MAX_LINES:]
         for number, trial in running:
             lines += self._lines_of(trial, last=number == running[-1][0])
         display = lines_of(lines[-MAX_LINES:], "cyan")

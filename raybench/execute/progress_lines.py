@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FIRST_HEARTBEATS_S = (10.0, 30.0)
 """A line says what a trial is doing so long after its start, and then each minute."""
+BEAT_S = 0.5
+"""Shortest time between two looks at all running trials, of which there may be a thousand."""
 MINUTE_S = 60.0
 """A stream that flows needs no line before."""
 MAX_NODES = 16
@@ -201,6 +203,7 @@ class ProgressLines:
         self._names = TrialNames(plan)
         self._running = RunningTrials(plan, clock)
         self._due_s: dict[int, float] = {}
+        self._beaten_s = -BEAT_S
         self._foretold_points: set[str] = set()
         self._shown_notes: set[tuple[str, str]] = set()
 
@@ -247,6 +250,9 @@ class ProgressLines:
     def _beat(self) -> None:
         """Write what trials are doing of which nothing was written for long."""
         now = self._running.clock()
+        if now - self._beaten_s < BEAT_S:
+            return
+        self._beaten_s = now
         for number, trial in self._running.by_number.items():
             elapsed_s = now - trial.began_s
             due_s = self._due_s.get(number, FIRST_HEARTBEATS_S[0])

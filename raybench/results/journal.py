@@ -28,7 +28,7 @@ from raybench.results.schema import SCHEMAS
 from raybench.results.storage import Files, Folder, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 FIRST_FILES = 16
 """Trials of a run that are files of their own, so that a short run is Parquet from its first row on."""
@@ -162,10 +162,16 @@ def open_segments(files: Files, table: str) -> list[OpenSegment]:
     ]
 
 
-def settle(files: Files, run_id: str) -> None:
-    """Store the journal of a run whose driver was killed as Parquet."""
-    for name in _journals(files, run_id):
-        _store_segment(files, name)
+def settle(files: Files, at_work: Collection[str] = ()) -> None:
+    """Store the journals of runs whose driver was killed as Parquet.
+
+    Args:
+        files: the results folder.
+        at_work: ids of runs that still write theirs.
+    """
+    for name in _journals(files):
+        if name.partition("/")[0] not in at_work:
+            _store_segment(files, name)
 
 
 def _store_segment(files: Files, name: str) -> None:
@@ -183,12 +189,12 @@ def _is_stored(files: Files, name: str) -> bool:
     return files.kind(f"trials/{name}.parquet") == "file"
 
 
-def _journals(files: Files, run_id: str = "") -> list[str]:
-    """Return the journals that there are, as RUN/SEGMENT; of one run, or of all."""
+def _journals(files: Files) -> list[str]:
+    """Return the journals that there are, as RUN/SEGMENT."""
     if not isinstance(files, Folder):
         return []
     below = Path(files.base, "runs")
-    found = below.glob(f"{run_id or '*'}/segment-*.journal")
+    found = below.glob("*/segment-*.journal")
     return sorted(f"{path.parent.name}/{path.stem}" for path in found)
 
 

@@ -90,9 +90,9 @@ class Store:
         Runs whose driver was killed are recorded as interrupted, and their rows become Parquet.
         """
         for lease in leases.remove_dead(self.files):
-            with contextlib.suppress(ResultsError):  # rows are read from there, too
-                settle(self.files, lease.run_id)
             self._end_manifest(lease.run_id)
+        with contextlib.suppress(ResultsError):  # rows are read from journals, too
+            settle(self.files, {lease.run_id for lease in leases.at_work(self.files)})
         return leases.claim(self.files, ulid(), environment_id, trials)
 
     def _end_manifest(self, run_id: str) -> None:

@@ -168,7 +168,7 @@ def test_a_crash_between_the_tables_of_a_segment_counts_no_row_twice(
     assert files_of(root, "workers")[-1] == "segment-0000.parquet"
     for table in ("trials", "workers"):
         assert points(root, table) == [f"p{k}" for k in range(5)]
-    journal.settle(store.files, run.id)
+    journal.settle(store.files)
     assert journals_of(root) == []
     assert points(root, "workers") == points(root) == [f"p{k}" for k in range(5)]
 
@@ -181,14 +181,14 @@ def test_a_journal_beside_its_segment_is_passed_over_and_removed(store, root, fi
     run.finish("finished")
     path.write_bytes(content)
     assert points(root) == [f"p{k}" for k in range(4)]
-    journal.settle(store.files, run.id)
+    journal.settle(store.files)
     assert journals_of(root) == []
 
 
 def test_rows_that_another_driver_stored_meanwhile_are_not_lost(store, root, fill):
     run = store.start_run({})
     fill(run, 4)
-    journal.settle(Store(root).files, run.id)  # took this one, which stood still, for dead
+    journal.settle(Store(root).files)  # took this one, which stood still, for dead
     fill(run, 1, 4)
     run.finish("finished")
     assert points(root) == [f"p{k}" for k in range(5)]
@@ -215,6 +215,18 @@ def test_the_compact_file_holds_what_is_a_file_of_its_own_and_loads_say_the_same
     fill(store.start_run({}), 1, 7)
     assert points(root) == [f"p{k}" for k in range(8)]
     assert points(root, "workers") == points(root)
+
+
+def test_the_journal_of_a_driver_at_work_is_left_alone(store, root, write):
+    with store.claim("e1", {("p0", 0)}) as lease:
+        run = store.start_run({}, lease.lease.run_id)
+        for k in range(3):
+            write(run, f"p{k}")
+        with Store(root).claim("e1", {("other", 0)}):
+            assert journals_of(root) == ["segment-0000.journal"]
+    with Store(root).claim("e1", {("other", 0)}):  # its lease is gone, whoever removed it
+        assert journals_of(root) == []
+    assert points(root) == ["p0", "p1", "p2"]
 
 
 def test_a_driver_that_is_killed_loses_no_row_it_announced_and_the_next_makes_them_parquet(root):
