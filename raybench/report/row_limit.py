@@ -41,8 +41,8 @@ def _limited(table: Table) -> Table:
     )[:MOST_OF_TABLE]
     doubtful = ", those with a verdict to look at first" if at else ""
     note = (
-        f"{MOST_OF_TABLE} of {counted(len(table.rows), 'row')} are shown{doubtful}; `raybench show` and "
-        "`raybench accept` write all with format=csv."
+        f"{MOST_OF_TABLE} of {counted(len(table.rows), 'row')} are shown{doubtful}; raybench show and "
+        "raybench accept write all with format=csv."
     )
     rows = [table.rows[place] for place in sorted(places)]
     return replace(table, caption=f"{table.caption} {note}".strip(), rows=rows)
