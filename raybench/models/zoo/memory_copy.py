@@ -2,8 +2,8 @@
 
 An item is 1 MiB, so that items/s are MiB/s, once in and once out. With transfers on a GPU's rate is that of
 its link; with transfers off, and on a core, that of its memory, which then carries 2 MiB an item. The sign
-of each number is turned, because an engine may leave an identity out. It has not yet run on a GPU; TensorRT
-for RTX builds it.
+of each number is turned, because an engine may leave an identity out. TensorRT 8.6 on an H200 runs it as one
+pointwise kernel.
 """
 
 from __future__ import annotations
