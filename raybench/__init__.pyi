@@ -5,6 +5,7 @@ from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
+from raybench.analysis.interference import interference
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
 from raybench.analysis.precision import precision
@@ -50,6 +51,7 @@ __all__ = [
     "compare",
     "devices",
     "efficiency",
+    "interference",
     "load",
     "packing",
     "paper",

@@ -369,6 +369,7 @@ class Experiment:
         order: "interleaved" shuffles every round of trials, "grid" keeps the order of the file.
         memory_limit_bytes: memory that a point may use on each device; None for all of it.
         solo: whether points of one worker are measured on every device, once a trial.
+        pairs: whether points of two workers are measured on every pair of devices, once a trial.
         find_rate: whether to search the highest rate under the latency bound for each point.
         demand_items_per_s: rate for which the number of devices is wanted; None for none.
         tags: labels that the user gave the run; they are in no id.
@@ -388,6 +389,7 @@ class Experiment:
     order: str
     memory_limit_bytes: int | None
     solo: bool = False
+    pairs: bool = False
     find_rate: bool = False
     demand_items_per_s: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)

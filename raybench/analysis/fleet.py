@@ -124,6 +124,36 @@ class _Reading(NamedTuple):
     kind: str | None
 
 
+class MeasuredDevices(NamedTuple):
+    """The devices of good trials in closed loop.
+
+    Attributes:
+        good: what counts of each trial, by its key; "series" is without the factors of `MAY_DIFFER`.
+        devices: all of them, in the order of their names.
+        device_of: place in `devices` of each row of the `workers` table.
+        rows_of: rows with a rate of each device, by trial.
+        rates: items/s of each row.
+    """
+
+    good: dict[_Trial, dict[str, Any]]
+    devices: tuple[FleetDevice, ...]
+    device_of: list[int]
+    rows_of: dict[_Trial, dict[int, list[int]]]
+    rates: list[float]
+
+
+def measured_devices(trials: pa.Table, workers: pa.Table) -> MeasuredDevices:
+    """Return which devices each good trial ran on; arguments as of `fleet`."""
+    good = _good_trials(trials)
+    devices, device_of = _devices(workers, good)
+    rates = workers["items_per_s"].to_pylist()
+    rows_of: dict[_Trial, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, key in enumerate(_keys(workers)):
+        if key in good and rates[row] is not None and 0 < rates[row] < math.inf:
+            rows_of[key][device_of[row]].append(row)
+    return MeasuredDevices(good, devices, device_of, rows_of, rates)
+
+
 def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     """Return the devices of the rows with their rates.
 
@@ -133,14 +163,8 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     """
     if not workers.num_rows:
         return Fleet((), (), _failed(trials))
-    good = _good_trials(trials)
-    devices, device_of = _devices(workers, good)
+    good, devices, device_of, rows_of, rates = measured_devices(trials, workers)
     products = workers["device"].to_pylist()
-    rates = workers["items_per_s"].to_pylist()
-    rows_of: dict[_Trial, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for row, key in enumerate(_keys(workers)):
-        if key in good and rates[row] is not None and 0 < rates[row] < math.inf:
-            rows_of[key][device_of[row]].append(row)
     grouped: dict[_Home, list[_Reading]] = defaultdict(list)
     versions: dict[_Home, set[str]] = defaultdict(set)
     situation_of = _situations(good, rows_of)
@@ -194,7 +218,8 @@ def _situations(
 ) -> dict[_Trial, str | None]:
     """Return whether devices ran alone or all together in each trial; None for anything between.
 
-    All together are those of a trial whose devices are not a part of another's at the same point.
+    All together are those of a trial whose devices are not a part of another's at the same point. Pairs,
+    of which each device is in several, are no fleet.
     """
     sets: dict[Series, set[frozenset[int]]] = defaultdict(set)
     for key, devices in rows_of.items():
@@ -204,6 +229,14 @@ def _situations(
         for series, every in (
             (series, {one for one in every if len(one) > 1}) for series, every in sets.items()
         )
+    }
+    whole = {
+        series: {
+            one
+            for one in every
+            if len(one) > 2 or not any(one & other for other in every if other != one)
+        }
+        for series, every in whole.items()
     }
     situations: dict[_Trial, str | None] = {}
     for key, devices in rows_of.items():

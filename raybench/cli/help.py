@@ -70,7 +70,7 @@ settings
   model.shapes.SYMBOL=N          size of a dynamic dimension
   model.inputs=FILE.npz|DIR      real inputs: arrays by name of input, or a folder of .npy or images
   measure.KEY=VALUE              change what the preset sets
-  seed=N  order=interleaved|grid scaling.baseline=one|solo
+  seed=N  order=interleaved|grid scaling.baseline=one|solo|pairs
   slo_ms=15 percentile=99        latency bound of open loop; experiment=slo finds the highest rate
   demand=RATE                    items/s for which experiment=slo says how many devices it takes
   rack_power_w=WATTS             of a rack, of which experiment=power says what it serves

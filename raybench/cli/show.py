@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
 from raybench.analysis.cold_start import cold_starts
+from raybench.analysis.interference import interference
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
 from raybench.analysis.published import SHIPPED, beside_published, read_figures, shipped_figures
@@ -21,6 +22,7 @@ from raybench.report.analyses import to_demand, to_rack_power
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.cold_start import of_cold_starts
+from raybench.report.terminal.interference import of_pairs
 from raybench.report.terminal.packing import of_instances
 from raybench.report.terminal.power import of_power
 from raybench.report.terminal.published import print_published
@@ -70,8 +72,9 @@ def command(words: list[str]) -> int:
     if asked is not None:
         print_best(best(rows, *asked), form, sys.stdout)
         return 0
+    workers = load(side.folder, "workers")
     print_results(
-        scaling(rows, load(side.folder, "workers")),
+        scaling(rows, workers),
         form,
         sys.stdout,
         trials=repeats(rows),
@@ -79,6 +82,7 @@ def command(words: list[str]) -> int:
             [
                 *of_bounds(bounded(rows), demand),
                 *of_instances(packing(rows)),
+                *of_pairs(interference(rows, workers)),
                 *of_power(power(rows), rack_power_w),
                 *of_cold_starts(cold_starts(rows)),
             ],

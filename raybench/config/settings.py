@@ -125,10 +125,11 @@ class ScalingSettings:
 
     Attributes:
         baseline: "one" measures one worker on any device; "solo" measures one worker on every
-            device in turn, once a trial, for speedup over the same devices each alone.
+            device in turn, once a trial, for speedup over the same devices each alone; "pairs" also
+            measures two workers on every pair of devices, for what each costs the other.
     """
 
-    baseline: Literal["one", "solo"] = "one"
+    baseline: Literal["one", "solo", "pairs"] = "one"
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,14 @@ class Run:
         """
         from raybench.analysis.bounded import bounded
         from raybench.analysis.cold_start import cold_starts
+        from raybench.analysis.interference import interference
         from raybench.analysis.packing import packing
         from raybench.analysis.power import power
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.cold_start import of_cold_starts
+        from raybench.report.terminal.interference import of_pairs
         from raybench.report.terminal.packing import of_instances
         from raybench.report.terminal.power import of_power
         from raybench.report.terminal.table import print_table
@@ -88,6 +90,7 @@ class Run:
             bounds=[
                 *of_bounds(bounded(self.rows), self.demand),
                 *of_instances(packing(self.rows)),
+                *of_pairs(interference(self.rows, self.workers)),
                 *of_power(power(self.rows), self.rack_power_w),
                 *of_cold_starts(cold_starts(self.rows)),
             ],

@@ -257,6 +257,6 @@ def _devices_to_reserve(
     most: dict[str, int] = {}
     for planned in trials:
         kind = planned.point.wants
-        needed = planned.point.workers if planned.device is None else devices[kind]
+        needed = devices[kind] if planned.devices else planned.point.workers
         most[kind] = max(most.get(kind, 0), needed)
     return most if isolation == "cluster" else {kind: devices[kind] for kind in most}

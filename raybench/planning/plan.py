@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 from raybench.engines import registry
@@ -38,7 +39,7 @@ class PlannedTrial:
         point_index: place of the point in the plan.
         trial: which repeat of the point, from 0.
         number: place of this trial in the plan, from 0.
-        device: which device of its kind, in the order of nodes and numbers; None for any.
+        devices: which devices of their kind, in the order of nodes and numbers; empty for any.
         purpose: "measure" gives a row. "fit" only tries whether the batch fits, "prepare" only
             builds what later trials find in the cache of the node; neither gives a row.
         allowed_slots: a preparation runs on one of these, all of one kind; empty for any.
@@ -48,7 +49,7 @@ class PlannedTrial:
     point_index: int
     trial: int
     number: int = 0
-    device: int | None = None
+    devices: tuple[int, ...] = ()
     purpose: Literal["measure", "fit", "prepare"] = "measure"
     allowed_slots: tuple[DeviceSlot, ...] = ()
 
@@ -228,8 +229,8 @@ def order_trials(
     trials: list[PlannedTrial] = []
     for round_number in range(experiment.trials):
         for i in _visit(experiment, points, feasible, round_number, isolation):
-            for trial, device in _trials_of_round(experiment, points[i], round_number, devices):
-                trials.append(PlannedTrial(points[i], i, trial, len(trials), device))
+            for trial, chosen in _trials_of_round(experiment, points[i], round_number, devices):
+                trials.append(PlannedTrial(points[i], i, trial, len(trials), chosen))
     concurrent_devices = max(devices.values(), default=1) if isolation == "gpu" else 1
     plan = Plan(tuple(points), tuple(trials), infeasible, concurrent_devices)
     return replace(plan, searched=_searched(experiment, points, feasible))
@@ -264,16 +265,18 @@ def _visit(
 
 def _trials_of_round(
     experiment: Experiment, point: Point, round_number: int, devices: Mapping[str, int]
-) -> list[tuple[int, int | None]]:
-    """Return the trials of a point in one round, each with its device.
+) -> list[tuple[int, tuple[int, ...]]]:
+    """Return the trials of a point in one round, each with its devices.
 
-    With `scaling.baseline: solo` a point of one worker has a trial on every device. Trial k is on
-    device k modulo their number, so that more trials, or another run, continue where these ended.
+    With `scaling.baseline: solo` a point of one worker has a trial on every device, and with `pairs` one
+    of two workers has a trial on every pair. Trial k is on choice k modulo their number, so that
+    more trials, or another run, continue where these ended.
     """
-    if not experiment.solo or point.workers > 1:
-        return [(round_number, None)]
-    count = devices[point.device]
-    return [(round_number * count + device, device) for device in range(count)]
+    chosen = (experiment.solo and point.workers == 1) or (experiment.pairs and point.workers == 2)
+    if not chosen:
+        return [(round_number, ())]
+    choices = list(combinations(range(devices[point.device]), point.workers))
+    return [(round_number * len(choices) + k, choice) for k, choice in enumerate(choices)]
 
 
 def still_final(plan: Plan, statuses: Mapping[tuple[str, int], str]) -> dict[tuple[str, int], str]:

@@ -37,7 +37,7 @@ def preparations(
         graph = (point.engine, point.engine_options, point.model_identity, point.precision)
         key = (*graph, _engine_plan(point))
         one_worker = replace(point, workers=1, largest=False)
-        distinct.setdefault(key, replace(planned, point=one_worker, device=None, purpose="prepare"))
+        distinct.setdefault(key, replace(planned, point=one_worker, devices=(), purpose="prepare"))
     return tuple(
         replace(planned, allowed_slots=slots)
         for planned in distinct.values()

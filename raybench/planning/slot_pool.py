@@ -88,15 +88,15 @@ class SlotPool:
     def _allowed(self, planned: PlannedTrial) -> Collection[DeviceSlot] | None:
         """Return the slots that a trial may be given, free or not; None for all of its kind."""
         suspects = self._health.suspects(planned)
-        if not (planned.allowed_slots or suspects or planned.device is not None):
+        if not (planned.allowed_slots or suspects or planned.devices):
             return None
         usable: Collection[DeviceSlot] = self.usable(planned.point.wants)
         if planned.allowed_slots:
             usable = [slot for slot in usable if slot in planned.allowed_slots]
-        if planned.device is not None:
+        if planned.devices:
             suitable = self._suitable(planned.point.wants)
-            own = suitable[planned.device % len(suitable)] if suitable else None
-            usable = [own] if own is not None and own in usable else usable
+            own = [suitable[device % len(suitable)] for device in planned.devices if suitable]
+            usable = own if own and all(slot in usable for slot in own) else usable
         others = [slot for slot in usable if slot not in suspects]
         return others if len(others) >= planned.point.workers else usable
 

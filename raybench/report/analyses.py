@@ -11,6 +11,7 @@ from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.interference import PairMatrix, interference
 from raybench.analysis.latency_curves import LatencyCurve, latency_curves
 from raybench.analysis.packing import Packing, packing
 from raybench.analysis.pareto import Front, fronts
@@ -145,6 +146,7 @@ class Answers:
     fronts: tuple[Front, ...]
     bounded: tuple[BoundedCurve, ...]
     packing: Packing
+    interference: tuple[PairMatrix, ...]
     power: Power
     rack_power_w: float | None
     demand: float | None
@@ -177,6 +179,7 @@ def ask(source: ResultTables, question: Question) -> Answers:
         fronts=fronts(trials),
         bounded=bounded(trials),
         packing=packing(trials),
+        interference=interference(trials, source.workers),
         power=power(trials),
         rack_power_w=question.rack_power_w,
         demand=question.demand,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class FleetRows:
         facts: columns of `workers` by the number of a device.
         gpus: columns of `environment` by the number of a device.
         columns: of `trials`, for all rows.
+        beside: share of its rate that the first device loses beside the second, of which every pair is
+            measured then; None for no pairs.
         prefix: of the ids of its points.
         seed: of the noise.
     """
@@ -50,6 +53,7 @@ class FleetRows:
     facts: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     gpus: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
+    beside: Mapping[tuple[int, int], float] | None = None
     prefix: str = ""
     seed: int = 0
 
@@ -60,6 +64,8 @@ class FleetRows:
         for trial in range(self.count):
             for device in devices if self.alone else ():
                 self._add(f"s{device}", trial, [device])
+            for k, pair in enumerate(combinations(devices, 2) if self.beside is not None else ()):
+                self._add("pair", trial * 1000 + k, list(pair))
             if self.together and len(devices) > 1:
                 self._add("all", trial, devices)
         self.trials = table(*self._trials)
@@ -91,6 +97,12 @@ class FleetRows:
     def _run(self, device):
         return f"01R{device // self.per_host // self.racks}" if self.racks else "01A"
 
+    def _share(self, device, devices):
+        lost = (
+            (self.beside or {}).get((device, sum(devices) - device), 0) if len(devices) == 2 else 0
+        )
+        return self.shares[device] * (1 - lost)
+
     def _place(self, device):
         host = f"n{device // self.per_host + 1:02}"
         return {"hostname": host, "gpu_index": device % self.per_host, "gpu_uuid": f"GPU-{device}"}
@@ -108,7 +120,7 @@ class FleetRows:
             by_run.setdefault(self._run(device), []).append(device)
         for run, own in by_run.items():
             rates = [
-                1000 * self.shares[d] * float(np.exp(self.sd * self._noise.standard_normal()))
+                1000 * self._share(d, own) * float(np.exp(self.sd * self._noise.standard_normal()))
                 for d in own
             ]
             key = {

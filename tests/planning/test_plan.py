@@ -119,9 +119,19 @@ def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
 
 def test_with_the_solo_baseline_every_device_measures_a_point_of_one_worker_in_each_round():
     trials = planned("model=alexnet", "workers=[1,2]", "trials=2", "scaling.baseline=solo").trials
-    solo = [(t.trial, t.device) for t in trials if t.point.workers == 1]
-    assert sorted(solo) == [(k, k % 4) for k in range(8)]
-    assert [(t.trial, t.device) for t in trials if t.point.workers == 2] == [(0, None), (1, None)]
+    solo = [(t.trial, t.devices) for t in trials if t.point.workers == 1]
+    assert sorted(solo) == [(k, (k % 4,)) for k in range(8)]
+    assert [(t.trial, t.devices) for t in trials if t.point.workers == 2] == [(0, ()), (1, ())]
+
+
+def test_with_the_pairs_baseline_every_pair_of_devices_measures_a_point_of_two_workers():
+    words = ("model=alexnet", "workers=[1,2,4]", "trials=2", "scaling.baseline=pairs")
+    trials = planned(*words).trials
+    every = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    pairs = sorted((t.trial, t.devices) for t in trials if t.point.workers == 2)
+    assert pairs == [(k, every[k % 6]) for k in range(12)]
+    assert {t.devices for t in trials if t.point.workers == 1} == {(k,) for k in range(4)}
+    assert {t.devices for t in trials if t.point.workers == 4} == {()}
     assert len({t.number for t in trials}) == len(trials)
 
 

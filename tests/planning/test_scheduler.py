@@ -202,11 +202,11 @@ def test_a_point_takes_only_devices_of_its_type():
 def test_a_trial_of_one_device_waits_for_it_and_takes_another_only_when_it_is_gone():
     words = ("workers=1", "scaling.baseline=solo")
     scheduler = scheduler_of(*words, isolation="gpu")
-    slots = {attempt.planned.device: attempt.slots[0] for attempt in start_all(scheduler)}
+    slots = {attempt.planned.devices[0]: attempt.slots[0] for attempt in start_all(scheduler)}
     assert slots == dict(enumerate(SLOTS))
     scheduler = scheduler_of(*words, isolation="cluster")
     used = []
-    finish(scheduler, lambda attempt: used.append((attempt.planned.device, attempt.slots[0])))
+    finish(scheduler, lambda attempt: used.append((attempt.planned.devices[0], attempt.slots[0])))
     assert sorted(used, key=lambda pair: pair[0]) == list(enumerate(SLOTS))
     scheduler = scheduler_of(*words, isolation="cluster")
     (first,) = start_all(scheduler)

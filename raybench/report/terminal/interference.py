@@ -1,0 +1,38 @@
+"""Lines below the result table on what devices lose beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report.labels import Naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from raybench.analysis.interference import PairMatrix
+
+MOST = 8
+"""Devices of a matrix that is printed; a larger one is in the report."""
+
+
+def of_pairs(matrices: Sequence[PairMatrix]) -> list[str]:
+    """Return the finding of each matrix, and its losses where they fit."""
+    naming = Naming([matrix.series for matrix in matrices])
+    lines = []
+    for matrix in matrices:
+        mark = " SIMULATED" if matrix.series.simulated else ""
+        lines.append(f"{naming.title(matrix.series, 'in pairs')}: {matrix.finding}{mark}")
+        lines += _losses(matrix) if len(matrix.devices) <= MOST else []
+    return lines
+
+
+def _losses(matrix: PairMatrix) -> Iterator[str]:
+    """Yield a line for each device with what it loses beside each other one."""
+    width = max(map(len, matrix.devices))
+    numbers = "".join(f"{k:>8}" for k in range(1, len(matrix.devices) + 1))
+    yield f"  {'loss in %, beside':>{width + 3}}{numbers}"
+    ratio_of = {(loss.device, loss.beside): loss.ratio.value for loss in matrix.losses}
+    for number, device in enumerate(matrix.devices, 1):
+        ratios = [ratio_of.get((device, other)) for other in matrix.devices]
+        values = "".join("       -" if r is None else f"{100 * (1 - r):8.1f}" for r in ratios)
+        yield f"  {number:>2} {device:<{width}}{values}"
