@@ -28,9 +28,10 @@ def of_pairs(matrices: Sequence[PairMatrix]) -> list[str]:
 
 def _losses(matrix: PairMatrix) -> Iterator[str]:
     """Yield a line for each device with what it loses beside each other one."""
-    width = max(map(len, matrix.devices))
+    title = "loss in %, beside"
+    width = max(len(title) - 3, *map(len, matrix.devices))
     numbers = "".join(f"{k:>8}" for k in range(1, len(matrix.devices) + 1))
-    yield f"  {'loss in %, beside':>{width + 3}}{numbers}"
+    yield f"  {title:<{width + 3}}{numbers}"
     ratio_of = {(loss.device, loss.beside): loss.ratio.value for loss in matrix.losses}
     for number, device in enumerate(matrix.devices, 1):
         ratios = [ratio_of.get((device, other)) for other in matrix.devices]
