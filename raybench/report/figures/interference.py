@@ -52,7 +52,7 @@ def _figure(number: int, matrix: PairMatrix, name: str, subset: str) -> Figure:
     )
     for one, loss in zip(drawn, losses, strict=True):
         if len(devices) <= _WRITTEN:
-            axis.text(place[one.beside] + 0.5, place[one.device], f"{100 * loss:.1f}", ha="center",
+            axis.text(place[one.beside] + 0.5, place[one.device], f"{round(100 * loss, 1) + 0.0:.1f}", ha="center",
                       va="center", fontsize=7, fontweight="bold" if one.sure else "normal",
                       color=style.PAPER if abs(loss) > full / 2 else style.INK)  # fmt: skip
     axis.set_xlim(0, max(len(devices), 4))

@@ -35,5 +35,8 @@ def _losses(matrix: PairMatrix) -> Iterator[str]:
     ratio_of = {(loss.device, loss.beside): loss.ratio.value for loss in matrix.losses}
     for number, device in enumerate(matrix.devices, 1):
         ratios = [ratio_of.get((device, other)) for other in matrix.devices]
-        values = "".join("       -" if r is None else f"{100 * (1 - r):8.1f}" for r in ratios)
+        # + 0.0 turns a loss of -0.0 into 0.0
+        values = "".join(
+            "       -" if r is None else f"{round(100 * (1 - r), 1) + 0.0:8.1f}" for r in ratios
+        )
         yield f"  {number:>2} {device:<{width}}{values}"
