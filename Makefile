@@ -14,8 +14,14 @@ quick: check
 	$(BIN)/python -m pytest -q -m "not ray and not browser and not hosts and not slow"
 
 # The whole suite, with Ray, browser and hosts where the machine has them; it prints what it skips.
+# Tests with Ray mostly wait, so they run beside the others; their output follows.
 test: check site
-	$(BIN)/python -m pytest
+	@mkdir -p build; \
+	$(BIN)/python -m pytest -p no:cacheprovider -m "ray or hosts" > build/tests-with-ray.txt 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest -m "not ray and not hosts"; others=$$?; \
+	wait $$beside; with_ray=$$?; \
+	cat build/tests-with-ray.txt; \
+	exit $$((others | with_ray))
 
 # The suite while a process keeps each core busy: nothing that a test asserts may depend on load.
 # `make busy TIMES=5` runs it five times.
