@@ -76,15 +76,7 @@ def accept(
             f"tolerance takes a share from 0 to {MOST_TOLERANCE}, not {tolerance!r}. Correct the value."
         )
     one = fleet(trials, workers)
-    if not one.points:
-        raise ConfigError(
-            "No device to judge: no good trial in which a device ran alone or with all others. "
-            "Measure with raybench experiment=accept."
-        )
-    judged = [judge(one, point, baseline) for point in one.points]
-    judged = [each for each in judged if each.hypotheses()]
-    if not judged:
-        _refuse(one, baseline)
+    judged = _judged(one, baseline)
     reject(judged, tolerance)
     family = sum(len(c.df) for each in judged for c in each.hypotheses())
     facts = FleetFacts(one, workers, environment)
@@ -117,6 +109,20 @@ def accept(
         ),
         bits=bits,
     )
+
+
+def _judged(one: Fleet, baseline: RateBaseline | None) -> list[JudgedPoint]:
+    """Return the points with something to judge; refuse rows without one."""
+    if not one.points:
+        raise ConfigError(
+            "No device to judge: no good trial in which a device ran alone or with all others. "
+            "Measure with raybench experiment=accept."
+        )
+    every = [judge(one, point, baseline) for point in one.points]
+    judged = [each for each in every if each.hypotheses()]
+    if not judged:
+        _refuse(one, baseline)
+    return judged
 
 
 def accept_devices_alone(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from raybench.analysis.selection import newest_rows
+from raybench.analysis.series import SERIES, Series, sort_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-_SERIES = ("model", "precision", "engine", "batch_size", "device", "page_cache")
 _TIMES = (
     *("ready_s_p50", "ready_s_max", "build_s_p50", "build_s_max"),
     *("load_s_p50", "load_s_max", "first_infer_ms_p50", "first_infer_ms_max"),
 )
-COLUMNS = (*_SERIES, *_TIMES, "workers", "status", "load_late_ms", "simulated")
+_OF_START = (*_TIMES, "page_cache", "load_late_ms")
+_COLUMNS = (*SERIES, *_OF_START, "run_id", "started_at", "point_id", "trial", "workers", "status")
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,19 @@ class ColdStart:
     """The start of so many workers at one instant, over all trials.
 
     Attributes:
-        series: what identifies the point but for its workers, by column.
+        series: of the point.
+        page_cache: "cold" or "warm", as it was found to be; None if unknown.
         workers: that loaded at once.
         trials: number of trials.
         times: of the columns with median or largest over the workers, by name: the median over the
             trials, or of the largest the largest.
-        simulated: whether the times come from a model.
     """
 
-    series: dict[str, Any]
+    series: Series
+    page_cache: str | None
     workers: int
     trials: int
     times: dict[str, float | None]
-    simulated: bool
 
 
 def cold_starts(rows: pa.Table) -> list[ColdStart]:
@@ -45,30 +49,20 @@ def cold_starts(rows: pa.Table) -> list[ColdStart]:
     Args:
         rows: of `trials`.
     """
-    known = set(rows.schema.names)
-    if not known >= set(COLUMNS):
+    if not set(rows.schema.names) >= set(_OF_START):
         return []
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows.select(list(COLUMNS)).to_pylist():
+    groups: dict[tuple[Series, str | None, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in newest_rows(rows, _COLUMNS)[0].to_pylist():
         if row["status"] == "ok" and row["load_late_ms"] is not None:
-            key = (*(row[name] for name in _SERIES), row["workers"])
-            groups.setdefault(key, []).append(row)
-    return [
+            series = Series(*(row[name] for name in SERIES))
+            groups[series, row["page_cache"], row["workers"]].append(row)
+    starts = [
         ColdStart(
-            series=dict(zip(_SERIES, key, strict=False)),
-            workers=key[-1],
-            trials=len(group),
-            times={name: _over_trials(name, group) for name in _TIMES},
-            simulated=any(row["simulated"] for row in group),
+            *key, trials=len(group), times={name: _over_trials(name, group) for name in _TIMES}
         )
-        for key, group in sorted(groups.items(), key=lambda each: tuple(map(_sortable, each[0])))
+        for key, group in groups.items()
     ]
-
-
-def _sortable(value: Any) -> tuple[bool, str, float]:
-    if isinstance(value, (int, float)):
-        return True, "", float(value)
-    return value is not None, str(value), 0.0
+    return sorted(starts, key=lambda s: (sort_key(s.series), s.page_cache or "", s.workers))
 
 
 def _over_trials(name: str, group: Sequence[dict[str, Any]]) -> float | None:

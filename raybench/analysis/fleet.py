@@ -168,7 +168,7 @@ def fleet(trials: pa.Table, workers: pa.Table) -> Fleet:
     grouped: dict[_Home, list[_Reading]] = defaultdict(list)
     versions: dict[_Home, set[str]] = defaultdict(set)
     situation_of = _situations(good, rows_of)
-    for key in _newest(good, rows_of):
+    for key in newest_trials(good, rows_of):
         facts, situation = good[key], situation_of[key]
         if situation is None:
             continue
@@ -245,7 +245,7 @@ def _situations(
     return situations
 
 
-def _newest(
+def newest_trials(
     good: Mapping[_Trial, Mapping[str, Any]], rows_of: Mapping[_Trial, Mapping[int, Any]]
 ) -> list[_Trial]:
     """Return the trials that count: of those of a point that were repeated, the newest.

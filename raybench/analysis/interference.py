@@ -11,7 +11,7 @@ import numpy as np
 
 from raybench.analysis.cells import cells
 from raybench.analysis.estimate import Estimate
-from raybench.analysis.fleet import measured_devices
+from raybench.analysis.fleet import measured_devices, newest_trials
 from raybench.analysis.resources import uses
 from raybench.analysis.tables import as_table
 from raybench.stats.ratios import ratio_ci
@@ -99,8 +99,8 @@ def interference(trials: pa.Table, workers: pa.Table) -> tuple[PairMatrix, ...]:
     measured = measured_devices(trials, workers)
     alone: dict[tuple[Series, int], list[float]] = defaultdict(list)
     pairs: dict[Series, dict[tuple[int, int], list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for key, rows_of in measured.rows_of.items():
-        series = measured.good[key]["series"]
+    for key in newest_trials(measured.good, measured.rows_of):
+        series, rows_of = measured.good[key]["series"], measured.rows_of[key]
         if len(rows_of) == 1:
             ((device, rows),) = rows_of.items()
             alone[series, device].append(_rate(measured, rows))

@@ -275,7 +275,7 @@ def _trials_of_round(
     chosen = (experiment.solo and point.workers == 1) or (experiment.pairs and point.workers == 2)
     if not chosen:
         return [(round_number, ())]
-    choices = list(combinations(range(devices[point.device]), point.workers))
+    choices = list(combinations(range(devices[point.wants]), point.workers))
     return [(round_number * len(choices) + k, choice) for k, choice in enumerate(choices)]
 
 

@@ -8,7 +8,7 @@ from raybench.report.terminal.cold_start import of_cold_starts
 
 def start(workers, ready, slowest, **row):
     return {
-        "workers": workers, "load_late_ms": 0.01, "page_cache": "cold",
+        "workers": workers, "point_id": f"p{workers}", "load_late_ms": 0.01, "page_cache": "cold",
         "ready_s_p50": ready, "ready_s_max": slowest, "build_s_p50": 0.5, "build_s_max": 0.6,
         "load_s_p50": 0.1, "load_s_max": 0.2, "first_infer_ms_p50": 5.0, "first_infer_ms_max": 9.0,
         **row,

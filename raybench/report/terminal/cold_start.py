@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from raybench.report.labels import Naming
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -12,26 +13,22 @@ if TYPE_CHECKING:
 
     from raybench.analysis.cold_start import ColdStart
 
-_NAMED = ("model", "precision", "engine", "batch_size", "device")
-
 
 def of_cold_starts(starts: Sequence[ColdStart]) -> list[str]:
     """Return a line for each series: how long until the first batch, by the number of workers."""
+    naming = Naming([start.series for start in starts])
     return [
         line
-        for _, group in itertools.groupby(starts, key=lambda each: each.series)
-        for line in _lines(list(group), starts)
+        for _, group in itertools.groupby(starts, key=lambda each: (each.series, each.page_cache))
+        for line in _lines(list(group), naming)
     ]
 
 
-def _lines(group: Sequence[ColdStart], every: Sequence[ColdStart]) -> Iterator[str]:
-    series = group[0].series
-    differing = [name for name in _NAMED if len({str(each.series[name]) for each in every}) > 1]
-    name = ", ".join(str(series[each]) for each in dict.fromkeys(("model", *differing)))
-    state = series["page_cache"]
+def _lines(group: Sequence[ColdStart], naming: Naming) -> Iterator[str]:
+    series, state = group[0].series, group[0].page_cache
     cache = f"page cache {state}" if state else "page cache unknown"
-    mark = " SIMULATED" if group[0].simulated else ""
-    yield f"{name}, {cache}, first batch done after:{mark}"
+    mark = " SIMULATED" if series.simulated else ""
+    yield f"{naming.title(series)}, {cache}, first batch done after:{mark}"
     for start in group:
         yield f"  {counted(start.workers, 'worker')}: {_times(start)}"
 
