@@ -27,9 +27,23 @@ def said(process):
     return json.loads(process.stdout.readline())
 
 
-def test_a_limit_is_read_back_and_restored_when_the_worker_is_done(driver):
+def limited(driver):
+    """A worker that has set its board to 400 W."""
     worker = driver.worker(400)
     assert said(worker) == {"watts": 400.0}
+    return worker
+
+
+def kill_with_guard(driver, worker):
+    """Kill the guard first, so that nobody restores the limit."""
+    (guard,) = driver.guards()
+    guard.kill()
+    guard.wait()
+    worker.kill()
+
+
+def test_a_limit_is_read_back_and_restored_when_the_worker_is_done(driver):
+    worker = limited(driver)
     assert driver.watts == 400
     worker.stdin.write("\n")
     worker.stdin.flush()
@@ -40,16 +54,14 @@ def test_a_limit_is_read_back_and_restored_when_the_worker_is_done(driver):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_limit_is_restored_however_the_worker_ends(driver, number):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
+    worker = limited(driver)
     worker.send_signal(number)
     worker.wait()
     assert driver.restored() == 700
 
 
 def test_the_guard_is_no_child_of_the_worker_and_not_in_its_session(driver):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
+    worker = limited(driver)
     (guard,) = driver.guards()
     assert guard.ppid() != worker.pid
     assert os.getsid(guard.pid) != os.getsid(worker.pid)
@@ -58,8 +70,7 @@ def test_the_guard_is_no_child_of_the_worker_and_not_in_its_session(driver):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_guard_that_is_asked_to_end_restores_the_limit(driver, number):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
+    limited(driver)
     (guard,) = driver.guards()
     guard.send_signal(number)
     assert driver.restored() == 700
@@ -96,12 +107,8 @@ def test_other_workers_on_the_board_wait_for_the_first_and_set_nothing(driver):
 
 
 def test_a_limit_that_a_killed_guard_left_is_restored_by_the_next(driver):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
-    (guard,) = driver.guards()
-    guard.kill()
-    guard.wait()
-    worker.kill()
+    worker = limited(driver)
+    kill_with_guard(driver, worker)
     assert driver.watts == 400
     following = driver.worker(300)
     assert said(following) == {"watts": 300.0}
@@ -111,12 +118,8 @@ def test_a_limit_that_a_killed_guard_left_is_restored_by_the_next(driver):
 
 
 def test_a_limit_that_somebody_set_meanwhile_is_kept(driver):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
-    (guard,) = driver.guards()
-    guard.kill()
-    guard.wait()
-    worker.kill()
+    worker = limited(driver)
+    kill_with_guard(driver, worker)
     driver.set(limits={UUID: 650_000, "GPU-1": 700_000})
     following = driver.worker(300)
     assert said(following) == {"watts": 300.0}
@@ -142,8 +145,7 @@ def test_a_driver_that_refuses_is_quoted_and_nothing_is_changed(driver):
 
 
 def test_a_limit_that_cannot_be_restored_is_said_and_the_next_guard_restores_it(driver):
-    worker = driver.worker(400)
-    assert said(worker) == {"watts": 400.0}
+    worker = limited(driver)
     driver.set(refuses="GPU is lost")
     worker.stdin.write("\n")
     worker.stdin.flush()
