@@ -199,6 +199,21 @@ def test_a_point_takes_only_devices_of_its_type():
     assert start_all(scheduler) == []  # the other type does not replace it
 
 
+def test_pairs_are_of_devices_of_their_type():
+    words = ("model=alexnet", "trials=1", "workers=2", "accelerator=[A100,H100]")
+    experiment, points = expanded(*words, "scaling.baseline=pairs")
+    devices = {"gpu": 5, "gpu/A100": 2, "gpu/H100": 3}
+    slots = [
+        DeviceSlot("gpu", "a", number, accelerator=kind)
+        for number, kind in enumerate(("A100", "A100", "H100", "H100", "H100"))
+    ]
+    trials = order_trials(experiment, points, devices, "gpu").trials
+    scheduler = Scheduler(trials, slots, SchedulingPolicy("gpu"))
+    pairs = []
+    finish(scheduler, lambda attempt: pairs.append(tuple(slot.number for slot in attempt.slots)))
+    assert sorted(pairs) == [(0, 1), (2, 3), (2, 4), (3, 4)]
+
+
 def test_a_trial_of_one_device_waits_for_it_and_takes_another_only_when_it_is_gone():
     words = ("workers=1", "scaling.baseline=solo")
     scheduler = scheduler_of(*words, isolation="gpu")
