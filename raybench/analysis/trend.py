@@ -53,7 +53,7 @@ def trend(
     """Follow every point over many runs and find the steps of its level.
 
     A run counts with the geometric mean of its trials; the noise is the spread between runs. A
-    series without a step has one in at most 1 % of cases, over all points together (Holm).
+    series without a step has one in about 1 % of cases, over all points together (Holm).
     A point is regressed or improved by its newest step that lies beyond the tolerance with its whole
     interval; undecided where a newer one may, where there are too few runs, or where the newest run
     has no number; else steady.

@@ -204,7 +204,8 @@ Follows every point over the runs of one or more results folders, in the order o
 finds the steps of its level: the change with its interval, the day, and what changed in driver,
 libraries, clocks, host, tags and raybench there. A run counts with the mean of its trials, and the
 noise is the spread between runs. Other devices and other networks of one name are series of their
-own. A trend without a change has any step in at most 1 % of cases, over all points together.
+own. A trend without a change has any step in about 1 % of cases, over all points together; more
+where neighbouring runs resemble each other.
 
 A step takes 3 runs on either side of it, so a point with fewer than 6 runs is undecided.
 

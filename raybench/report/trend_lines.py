@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from raybench.analysis.trend_verdicts import Trend, TrendStep
 
 BOUND = (
-    "Without a change any step is found in at most 1 % of trends; intervals hold for all steps "
+    "Without a change any step is found in about 1 % of trends of independent runs; intervals hold for all steps "
     "together at 99 %. Would be seen: the change for the worse that is called a regression in "
     "80 of 100 cases, half of the runs after it."
 )
