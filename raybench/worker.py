@@ -17,7 +17,6 @@ from raybench.engines.base import (
     BuildsAhead,
     EngineBase,
     Layer,
-    LimitsPower,
     Load,
     ReportsLayers,
 )
@@ -66,7 +65,6 @@ MAKING, LOADING, FIRST_BATCHES, STREAMING, TIMING = (
 """What a worker notes that it begins with a graph, so that a library that crashes in it is named."""
 
 LAYER_BATCHES = 20  # behind each layer's median time
-MEMORY_SHARE = 0.9  # of a node's memory, that all workers together may map
 
 
 @dataclass(frozen=True)
@@ -210,14 +208,12 @@ class Worker(HasLoadBarrier):
         self._steps = log = self._log if engine_class.traits.reads_graph else CrashLog()
         device = self._take_device(point, slot, rank)
         registry.refuse(point, device)
-        own = issubclass(engine_class, LimitsPower)
-        asked_w = None if own else point.power_limit_w
+        asked_w = None if registry.limits_power(point.engine) else point.power_limit_w
         power = power_limit.limit(asked_w, device, rank % point.instances == 0)
         load = self._load(point, engine_class, device, seed, rank)
         model = load.model
         if device.kind == "cpu":
-            share = int(MEMORY_SHARE * devices.memory_bytes() / sharers)
-            devices.limit_memory(point.engine_memory_limit_bytes or share)
+            devices.limit_memory(point.engine_memory_limit_bytes or devices.memory_share(sharers))
         telemetry = gpu_telemetry.GpuTelemetry(device.uuid)
         log.note(f"{LOADING} {point.model!r}")
         begun = self.barrier.wait(point.measure.page_cache, load)
@@ -243,12 +239,7 @@ class Worker(HasLoadBarrier):
             begun=begun,
             harness_us=harness_us(point, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
-            input_notes=(
-                *model.batch_notes(point.batch_size),
-                *input_notes(point.inputs, load.batches),
-                *padding_notes(point, engine),
-                *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
-            ),
+            input_notes=_notes_on_inputs(point, load, engine, device),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=environment.software_with_driver(device.uuid),
@@ -386,5 +377,21 @@ class Worker(HasLoadBarrier):
         """Free the engine and the power limit; return what went wrong, a sentence each."""
         if self._loaded is None:
             return ()
-        self._loaded.engine.close()
-        return self._loaded.power.release()
+        try:
+            self._loaded.engine.close()
+        finally:
+            wrong = self._loaded.power.release()
+        return wrong
+
+
+def _notes_on_inputs(
+    point: Point, load: Load, engine: EngineBase, device: Device
+) -> tuple[str, ...]:
+    """Return what is to be said of the batches, and of the numbers in them."""
+    model = load.model
+    return (
+        *model.batch_notes(point.batch_size),
+        *input_notes(point.inputs, load.batches),
+        *padding_notes(point, engine),
+        *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
+    )

@@ -17,7 +17,6 @@ from helpers.tiny_graphs import tiny_conv
 import raybench.worker as worker_module
 from raybench.config.compose import read
 from raybench.engines import graphs, registry
-from raybench.engines.base import BuildsAhead
 from raybench.errors import ModelError, PointError, Unsupported
 from raybench.experiment import MeasureSettings
 from raybench.machine import devices, nvml
@@ -406,9 +405,8 @@ def limited(monkeypatch, point, error=None):
     """Return a point of a real GPU under a limit, and what its worker does with it."""
     did = []
     monkeypatch.setattr(worker_module.plugins, "load", _loading(worker_module.plugins.load, did))
-    monkeypatch.setattr(
-        worker_module, "LimitsPower", BuildsAhead
-    )  # the simulated device as a real one
+    # the simulated device as a real one
+    monkeypatch.setattr(worker_module.registry, "limits_power", lambda name: False)
     monkeypatch.setattr(
         worker_module.power_limit, "limit", lambda *args: did.append(args) or Limit(did, error)
     )

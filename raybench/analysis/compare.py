@@ -172,10 +172,8 @@ def compare(
     differs = differences(good_a, good_b, by, ignored, environments, names)
     failed_a = failed_points(cells_a, ignored, good_a)
     failed_b = failed_points(cells_b, ignored, good_b)
-    both = {
-        key: _Both(good_a.get(key), good_b.get(key), failed_a.get(key), failed_b.get(key))
-        for key in dict.fromkeys([*good_a, *good_b])
-    }
+    keys = dict.fromkeys([*good_a, *good_b])
+    both = {k: _Both(*(of.get(k) for of in (good_a, good_b, failed_a, failed_b))) for k in keys}
     changes = tuple(_change(key, both[key], metric, threshold, names) for key in both)
     return Comparison(
         a_name=names[0],

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from raybench.engines import plugins
+from raybench.engines.base import LimitsPower
 from raybench.errors import ConfigError, EngineFailure, EngineUnavailable, Unsupported, nearest
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ def unavailable_here(name: str, kind: str) -> str | None:
     except EngineFailure as error:
         raise EngineUnavailable(f"{error} Fix or uninstall it.") from error
     return None if reason is None else str(reason)
+
+
+def limits_power(name: str) -> bool:
+    """Return whether an engine limits the power of devices of its own, which have no driver."""
+    return issubclass(get(name), LimitsPower)
 
 
 def refuse(point: Point, device: Device) -> None:

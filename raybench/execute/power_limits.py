@@ -57,8 +57,7 @@ def check_boards(points: Sequence[Point], session: Session | None) -> None:
     limited = [
         point
         for point in points
-        if point.power_limit_w is not None
-        and not issubclass(registry.get(point.engine), LimitsPower)
+        if point.power_limit_w is not None and not registry.limits_power(point.engine)
     ]
     if not limited:
         return

@@ -308,6 +308,15 @@ def describe_memory() -> str:
     return phrase
 
 
+MEMORY_SHARE = 0.9
+"""Of a host's memory, that all workers on it together may map."""
+
+
+def memory_share(sharers: int) -> int:
+    """Return the bytes that each of so many workers on this host may map."""
+    return int(MEMORY_SHARE * memory_bytes() / sharers)
+
+
 def limit_memory(limit_bytes: int) -> None:
     """Let this process map at most this much beyond what it holds now (RLIMIT_AS)."""
     mapped = int(psutil.Process().memory_info().vms)
