@@ -16,7 +16,7 @@ of one, unless it is given.
 
 PATH is the Python of an environment with mlcommons-loadgen and openvino; without it that of peers.py
 (`python benchmarks/peers.py --install`). Prints a table and, last, one line of JSON. Exit code 1 when
-the capacities differ by more than 5 %, 2 when LoadGen is missing.
+the confirmed rates differ by more than 5 %, 2 when LoadGen is missing or a search found no rate.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import argparse
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import peers
@@ -37,7 +37,11 @@ import raybench
 from raybench.analysis.confirmed_rate import confirmed_rate, fitted_capacity
 from raybench.machine import devices
 from raybench.planning.rate_search import RateOutcome, RateSearch
+from raybench.stats.ratios import ratio_ci
 from raybench.stats.violations import bound_met, violation_span
+
+if TYPE_CHECKING:
+    from raybench.stats.intervals import Span
 
 PERCENTILE = 99.0
 ALLOWED = 1 - PERCENTILE / 100
@@ -120,28 +124,38 @@ def compare(options: argparse.Namespace, bench: peers.Bench) -> dict[str, Any]:
 
 def report(found: dict[str, Any]) -> int:
     """Print the table and the line of JSON; return the exit code."""
-    spans, rows, facts = [], [], {name: found[name] for name in ("bound_ms", "bare_items_per_s")}
+    rows, answers, facts = [], [], {name: found[name] for name in ("bound_ms", "bare_items_per_s")}
     for name in ("raybench", "LoadGen"):
-        answers = [confirmed_rate(one, PERCENTILE).items_per_s.value for one in found[name]]
+        each = [confirmed_rate(one, PERCENTILE).items_per_s.value for one in found[name]]
+        if None in each:
+            raise peers.Missing(
+                f"a search with {name} found no rate; measure each longer (--seconds)"
+            )
+        answers.append(np.array(each))
         span = fitted_capacity([row for one in found[name] for row in one], PERCENTILE)
-        if span is None or span.lo is None or span.hi is None:
-            raise peers.Missing(f"the trials of {name} do not determine a capacity; more --rounds")
-        spans.append(span)
-        written = ", ".join("none" if one is None else f"{one:,.0f}" for one in answers)
-        between = f"{span.value:,.0f} [{span.lo:,.0f}, {span.hi:,.0f}]"
-        rows.append((name, written, between, f"{span.value / found['bare_items_per_s']:.3f}"))
-        facts[name] = {"confirmed": answers, "capacity": span.value, "lo": span.lo, "hi": span.hi}
-    header = ("", "confirmed, items/s", "capacity, items/s", "of the bare loop")
+        mean = float(np.exp(np.log(answers[-1]).mean()))
+        written = ", ".join(f"{rate:,.0f}" for rate in answers[-1])
+        share = f"{mean / found['bare_items_per_s']:.3f}"
+        rows.append((name, written, share, _written(span)))
+        facts[name] = {"confirmed": each, "capacity": span and asdict(span)}
+    header = ("", "confirmed, items/s", "of the bare loop", "capacity, items/s")
     print("\n".join(markdown(header, rows, "of the bare loop")))
-    ratio = spans[0].value / spans[1].value
-    reach = float(np.hypot(*(np.log(span.hi / span.lo) / 2 for span in spans)))
-    interval = f"[{ratio * np.exp(-reach):.3f}, {ratio * np.exp(reach):.3f}]"
-    print(
-        f"p{PERCENTILE:g} within {found['bound_ms']:.2f} ms: raybench over LoadGen {ratio:.3f} {interval}"
-    )
+    ratio = float(np.exp(np.log(answers[0] / answers[1]).mean()))
+    span = ratio_ci(*answers) if found["raybench"][1:] else None
+    facts |= {"ratio": ratio, "interval": span and [span.lo, span.hi]}
+    between = f" [{span.lo:.3f}, {span.hi:.3f}]" if span else ""
+    what = f"p{PERCENTILE:g} within {found['bound_ms']:.2f} ms"
+    print(f"{what}, confirmed: raybench over LoadGen {ratio:.3f}{between}")
     ok = abs(ratio - 1) <= ALIKE
-    print(json.dumps({"benchmark": "loadgen", "ok": ok, "ratio": ratio, **facts}))
+    print(json.dumps({"benchmark": "loadgen", "ok": ok, **facts}))
     return 0 if ok else 1
+
+
+def _written(span: Span | None) -> str:
+    """Return a capacity with its interval, or that the trials do not determine it."""
+    if span is None or span.lo is None or span.hi is None:
+        return "not determined"
+    return f"{span.value:,.0f} [{span.lo:,.0f}, {span.hi:,.0f}]"
 
 
 def main() -> int:
