@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from raybench.experiment.load import (
+    CLOSED,
+    MOST_ITEMS_PER_S,
+    MOST_SHARE,
+    TAKES,
+    OfferedLoad,
+    parse_load,
+)
 from raybench.text import canonical_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+__all__ = [
+    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "METHOD_VERSION", "MOST_ITEMS_PER_S",
+    "MOST_SHARE", "PRECISIONS", "QUANTISED", "SYNTHETIC", "TAKES", "EngineChoice", "Experiment",
+    "InputFiles", "MeasureSettings", "ModelSettings", "OfferedLoad", "Point", "parse_load",
+]  # fmt: skip
 
 METHOD_VERSION = 1
 """Incremented when an estimator or the meaning of a stored number changes."""
@@ -45,15 +57,6 @@ AXES = (
 ANY = "any"
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
 """Fields of `ModelSettings` that came after the first rows: while empty they are in no id."""
-CLOSED = "closed"
-MOST_ITEMS_PER_S = 1e9
-"""A higher rate is a slip: times are whole nanoseconds."""
-MOST_SHARE = 2.0
-TAKES = (
-    "closed, poisson(RATE) or constant(RATE) in items/s of all workers together, or a share of the "
-    "closed-loop capacity above 0 and up to 2, such as 0.8"
-)
-_WRITTEN = re.compile(r"(poisson|constant)\(\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE]\+?[0-9]+)?)\s*\)")
 _OF_CLOSED_LOOP = ("row_every_s", "page_cache")
 _NEWER_MEASURE_SETTINGS = {
     "max_wait_ms": 0.0, "balancer": "split", "slo_ms": 0.0, "slo_percentile": 99.0,
@@ -167,56 +170,6 @@ class MeasureSettings:
     slo_percentile: float = 99.0
     row_every_s: float = 0.0
     page_cache: str = "as_is"
-
-
-@dataclass(frozen=True)
-class OfferedLoad:
-    """What is offered to the workers of a point.
-
-    Attributes:
-        arrivals: "closed" offers the next batch when one is done; the others are open loop.
-        items_per_s: rate of all workers together; None in closed loop, and for a share.
-        share: of the closed-loop capacity; None for a rate.
-    """
-
-    arrivals: Literal["closed", "poisson", "constant"] = "closed"
-    items_per_s: float | None = None
-    share: float | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Return whether items arrive at a rate of their own."""
-        return self.arrivals != CLOSED
-
-    @override
-    def __str__(self) -> str:
-        """Return the load as it is written: equal loads are equal texts."""
-        if not self.is_open:
-            return CLOSED
-        if self.share is not None:
-            return f"{self.share:.15g}"
-        return f"{self.arrivals}({self.items_per_s:.15g})"
-
-
-def parse_load(written: Any) -> OfferedLoad | None:
-    """Return the load that a value of the axis stands for; None if it stands for none."""
-    text = str(written).strip()
-    if isinstance(written, bool):
-        return None
-    if text == CLOSED:
-        return OfferedLoad()
-    if match := _WRITTEN.fullmatch(text):
-        rate = float(match[2])
-        arrivals: Literal["poisson", "constant"] = (
-            "poisson" if match[1] == "poisson" else "constant"
-        )
-        return OfferedLoad(arrivals, rate) if 0 < rate <= MOST_ITEMS_PER_S else None
-    try:
-        share = float(text)
-    except ValueError:
-        return None
-    valid = math.isfinite(share) and 0 < share <= MOST_SHARE
-    return OfferedLoad("poisson", share=share) if valid else None
 
 
 @dataclass(frozen=True)
