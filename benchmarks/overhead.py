@@ -37,10 +37,12 @@ from raybench.models.cache import cache_dir
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
 from raybench.planning.plan import make_plan
-from raybench.worker import Measurement, Worker
+from raybench.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from raybench.measure.prepared import Measurement
 
 T = TypeVar("T")
 

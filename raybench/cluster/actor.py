@@ -11,7 +11,7 @@ from typing_extensions import override
 from raybench.cluster import file_transfer
 from raybench.machine import crash_log
 from raybench.measure.tickets import create_tickets
-from raybench.worker import Prepared, Worker
+from raybench.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raybench.cluster.file_transfer import FileBundle
     from raybench.engines.base import Place
     from raybench.experiment import Point
+    from raybench.measure.prepared import Prepared
     from raybench.measure.running_stream import StreamSnapshot
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from raybench.experiment import Point
     from raybench.measure.arrivals import Arrivals
     from raybench.measure.clock import Clock, ClockDrift
+    from raybench.measure.prepared import Measurement, Prepared, WorkerHost
     from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Measurement, Prepared, WorkerHost
 
 PINGS = 20
 """Round trips to measure a clock's offset with; the shortest counts."""

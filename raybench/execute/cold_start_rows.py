@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.worker import Prepared
+    from raybench.measure.prepared import Prepared
 
 
 def cold_start_columns(prepared: Sequence[Prepared]) -> dict[str, Any]:

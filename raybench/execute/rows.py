@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from raybench.experiment import Experiment, Point
     from raybench.measure.clock import ClockDrift
     from raybench.measure.limits import Limits
+    from raybench.measure.prepared import Prepared
     from raybench.measure.summary import Summary
     from raybench.planning.plan import PlannedTrial
-    from raybench.worker import Prepared
 
 Columns = dict[str, Any]
 

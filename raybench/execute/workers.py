@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from raybench.experiment import Point
     from raybench.measure.arrivals import Arrivals
     from raybench.measure.clock import ClockDrift
+    from raybench.measure.prepared import Measurement, Prepared, WorkerHost
     from raybench.measure.running_stream import StreamSnapshot
     from raybench.planning.slots import DeviceSlot
-    from raybench.worker import Measurement, Prepared, WorkerHost
 
 
 class WorkerMember(Protocol):

@@ -18,6 +18,7 @@ from raybench.machine.devices import Device
 from raybench.measure.blocks import Blocks, cut
 from raybench.measure.clock import Clock, ClockDrift
 from raybench.measure.output_bits import NO_BITS, OutputBits
+from raybench.measure.prepared import Measurement, Prepared, WorkerHost
 from raybench.measure.running_stream import StreamSnapshot
 from raybench.measure.soak_block import SoakBlock
 from raybench.measure.stream import StreamTrace
@@ -25,7 +26,6 @@ from raybench.measure.telemetry_columns import Readings, worker_columns
 from raybench.models.comparison import OutputComparison
 from raybench.models.model import Model
 from raybench.stats.sketch import QuantileSketch
-from raybench.worker import Measurement, Prepared, WorkerHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
