@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import onnx
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 OPSET = 17
 IR_VERSION = 8
 BIAS_STD = 0.01
+_BLOCK = 1 << 22
+"""Values of a weight that are drawn at a time where the whole may not fit into memory."""
 _ROOT3 = math.sqrt(3.0)  # a uniform draw of this bound has standard deviation 1
 
 
@@ -47,8 +49,23 @@ class Weight:
         """Return float32 values of `shape`: for one seed and name the same bytes on any machine."""
         if self.bound == 0:
             return np.full(self.shape, self.centre, np.float32)
-        bits = np.random.SFC64([seed, zlib.crc32(self.name.encode())])
-        values = np.random.Generator(bits).random(self.shape, np.float32)
+        return self._drawn(self._generator(seed), self.shape)
+
+    def blocks(self, seed: int, dtype: str) -> Iterator[np.ndarray[Any, Any]]:
+        """Yield these values in the order of memory, a block at a time, rounded to a type."""
+        stored = np.dtype(dtype).newbyteorder("<")
+        generator = self._generator(seed)
+        for start in range(0, math.prod(self.shape), _BLOCK):
+            count = min(_BLOCK, math.prod(self.shape) - start)
+            yield self._drawn(generator, (count,)).astype(stored, copy=False)
+
+    def _generator(self, seed: int) -> np.random.Generator:
+        return np.random.Generator(np.random.SFC64([seed, zlib.crc32(self.name.encode())]))
+
+    def _drawn(
+        self, generator: np.random.Generator, shape: tuple[int, ...]
+    ) -> np.ndarray[Any, np.dtype[np.float32]]:
+        values = generator.random(shape, np.float32)
         values *= np.float32(2 * self.bound)
         values += np.float32(self.centre - self.bound)
         return values
@@ -60,10 +77,12 @@ class GraphBuilder:
     Args:
         name: name of the graph.
         inputs: the graph's inputs; images are (N, channels, height, width).
+        dtype: element type of the weights.
     """
 
-    def __init__(self, name: str, inputs: Sequence[TensorSpec]) -> None:
+    def __init__(self, name: str, inputs: Sequence[TensorSpec], dtype: str = "float32") -> None:
         self._name = name
+        self.dtype = dtype
         self._inputs = tuple(inputs)
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, Weight] = {}
@@ -102,6 +121,14 @@ class GraphBuilder:
         """Declare a constant; the same name twice is the same constant."""
         self._constants[name] = np.asarray(values, dtype)
         return name
+
+    def cast(self, x: str, dtype: str) -> str:
+        """Append a cast in a graph whose weights are not fp32, in which nothing needs one."""
+        from onnx import helper
+
+        if self.dtype == "float32":
+            return x
+        return self.op("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def conv(
         self,
@@ -176,35 +203,45 @@ class GraphBuilder:
         """Append flatten, fully connected layer and softmax."""
         return self.op("Softmax", self.fc(self.op("Flatten", x, axis=1), classes), axis=1)
 
-    def model(self, output: str, shape: Sequence[int | str], seed: int | None) -> onnx.ModelProto:
-        """Return the graph, with `output` renamed "output". Without a seed, weights have no values."""
+    def model(self, outputs: Sequence[TensorSpec], seed: int | None) -> onnx.ModelProto:
+        """Return the graph with these values as its outputs. Without a seed, weights have no values."""
         from onnx import TensorProto, helper, numpy_helper
 
-        for node in self._nodes:
-            if node.output[0] == output:
-                node.name = node.output[0] = "output"
         tensors = [
             numpy_helper.from_array(values, name) for name, values in self._constants.items()
         ]
         for weight in self._weights.values():
-            tensor = TensorProto(name=weight.name, dims=weight.shape, data_type=TensorProto.FLOAT)
+            kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+            tensor = TensorProto(name=weight.name, dims=weight.shape, data_type=kind)
             if seed is not None:
-                tensor.raw_data = weight.values(seed).astype("<f4", copy=False).tobytes()
+                tensor.raw_data = b"".join(map(bytes, weight.blocks(seed, self.dtype)))
             tensors.append(tensor)
-        inputs = [
-            helper.make_tensor_value_info(
-                spec.name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), spec.shape
-            )
-            for spec in self._inputs
-        ]
-        outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, list(shape))]
-        graph = helper.make_graph(self._nodes, self._name, inputs, outputs, tensors)
+        inputs, given = (list(map(_described, specs)) for specs in (self._inputs, outputs))
+        graph = helper.make_graph(self._nodes, self._name, inputs, given, tensors)
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(
             graph, ir_version=IR_VERSION, opset_imports=opset, producer_name="raybench"
         )
 
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights that were declared, in the order of the graph."""
+        return tuple(self._weights.values())
+
+    def rename(self, value: str, name: str) -> None:
+        """Give the node of the last value another name."""
+        for node in self._nodes:
+            if node.output[0] == value:
+                node.name = node.output[0] = name
+
     def _label(self, kind: str) -> str:
         kind = kind.lower()
         self._count[kind] = self._count.get(kind, 0) + 1
         return f"{kind}_{self._count[kind]}"
+
+
+def _described(spec: TensorSpec) -> onnx.ValueInfoProto:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, kind, spec.shape)

@@ -12,6 +12,8 @@ from raybench.models.conversion import Conversion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from raybench.models.state import StateTensor
+
 BATCH = "N"
 """The symbol of the batch dimension in every prepared graph."""
 
@@ -107,6 +109,8 @@ class Model:
         uncounted: names of the nodes because of which macs_per_item is None.
         drawn_outputs: names of the outputs that follow from random numbers which the graph draws.
         type_notes: what a row must say of the types that the graph computes in, a sentence each.
+        state: inputs that the device keeps and outputs renew; they are in no batch.
+        kept_outputs: names of the outputs that do not leave the device in the timed stream.
     """
 
     name: str
@@ -129,6 +133,8 @@ class Model:
     uncounted: tuple[str, ...] = ()
     drawn_outputs: frozenset[str] = frozenset()
     type_notes: tuple[str, ...] = ()
+    state: tuple[StateTensor, ...] = ()
+    kept_outputs: frozenset[str] = frozenset()
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:

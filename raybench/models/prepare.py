@@ -23,6 +23,7 @@ from raybench.models.passes.int8_fp16 import Int8Parts
 from raybench.models.shapes import input_shapes
 from raybench.models.shapes.ranges import integer_ranges
 from raybench.models.source import identity, open_source
+from raybench.models.state import StateTensor, read_kept_outputs, read_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +73,8 @@ def prepare(
     revision = _revision(source_id)
     base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
     inputs = _specs(base.facts["inputs"])
-    ranges = integer_ranges(name, inputs, base.facts["limits"], settings.ranges)
+    own_ranges = {**base.facts.get("ranges", {}), **settings.ranges}
+    ranges = integer_ranges(name, inputs, base.facts["limits"], own_ranges)
     fp32 = _fp32_model(name, base, inputs, ranges)
     dialect = dialect if precision in (*QUANTISED, "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
@@ -202,6 +204,8 @@ def _fp32_model(
         file_batch=FileBatch(*fixed) if (fixed := base.facts.get("file_batch")) else None,
         uncounted=tuple(base.facts.get("uncounted", ())),
         drawn_outputs=frozenset(base.facts.get("drawn_outputs", ())),
+        state=tuple(StateTensor(**one) for one in base.facts.get("state", ())),
+        kept_outputs=frozenset(base.facts.get("kept_outputs", ())),
     )
 
 
@@ -214,20 +218,33 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
     counts = count(source.proto)
     if source.file is not None:
         copy_external(source.file.path, source.proto, folder)
+    if source.weights is not None:
+        source.weights.write(source.proto, folder)
     _write(source.proto, folder)
     return {
         "inputs": [[spec.name, spec.dtype, spec.shape] for spec in source.inputs],
         "outputs": [_output(value) for value in source.proto.graph.output],
-        "parameters": counts.parameters,
+        "parameters": source.weights.elements if source.weights else counts.parameters,
         "macs_per_item": _per_item(counts.macs_per_item, source),
         "limits": source.limits,
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         **_drawn_outputs(source.proto.graph),
+        **_on_device(source.proto),
         "has_lrn": any(node.op_type == "LRN" for node in source.proto.graph.node),
         **({"uncounted": counts.unknown} if counts.unknown else {}),
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
+        **({"ranges": source.ranges} if source.ranges else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
     }
+
+
+def _on_device(proto: onnx.ModelProto) -> dict[str, Any]:
+    """Return which inputs and outputs stay on the device, as facts; nothing where none does."""
+    facts = {
+        "state": [asdict(one) for one in read_state(proto)],
+        "kept_outputs": sorted(read_kept_outputs(proto)),
+    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _per_item(macs: int | None, source: ModelSource) -> int | None:

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from raybench.models.builder import GraphBuilder
+from raybench.models.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import onnx
 
-    from raybench.models.model import TensorSpec
+    from raybench.models.weight_files import WeightFile
+
+
+_OUTPUT = "output"
 
 
 @dataclass(frozen=True)
@@ -38,4 +42,23 @@ class Recipe:
     def model(self, seed: int | None) -> onnx.ModelProto:
         """Return the graph with the weights of `seed`; None leaves them without values."""
         builder = GraphBuilder(self.name, self.inputs)
-        return builder.model(self.write(builder), self.output, seed)
+        builder.rename(self.write(builder), _OUTPUT)
+        return builder.model((TensorSpec(_OUTPUT, "float32", self.output),), seed)
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """Sizes in tokens that axes set, by axis: only decoders have any."""
+        return {}
+
+    def with_lengths(self, lengths: Mapping[str, int]) -> Recipe:
+        """Return this recipe, which has no lengths to set."""
+        return self
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Number of valid indices of each integer input."""
+        return {name: high + 1 for name, (_, high) in self.ranges.items()}
+
+    def weight_file(self, seed: int) -> WeightFile | None:
+        """Return the weights that are written beside the graph: none, it holds them."""
+        return None

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +25,14 @@ from raybench.models.shapes.ranges import index_limits, integer_ranges
 from raybench.models.shapes.shape_request import OpenInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
     from raybench.experiment import ModelSettings
     from raybench.models.graph.shape_inference import Shape
-    from raybench.models.recipe import Recipe
+    from raybench.models.weight_files import WeightFile
+    from raybench.models.zoo import ZooRecipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class ModelSource:
         limits: number of valid indices of each input that indexes a table.
         file: the user's file; None for the zoo.
         file_batch: the batch that the file is fixed to; None if it is open.
+        weights: of the zoo, which are still to be written; None where the graph holds them.
+        ranges: lowest and highest value of the integer inputs that do not begin at any valid index.
     """
 
     proto: onnx.ModelProto
@@ -51,6 +54,8 @@ class ModelSource:
     limits: dict[str, int]
     file: OnnxFile | None
     file_batch: FileBatch | None = None
+    weights: WeightFile | None = None
+    ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class CheckedModel:
     macs_per_item: int | None = None
 
 
-def resolve(name: str) -> Recipe | Path:
+def resolve(name: str) -> ZooRecipe | Path:
     """Return the zoo recipe or the file that a name means; raises ModelError if it is neither."""
     if name.endswith(".onnx") or "/" in name:
         return Path(name).expanduser()
@@ -93,7 +98,9 @@ def identity(name: str, settings: ModelSettings) -> str:
     """
     source = resolve(name)
     if not isinstance(source, Path):
-        return f"zoo:{source.name}@{source.version}/seed={settings.seed}"
+        lengths = ",".join(f"{axis}={tokens}" for axis, tokens in sorted(settings.shapes.items()))
+        plain = f"zoo:{source.name}@{source.version}/seed={settings.seed}"
+        return f"{plain}/{lengths}" if lengths else plain
     digest = hashlib.sha256(json.dumps(settings.shapes, sort_keys=True, default=list).encode())
     files = _files(source, *_stamp(source))
     if not all(map(os.path.isfile, files)):
@@ -117,13 +124,14 @@ def check(
         macs = _macs(opened.proto, opened.file_batch)
         return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs)
     _refuse_precisions(name, None, precisions)
-    limits = _check_recipe(source, settings)
-    return CheckedModel(source.inputs, limits, macs_per_item=_recipe_macs(source.name))
+    recipe, limits = _check_recipe(source, settings)
+    macs = _recipe_macs(source.name, tuple(sorted(recipe.lengths.items())))
+    return CheckedModel(recipe.inputs, limits, macs_per_item=macs)
 
 
 @functools.lru_cache(maxsize=16)
-def _recipe_macs(name: str) -> int | None:
-    return _macs(zoo.RECIPES[name].model(None), None)
+def _recipe_macs(name: str, lengths: tuple[tuple[str, int], ...]) -> int | None:
+    return _macs(zoo.RECIPES[name].with_lengths(dict(lengths)).model(None), None)
 
 
 def _macs(proto: onnx.ModelProto, file_batch: FileBatch | None) -> int | None:
@@ -155,22 +163,27 @@ def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> 
     source = resolve(name)
     if isinstance(source, Path):
         return _open_file(name, source, settings, (precision,))
-    limits = _check_recipe(source, settings)
-    return ModelSource(source.model(settings.seed), source.inputs, limits, None)
+    recipe, limits = _check_recipe(source, settings)
+    weights = recipe.weight_file(settings.seed)
+    proto = recipe.model(settings.seed if weights is None else None)
+    begin = {name: ends for name, ends in recipe.ranges.items() if ends != (0, limits[name] - 1)}
+    return ModelSource(proto, recipe.inputs, limits, None, weights=weights, ranges=begin)
 
 
-def _check_recipe(recipe: Recipe, settings: ModelSettings) -> dict[str, int]:
+def _check_recipe(recipe: ZooRecipe, settings: ModelSettings) -> tuple[ZooRecipe, dict[str, int]]:
+    """Return a recipe at the lengths among the given shapes, and the limits of its integer inputs."""
     if isinstance(settings.seed, bool) or settings.seed < 0:
         raise ModelError(
             f"model.seed={settings.seed!r} is not a seed. Give a whole number from 0 up."
         )
     for key in settings.shapes:
-        raise ModelError(
-            f"model.shapes.{key} does not apply: all shapes of {recipe.name!r} are fixed. Leave it out."
-        )
-    limits = {name: high + 1 for name, (_, high) in recipe.ranges.items()}
-    _check_values(recipe.name, recipe.inputs, limits, settings)
-    return limits
+        if key not in recipe.lengths:
+            raise ModelError(
+                f"model.shapes.{key} does not apply: all shapes of {recipe.name!r} are fixed. Leave it out."
+            )
+    sized = recipe.with_lengths(settings.shapes)
+    _check_values(sized.name, sized.inputs, sized.limits, settings)
+    return sized, sized.limits
 
 
 def _check_values(

@@ -49,7 +49,7 @@ def read_state(proto: onnx.ModelProto) -> tuple[StateTensor, ...]:
 def read_kept_outputs(proto: onnx.ModelProto) -> frozenset[str]:
     """Return the outputs that do not leave the device in the timed stream, such as logits.
 
-    Those that renew the state are not among them: they stay there as well.
+    Those that renew the state are among them, but for what the host reads as well: the next token.
     """
     return frozenset(json.loads(_metadata(proto, _KEPT)))
 

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 from raybench.models.zoo import (
     alexnet,
     bert_base,
+    decoders,
     dlrm,
     gemm,
     googlenet,
@@ -23,16 +24,18 @@ from raybench.models.zoo import (
 )
 
 if TYPE_CHECKING:
+    from raybench.models.decoder_recipe import DecoderRecipe
     from raybench.models.recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {
-    module.RECIPE.name: module.RECIPE
-    for module in (
-        *(lenet, alexnet, googlenet, resnet50, bert_base, vit_b16),
-        *(dlrm, minilm_l6, whisper_base, yolov8s),
-        *(gemm, memory_copy),
-    )
-}
+ZooRecipe = Union["Recipe", "DecoderRecipe"]
+
+_ALL: tuple[ZooRecipe, ...] = (
+    *(lenet.RECIPE, alexnet.RECIPE, googlenet.RECIPE, resnet50.RECIPE, bert_base.RECIPE),
+    *(vit_b16.RECIPE, dlrm.RECIPE, minilm_l6.RECIPE, whisper_base.RECIPE, yolov8s.RECIPE),
+    *decoders.RECIPES,
+    *(gemm.RECIPE, memory_copy.RECIPE),
+)
+RECIPES: dict[str, ZooRecipe] = {recipe.name: recipe for recipe in _ALL}
 
 
 def names() -> tuple[str, ...]:
