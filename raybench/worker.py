@@ -209,8 +209,10 @@ class Worker(HasLoadBarrier):
         model = graph_for(point, engine_class, device)
         self._log.note("")
         ranges = {**model.ranges, **settings.ranges}
-        given = given_inputs(point.model, settings, model.inputs)
-        pool = BatchPool(model.inputs, point.batch_size, (seed, seed + rank), ranges, given=given)
+        given = given_inputs(point.model, settings, model.fed_inputs)
+        pool = BatchPool(
+            model.fed_inputs, point.batch_size, (seed, seed + rank), ranges, given=given
+        )
         return Load(
             model=model,
             batches=pool,

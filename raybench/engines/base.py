@@ -304,6 +304,23 @@ class TakesPartBatches(ABC):
         """
 
 
+class KeepsState(ABC):
+    """An optional capability, declared by inheriting it: a model's state stays on the device.
+
+    `Model.state` names inputs that outputs renew. Batch i reads what batch i - 1 left, however many are
+    submitted, and batch 0 what `InitialState.of` holds. No batch of the stream copies the state, or an
+    output in `Model.kept_outputs`, to the host or back; `outputs` returns all of them. Sequence numbers
+    rise by one. Other engines are given no model with state.
+    """
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Put the first state back, so that batch 0 comes next. Nothing is in flight. Untimed.
+
+        A loaded engine has it already. Without state there is nothing to do.
+        """
+
+
 class LimitsPower(ABC):
     """An optional capability, declared by inheriting it: its device has a power limit of its own.
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.engines import plugins
-from raybench.engines.base import BuildsAhead, Load, ReportsLayers, TakesPartBatches
+from raybench.engines.base import BuildsAhead, KeepsState, Load, ReportsLayers, TakesPartBatches
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
-from raybench.models.reference import reference_outputs
+from raybench.models.reference import reference_outputs, reference_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ def check_engine(engine: type[EngineBase], folder: Path, model: str = "lenet") -
     """
     plain = ModelSettings()
     prepared = prepare(model, plain, "fp32", None, folder)
-    batches = BatchPool(prepared.inputs, 3, seed=0, ranges=prepared.ranges, min_bytes=1 << 12)
+    batches = BatchPool(prepared.fed_inputs, 3, seed=0, ranges=prepared.ranges, min_bytes=1 << 12)
     load = Load(
         model=prepared,
         batches=batches,
@@ -93,6 +93,7 @@ def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None
     yield _has_traits
     yield _keeps_the_stream_in_order
     yield _computes_the_right_batch
+    yield _goes_on_where_the_last_batch_ended
     yield _returns_outputs_of_the_collected_batch
     yield _computes_parts_as_in_full_batches
     yield _reports_what_it_loaded
@@ -149,6 +150,8 @@ def _keeps_the_stream_in_order(
 def _computes_the_right_batch(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
+    if load.model.state:
+        return
     name = _name(engine)
     loaded = engine.load(load)
     try:
@@ -177,6 +180,39 @@ def _computes_the_right_batch(
         )
 
 
+def _goes_on_where_the_last_batch_ended(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    unlike = (
+        load.model.fed_inputs and not load.transfers
+    )  # it may leave out some batches of the pool
+    if not load.model.state or unlike:
+        return
+    name = _name(engine)
+    _require(issubclass(engine, KeepsState), f"{name} is given a model with state")
+    expected = list(reference_steps(load.model, load.batches, _steps(load)))
+    loaded: Any = engine.load(load)
+    try:
+        for again in ("", " after a restart"):
+            stream = _outputs(loaded, load.inflight, [loaded.submit] * len(expected))
+            for step, (outputs, wanted) in enumerate(zip(stream, expected, strict=True)):
+                for tensor, values in wanted.items():
+                    _require(
+                        np.allclose(outputs[tensor], values, rtol=1e-2, atol=1e-3),
+                        f"{name} computed another {tensor!r} in batch {step}{again} than a plain loop",
+                    )
+            loaded.restart()
+    finally:
+        loaded.close()
+
+
+def _steps(load: Load) -> int:
+    """Return a number of batches after which every ring has been written once more than all over."""
+    shapes = {spec.name: spec.with_batch(1) for spec in load.model.inputs}
+    rings = (each for each in load.model.state if each.ring_axis is not None)
+    return 3 + max((shapes[each.input][each.ring_axis or 0] for each in rings), default=0)
+
+
 def _returns_outputs_of_the_collected_batch(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
@@ -200,7 +236,7 @@ def _returns_outputs_of_the_collected_batch(
 def _computes_parts_as_in_full_batches(
     engine: type[EngineBase], load: Load, reference: Outputs | None
 ) -> None:
-    if not issubclass(engine, TakesPartBatches):
+    if not issubclass(engine, TakesPartBatches) or load.model.state:
         return
     name, full = _name(engine), load.batches.batch_size
     held = [full - sequence % full for sequence in range(3 * full)]

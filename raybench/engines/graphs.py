@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.engines import refusals
 from raybench.experiment import QUANTISED
 from raybench.machine import devices
 from raybench.models.cache import cache_dir
@@ -34,4 +35,6 @@ def graph_for(point: Point, engine_class: type[EngineBase], device: Device) -> M
         point.model, settings, point.precision, dialect, folder, rewrite_lrn=traits.rewrites_lrn
     )
     model.refuse_batch(point.batch_size)
+    if model.state:
+        refusals.refuse_state(point, engine_class)
     return model

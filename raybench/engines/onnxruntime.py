@@ -27,10 +27,12 @@ from raybench.engines.base import (
     EngineBase,
     EngineInfo,
     EngineTraits,
+    KeepsState,
     Layer,
     ReportsLayers,
     TakesPartBatches,
 )
+from raybench.engines.host_state import HostState, slot_count
 from raybench.errors import PointError, Unsupported
 from raybench.experiment import AS_IS
 
@@ -59,7 +61,7 @@ class OnnxRuntimeSettings:
     arena: bool = True
 
 
-class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
+class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState):
     """One session on the device's provider, with inputs and outputs bound once for each batch.
 
     On a GPU the library runs one batch at a time and waits for it, and inputs cross the bus from
@@ -108,7 +110,9 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
     @override
     def load(cls, load: Load) -> Self:
         """Open the session and bind every batch of the pool."""
-        return cls(load)
+        kind: Any = OnnxRuntimeWithState if load.model.state else cls
+        loaded: Self = kind(load)
+        return loaded
 
     def __init__(self, load: Load) -> None:
         import onnxruntime as ort
@@ -120,8 +124,12 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
         built = time.perf_counter()
         # a graph may name an output twice, which is bound once
         self._names = list(dict.fromkeys(output.name for output in self._session.get_outputs()))
+        stay = load.model.kept_outputs if load.device.kind == "gpu" else ()
+        self._places = {
+            name: "cuda" if self._resident or name in stay else "cpu" for name in self._names
+        }
         self._held: dict[tuple[int, str], Any] = {}  # inputs on the GPU
-        self._bindings = [self._bind(self._session, i) for i in range(load.batches.count)]
+        self._bindings = [self._bind(self._session, i) for i in range(slot_count(load))]
         self._last = self._bindings[0]
         self._submitted = list(self._bindings)
         self._spare: list[Any] = []
@@ -146,8 +154,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
         return binding
 
     def _bind_outputs(self, binding: Any) -> None:
-        for name in self._names:
-            binding.bind_output(name, "cuda" if self._resident else "cpu")
+        for name, place in self._places.items():
+            binding.bind_output(name, place)
 
     def _prepare_parts(self) -> Sequence[int]:
         """Return the sizes that parts run at: on a core all, on a GPU those that were run before."""
@@ -206,6 +214,10 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
         return {name: array.copy() for name, array in zip(self._names, arrays, strict=True)}
 
     @override
+    def restart(self) -> None:
+        """Do nothing: only `OnnxRuntimeWithState` has what a batch leaves to the next."""
+
+    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
         """Return the median time of each node, from a second session with the library's profiler."""
         with tempfile.TemporaryDirectory() as folder:
@@ -232,8 +244,44 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches):
         self._session = None
 
 
+class OnnxRuntimeWithState(OnnxRuntimeEngine):
+    """One session whose batches renew inputs of the next, on CPU cores."""
+
+    def __init__(self, load: Load) -> None:
+        if load.device.kind == "gpu":
+            raise Unsupported(_NO_STATE_ON_GPU)
+        self._state = _CALLS.run("load", lambda: HostState(load))
+        super().__init__(load)
+
+    @override
+    def _bind(self, session: Any, index: int) -> Any:
+        """Bind a slot: its batch of the pool, and its state."""
+        binding = super()._bind(session, index % self._load.batches.count)
+        for name, array in self._state.inputs(index).items():
+            binding.bind_cpu_input(name, array)
+        for name, array in self._state.outputs(index).items():
+            address = array.ctypes.data
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, address)
+        return binding
+
+    @override
+    def submit(self, sequence: int) -> None:
+        """Run the batch, and write the new rows into the rings."""
+        super().submit(sequence)
+        self._state.renew(sequence)
+
+    @override
+    def restart(self) -> None:
+        """Put the first state back."""
+        self._state.restart()
+
+
 _KERNEL_TIME = "_kernel_time"
 _CUDA = "CUDAExecutionProvider"
+_NO_STATE_ON_GPU = (
+    "ONNX Runtime has no call that writes a row into a tensor on the GPU, so each batch would copy all of "
+    "the state of this model. Use engine=tensorrt, or device=cpu."
+)
 _UNKNOWN_OP = (
     "ONNX Runtime does not know operator {op} of this graph. Use another engine, a newer "
     "onnxruntime, or export the model with other operators."

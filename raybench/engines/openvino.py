@@ -20,10 +20,12 @@ from raybench.engines.base import (
     EngineBase,
     EngineInfo,
     EngineTraits,
+    KeepsState,
     Layer,
     ReportsLayers,
     TakesPartBatches,
 )
+from raybench.engines.host_state import HostState, slot_count
 from raybench.errors import PointError, Unsupported
 from raybench.experiment import AS_IS
 
@@ -83,7 +85,7 @@ class OpenVINOSettings:
     threads: int = 1
 
 
-class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
+class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState):
     """One compiled model at a static batch; one infer request for each batch of the pool.
 
     With one batch in flight it infers on the calling thread; with more it queues requests
@@ -134,7 +136,9 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
     @override
     def load(cls, load: Load) -> Self:
         """Compile at the point's batch and bind every batch of the pool to a request."""
-        return cls(load)
+        kind: Any = OpenVINOWithState if load.model.state else cls
+        loaded: Self = kind(load)
+        return loaded
 
     def __init__(self, load: Load) -> None:
         import openvino as ov
@@ -164,9 +168,9 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
         self._refuse_other_precision(hint)
         self._requests = _CALLS.run(
             "load",
-            lambda: [self._request(self._compiled, i) for i in range(load.batches.count)],
+            lambda: [self._request(self._compiled, i) for i in range(slot_count(load))],
         )
-        self._wait = load.inflight > 1
+        self._wait = load.inflight > 1 and not load.model.state
         self._last = self._requests[0]
         self._submitted = list(self._requests)
         self.sizes = (*parts, load.batches.batch_size)
@@ -252,6 +256,10 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
         }
 
     @override
+    def restart(self) -> None:
+        """Do nothing: only `OpenVINOWithState` has what a batch leaves to the next."""
+
+    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
         """Return the median time of each layer that ran, from a second compilation with counters."""
         compiled = _compile(self._graph, {**self._properties, "PERF_COUNT": True})
@@ -272,6 +280,36 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches):
         self._of_size = ()
         self._compiled = None
         self._last = None
+
+
+class OpenVINOWithState(OpenVINOEngine):
+    """A compiled model whose batches renew inputs of the next; each infers on the calling thread."""
+
+    def __init__(self, load: Load) -> None:
+        self._state = _CALLS.run("load", lambda: HostState(load))
+        super().__init__(load)
+
+    @override
+    def _request(self, compiled: Any, index: int, size: int | None = None) -> Any:
+        """Return a request for a slot, whose state is bound as well."""
+        import openvino as ov
+
+        request = super()._request(compiled, index % self._batches.count, size)
+        bound = {**self._state.inputs(index), **self._state.outputs(index)}
+        for name, array in bound.items():
+            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        return request
+
+    @override
+    def submit(self, sequence: int) -> None:
+        """Infer, and write the new rows into the rings."""
+        super().submit(sequence)
+        self._state.renew(sequence)
+
+    @override
+    def restart(self) -> None:
+        """Put the first state back."""
+        self._state.restart()
 
 
 def _shapes(load: Load, size: int) -> dict[str, list[int]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from raybench.engines.base import KeepsState
 from raybench.errors import EngineFailure, OutOfMemory, Unsupported
-from raybench.experiment import AS_IS
+from raybench.experiment import AS_IS, CLOSED
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
 
+    from raybench.engines.base import EngineBase
+    from raybench.experiment import Point
     from raybench.machine.devices import Device
     from raybench.models.model import Model
 
@@ -80,3 +83,21 @@ class LibraryCalls:
             raise EngineFailure(
                 f"{self.library} failed at stage {stage!r}: {message[-500:]}"
             ) from error
+
+
+def refuse_state(point: Point, engine_class: type[EngineBase]) -> None:
+    """Refuse a point whose model has state, where an engine cannot keep it or items arrive on their own.
+
+    Raises:
+        Unsupported: saying why.
+    """
+    if not issubclass(engine_class, KeepsState):
+        raise Unsupported(
+            f"Engine {point.engine!r} does not keep what a batch of model {point.model!r} leaves to the "
+            "next on the device. Use engine=openvino, onnxruntime or tensorrt."
+        )
+    if point.load != CLOSED:
+        raise Unsupported(
+            f"Each batch of model {point.model!r} goes on where the one before has ended, so items cannot "
+            f"arrive on their own: load={point.load} means nothing for it. Use load=closed."
+        )

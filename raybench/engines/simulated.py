@@ -22,6 +22,7 @@ from raybench.engines.base import (
     EngineBase,
     EngineInfo,
     EngineTraits,
+    KeepsState,
     LimitsPower,
     TakesPartBatches,
 )
@@ -157,7 +158,7 @@ SPIN_NS = 200_000
 make the device slower than its formula."""
 
 
-class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower):
+class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState):
     """A device that exists only as a formula; its clock is the host's."""
 
     traits = EngineTraits(
@@ -269,6 +270,10 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower):
         if self._spin_ns:
             while time.perf_counter_ns() < done_ns:
                 pass
+
+    @override
+    def restart(self) -> None:
+        """Do nothing: a batch leaves nothing to the next, whatever the model."""
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:

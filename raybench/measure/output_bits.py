@@ -19,7 +19,7 @@ import numpy as np
 
 from raybench.machine.crash_log import crashed_before
 from raybench.measure.evidence import OutputFindings
-from raybench.measure.probe import time_batch
+from raybench.measure.probe import run_first_again
 from raybench.models.comparison import OutputComparison, compare, failed
 from raybench.stats.agreement import minority
 
@@ -62,7 +62,7 @@ def bits_at_start(engine: EngineBase) -> OutputBits:
     first = _digest(engine)
     if first is None:
         return NO_BITS
-    time_batch(engine, 0)
+    run_first_again(engine)
     repeats = _digest(engine) == first
     return OutputBits(first if repeats else None, repeats)
 
@@ -75,7 +75,7 @@ def sha256_at_end(engine: EngineBase, start: OutputBits) -> str | None:
     if start.sha256 is None:
         return None
     try:
-        time_batch(engine, 0)
+        run_first_again(engine)
     except Exception:
         logger.info("The first batch was not run again", exc_info=True)
         return None

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from raybench.engines import plugins
+from raybench.engines.base import KeepsState
 
 if TYPE_CHECKING:
     from raybench.engines.base import EngineBase
@@ -30,9 +31,30 @@ def time_batch(engine: EngineBase, sequence: int) -> float:
     return taken_s
 
 
+def restart(engine: EngineBase) -> None:
+    """Put the state back with which batch 0 begins, if the engine keeps any."""
+    if isinstance(engine, KeepsState):
+        with plugins.blamed_on(engine.traits.name, "restart"):
+            engine.restart()
+
+
+def run_first_again(engine: EngineBase) -> None:
+    """Run batch 0 once more, from the same state.
+
+    Raises:
+        PointError: what the engine raised.
+    """
+    restart(engine)
+    time_batch(engine, 0)
+
+
 def probe_batch_s(engine: EngineBase) -> float:
-    """Return the median time of a batch, from batches 1, 2, ... over `PROBE_S`."""
+    """Return the median time of a batch, from batches 1, 2, ... over `PROBE_S`.
+
+    The stream after it begins as if there had been none.
+    """
     times = [time_batch(engine, 1)]
     while sum(times) < PROBE_S and len(times) < 1000:
         times.append(time_batch(engine, 1 + len(times)))
+    restart(engine)
     return statistics.median(times)

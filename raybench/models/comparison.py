@@ -132,14 +132,14 @@ def prepare_reference(model: Model, batches: BatchPool, cache_dir: Path) -> None
     if model.precision == AS_IS:
         return
     try:
-        reference_runs(model, batches, _counts(batches), cache_dir)
+        reference_runs(model, batches, _counts(model, batches), cache_dir)
     except Exception as error:
         logger.info("The fp32 outputs of %s were not computed", model.name, exc_info=error)
 
 
-def _counts(batches: BatchPool) -> tuple[int, ...]:
+def _counts(model: Model, batches: BatchPool) -> tuple[int, ...]:
     """Return on how many items the fp32 graph runs first: on the whole batch if it is small."""
-    divisible = any(spec.batch_axis is not None for spec in batches.specs)
+    divisible = any(spec.batch_axis is not None for spec in (*batches.specs, *model.state_inputs))
     small = batches.batch_size <= ITEMS or not divisible
     return (batches.batch_size,) if small else (ITEMS, FEWER)
 
@@ -149,7 +149,7 @@ def _pairs(
 ) -> tuple[dict[str, Pair], list[str]]:
     """Return what is compared, fp32 and engine by output, and a sentence for each that is not."""
     size = batches.batch_size
-    counts = _counts(batches)
+    counts = _counts(model, batches)
     runs = _runs_of_items(model, batches, cache_dir) if counts == (ITEMS, FEWER) else {}
     pairs = {
         name: pair
@@ -185,7 +185,7 @@ def _left_out(name: str, reason: str) -> str:
 
 def _varying(model: Model, batches: BatchPool, cache_dir: Path) -> frozenset[str]:
     """Return the outputs that differ between two runs of the fp32 graph on the same items."""
-    counts = (min(FEWER, *_counts(batches)),) * 2
+    counts = (min(FEWER, *_counts(model, batches)),) * 2
     try:
         first, second = reference_runs(model, batches, counts, cache_dir)
     except Exception as error:  # a graph that takes no other batch than the engine's
@@ -226,6 +226,8 @@ def _first_items(many: Array, few: Array, actual: Array, batch_size: int) -> Pai
     """
     if not many.ndim == few.ndim == actual.ndim or not few.size:
         return None
+    if many.shape == few.shape == actual.shape and _agree(many, few):
+        return many, actual  # it has no batch, as the position of the next token
     grown = [axis for axis in range(many.ndim) if many.shape[axis] != few.shape[axis]]
     if len(grown) != 1:
         return None

@@ -143,6 +143,18 @@ class Model:
         nothing = frozenset[str]()
         return cls(name, precision, dialect, nowhere, "", (), (), 0, None, nowhere, "", nothing)
 
+    @property
+    def fed_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that batches hold: all but state."""
+        kept = {tensor.input for tensor in self.state}
+        return tuple(spec for spec in self.inputs if spec.name not in kept)
+
+    @property
+    def state_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs that the device keeps."""
+        kept = {tensor.input for tensor in self.state}
+        return tuple(spec for spec in self.inputs if spec.name in kept)
+
     def refuse_batch(self, batch_size: int) -> None:
         """Raise Unsupported if the graph takes another batch only."""
         reason = self.file_batch.refusal(self.name, batch_size) if self.file_batch else None

@@ -1,4 +1,4 @@
-"""Reference outputs: those of the fp32 graph for the first items of a pool, by ONNX Runtime."""
+"""Reference outputs: those of the fp32 graph, by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.models.cache import Cache, key_of
-from raybench.models.graph.cpu_run import run_graph
+from raybench.models.graph.cpu_run import open_session, run_graph
+from raybench.models.items.initial_state import InitialState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from raybench.models.items.batches import BatchPool
@@ -43,7 +44,8 @@ def reference_runs(
 
     The result is cached, so that only the first worker of a node computes it.
     """
-    inputs = [batches.first(count) for count in counts]
+    state = InitialState.of(model, batches)
+    inputs = [{**batches.first(count), **state.first(count)} for count in counts]
     key = key_of(
         kind="reference",
         graph=model.fp32_sha256,
@@ -65,3 +67,24 @@ def reference_runs(
             {name: arrays[f"arr_{run * len(names) + i}"] for i, name in enumerate(names)}
             for run in range(len(counts))
         ]
+
+
+def reference_steps(model: Model, batches: BatchPool, steps: int) -> Iterator[dict[str, Array]]:
+    """Return the fp32 graph's outputs of so many batches, each of which goes on where the last ended.
+
+    A plain loop: ONNX Runtime computes a batch, and its outputs become inputs of the next as
+    `StateTensor` says. Nothing is cached.
+    """
+    session = open_session(str(model.fp32_path), as_written=False)
+    names = [output.name for output in session.get_outputs()]
+    held = InitialState.of(model, batches).first(batches.batch_size)
+    for step in range(steps):
+        inputs = {**batches.batch(step % batches.count), **held}
+        outputs = dict(zip(names, session.run(names, inputs), strict=True))
+        for tensor in model.state:
+            if tensor.ring_axis is None:
+                held[tensor.input] = outputs[tensor.output]
+            else:
+                rows = np.moveaxis(held[tensor.input], tensor.ring_axis, 0)
+                rows[step % len(rows)] = outputs[tensor.output].take(0, tensor.ring_axis)
+        yield outputs

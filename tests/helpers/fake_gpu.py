@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Clock = dict[int, int]
 HOST = 0
+DIRECTIONS = {1: (True, False), 2: (False, True), 3: (True, True)}
+"""Whether target and source of a copy are on the device, by kind."""
 
 
 class Code(enum.IntEnum):
@@ -145,7 +147,9 @@ def merge(clock: Clock, other: Clock) -> None:
 class FakeRuntime(ModuleType):
     """Stands for cuda.bindings.runtime: every function returns a tuple whose first is the code."""
 
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
     cudaDeviceAttr = SimpleNamespace(
         cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76
@@ -222,15 +226,31 @@ class FakeRuntime(ModuleType):
 
     def cudaMemcpyAsync(self, to: int, source: int, nbytes: int, kind: int, stream: int) -> Any:
         gpu = self.gpu
-        if (gpu.find(to, nbytes).on_device, gpu.find(source, nbytes).on_device) != (
-            (True, False) if kind == 1 else (False, True)
-        ):
+        places = gpu.find(to, nbytes).on_device, gpu.find(source, nbytes).on_device
+        if places != DIRECTIONS[kind]:
             return (Code.cudaErrorInvalidValue,)
 
         def work(on: Stream) -> None:
             gpu.touch(on, source, nbytes, False, f"the read of copy {kind}")
             gpu.touch(on, to, nbytes, True, f"the write of copy {kind}")
             ctypes.memmove(to, source, nbytes)
+
+        return (gpu.enqueue(stream, work),)
+
+    def cudaMemcpy2DAsync(self, *arguments: Any) -> Any:
+        to, pitch, source, source_pitch, width, rows, kind, stream = arguments
+        gpu = self.gpu
+        if kind != 3 or width > min(pitch, source_pitch):
+            return (Code.cudaErrorInvalidValue,)
+        spans = pitch * (rows - 1) + width, source_pitch * (rows - 1) + width
+        if not (gpu.find(to, spans[0]).on_device and gpu.find(source, spans[1]).on_device):
+            return (Code.cudaErrorInvalidValue,)
+
+        def work(on: Stream) -> None:
+            gpu.touch(on, source, spans[1], False, "the read of a copy of rows")
+            gpu.touch(on, to, spans[0], True, "the write of a copy of rows")
+            for row in range(rows):
+                ctypes.memmove(to + row * pitch, source + row * source_pitch, width)
 
         return (gpu.enqueue(stream, work),)
 

@@ -13,7 +13,7 @@ import numpy as np
 from raybench.errors import PointError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from raybench.engines.tensorrt.cuda import Cuda, Handle
     from raybench.models.items.batches import BatchPool
@@ -91,12 +91,28 @@ class Buffers:
         cuda: the CUDA runtime; the device is current.
         ports: inputs and outputs of the plan.
         transfers: whether batches are copied, so that copies need events of their own.
+        kept: names of outputs that stay on the device.
+        placed: names of inputs and outputs that have memory elsewhere, as state has.
+
+    Attributes:
+        inputs, outputs: ports that are copied with every batch.
+        kept: outputs that are not.
     """
 
-    def __init__(self, cuda: Cuda, ports: Sequence[Port], transfers: bool) -> None:
+    def __init__(
+        self,
+        cuda: Cuda,
+        ports: Sequence[Port],
+        transfers: bool,
+        kept: Collection[str] = (),
+        placed: Collection[str] = (),
+    ) -> None:
         self._cuda = cuda
-        self.inputs = [port for port in ports if port.is_input]
-        self.outputs = [port for port in ports if not port.is_input]
+        self._ports = [port for port in ports if port.name not in placed]
+        self.inputs = [port for port in self._ports if port.is_input]
+        outputs = [port for port in ports if not port.is_input]
+        self.outputs = [port for port in outputs if port.name not in kept]
+        self.kept = [port for port in outputs if port.name in kept]
         self._events = (transfers, transfers, True, True, transfers)
         self._stack = ExitStack()
 
@@ -121,7 +137,7 @@ class Buffers:
         )
         return Slot(
             lane,
-            {port.name: self._device(port.nbytes) for port in (*self.inputs, *self.outputs)},
+            {port.name: self.device(port.nbytes) for port in self._ports},
             {port.name: self._pinned(port.dtype, port.shape) for port in self.outputs},
             begin,
             copied,
@@ -133,7 +149,8 @@ class Buffers:
     def _event(self, spin: bool) -> Handle:
         return self.own(self._cuda.event(timing=True, spin=spin), self._cuda.drop_event)
 
-    def _device(self, nbytes: int) -> int:
+    def device(self, nbytes: int) -> int:
+        """Return the address of new device memory."""
         return int(self.own(self._cuda.malloc(max(nbytes, 1)), self._cuda.free))
 
     def _pinned(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
@@ -165,6 +182,28 @@ class Buffers:
             address = slot.device[port.name]
             self._cuda.copy_in(address, staging.ctypes.data, port.nbytes, slot.lane.copy_in)
         self._cuda.drain(slot.lane.copy_in)
+
+    def send(self, array: Array, address: int, stream: Handle) -> None:
+        """Copy an array to the device, and wait for it."""
+        staging = self._cuda.host_alloc(array.nbytes)
+        try:
+            ctypes.memmove(staging, array.ctypes.data, array.nbytes)
+            self._cuda.copy_in(address, staging, array.nbytes, stream)
+            self._cuda.drain(stream)
+        finally:
+            quietly(self._cuda.host_free, staging)
+
+    def fetch(self, port: Port, slot: Slot) -> Array:
+        """Return a copy of an output that stays on the device."""
+        staging = self._cuda.host_alloc(max(port.nbytes, 1))
+        try:
+            self._cuda.copy_out(staging, slot.device[port.name], port.nbytes, slot.lane.copy_out)
+            self._cuda.drain(slot.lane.copy_out)
+            array: Array = np.empty(port.shape, port.dtype)
+            ctypes.memmove(array.ctypes.data, staging, port.nbytes)
+            return array
+        finally:
+            quietly(self._cuda.host_free, staging)
 
 
 def quietly(release: Callable[[Any], None], resource: Any) -> None:

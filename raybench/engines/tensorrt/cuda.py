@@ -14,6 +14,9 @@ from raybench.errors import EngineUnavailable
 Handle = Any
 """A stream, event or graph of cuda-bindings; int(handle) is its address."""
 
+Rows = tuple[int, int]
+"""Address of the first of several rows, and the bytes from one to the next."""
+
 
 class Cuda:
     """The functions of the CUDA runtime that an engine needs, on the current device.
@@ -32,6 +35,7 @@ class Cuda:
             ) from error
         self._to_device = self._rt.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._to_host = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._within = self._rt.cudaMemcpyKind.cudaMemcpyDeviceToDevice
         self._mode = self._rt.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self.stage = "load"
 
@@ -120,6 +124,19 @@ class Cuda:
         code = self._rt.cudaMemcpyAsync(host, device, nbytes, self._to_host, stream)[0]
         if int(code):
             raise self._error("cudaMemcpyAsync", code)
+
+    def copy_within(self, to: int, source: int, nbytes: int, stream: Handle) -> None:
+        """Enqueue a copy from device memory to device memory."""
+        self._call("cudaMemcpyAsync", to, source, nbytes, self._within, stream)
+
+    def copy_rows(self, to: Rows, source: Rows, rows: int, stream: Handle) -> None:
+        """Enqueue a copy of equally long rows, at a distance each, from device memory to device memory."""
+        (address, pitch), (from_address, from_pitch) = to, source
+        code = self._rt.cudaMemcpy2DAsync(
+            address, pitch, from_address, from_pitch, from_pitch, rows, self._within, stream
+        )[0]
+        if int(code):
+            raise self._error("cudaMemcpy2DAsync", code)
 
     # streams and events
 

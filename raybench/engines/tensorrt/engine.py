@@ -21,6 +21,7 @@ from raybench.engines.base import (
     EngineBase,
     EngineInfo,
     EngineTraits,
+    KeepsState,
     ReportsLayers,
     TakesPartBatches,
 )
@@ -45,6 +46,7 @@ from raybench.engines.tensorrt.device import (
 )
 from raybench.engines.tensorrt.plans import EnginePlan, PlanCache
 from raybench.engines.tensorrt.settings import RtxSettings, TensorRTSettings
+from raybench.engines.tensorrt.state_runner import StateRunner
 from raybench.errors import EngineUnavailable, Unsupported
 from raybench.experiment import AS_IS
 
@@ -82,7 +84,7 @@ class LoadedPlan:
     began: float
 
 
-class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches):
+class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches, KeepsState):
     """One plan on one GPU.
 
     A dynamic plan runs batches that are not full at the next power of two, a static plan pads them.
@@ -211,6 +213,13 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches):
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return copies of the last batch's outputs, by name."""
         return self._running().outputs()
+
+    @override
+    def restart(self) -> None:
+        """Put the first state back; a model without state has nothing to put back."""
+        runner = self._running()
+        if isinstance(runner, StateRunner):
+            runner.restart()
 
     @override
     def layers(self, batches: int) -> tuple[Layer, ...]:

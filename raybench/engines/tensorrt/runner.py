@@ -57,6 +57,8 @@ class RunnerConfig:
         slots: number of slots, from `slot_count`.
         transfers: copy inputs and outputs with every batch; else inputs stay on the device.
         spin: wait by spinning instead of sleeping.
+        kept: names of outputs that stay on the device.
+        placed: names of inputs and outputs whose memory is not that of a slot.
     """
 
     contexts: Sequence[Any]
@@ -65,6 +67,8 @@ class RunnerConfig:
     slots: int
     transfers: bool
     spin: bool
+    kept: frozenset[str] = frozenset()
+    placed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +78,14 @@ class BatchGraphs:
     Attributes:
         contexts: one execution context for each lane, at the shapes of the ports.
         inputs, outputs: what is copied of such a batch.
+        kept: outputs that stay on the device.
         graphs: one for each slot; None where batches are enqueued call by call.
     """
 
     contexts: tuple[Any, ...]
     inputs: Sequence[Port]
     outputs: Sequence[Port]
+    kept: Sequence[Port]
     graphs: Sequence[Handle | None]
 
 
@@ -101,9 +107,11 @@ class Runner:
         self.contexts = tuple(config.contexts)
         self._transfers = config.transfers
         self._last = 0
-        self._buffers = buffers = Buffers(cuda, config.ports, config.transfers)
-        no_graphs = [None] * config.slots
-        self._full = BatchGraphs(self.contexts, buffers.inputs, buffers.outputs, no_graphs)
+        self._kept = config.kept
+        self._buffers = buffers = Buffers(
+            cuda, config.ports, config.transfers, config.kept, config.placed
+        )
+        self._full = _of_size(self.contexts, buffers, [None] * config.slots)
         self._ran = [self._full] * config.slots
         self._count = fed_batches(config.slots, config.batches.count, config.transfers)
         cuda.stage = "input"
@@ -153,12 +161,11 @@ class Runner:
         """
         if None in self._full.graphs:
             return None
-        inputs = [port for port in ports if port.is_input]
-        outputs = [port for port in ports if not port.is_input]
+        sized = Buffers(self._cuda, ports, self._transfers, self._kept)
         for slot, context in zip(self._slots, contexts, strict=False):
             self._execute(slot, context)
             self._cuda.drain(slot.lane.compute)
-        return self._with_graphs(BatchGraphs(tuple(contexts), inputs, outputs, ()))
+        return self._with_graphs(_of_size(contexts, sized, ()))
 
     def _with_graphs(self, batch: BatchGraphs) -> BatchGraphs | None:
         """Capture a graph for each slot; None if that does not work."""
@@ -255,11 +262,12 @@ class Runner:
 
     def outputs(self) -> dict[str, Array]:
         """Return copies of the outputs of the batch collected last."""
-        slot, ports = self._slots[self._last], self._ran[self._last].outputs
+        slot, ran = self._slots[self._last], self._ran[self._last]
         if not self._transfers:
-            self._copy_out(slot, ports)
+            self._copy_out(slot, ran.outputs)
             self._cuda.drain(slot.lane.copy_out)
-        return {port.name: _first(slot.host[port.name], port.shape) for port in ports}
+        copied = {port.name: _first(slot.host[port.name], port.shape) for port in ran.outputs}
+        return copied | {port.name: self._buffers.fetch(port, slot) for port in ran.kept}
 
     def profile(self, batches: int, report: Callable[[], None]) -> None:
         """Run batches one by one on the first slot, outside graphs; call `report` after each."""
@@ -287,6 +295,12 @@ class Runner:
 def _first(array: Array, shape: tuple[int, ...]) -> Array:
     """Return a copy of the beginning of an array in a smaller shape."""
     return array.reshape(-1)[: math.prod(shape)].reshape(shape).copy()
+
+
+def _of_size(
+    contexts: Sequence[Any], buffers: Buffers, graphs: Sequence[Handle | None]
+) -> BatchGraphs:
+    return BatchGraphs(tuple(contexts), buffers.inputs, buffers.outputs, buffers.kept, graphs)
 
 
 def _capturable(slot: Slot, context: Any) -> bool:

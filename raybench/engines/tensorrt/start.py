@@ -9,10 +9,12 @@ import numpy as np
 from raybench.engines.tensorrt import failures
 from raybench.engines.tensorrt.buffers import Port, io_bytes
 from raybench.engines.tensorrt.runner import Runner, RunnerConfig, slot_count
+from raybench.engines.tensorrt.state_runner import StateRunner, placed, ring_outputs
 from raybench.errors import OutOfMemory, Unsupported
+from raybench.models.items.initial_state import InitialState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from raybench.engines.base import Load
     from raybench.engines.tensorrt.device import Context
@@ -34,9 +36,15 @@ NOT_CAPTURED = "CUDA could not capture a batch as a graph, so each batch is enqu
 
 
 def check_inputs(load: Load) -> None:
-    """Raise OutOfMemory, before building, if the inputs alone exceed the memory limit."""
+    """Refuse, before building, inputs that alone exceed the memory limit, and state on several streams."""
+    if load.model.state and load.options.streams > 1:
+        raise Unsupported(
+            f"engine.streams={load.options.streams} computes batches at the same time, and each batch of "
+            f"model {load.model.name!r} reads what the one before has left. Use engine.streams=1."
+        )
     one = sum(array.nbytes for array in load.batches.batch(0).values())
-    require_memory("input", _slots(load) * one, load.memory_limit_bytes)
+    needed = _slots(load) * one + InitialState.of(load.model, load.batches).nbytes
+    require_memory("input", needed, load.memory_limit_bytes)
 
 
 def start(
@@ -54,27 +62,46 @@ def start(
     Returns:
         The runner, and notes for the row.
     """
-    options, limit, slots = load.options, load.memory_limit_bytes, _slots(load)
+    options, limit = load.options, load.memory_limit_bytes
     scratch = options.streams * _scratch_bytes(engine)
     require_memory("load", plan_bytes + scratch, limit)
     shapes = _shapes(load, load.batches.batch_size)
     contexts = [_execution_context(context, make, shapes) for _ in range(options.streams)]
     ports = _ports(context.trt, engine, contexts[0])
-    io = io_bytes(ports, slots)
+    io = _io_bytes(ports, load)
     require_memory("input", plan_bytes + scratch + io, limit)
-    runner = Runner(
-        context.cuda,
-        context.journal,
-        RunnerConfig(contexts, ports, load.batches, slots, load.transfers, options.spin),
-    )
+    runner = _runner(context, contexts, ports, load)
     try:
         runner.warm()
-        if options.cuda_graphs and not runner.capture():
-            return runner, (NOT_CAPTURED,)
+        captured = not options.cuda_graphs or runner.capture()
+        if isinstance(runner, StateRunner):
+            runner.restart()
     except BaseException:
         runner.close()
         raise
-    return runner, ()
+    return runner, () if captured else (NOT_CAPTURED,)
+
+
+def _runner(
+    context: Context, contexts: Sequence[Any], ports: tuple[Port, ...], load: Load
+) -> Runner:
+    """Return what runs the plan, with all of its buffers."""
+    model, options = load.model, load.options
+    kept = model.kept_outputs | ring_outputs(model.state)
+    config = RunnerConfig(
+        contexts=contexts,
+        ports=ports,
+        batches=load.batches,
+        slots=_slots(load),
+        transfers=load.transfers,
+        spin=options.spin,
+        kept=kept,
+        placed=placed(model.state),
+    )
+    if model.state:
+        initial = InitialState.of(model, load.batches)
+        return StateRunner(context, config, model.state, initial)
+    return Runner(context.cuda, context.journal, config)
 
 
 def add_parts(
@@ -102,7 +129,7 @@ def add_parts(
         return {}
     parts: dict[int, BatchGraphs] = {}
     scratch = load.options.streams * _scratch_bytes(engine)
-    io = io_bytes(_ports(context.trt, engine, runner.contexts[0]), _slots(load))
+    io = _io_bytes(_ports(context.trt, engine, runner.contexts[0]), load)
     for size in reversed(load.part_sizes[:-1]):
         try:
             needed = plan_bytes + io + (2 + len(parts)) * scratch
@@ -124,6 +151,15 @@ def require_memory(stage: str, nbytes: int, limit: int | None) -> None:
     """Raise OutOfMemory if a size exceeds the memory limit of the device."""
     if limit is not None and nbytes > limit:
         raise OutOfMemory(stage, nbytes, f"device.memory_limit is {limit / 2**20:.0f} MiB")
+
+
+def _io_bytes(ports: Sequence[Port], load: Load) -> int:
+    """Return the device memory for inputs and outputs of all slots, and for the state that they share."""
+    state = {tensor.input: tensor for tensor in load.model.state}
+    own = [port for port in ports if port.name not in state]
+    held = [port for port in ports if port.name in state]
+    rings = [port for port in held if state[port.name].ring_axis is not None]
+    return io_bytes(own, _slots(load)) + io_bytes(rings, 1)
 
 
 def _shapes(load: Load, size: int) -> dict[str, tuple[int, ...]]:

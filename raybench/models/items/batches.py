@@ -68,6 +68,8 @@ class BatchPool:
         items: number of items that the batches are made of.
         nbytes: memory of the pool.
         key: text that identifies the items, together with the specs.
+        seed: of batch 0.
+        ranges: lowest and highest value by name of integer input.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class BatchPool:
         self.nbytes = sum(stored.nbytes for stored in self._batches.stored.values())
         bounds = sorted((name, tuple(bounds)) for name, bounds in ranges.items())
         seeds = f"{first}" if first == rest else f"{first}+{rest}"
+        self.seed, self.ranges = first, ranges
         self.key = f"{seeds}/{bounds}" + (f"/{digest(given)}" if given else "")
 
     def stored(self, name: str) -> Array:

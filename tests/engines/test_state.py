@@ -1,0 +1,44 @@
+"""Models with state on every engine: a stream of batches that continue one another."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.state_graphs import LENGTH, step_model
+
+from raybench.engines import conformance, registry
+from raybench.engines.base import Load
+from raybench.machine.devices import core
+from raybench.models.items.batches import BatchPool
+from raybench.models.reference import reference_outputs
+
+ON_CPU = ("openvino", "onnxruntime")
+
+
+def load_of(name, model, folder, inflight=1, batch_size=3):
+    batches = BatchPool(model.fed_inputs, batch_size, (3, 4), model.ranges, min_bytes=1 << 10)
+    options = registry.get(name).traits.settings()
+    return Load(model, batches, core(0), inflight, True, options, None, folder)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+@pytest.mark.parametrize("inflight", [1, 3, 6])
+@pytest.mark.parametrize("name", ON_CPU)
+def test_every_engine_keeps_state_as_a_plain_loop_does(name, inflight, fed, tmp_path):
+    model = step_model(tmp_path, fed)
+    load = load_of(name, model, tmp_path, inflight)
+    conformance.check(registry.get(name), load, reference_outputs(model, load.batches, 3, tmp_path))
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_a_ring_holds_the_newest_rows_wherever_it_wraps(name, tmp_path):
+    load = load_of(name, step_model(tmp_path), tmp_path)
+    loaded = registry.get(name).load(load)
+    written = []
+    for sequence in range(2 * LENGTH + 2):
+        loaded.submit(sequence)
+        loaded.collect(sequence)
+        written.append(loaded.outputs()["new_key"][:, :, 0])
+    ring = loaded._state.inputs(0)["past_key"]
+    for sequence in range(len(written) - LENGTH, len(written)):
+        assert (ring[:, :, sequence % LENGTH] == written[sequence]).all()
+    loaded.close()
