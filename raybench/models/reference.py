@@ -44,8 +44,6 @@ def reference_runs(
 
     The result is cached, so that only the first worker of a node computes it.
     """
-    state = InitialState.of(model, batches)
-    inputs = [{**batches.first(count), **state.first(count)} for count in counts]
     key = key_of(
         kind="reference",
         graph=model.fp32_sha256,
@@ -56,6 +54,8 @@ def reference_runs(
     )
 
     def build(folder: Path) -> dict[str, Any]:
+        state = InitialState.of(model, batches)
+        inputs = ({**batches.first(count), **state.first(count)} for count in counts)
         names, runs = run_graph(model.fp32_path, inputs)
         np.savez(folder / _OUTPUTS, *(values for run in runs for values in run))
         return {"names": names}
