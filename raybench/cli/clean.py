@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 OPTIONS = ("remove", "yes", "cache", "format")
-CACHE_FOLDERS = ("models", "references", "received")
+CACHE_FOLDERS = ("models", "references", "received", "exports")
 """Folders of the cache whose entries are folders; engines keep others."""
 DEFAULT_RESULTS = "results"
 

@@ -101,10 +101,8 @@ def parse_side(word: str, default_folder: str) -> RowSelection:
         return RowSelection(word, word, ())
     if _RUN_ID.fullmatch(word):
         return RowSelection(word, default_folder, (("run", word),))
-    folder, colon, filters = word.rpartition(":")
-    # an address of a bucket may have options of its own
-    is_plain_address = is_address(word) and not _FILTER.match(filters)
-    if "=" not in filters or is_plain_address:  # a missing folder, which `load` reports
+    folder, filters = _split(word)
+    if filters is None:  # a missing folder, which `load` reports
         return RowSelection(word, word.removesuffix(":"), ())
     pairs = [pair.partition("=") for pair in filters.split(",")]
     broken = [key for key, equals, _ in pairs if not equals]
@@ -112,9 +110,22 @@ def parse_side(word: str, default_folder: str) -> RowSelection:
         raise ConfigError(f"Filter {broken[0]!r} in {word!r} is not key=value. {USAGE}")
     return RowSelection(
         word,
-        folder if colon and folder else default_folder,
+        folder or default_folder,
         tuple((key, value) for key, _, value in pairs),
     )
+
+
+def _split(word: str) -> tuple[str, str | None]:
+    """Return folder and filters of a word; None for a word without filters.
+
+    Folders may hold colons, as addresses of buckets do, and values too: "results:model=timm:resnet18".
+    """
+    begins = [0, *(place + 1 for place, letter in enumerate(word) if letter == ":")]
+    begin = next((each for each in reversed(begins) if _FILTER.match(word, each)), None)
+    if begin is not None and (begin or not is_address(word)):
+        return word[: max(begin - 1, 0)], word[begin:]
+    folder, _, rest = word.rpartition(":")
+    return (folder, rest) if "=" in rest and not is_address(word) else (word, None)
 
 
 def read_rows(selection: RowSelection) -> pa.Table:

@@ -8,6 +8,7 @@ from raybench.config.files import experiment_files, presets, question
 from raybench.engines import registry
 from raybench.errors import ConfigError, EngineUnavailable, nearest
 from raybench.models import zoo
+from raybench.models.named import catalogue
 from raybench.report.terminal.console import open_console, print_line
 
 
@@ -50,7 +51,21 @@ def _models() -> list[tuple[str, str]]:
         )
         models.append((name, shapes))
     own = "any ONNX model of yours: model=FILE.onnx; model.shapes.SYMBOL=N fixes its sizes"
-    return [*models, ("FILE.onnx", own)]
+    return [*models, ("FILE.onnx", own), *_of_packages()]
+
+
+def _of_packages() -> list[tuple[str, str]]:
+    """Return the prefixes of models that other packages define, and whether they can be used here."""
+    whose = {
+        "timm": "a model of timm, such as timm:resnet18",
+        "torchvision": "a model of torchvision, such as torchvision:resnet18",
+        "hf": "a repository of the Hugging Face hub, a folder in its format, or a family, such as hf:bert",
+    }
+    missing = "; not installed: install raybench[torch]"
+    return [
+        (f"{prefix}:NAME", text + missing * (not catalogue.installed(prefix)))
+        for prefix, text in whose.items()
+    ]
 
 
 def _engines() -> list[tuple[str, str]]:

@@ -100,8 +100,9 @@ def point_files(point: Point) -> dict[str, Any]:
     files: dict[str, Any] = {}
     if not context.runtime_env.get("py_modules"):
         return files
-    if file_transfer.needs_transfer(point.model):
-        files["model"] = _put_model(context.get_job_id(), point.model, point.model_identity)
+    graph = file_transfer.file_to_send(point.model, point.model_settings)
+    if graph is not None:
+        files["model"] = _put_model(context.get_job_id(), str(graph), point.model_identity)
     if point.inputs is not None:
         path = point.model_settings.inputs
         inputs = _put_inputs(context.get_job_id(), path, point.inputs.sha256)
@@ -110,11 +111,11 @@ def point_files(point: Point) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)
-def _put_model(_job: str, name: str, _identity: str) -> Any:
+def _put_model(_job: str, path: str, _identity: str) -> Any:
     """Put a model's files into the object store, once per job and version of the model."""
     import ray
 
-    return ray.put(file_transfer.bundle_model(name))
+    return ray.put(file_transfer.bundle_model(path))
 
 
 @lru_cache(maxsize=4)

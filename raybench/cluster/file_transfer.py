@@ -12,7 +12,9 @@ from raybench.errors import ModelError
 from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
 from raybench.models.graph.onnxfile import graph_files
 from raybench.models.items.input_files import files_digest, files_of
-from raybench.models.source import identity, resolve
+from raybench.models.named.catalogue import NamedModel
+from raybench.models.named.exports import is_exported
+from raybench.models.source import identity, model_file
 from raybench.paths import write_atomically
 
 if TYPE_CHECKING:
@@ -52,9 +54,16 @@ class FileBundle:
         return {"graph": self.root}
 
 
-def needs_transfer(model: str) -> bool:
-    """Return whether a model consists of files; models of the zoo are written on each node."""
-    return isinstance(resolve(model), Path)
+def file_to_send(model: str, settings: ModelSettings) -> Path | None:
+    """Return the graph file of a model; None for one of the zoo, which each node writes itself.
+
+    A named model is exported where the command runs, so that all nodes measure the same bits and only
+    that one needs its packages.
+
+    Raises:
+        ModelError: it cannot be exported.
+    """
+    return model_file(model, settings)
 
 
 def bundle_model(path: str) -> FileBundle:
@@ -63,7 +72,7 @@ def bundle_model(path: str) -> FileBundle:
     Raises:
         ModelError: when one of them cannot be read.
     """
-    graph = Path(path).expanduser()
+    graph = Path(path)
     content = {
         str(file.relative_to(graph.parent)): np.fromfile(file, np.uint8)
         for file in graph_files(graph)
@@ -77,13 +86,15 @@ def local_model_path(
     """Return a path of the model on this node, and write the model there if need be.
 
     Args:
-        path: of the model, as the user gave it; used if this node has the same files there.
+        path: of the model, or the name of one of a package, as the user gave it; used if this node has
+            the same files there, or has exported the same.
         settings: of the model; part of its identity.
         wanted: the model's identity on the driver.
         fetch: returns the model's files; called only when the node does not have them.
     """
     try:
-        if identity(path, settings) == wanted:
+        at_hand = NamedModel.parse(path) is None or is_exported(wanted)
+        if at_hand and identity(path, settings) == wanted:
             return path
     except ModelError:
         pass  # the node has no such file, so it gets the driver's

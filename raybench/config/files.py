@@ -59,8 +59,9 @@ def meant_by(name: str) -> str | None:
 
 def _is_model(name: str) -> bool:
     from raybench.models import zoo  # heavy, and needed for a name that is no experiment's alone
+    from raybench.models.named.catalogue import NamedModel
 
-    return name.endswith(".onnx") or name in zoo.RECIPES
+    return name.endswith(".onnx") or name in zoo.RECIPES or NamedModel.parse(name) is not None
 
 
 def presets() -> dict[str, Path]:

@@ -10,6 +10,7 @@ from raybench.machine import devices
 from raybench.models.cache import cache_dir
 from raybench.models.model import Model
 from raybench.models.prepare import prepare
+from raybench.models.source import refuse_other
 
 if TYPE_CHECKING:
     from raybench.engines.base import EngineBase
@@ -31,6 +32,7 @@ def graph_for(point: Point, engine_class: type[EngineBase], device: Device) -> M
     if not traits.reads_graph:
         return Model.named(point.model, point.precision, dialect)
     settings, folder = point.model_settings, cache_dir()
+    refuse_other(point.model, settings, point.model_identity)
     model = prepare(
         point.model, settings, point.precision, dialect, folder, rewrite_lrn=traits.rewrites_lrn
     )

@@ -79,7 +79,7 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """Notes for the row."""
         made = (*self.engine.notes, *self.model.conversion.notes, *self.model.count_notes)
-        return (*made, *self.comparison.notes, *self.input_notes)
+        return (*self.model.source_notes, *made, *self.comparison.notes, *self.input_notes)
 
 
 @dataclass(frozen=True)

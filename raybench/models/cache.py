@@ -139,6 +139,10 @@ class Cache:
         with self.hold(key):
             return self._read(key, revision) or self._write(key, build, revision)
 
+    def has(self, key: str) -> bool:
+        """Return whether an entry has been completed, whatever has become of its files."""
+        return (self._root / key / _HEADER).is_file()
+
     @contextmanager
     def hold(self, key: str) -> Iterator[None]:
         """Keep other processes from building an entry; must not be used inside its own build."""

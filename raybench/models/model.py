@@ -111,6 +111,7 @@ class Model:
         type_notes: what a row must say of the types that the graph computes in, a sentence each.
         state: inputs that the device keeps and outputs renew; they are in no batch.
         kept_outputs: names of the outputs that do not leave the device in the timed stream.
+        source_notes: what it must say of a named model, such as that its weights are random.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Model:
     type_notes: tuple[str, ...] = ()
     state: tuple[StateTensor, ...] = ()
     kept_outputs: frozenset[str] = frozenset()
+    source_notes: tuple[str, ...] = ()
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:

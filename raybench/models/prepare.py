@@ -52,7 +52,7 @@ def prepare(
     """Return the model in one precision, from the cache or built into it.
 
     Args:
-        name: a zoo name or the path of an ONNX file.
+        name: a zoo name, the path of an ONNX file, or a model of a package such as "timm:resnet18".
         settings: shapes, ranges and seed of the model.
         precision: one of `PRECISIONS`; tf32 has the fp32 graph.
         dialect: "s8s8", "u8s8" or "u8s7" for int8 and int8_fp16; "native" for bf16 that the engine itself derives from
@@ -206,6 +206,7 @@ def _fp32_model(
         drawn_outputs=frozenset(base.facts.get("drawn_outputs", ())),
         state=tuple(StateTensor(**one) for one in base.facts.get("state", ())),
         kept_outputs=frozenset(base.facts.get("kept_outputs", ())),
+        source_notes=tuple(base.facts.get("source_notes", ())),
     )
 
 
@@ -235,6 +236,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
         **({"ranges": source.ranges} if source.ranges else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
+        **_provenance(source),
     }
 
 
@@ -245,6 +247,11 @@ def _on_device(proto: onnx.ModelProto) -> dict[str, Any]:
         "kept_outputs": sorted(read_kept_outputs(proto)),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _provenance(source: ModelSource) -> dict[str, Any]:
+    """Return what a row must say of a named model, as a fact; nothing for any other."""
+    return {"source_notes": source.provenance.notes} if source.provenance else {}
 
 
 def _per_item(macs: int | None, source: ModelSource) -> int | None:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from raybench.models.graph.onnxfile import OnnxFile, graph_files, understood
 from raybench.models.graph.output_types import outputs_refusal
 from raybench.models.graph.shape_inference import dims, infer, skeleton
 from raybench.models.model import FileBatch, TensorSpec
+from raybench.models.named import exports
+from raybench.models.named.catalogue import PACKAGES, NamedModel
+from raybench.models.provenance import Provenance
 from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.input_values import given_items, refuse_outside, refuse_senseless
 from raybench.models.shapes.ranges import index_limits, integer_ranges
@@ -57,6 +61,11 @@ class ModelSource:
     weights: WeightFile | None = None
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
+    @property
+    def provenance(self) -> Provenance | None:
+        """What the export of a named model noted in its graph; None for any other."""
+        return Provenance.read(self.proto)
+
 
 @dataclass(frozen=True)
 class CheckedModel:
@@ -67,16 +76,25 @@ class CheckedModel:
         limits: number of valid indices of each input that indexes a table.
         file_batch: the batch that the file is fixed to; None if it is open.
         macs_per_item: multiply-accumulates of its fp32 graph; None where they are unknown.
+        notes: what is to be said of a named model: where its weights come from.
     """
 
     inputs: tuple[TensorSpec, ...]
     limits: dict[str, int]
     file_batch: FileBatch | None = None
     macs_per_item: int | None = None
+    notes: tuple[str, ...] = ()
 
 
-def resolve(name: str) -> ZooRecipe | Path:
-    """Return the zoo recipe or the file that a name means; raises ModelError if it is neither."""
+def resolve(name: str) -> ZooRecipe | Path | NamedModel:
+    """Return the recipe, the file or the model of a package that a name means.
+
+    Raises:
+        ModelError: it is none of them.
+    """
+    named = NamedModel.parse(name)
+    if named is not None:
+        return named
     if name.endswith(".onnx") or "/" in name:
         return Path(name).expanduser()
     if name in zoo.RECIPES:
@@ -85,18 +103,41 @@ def resolve(name: str) -> ZooRecipe | Path:
         raise ModelError(
             f"Model {name!r} is not in the zoo. For the file of that name write ./{name}."
         )
-    raise ModelError(
-        f"Model {name!r} is not in the zoo. {nearest(name, zoo.names())} Any other model: export it to ONNX and give the path of the file."
-    )
+    raise ModelError(f"Model {name!r} is not in the zoo. {nearest(name, zoo.names())} {_OTHERS}")
+
+
+_OTHERS = (
+    f"Models of other packages: {', '.join(f'{prefix}:NAME' for prefix in PACKAGES)}. Any other: export it to "
+    "ONNX and give the path of the file."
+)
+
+
+def _graph_file(name: str, settings: ModelSettings) -> tuple[Path, ModelSettings] | None:
+    """Return the file of a model and the settings with which it is read; None for the zoo.
+
+    The shapes of a named model are those of its export.
+    """
+    source = resolve(name)
+    if isinstance(source, NamedModel):
+        return exports.exported_file(source, settings), replace(settings, shapes={})
+    return (source, settings) if isinstance(source, Path) else None
+
+
+def model_file(name: str, settings: ModelSettings) -> Path | None:
+    """Return the ONNX file of a model, exported first if need be; None for the zoo."""
+    found = _graph_file(name, settings)
+    return None if found is None else found[0]
 
 
 def identity(name: str, settings: ModelSettings) -> str:
     """Return an id of the model's content that is the same on every machine.
 
     "zoo:alexnet@1/seed=0" for the zoo; "sha256:..." over graph file, external data and given
-    shapes for a file.
+    shapes for a file; packages, weights and export for a named model.
     """
     source = resolve(name)
+    if isinstance(source, NamedModel):
+        return exports.identity(source, settings)
     if not isinstance(source, Path):
         lengths = ",".join(f"{axis}={tokens}" for axis, tokens in sorted(settings.shapes.items()))
         plain = f"zoo:{source.name}@{source.version}/seed={settings.seed}"
@@ -110,6 +151,24 @@ def identity(name: str, settings: ModelSettings) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def refuse_other(name: str, settings: ModelSettings, planned: str) -> None:
+    """Refuse a named model that is not here what it was where the run was planned.
+
+    Args:
+        name: of the model; anything but a named model passes.
+        settings: of the model.
+        planned: its identity there.
+
+    Raises:
+        ModelError: packages or weights differ.
+    """
+    if NamedModel.parse(name) is not None and (here := identity(name, settings)) != planned:
+        raise ModelError(
+            f"Model {name!r} is {here} on {platform.node()}, and the run was planned with {planned}. Use the "
+            "same packages, and the same HF_HOME and TORCH_HOME, for raybench and for its workers."
+        )
+
+
 def check(
     name: str, settings: ModelSettings, precisions: Iterable[str] = ("fp32",)
 ) -> CheckedModel:
@@ -118,14 +177,15 @@ def check(
     Raises:
         ModelError: it cannot be used.
     """
-    source = resolve(name)
-    if isinstance(source, Path):
-        opened = _open_file(name, source, settings, precisions)
+    file = _graph_file(name, settings)
+    if file is not None:
+        opened = _open_file(name, *file, precisions)
         macs = _macs(opened.proto, opened.file_batch)
-        return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs)
+        notes = opened.provenance.notes if opened.provenance else ()
+        return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs, notes)
     _refuse_precisions(name, None, precisions)
-    recipe, limits = _check_recipe(source, settings)
-    macs = _recipe_macs(source.name, tuple(sorted(recipe.lengths.items())))
+    recipe, limits = _check_recipe(zoo.RECIPES[name], settings)
+    macs = _recipe_macs(name, tuple(sorted(recipe.lengths.items())))
     return CheckedModel(recipe.inputs, limits, macs_per_item=macs)
 
 
@@ -147,8 +207,10 @@ def _macs(proto: onnx.ModelProto, file_batch: FileBatch | None) -> int | None:
 
 
 def declared_inputs(name: str) -> tuple[OpenInput, ...]:
-    """Return the inputs of a file with the sizes that it leaves open; none for the zoo."""
+    """Return the inputs of a file or named model with the sizes that are open; none for the zoo."""
     path = resolve(name)
+    if isinstance(path, NamedModel):
+        return exports.describe(path).inputs
     if not isinstance(path, Path):
         return ()
     with understood(path):
@@ -160,10 +222,10 @@ def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> 
 
     It computes in fp32, but for the precision `as_is`.
     """
-    source = resolve(name)
-    if isinstance(source, Path):
-        return _open_file(name, source, settings, (precision,))
-    recipe, limits = _check_recipe(source, settings)
+    file = _graph_file(name, settings)
+    if file is not None:
+        return _open_file(name, *file, (precision,))
+    recipe, limits = _check_recipe(zoo.RECIPES[name], settings)
     weights = recipe.weight_file(settings.seed)
     proto = recipe.model(settings.seed if weights is None else None)
     begin = {name: ends for name, ends in recipe.ranges.items() if ends != (0, limits[name] - 1)}
@@ -238,7 +300,8 @@ def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSourc
     _check_values(name, inputs, limits, settings)
     _close(file, inputs)
     if closed.fixed is None:
-        return ModelSource(file.proto, inputs, limits, file)
+        noted = Provenance.read(file.proto)
+        return ModelSource(file.proto, inputs, limits, file, ranges=noted.ranges if noted else {})
     batch = FileBatch(closed.fixed, _why_fixed(file.proto, inputs, closed.fixed))
     if batch.why is not None:
         inputs = tuple(replace(spec, shape=spec.with_batch(batch.size)) for spec in inputs)

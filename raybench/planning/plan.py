@@ -139,6 +139,7 @@ def make_plan(
         plan,
         remarks=(
             *builds_remarks(experiment, plan.points),
+            *dict.fromkeys(note for model in checked.values() for note in model.notes),
             *_remarks(plan.points, {name: model.file_batch for name, model in checked.items()}),
         ),
         macs_per_item=_macs(plan.points, checked),
