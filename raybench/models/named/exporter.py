@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raybench.models.named import hf_models, timm_models, torchvision_models
-from raybench.models.named.module import NotTensorsError, Step
+from raybench.models.named.module import ExportStep, NotTensorsError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -29,7 +29,7 @@ def main() -> None:
     """Do the task of a request and write the reply: facts, or "error" with a sentence."""
     warnings.simplefilter("ignore")
     request = json.load(sys.stdin)
-    step = Step("reading the request")
+    step = ExportStep("reading the request")
     try:
         answer = _TASKS[request["task"]](request, step)
     except NotTensorsError as error:
@@ -39,18 +39,18 @@ def main() -> None:
     Path(sys.argv[1]).write_text(json.dumps(answer), "utf-8")
 
 
-def _describe(request: dict[str, Any], step: Step) -> dict[str, Any]:
+def _describe(request: dict[str, Any], step: ExportStep) -> dict[str, Any]:
     step.now = "reading its configuration"
     facts: dict[str, Any] = _LIBRARIES[request["library"]].describe(request)
     return facts
 
 
-def _fetch(request: dict[str, Any], step: Step) -> dict[str, Any]:
+def _fetch(request: dict[str, Any], step: ExportStep) -> dict[str, Any]:
     step.now = "asking the hub for its configuration"
     return hf_models.fetch(request["name"])
 
 
-def _export(request: dict[str, Any], step: Step) -> dict[str, Any]:
+def _export(request: dict[str, Any], step: ExportStep) -> dict[str, Any]:
     from raybench.models.named import onnx_export
 
     return onnx_export.export(_LIBRARIES[request["library"]], request, step)
@@ -59,7 +59,7 @@ def _export(request: dict[str, Any], step: Step) -> dict[str, Any]:
 _TASKS = {"describe": _describe, "fetch": _fetch, "export": _export}
 
 
-def _failure(model: str, step: Step, error: Exception) -> str:
+def _failure(model: str, step: ExportStep, error: Exception) -> str:
     text = " ".join(str(error).split())
     reason = text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 3]}..."
     return (

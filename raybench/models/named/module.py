@@ -24,7 +24,7 @@ class NotTheSameError(Exception):
 
 
 @dataclass
-class Step:
+class ExportStep:
     """What the process does now, for the message of a failure."""
 
     now: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from raybench.models.named.module import BuiltModule, Step
+    from raybench.models.named.module import BuiltModule, ExportStep
 
     Tensors = dict[str, torch.Tensor]
 
@@ -32,7 +32,7 @@ _TOLERANCE = 0.01
 """Largest difference between graph and module, as a share of the module's largest output."""
 
 
-def export(library: ModuleType, request: dict[str, Any], step: Step) -> dict[str, Any]:
+def export(library: ModuleType, request: dict[str, Any], step: ExportStep) -> dict[str, Any]:
     """Write the ONNX file of a request and return facts about it.
 
     Raises:
