@@ -58,6 +58,12 @@ for use in raybench.efficiency(trials, usd_per_device_hour=2.0).uses:
     share = "no printed peak" if use.mfu is None else f"{100 * use.mfu:.1f} % of peak"
     print(f"{use.series.model} x{use.workers}: {share}, {use.usd_per_million_items:.2f} USD")
 
+# %% What is each application bound by, and what does a token of a decoder cost?
+for point in raybench.applications(trials).points:
+    print(f"{point.series.model}: {point.bound_by or point.status}. {point.decide or ''}")
+for ladder in raybench.decoding(trials).ladders:
+    print(f"{ladder.decoder}, {ladder.part}: {ladder.finding}")
+
 # %% Do the findings of the 2017 study hold here?
 for finding in raybench.paper(trials).findings:
     print(f"{finding.name}: {finding.verdict}. {finding.reason}")

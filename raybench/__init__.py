@@ -2,7 +2,7 @@
 
     run, plan                       measure an experiment, or show what would be measured
     load                            read the rows of a results folder as an Arrow table
-    scaling, precision, batch, devices, efficiency, repeats, paper
+    scaling, precision, batch, devices, efficiency, repeats, paper, applications, decoding
                                     analyse rows
     compare                         say what became faster or slower between two sets of rows
     trend                           find the steps of many runs, and what changed at them
@@ -35,8 +35,10 @@ __all__ = [
     "UsageError",
     "__version__",
     "accept",
+    "applications",
     "batch",
     "compare",
+    "decoding",
     "devices",
     "efficiency",
     "interference",
@@ -64,8 +66,10 @@ _DEFINED_IN = {
     "Point": ("raybench.experiment", "Point"),
     "Run": ("raybench.execute.finished_run", "Run"),
     "accept": ("raybench.analysis.acceptance", "accept"),
+    "applications": ("raybench.analysis.applications", "applications"),
     "batch": ("raybench.analysis.batch", "batch"),
     "compare": ("raybench.analysis.compare", "compare"),
+    "decoding": ("raybench.analysis.decoding", "decoding"),
     "devices": ("raybench.analysis.devices", "generation"),
     "efficiency": ("raybench.analysis.efficiency", "efficiency"),
     "load": ("raybench.results.load", "load"),

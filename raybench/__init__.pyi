@@ -1,8 +1,10 @@
 """Types of the names that raybench imports on first use."""
 
 from raybench.analysis.acceptance import accept
+from raybench.analysis.applications import applications
 from raybench.analysis.batch import batch
 from raybench.analysis.compare import compare
+from raybench.analysis.decoding import decoding
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
 from raybench.analysis.interference import interference
@@ -47,8 +49,10 @@ __all__ = [
     "UsageError",
     "__version__",
     "accept",
+    "applications",
     "batch",
     "compare",
+    "decoding",
     "devices",
     "efficiency",
     "interference",

@@ -90,6 +90,10 @@ NEWEST_COLUMNS = (
     "parameters",
     "engine_sha256",
     "build",
+    "table_parameters",
+    "activations_per_item",
+    "input_bytes_per_item",
+    "output_bytes_per_item",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import find
+from raybench.analysis.traffic import bytes_in, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -26,10 +27,6 @@ IDLE_SM = 0.6
 """Share of multiprocessors with work below which a chip with nothing full waits for launches."""
 LANE_BYTES_PER_S = {1: 0.25e9, 2: 0.5e9, 3: 0.985e9, 4: 1.969e9, 5: 3.938e9, 6: 7.563e9}
 """What a lane of PCIe carries each way, by generation, after its line code."""
-WEIGHT_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int8_fp16": 1, "fp8": 1}
-"""Bytes of a weight by precision; of int8 most weights."""
-INPUT_BYTES = 4
-"""Bytes of a number of an input: of fp32, as the networks of the zoo take it."""
 
 _MOST = 1e16
 """No device does more of anything in a second: a larger reading is damaged."""
@@ -140,31 +137,12 @@ def ops_per_byte(cell: Cell) -> tuple[float | None, bool | None]:
 
 
 def bytes_per_item(cell: Cell) -> float | None:
-    """Return the least traffic of device memory that an item needs: weights once a batch, and inputs.
+    """Return the least traffic of device memory that an item needs, see `Traffic.least`.
 
     What layers hand on is left out, since caches may keep it. None where a part is unknown.
     """
-    weights, batch = cell.newest.get("parameters"), cell.series.batch_size
-    size = WEIGHT_BYTES.get(cell.series.precision or "")
-    elements = _input_elements(cell.newest.get("input_shape"))
-    if weights is None or not batch or size is None or elements is None:
-        return None
-    return float(weights * size + elements * INPUT_BYTES) / batch
-
-
-def _input_elements(shapes: str | None) -> int | None:
-    """Return the numbers in a batch of all inputs, from a text such as "data:8x3x224x224"."""
-    if not shapes:
-        return None
-    total = 0
-    for shape in shapes.split(";"):
-        product = 1
-        for size in shape.rpartition(":")[2].split("x"):
-            if size != "scalar" and not size.isdecimal():
-                return None
-            product *= 1 if size == "scalar" else int(size)
-        total += product
-    return total
+    needed, batch = traffic(cell), cell.series.batch_size
+    return needed.least / batch if needed is not None and batch else None
 
 
 def _read(cell: Cell, column: str) -> float | None:
@@ -215,13 +193,13 @@ def _pcie(cell: Cell) -> Iterator[Use]:
     link = f"gen{generation:.0f} x{width:.0f}"
     measured = False
     for column, (name, way) in _LINKS.items():
-        traffic = _read(cell, column)
-        if traffic is not None:
-            measured, share = True, traffic / (lane * width)
+        carried = _read(cell, column)
+        if carried is not None:
+            measured, share = True, carried / (lane * width)
             text = f"PCIe {way} the device at {100 * share:.0f} % of {link}"
             yield Use(name, "link", share, True, text)
-    elements, batch = _input_elements(cell.newest.get("input_shape")), cell.series.batch_size
-    if not measured and cell.series.transfers and elements and batch:
-        share = elements / batch * INPUT_BYTES * _rate(cell) / (lane * width)
+    inputs, batch = bytes_in(cell), cell.series.batch_size
+    if not measured and cell.series.transfers and inputs and batch:
+        share = inputs / batch * _rate(cell) / (lane * width)
         yield Use("pcie_in", "link", share, False,
                   f"inputs alone need {100 * share:.0f} % of PCIe {link} (computed)")  # fmt: skip

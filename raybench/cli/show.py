@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from raybench.analysis.applications import applications
 from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
 from raybench.analysis.cold_start import cold_starts
+from raybench.analysis.decoding import decoding
 from raybench.analysis.interference import interference
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
@@ -19,6 +21,7 @@ from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
 from raybench.report.analyses import to_demand, to_rack_power
+from raybench.report.terminal.applications import of_applications, of_decoding
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.cold_start import of_cold_starts
@@ -85,6 +88,8 @@ def command(words: list[str]) -> int:
                 *of_pairs(interference(rows, workers)),
                 *of_power(power(rows), rack_power_w),
                 *of_cold_starts(cold_starts(rows)),
+                *of_applications(applications(rows)),
+                *of_decoding(decoding(rows)),
             ],
             f"{side.folder}/trials (Parquet)",
         ),

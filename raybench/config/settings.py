@@ -69,6 +69,7 @@ class DeviceSettings:
         kind: kind of device; "auto" follows the engine.
         batch_size: batch that experiments use unless they say otherwise.
         batch_ladder: batches of an experiment over batch sizes.
+        large_item_batch_size: batch of large items, such as images of 640 x 640 or 30 s of speech.
         inflight: batches in flight in throughput mode.
         precisions: what an experiment over precisions compares.
         float_precision: floating-point type that networks usually run in.
@@ -85,6 +86,7 @@ class DeviceSettings:
     float_precision: str = "fp32"
     transfers: bool = True
     memory_limit: Any = None
+    large_item_batch_size: int = 1
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,16 @@ class Run:
         Args:
             file: where to print; None is the standard output.
         """
+        from raybench.analysis.applications import applications
         from raybench.analysis.bounded import bounded
         from raybench.analysis.cold_start import cold_starts
+        from raybench.analysis.decoding import decoding
         from raybench.analysis.interference import interference
         from raybench.analysis.packing import packing
         from raybench.analysis.power import power
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
+        from raybench.report.terminal.applications import of_applications, of_decoding
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.cold_start import of_cold_starts
         from raybench.report.terminal.interference import of_pairs
@@ -93,6 +96,8 @@ class Run:
                 *of_pairs(interference(self.rows, self.workers)),
                 *of_power(power(self.rows), self.rack_power_w),
                 *of_cold_starts(cold_starts(self.rows)),
+                *of_applications(applications(self.rows)),
+                *of_decoding(decoding(self.rows)),
             ],
             where=f"{self.folder}/trials (Parquet)",
             next_steps=[*_of_devices(self.rows, self.workers, self.folder), *next_steps],

@@ -11,6 +11,7 @@ from raybench.analysis.series import device_name
 from raybench.engines import registry
 from raybench.errors import OutOfMemory
 from raybench.execute.cold_start_rows import cold_start_columns
+from raybench.execute.traffic_rows import traffic_columns
 from raybench.experiment import CLOSED, SYNTHETIC, OfferedLoad, parse_load
 from raybench.measure import flags as flagging
 from raybench.measure.evidence import TrialEvidence
@@ -199,6 +200,7 @@ def preparation_columns(workers: TrialWorkers, clocks: Sequence[ClockDrift]) -> 
         "parameters": first.model.parameters,
         "macs_per_item": first.model.macs_per_item,
         "input_shape": first.input_shape,
+        **traffic_columns(first.model),
         "device": names.pop() if len(names) == 1 else "mixed",
         "instances": workers.instances,
         "mps": _only({prepared.mps for prepared in workers.prepared}),

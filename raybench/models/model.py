@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from raybench.errors import Unsupported
 from raybench.models.conversion import Conversion
@@ -45,6 +48,16 @@ class TensorSpec:
         if not all(isinstance(dim, int) for dim in dims):
             raise ValueError(f"{self.name} has open dimensions {self.shape}")
         return tuple(int(dim) for dim in dims)
+
+    @property
+    def item_bytes(self) -> int | None:
+        """Bytes of one item; 0 of a tensor without a batch, None where a size or the type is open."""
+        if self.batch_axis is None:
+            return None if "?" in self.shape else 0
+        try:
+            return math.prod(self.with_batch(1)) * np.dtype(self.dtype).itemsize
+        except (TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,9 @@ class Model:
         state: inputs that the device keeps and outputs renew; they are in no batch.
         kept_outputs: names of the outputs that do not leave the device in the timed stream.
         source_notes: what it must say of a named model, such as that its weights are random.
+        table_parameters: weights of the fp32 graph in tables of which an item only gathers rows; None
+            where unknown.
+        activations: numbers that operators of the fp32 graph hand on for one item; None where unknown.
     """
 
     name: str
@@ -137,6 +153,8 @@ class Model:
     state: tuple[StateTensor, ...] = ()
     kept_outputs: frozenset[str] = frozenset()
     source_notes: tuple[str, ...] = ()
+    table_parameters: int | None = None
+    activations: int | None = None
 
     @classmethod
     def named(cls, name: str, precision: str, dialect: str | None) -> Model:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from raybench.models.cache import CacheEntry
     from raybench.models.source import ModelSource
 
-VERSION = 1
+VERSION = 2
 """Incremented when the same source gives another fp32 graph or other facts."""
 
 _GRAPH = "model.onnx"
@@ -207,6 +207,8 @@ def _fp32_model(
         state=tuple(StateTensor(**one) for one in base.facts.get("state", ())),
         kept_outputs=frozenset(base.facts.get("kept_outputs", ())),
         source_notes=tuple(base.facts.get("source_notes", ())),
+        table_parameters=base.facts.get("table_parameters"),
+        activations=base.facts.get("activations"),
     )
 
 
@@ -227,6 +229,8 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         "outputs": [_output(value) for value in source.proto.graph.output],
         "parameters": source.weights.elements if source.weights else counts.parameters,
         "macs_per_item": _per_item(counts.macs_per_item, source),
+        "table_parameters": counts.memory.table_parameters,
+        "activations": _per_item(counts.memory.activations, source),
         "limits": source.limits,
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         **_drawn_outputs(source.proto.graph),
@@ -254,11 +258,11 @@ def _provenance(source: ModelSource) -> dict[str, Any]:
     return {"source_notes": source.provenance.notes} if source.provenance else {}
 
 
-def _per_item(macs: int | None, source: ModelSource) -> int | None:
-    """Return the MACs of one item, counted on a graph that may take only a whole batch."""
-    if macs is None or source.file_batch is None or source.file_batch.why is None:
-        return macs
-    return macs // source.file_batch.size
+def _per_item(count: int | None, source: ModelSource) -> int | None:
+    """Return a count of one item, counted on a graph that may take only a whole batch."""
+    if count is None or source.file_batch is None or source.file_batch.why is None:
+        return count
+    return count // source.file_batch.size
 
 
 def _build_lrn(source: CacheEntry, precision: str, folder: Path) -> dict[str, Any]:

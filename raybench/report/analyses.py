@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.acceptance import accept_devices_alone
+from raybench.analysis.applications import Applications, applications
 from raybench.analysis.batch import Batch, batch
 from raybench.analysis.best import Best, best, parse_best
 from raybench.analysis.bounded import BoundedCurve, bounded
+from raybench.analysis.decoding import Decoding, decoding
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
 from raybench.analysis.interference import PairMatrix, interference
@@ -153,6 +155,8 @@ class Answers:
     latency_curves: tuple[LatencyCurve, ...]
     acceptance: Acceptance | None
     trend: Trend | None
+    applications: Applications
+    decoding: Decoding
 
 
 def _sharing(trials: pa.Table) -> dict[str, int]:
@@ -186,4 +190,6 @@ def ask(source: ResultTables, question: Question) -> Answers:
         latency_curves=latency_curves(trials),
         acceptance=accept_devices_alone(trials, source.workers, source.environment),
         trend=trend_of_many(trials, source.environment),
+        applications=applications(trials),
+        decoding=decoding(trials),
     )

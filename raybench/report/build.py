@@ -16,9 +16,11 @@ from raybench.report.analyses import Question, ask
 from raybench.report.document import Document
 from raybench.report.row_limit import limit_rows
 from raybench.report.sections.acceptance import acceptance
+from raybench.report.sections.applications import applications
 from raybench.report.sections.batch import batch
 from raybench.report.sections.bounded import bounded
 from raybench.report.sections.choices import choices
+from raybench.report.sections.decoding import decoding
 from raybench.report.sections.devices import devices
 from raybench.report.sections.environment import environment
 from raybench.report.sections.interference import interference
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|packing|pairs|power|latency|pareto|devices|fleet|trend|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|pairs|power|latency|pareto|devices|fleet|trend|applications|decoding|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -101,7 +103,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, scaling, bounded, packing, interference, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
+    every = (verdicts, points, applications, decoding, scaling, bounded, packing, interference, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     present = [one for one in sections if one is not None]

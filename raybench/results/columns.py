@@ -21,6 +21,7 @@ from raybench.results.hardware_columns import (
     OUTPUTS,
 )
 from raybench.results.soak_columns import DRIFT, EVENT, LOADED, LOADED_WORKER, SOAK
+from raybench.results.traffic_columns import TRAFFIC
 
 # A line is `name type unit description`; the unit is `-` where there is none. [reserved] marks a
 # column that raybench does not use yet: null, or the same in every row.
@@ -267,7 +268,8 @@ _TABLES = {
         + of_load.POWER
         + of_load.BUILDS
         + DRIFT
-        + LOADED,
+        + LOADED
+        + TRAFFIC,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,

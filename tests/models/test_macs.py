@@ -42,6 +42,39 @@ def test_every_network_has_the_published_size(name: str) -> None:
     assert counts.unknown == ()
 
 
+def test_tables_are_what_only_gathers_read() -> None:
+    sizes = {name: count(zoo.RECIPES[name].model(None)).memory.table_parameters for name in TABLE}
+    words = {
+        "minilm_l6": (30_522 + 2) * 384,
+        "bert_base": (30_522 + 2) * 768,
+        "dlrm": 26 * 100_000 * 16,
+    }
+    assert sizes == {**dict.fromkeys(TABLE, 0), **words}
+
+
+def test_a_table_that_is_also_multiplied_with_is_read_as_a_whole() -> None:
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Transpose", ["table"], ["turned"]),
+        helper.make_node("MatMul", ["rows", "turned"], ["y"]),
+    ]
+    model = graph_of(nodes, [("ids", TensorProto.INT64, ["N"])], [("y", F, ["N", 10])],
+                     {"table": np.ones((10, 4), np.float32)})  # fmt: skip
+    assert count(model).memory.table_parameters == 0
+
+
+def test_activations_are_what_operators_hand_on_for_an_item_without_views() -> None:
+    of_lenet = 2 * 6 * 28 * 28 + 6 * 14 * 14 + 2 * 16 * 10 * 10 + 16 * 5 * 5
+    of_lenet += 2 * 120 + 2 * 84 + 2 * 10
+    assert count(zoo.RECIPES["lenet"].model(None)).memory.activations == of_lenet
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["where"]),
+        helper.make_node("Cast", ["where"], ["y"], to=F),
+    ]
+    model = graph_of(nodes, [("x", F, ["N", 4])], [("y", F, ["N", "?"])], {})
+    assert count(model).memory.activations is None
+
+
 def test_a_transposed_gemm_and_a_transposed_convolution() -> None:
     nodes = [
         helper.make_node("ConvTranspose", ["x", "k"], ["up"]),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.models.graph.graph_walk import graphs_of, initializers, varying
+from raybench.models.graph.memory_use import memory_use
 from raybench.models.graph.shape_inference import infer_sizes, skeleton
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from raybench.models.graph.memory_use import MemoryUse
     from raybench.models.graph.shape_inference import Shape
 
 _OPERANDS = {
@@ -47,11 +49,13 @@ class Counts:
         macs_per_item: multiply-accumulates; None if a node's share is unknown.
         unknown: names of the nodes whose share is unknown, or grows faster than the batch, as that of
             a product of all items with all; they are never counted as 0.
+        memory: tables and what operators hand on.
     """
 
     parameters: int
     macs_per_item: int | None
     unknown: tuple[str, ...]
+    memory: MemoryUse
 
 
 def count(model: onnx.ModelProto) -> Counts:
@@ -64,7 +68,8 @@ def count(model: onnx.ModelProto) -> Counts:
             unknown.append(node.name or node.output[0])
         else:
             total += macs
-    return Counts(_parameters(model), None if unknown else total, tuple(unknown))
+    macs = None if unknown else total
+    return Counts(_parameters(model), macs, tuple(unknown), memory_use(model, shapes))
 
 
 def macs_of(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> int | None:

@@ -1,0 +1,151 @@
+"""The ceilings of a machine, as `gemm` and `copy` measured them beside the applications.
+
+A ceiling is of one device, while as many others worked as beside the point that is held against it:
+cores of a CPU share their memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.accelerators import arithmetic_unit
+from raybench.analysis.cell_ratios import ratio_to
+from raybench.analysis.estimate import UNKNOWN, Estimate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from raybench.analysis.cells import Cell
+
+ARITHMETIC, MEMORY = "gemm", "copy"
+"""The models that show what one part of a device can."""
+COPIED_BYTES = 2.0**20
+"""Of an item of `copy`, read and written once each."""
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What one part of a device can.
+
+    Attributes:
+        part: arithmetic, memory or link.
+        per_s: operations or bytes a second of one device; of the link each way.
+        of_item: operations or bytes of an item of the model that measured it.
+        cell: the point that measured it.
+    """
+
+    part: str
+    per_s: float
+    of_item: float
+    cell: Cell
+
+    def share(self, cell: Cell, of_item: float | None) -> Estimate:
+        """Return the share of the ceiling that a point reached, with an interval from 2 trials on.
+
+        Args:
+            cell: a point with as many workers as that of the ceiling.
+            of_item: operations or bytes of an item of it; None if unknown.
+        """
+        if of_item is None:
+            return UNKNOWN
+        if of_item <= 0:
+            return Estimate(0.0)
+        return ratio_to(cell, self.cell).over(self.of_item / of_item)
+
+    def in_words(self) -> str:
+        """Return the ceiling with its unit and the model that measured it."""
+        if self.part == "arithmetic":
+            precision = self.cell.series.precision
+            unit = arithmetic_unit(precision)
+            if self.per_s < 1e12:
+                return f"the {_digits(self.per_s / 1e9)} {unit.replace('T', 'G', 1)} of gemm in {precision}"
+            return f"the {_digits(self.per_s / 1e12)} {unit} of gemm in {precision}"
+        way = "each way" if self.part == "link" else "read and written"
+        return f"the {_digits(self.per_s / 1e9)} GB/s of copy, {way}"
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the parts of a device can, as far as they were measured; None where they were not."""
+
+    arithmetic: Ceiling | None = None
+    memory: Ceiling | None = None
+    link: Ceiling | None = None
+
+
+NONE_MEASURED = Ceilings()
+Conditions = tuple[object, ...]
+
+
+def is_ceiling(cell: Cell) -> bool:
+    """Return whether a point measures a ceiling instead of an application."""
+    return cell.series.model in (ARITHMETIC, MEMORY)
+
+
+class MeasuredCeilings:
+    """The ceilings that the points of a table measured.
+
+    Args:
+        cells: of the table; those that measure no ceiling are left out.
+    """
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self._arithmetic: dict[Conditions, Ceiling] = {}
+        self._memory: dict[Conditions, Ceiling] = {}
+        self._link: dict[Conditions, Ceiling] = {}
+        for cell in cells:
+            if cell.ok and is_ceiling(cell) and not cell.series.is_open:
+                self._add(cell)
+
+    def __bool__(self) -> bool:
+        """Whether any ceiling was measured."""
+        return bool(self._arithmetic or self._memory or self._link)
+
+    def beside(self, cell: Cell) -> Ceilings:
+        """Return the ceilings that hold for a point: of its device, under its conditions."""
+        key = _conditions(cell)
+        return Ceilings(
+            self._arithmetic.get((*key, cell.series.precision)),
+            self._memory.get(key),
+            self._link.get(key),
+        )
+
+    def _add(self, cell: Cell) -> None:
+        key, rate = _conditions(cell), (cell.mean or 0.0) / (cell.workers or 1)
+        if cell.series.model == ARITHMETIC:
+            operations = (cell.get("gflops_per_item") or 0.0) * 1e9
+            found = Ceiling("arithmetic", rate * operations, operations, cell)
+            _keep_higher(self._arithmetic, (*key, cell.series.precision), found)
+        elif cell.series.precision != "fp32":
+            return  # what it then moves is not known
+        elif cell.series.transfers and cell.newest.get("device_kind") == "gpu":
+            _keep_higher(self._link, key, Ceiling("link", rate * COPIED_BYTES, COPIED_BYTES, cell))
+        else:
+            moved = 2 * COPIED_BYTES
+            largest = self._memory.get(key)
+            found = Ceiling("memory", rate * moved, moved, cell)
+            if largest is None or _batch(cell) > _batch(largest.cell):
+                self._memory[key] = found  # caches help the largest batch least
+            elif _batch(cell) == _batch(largest.cell):
+                _keep_higher(self._memory, key, found)
+
+
+def _keep_higher(ceilings: dict[Conditions, Ceiling], key: Conditions, found: Ceiling) -> None:
+    known = ceilings.get(key)
+    if found.per_s > 0 and (known is None or found.per_s > known.per_s):
+        ceilings[key] = found
+
+
+def _batch(cell: Cell) -> int:
+    return cell.series.batch_size or 0
+
+
+def _conditions(cell: Cell) -> Conditions:
+    """Return what a point and its ceilings share: machine, device, power, and how many worked."""
+    one = cell.series
+    return one.environment_id, one.device, one.simulated, one.power_limit_w, cell.workers
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -1,0 +1,65 @@
+"""Decoders: time to the first token, time per output token, tokens/s and requests, over batch and context.
+
+A decoder is two models: `NAME_prefill` computes a prompt, `NAME_step` one more token of each sequence. The
+times are the engine's part alone: no tokeniser, scheduler or network is in them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.ceilings import MeasuredCeilings
+from raybench.analysis.cells import cells
+from raybench.analysis.decoder_ladders import DecoderLadder, ladders
+from raybench.analysis.decoder_points import PARTS, DecoderPoint, decoder_point, part_of
+from raybench.analysis.decoder_requests import DecoderRequest, requests, why_none
+from raybench.analysis.tables import as_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What the rows of decoders say.
+
+    Attributes:
+        points: of all decoders.
+        ladders: over batch, prompt and context.
+        requests: of each prompt with the steps that follow it.
+        missing: what could not be said and why, a sentence each.
+    """
+
+    points: tuple[DecoderPoint, ...]
+    ladders: tuple[DecoderLadder, ...]
+    requests: tuple[DecoderRequest, ...]
+    missing: tuple[str, ...]
+
+    def as_table(self) -> pa.Table:
+        """Return a row for each point."""
+        return as_table(DecoderPoint, self.points)
+
+
+def decoding(trials: pa.Table, new_tokens: int | None = None) -> Decoding:
+    """Return times and rates of the decoders in a `trials` table.
+
+    Args:
+        trials: as `raybench.load` returns it.
+        new_tokens: of a request; None takes what the rows name.
+    """
+    every = cells(trials)
+    measured = MeasuredCeilings(every)
+    points, wanted = [], set()
+    for cell in every:
+        part = part_of(cell)
+        if part is not None and not cell.series.is_open:
+            points.append(decoder_point(cell, part, measured))
+            wanted.add(cell.newest.get("new_tokens"))
+    asked = {new_tokens} if new_tokens is not None else wanted - {None}
+    answers = [one for count in sorted(asked) for one in requests(points, int(count or 0))]
+    curves = [one for along in ("batch_size", *PARTS.values()) for one in ladders(points, along)]
+    missing = []
+    if points and not answers:
+        missing.append(why_none(points, bool(asked)))
+    return Decoding(tuple(points), tuple(curves), tuple(answers), tuple(missing))
