@@ -56,8 +56,10 @@ def decoding(trials: pa.Table, new_tokens: int | None = None) -> Decoding:
         if part is not None and not cell.series.is_open:
             points.append(decoder_point(cell, part, measured))
             wanted.add(cell.newest.get("new_tokens"))
-    asked = {new_tokens} if new_tokens is not None else wanted - {None}
-    answers = [one for count in sorted(asked) for one in requests(points, int(count or 0))]
+    asked = sorted(
+        {int(count) for count in wanted if count} if new_tokens is None else {new_tokens}
+    )
+    answers = [one for count in asked for one in requests(points, count)]
     curves = [one for along in ("batch_size", *PARTS.values()) for one in ladders(points, along)]
     missing = []
     if points and not answers:
