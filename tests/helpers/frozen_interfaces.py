@@ -514,7 +514,17 @@ def presets():
     return sorted(files.presets())
 
 
-NEWER = {"accept", "slo", "latency", "packing", "pairs", "power", "soak", "cold_start"}
+NEWER = {
+    "applications",
+    "accept",
+    "slo",
+    "latency",
+    "packing",
+    "pairs",
+    "power",
+    "soak",
+    "cold_start",
+}
 """Experiments that came after the points were frozen."""
 
 
