@@ -203,7 +203,7 @@ class Worker(HasLoadBarrier):
         self, point: Point, engine_class: type[EngineBase], device: Device, seed: int, rank: int = 0
     ) -> Load:
         """Create the model and its inputs for a device."""
-        settings = point.model_settings
+        settings = point.sized_settings
         refuse_others(settings.inputs, point.inputs)
         self._log.note(f"{MAKING} {point.model!r}" if engine_class.traits.reads_graph else "")
         model = graph_for(point, engine_class, device)

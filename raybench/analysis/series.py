@@ -16,6 +16,9 @@ class Series:
     Attributes:
         balancer: "shared"; None for a queue each and in closed loop, which has none.
         power_limit_w: that the devices were set to; None where it was left as it was.
+        prompt: tokens that a decoder reads at once; None for other models.
+        context: tokens in the cache of a decoder's step; None for other models.
+        new_tokens: after which its positions begin again; None for other models.
     """
 
     model: str | None
@@ -38,6 +41,9 @@ class Series:
     mps: bool | None
     balancer: str | None
     power_limit_w: float | None
+    prompt: int | None
+    context: int | None
+    new_tokens: int | None
 
     @property
     def is_open(self) -> bool:

@@ -40,7 +40,7 @@ examples
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers, load,
-  instances, power_limit_w
+  instances, power_limit_w, prompt, context, new_tokens
             the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
@@ -57,6 +57,9 @@ axes: one value or a list such as batch_size=[1,8,32]
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity
   instances=N            engines on each device, in processes of their own
   power_limit_w=WATTS|unchanged   power limit that each GPU is set to, and restored afterwards
+  prompt=N|auto          tokens that a decoder reads at once: model=decoder_125m_prefill
+  context=N|auto         tokens in the cache of a decoder's step: model=decoder_125m_step
+  new_tokens=N|auto      tokens that it generates before its positions begin again
 
 settings
   experiment=NAME|FILE.yaml      the question; see raybench list experiments; left out, one point of

@@ -9,16 +9,32 @@ from typing import Any
 from raybench.config.convert import switch, whole_number
 from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, nearest
-from raybench.experiment import PRECISIONS, TAKES, parse_load
+from raybench.experiment import LENGTHS, PRECISIONS, TAKES, parse_load
 
-MOST = {"batch_size": 2**31 - 1, "workers": 2**15 - 1, "inflight": 2**15 - 1, "instances": 48}
-"""Largest numbers that the columns of the table hold; a GPU has at most 48 clients of MPS."""
+MOST = {
+    "batch_size": 2**31 - 1,
+    "workers": 2**15 - 1,
+    "inflight": 2**15 - 1,
+    "instances": 48,
+    "prompt": 8192,
+    "context": 2**17,
+    "new_tokens": 2**17,
+}
+"""Largest numbers that the columns of the table hold; a GPU has at most 48 clients of MPS.
+
+The mask of a prompt is a constant of its graph, 256 MiB for the longest; a context longer than 131,072
+tokens is beyond what decoders are trained for.
+"""
 UNCHANGED = "unchanged"
 """The power limit of a device that is left as it is set."""
 MOST_WATTS = 100_000
 """A higher power limit is a slip: no board takes as much."""
 
-_KEYWORDS = {"workers": ("auto", "all"), "batch_size": ("max",)}
+_KEYWORDS = {
+    "workers": ("auto", "all"),
+    "batch_size": ("max",),
+    **dict.fromkeys(LENGTHS, ("auto",)),
+}
 """What an axis of whole numbers takes beside them."""
 
 
@@ -40,7 +56,7 @@ def _parse_value(axis: str, value: Any) -> Any:
             f"grid.{axis} takes one value or a list in brackets, not {shown(value)}. "
             f'Write "{axis}=[{value.strip("()[] ")}]".'
         )
-    if axis in ("batch_size", "workers", "inflight", "instances"):
+    if axis in MOST:
         return _whole_number(axis, value)
     if axis == "transfers":
         return _switch(axis, value)

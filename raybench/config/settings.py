@@ -119,6 +119,9 @@ class GridSettings:
     load: Unread = None
     instances: Unread = None
     power_limit_w: Unread = None
+    prompt: Unread = None
+    context: Unread = None
+    new_tokens: Unread = None
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def graph_for(point: Point, engine_class: type[EngineBase], device: Device) -> M
     dialect = {**dict.fromkeys(QUANTISED, int8), "bf16": traits.bf16_dialect}.get(point.precision)
     if not traits.reads_graph:
         return Model.named(point.model, point.precision, dialect)
-    settings, folder = point.model_settings, cache_dir()
-    refuse_other(point.model, settings, point.model_identity)
+    settings, folder = point.sized_settings, cache_dir()
+    refuse_other(point.model, point.model_settings, point.model_identity)
     model = prepare(
         point.model, settings, point.precision, dialect, folder, rewrite_lrn=traits.rewrites_lrn
     )

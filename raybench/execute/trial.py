@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from raybench.errors import PointError, Refused
 from raybench.execute import rows, stream_rows
+from raybench.execute.decoder_rows import decoder_columns
 from raybench.execute.events import BatchTimed, PhaseChanged
 from raybench.execute.soak_rows import SoakRows
 from raybench.execute.soak_watch import SoakWatch
@@ -214,6 +215,9 @@ class TrialRunner:
                 **prepared,
                 "notes": [*prepared["notes"], *streamed.notes, *measured.notes],
                 **rows.measurement_columns(workers, streamed.summary),
+                **decoder_columns(
+                    self.attempt.planned.point, workers.prepared[0].model, streamed.summary.trial
+                ),
                 **self._verdict(measured),
                 "fresh_processes": measured.fresh,
             },

@@ -96,5 +96,8 @@ def _series(point: Point) -> Series:
         mps=None,
         balancer=point.measure.balancer if is_shared else None,
         power_limit_w=point.power_limit_w,
+        prompt=point.prompt,
+        context=point.context,
+        new_tokens=point.new_tokens,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "METHOD_VERSION", "MOST_ITEMS_PER_S",
-    "MOST_SHARE", "PRECISIONS", "QUANTISED", "SYNTHETIC", "TAKES", "EngineChoice", "Experiment",
+    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "LENGTHS", "METHOD_VERSION",
+    "MOST_ITEMS_PER_S", "MOST_SHARE", "PRECISIONS", "QUANTISED", "SYNTHETIC", "TAKES", "EngineChoice", "Experiment",
     "InputFiles", "MeasureSettings", "ModelSettings", "OfferedLoad", "Point", "parse_load",
 ]  # fmt: skip
 
@@ -52,7 +52,7 @@ Rows hold it and environment ids are hashes over it, so the value never changes.
 """
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
-    "load", "instances", "power_limit_w",
+    "load", "instances", "power_limit_w", "prompt", "context", "new_tokens",
 )  # fmt: skip
 ANY = "any"
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
@@ -63,7 +63,11 @@ _NEWER_MEASURE_SETTINGS = {
     "row_every_s": 0.0, "page_cache": "as_is",
 }  # fmt: skip
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
-_NEWER_FACTORS = {"load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0}
+LENGTHS = ("prompt", "context", "new_tokens")
+"""Axes that are lengths in tokens, which decoders have."""
+_NEWER_FACTORS = {
+    "load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0, **dict.fromkeys(LENGTHS),
+}  # fmt: skip
 """The same for factors."""
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
@@ -190,6 +194,9 @@ class Point:
         instances: engines on each device, each with a worker of its own.
         power_limit_w: power limit that each device is set to; None leaves it as it is set.
         build: which of several separately built plans, from 0.
+        prompt: tokens that a decoder reads at once; None for a model that reads no prompt.
+        context: tokens in the cache beside which a decoder generates the next; None without a cache.
+        new_tokens: tokens that it generates before its positions begin again; None without a cache.
     """
 
     model: str
@@ -213,6 +220,23 @@ class Point:
     instances: int = 1
     power_limit_w: float | None = None
     build: int = 0
+    prompt: int | None = None
+    context: int | None = None
+    new_tokens: int | None = None
+
+    @property
+    def sized_settings(self) -> ModelSettings:
+        """Return the settings of the model with the lengths of a decoder among its shapes."""
+        lengths = {axis: getattr(self, axis) for axis in LENGTHS}
+        known = {axis: tokens for axis, tokens in lengths.items() if tokens is not None}
+        if not known:
+            return self.model_settings
+        return replace(self.model_settings, shapes={**self.model_settings.shapes, **known})
+
+    @property
+    def tokens_per_item(self) -> int | None:
+        """Return how many tokens of a decoder an item is; None for any other model."""
+        return self.prompt if self.context is None else 1
 
     @property
     def engines(self) -> int:

@@ -16,6 +16,7 @@ from raybench.models.graph.graph_types import graph_types
 from raybench.models.graph.graph_walk import drawn
 from raybench.models.graph.output_types import refuse_outputs
 from raybench.models.graph.shape_inference import dims
+from raybench.models.graph.tensor_sizes import stored_bytes
 from raybench.models.items.input_files import given_digest, given_inputs
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.passes import precision as passes
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Incremented when the same source gives another fp32 graph or other facts."""
-FACTS = 2
+FACTS = 3
 """Incremented when there are more facts of a source; its graph and its place in the cache stay."""
 
 _GRAPH = "model.onnx"
@@ -164,21 +165,29 @@ def _revision(source_id: str) -> str:
 
 def _types(precision: str, entry: CacheEntry) -> dict[str, Any]:
     """Return what a model's graph computes in, as fields of `Model`."""
+    stored = entry.facts.get("weight_bytes")
     if precision in passes.OF_FP32:  # what an engine reduces by itself stands in no graph
-        return {"reduced_ops": () if precision == "fp32" else None, "quantised_macs_frac": 0.0}
+        reduced = () if precision == "fp32" else None
+        return {"reduced_ops": reduced, "quantised_macs_frac": 0.0, "weight_bytes": stored}
     notes = tuple(entry.facts.get("type_notes", ()))
     ops, frac = entry.facts.get("reduced_ops"), entry.facts.get("quantised_macs_frac")
     found = None if ops is None else tuple(ops)
-    return {"reduced_ops": found, "quantised_macs_frac": frac, "type_notes": notes}
+    return {
+        "reduced_ops": found,
+        "quantised_macs_frac": frac,
+        "type_notes": notes,
+        "weight_bytes": stored,
+    }
 
 
 def _proven(precision: str, folder: Path, kept: Sequence[str] = ()) -> dict[str, Any]:
     """Return what the graph in a folder computes in, as facts; raise Unsupported if in another type."""
     import onnx
 
-    types = graph_types(onnx.load(folder / _GRAPH, load_external_data=False))
+    graph = onnx.load(folder / _GRAPH, load_external_data=False)
+    types = graph_types(graph)
     passes.refuse_unproven(precision, types, kept)
-    return types.facts
+    return {**types.facts, "weight_bytes": stored_bytes(graph)}
 
 
 def _fp32_model(
@@ -233,6 +242,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         "macs_per_item": _per_item(counts.macs_per_item, source),
         "table_parameters": counts.memory.table_parameters,
         "activations": _per_item(counts.memory.activations, source),
+        "weight_bytes": stored_bytes(source.proto),
         "limits": source.limits,
         "softmax_outputs": _softmax_outputs(source.proto.graph),
         **_drawn_outputs(source.proto.graph),

@@ -7,8 +7,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ConfigError
-from raybench.experiment import ANY, AXES, Point
+from raybench.experiment import ANY, AXES, LENGTHS, Point
 from raybench.planning.builds import refuse_builds, with_builds
+from raybench.planning.lengths import cell_lengths, refuse_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,7 @@ def expand(
     points: dict[str, Point] = {}
     _refuse_many(experiment)
     refuse_builds(experiment)
+    refuse_lengths(experiment)
     for grid in experiment.grids:
         _refuse_repeats(grid)
         for cell in _cells(experiment, grid, devices):
@@ -99,6 +101,7 @@ def _cells(
     others = [axis for axis in AXES if axis not in ("workers", "accelerator")]
     for values in itertools.product(*(grid[axis] for axis in others)):
         cell = dict(zip(others, values, strict=True))
+        cell |= cell_lengths(cell)
         kind = experiment.engines[cell["engine"]].device
         for accelerator in _accelerators(kind, grid["accelerator"], devices):
             count = devices.get(kind if accelerator == ANY else f"{kind}/{accelerator}", 0)
@@ -149,4 +152,5 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         load=cell["load"],
         instances=cell["instances"],
         power_limit_w=cell["power_limit_w"],
+        **{axis: cell[axis] for axis in LENGTHS},
     )

@@ -23,6 +23,7 @@ _TITLES = {
     "inflight": "in flight",
     "memory_limit_bytes": "memory limit",
     "power_limit_w": "power limit",
+    "new_tokens": "new tokens",
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
     "memory_limit_bytes", "load", "balancer", "instances", "mps", "power_limit_w",
+    "prompt", "context", "new_tokens",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
@@ -33,6 +34,9 @@ _USUAL = (
     ("instances", 1),
     ("mps", False),
     ("power_limit_w", None),
+    ("prompt", None),
+    ("context", None),
+    ("new_tokens", None),
 )
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
@@ -62,6 +66,9 @@ _WITHOUT = {
     "memory_limit_bytes": "no memory limit",
     "balancer": "",
     "power_limit_w": "power limit unchanged",
+    "prompt": "",
+    "context": "",
+    "new_tokens": "",
 }
 """Labels of factors that may have no value; workers with a queue each need no word."""
 _LABELS: dict[str, Callable[[Any], str]] = {
@@ -75,6 +82,9 @@ _LABELS: dict[str, Callable[[Any], str]] = {
     "balancer": lambda name: "one shared queue" if name == "shared" else str(name),
     "instances": lambda instances: f"{counted(instances, 'instance')} a device",
     "power_limit_w": lambda watts: f"limited to {watts:g} W",
+    "prompt": lambda tokens: f"prompt of {tokens:,}",
+    "context": lambda tokens: f"context of {tokens:,}",
+    "new_tokens": lambda tokens: f"{tokens:,} new tokens",
     "mps": lambda on: "with MPS" if on else "without MPS",
     "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",
     "environment_id": lambda digest: str(digest)[:8],

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from raybench.results import load_columns as of_load
+from raybench.results.decoder_columns import DECODER
 from raybench.results.environment_columns import ENVIRONMENT
 from raybench.results.hardware_columns import (
     ACTIVITY,
@@ -269,7 +270,8 @@ _TABLES = {
         + of_load.BUILDS
         + DRIFT
         + LOADED
-        + TRAFFIC,
+        + TRAFFIC
+        + DECODER,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,

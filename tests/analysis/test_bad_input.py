@@ -65,7 +65,7 @@ def test_rows_of_an_older_schema_lack_columns_and_are_analysed_all_the_same(anal
 def test_rows_of_two_schemas_together(analyse):
     older = table(*GRID).drop_columns(["latency_p50_ms", "simulated", "flags"])
     newer = table(*({**row, "environment_id": "e2", "run_id": "01B"} for row in GRID))
-    newer = newer.append_column("tokens_per_s", pa.array([1.0] * newer.num_rows))
+    newer = newer.append_column("of_a_later_schema", pa.array([1.0] * newer.num_rows))
     both = pa.concat_tables(
         [older.replace_schema_metadata(), newer.replace_schema_metadata()],
         promote_options="permissive",

@@ -120,6 +120,7 @@ def first_row(words, devices, engines):
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
     newer = {"inputs", "load", "arrivals", "instances", "power_limit_w", "build", "first_build_id"}
+    newer |= {"prompt", "context", "new_tokens"}
     return {name: value for name, value in row.items() if name not in newer}
 
 
@@ -259,7 +260,7 @@ def prepared_model(name, folder, **settings):
     return files_below(folder), stored
 
 
-NEWER_FACTS = ("table_parameters", "activations")
+NEWER_FACTS = ("table_parameters", "activations", "weight_bytes")
 """Facts of a model that came after its header was frozen."""
 
 

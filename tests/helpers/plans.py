@@ -12,7 +12,8 @@ DEVICES = {"gpu": 4, "cpu": 2}
 def expanded(*words, devices=DEVICES):
     """Experiment and points of a command line with simulated engines."""
     request = read(last_of(["experiment=scaling", "engine=simulated", *words])).resolve(devices)
-    identities = {"alexnet": "a", "googlenet": "g"}
+    names = {name for grid in request.experiment.grids for name in grid["model"]}
+    identities = {**{name: f"zoo:{name}" for name in names}, "alexnet": "a", "googlenet": "g"}
     return request.experiment, expand(request.experiment, devices, identities)
 
 

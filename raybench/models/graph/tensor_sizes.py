@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from raybench.errors import ModelError
-from raybench.models.graph.graph_walk import tensors
+from raybench.models.graph.graph_walk import initializers, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,18 @@ def refuse_damaged(path: Path, proto: onnx.ModelProto) -> None:
                 f"Model file {str(path)!r} is damaged: its constant {tensor.name!r} of shape {list(tensor.dims)} "
                 f"needs {needed} bytes and has {stored}. Copy or export it again."
             )
+
+
+def stored_bytes(proto: onnx.ModelProto) -> int:
+    """Return the bytes of the weights and constants of a graph; external ones need not be loaded."""
+    from onnx.external_data_helper import uses_external_data
+
+    total = 0
+    for tensor in initializers(proto.graph):
+        needed, stored = _sizes(tensor)
+        packed = stored is None and not uses_external_data(tensor)
+        total += tensor.ByteSize() if packed else needed
+    return total
 
 
 def _sizes(tensor: onnx.TensorProto) -> tuple[int, int | None]:

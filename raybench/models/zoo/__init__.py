@@ -24,6 +24,8 @@ from raybench.models.zoo import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from raybench.models.decoder_recipe import DecoderRecipe
     from raybench.models.recipe import Recipe
 
@@ -41,3 +43,8 @@ RECIPES: dict[str, ZooRecipe] = {recipe.name: recipe for recipe in _ALL}
 def names() -> tuple[str, ...]:
     """Names of all networks, oldest first, and of what shows one part of a device alone."""
     return tuple(RECIPES)
+
+
+def lengths_of(model: str) -> Mapping[str, int]:
+    """Return the lengths in tokens that a model has unless axes say otherwise; none for most models."""
+    return RECIPES[model].lengths if model in RECIPES else {}

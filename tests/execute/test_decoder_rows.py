@@ -1,0 +1,55 @@
+"""What a row says of a decoder's tokens, cache and weights."""
+
+from dataclasses import replace
+
+import pytest
+from helpers.plans import expanded
+
+from raybench.execute.decoder_rows import decoder_columns
+from raybench.experiment import ModelSettings
+from raybench.models.decoder import DecoderSizes
+from raybench.models.decoder_recipe import DecoderRecipe
+from raybench.models.prepare import prepare
+from raybench.models.zoo import RECIPES
+
+TINY = DecoderSizes(
+    width=32, blocks=2, heads=4, kv_heads=2, head=8, feed_forward=48, vocabulary=67, tied=True, theta=1e4
+)  # fmt: skip
+PARAMETERS = 67 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32) + 32
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The zoo's smallest decoder with a few weights."""
+    for part in ("prefill", "step"):
+        recipe = DecoderRecipe.usual("decoder_125m", 1, TINY, part)
+        monkeypatch.setitem(RECIPES, recipe.name, recipe)
+
+
+def columns(tmp_path, name, *words):
+    """Columns of a point in which 10 items/s were measured."""
+    _, (point, *_) = expanded(f"model={name}", "batch_size=4", *words)
+    settings = replace(ModelSettings(), shapes=point.sized_settings.shapes)
+    model = prepare(name, settings, "fp32", None, tmp_path)
+    assert model.parameters == PARAMETERS or name == "lenet"
+    return decoder_columns(point, model, {"items_per_s": 10.0})
+
+
+def test_a_step_reads_its_cache_and_generates_one_token_an_item(tiny, tmp_path):
+    found = columns(tmp_path, "decoder_125m_step", "context=24", "new_tokens=8")
+    assert found["tokens_per_s"] == 10.0
+    assert found["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * 4  # items, blocks, keys and values
+    constants = found["weight_bytes"] - 4 * PARAMETERS
+    assert 0 < constants < 2 * 32 * 8 * 4 + 32 * 8 + 400  # turns, positions, and shapes
+
+
+def test_a_prefill_makes_the_cache_and_reads_the_whole_prompt(tiny, tmp_path):
+    found = columns(tmp_path, "decoder_125m_prefill", "prompt=24")
+    assert found["tokens_per_s"] == 240.0
+    assert found["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * 4
+
+
+def test_any_model_says_what_its_weights_take(tmp_path):
+    found = columns(tmp_path, "lenet")
+    assert found.keys() == {"weight_bytes"}
+    assert found["weight_bytes"] == 4 * 61_706
