@@ -27,6 +27,7 @@ from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.input_values import given_items, refuse_outside, refuse_senseless
 from raybench.models.shapes.ranges import index_limits, integer_ranges
 from raybench.models.shapes.shape_request import OpenInput
+from raybench.models.state import refuse_wrong_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -299,6 +300,7 @@ def _source_of(name: str, file: OnnxFile, settings: ModelSettings) -> ModelSourc
     limits = index_limits(file.proto, (spec.name for spec in inputs))
     _check_values(name, inputs, limits, settings)
     _close(file, inputs)
+    refuse_wrong_state(name, file.proto)
     if closed.fixed is None:
         noted = Provenance.read(file.proto)
         return ModelSource(file.proto, inputs, limits, file, ranges=noted.ranges if noted else {})

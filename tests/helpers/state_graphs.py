@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 from helpers.tiny_graphs import graph_of
@@ -11,7 +9,7 @@ from onnx import TensorProto, helper
 
 from raybench.experiment import ModelSettings
 from raybench.models.prepare import prepare
-from raybench.models.state import StateTensor
+from raybench.models.state import StateTensor, write_state
 
 HEADS, LENGTH, WIDTH, WORDS, TRACE = 2, 5, 4, 11, 3
 STATE = (
@@ -85,13 +83,14 @@ def step_graph(fed: bool = False) -> onnx.ModelProto:
         ("new_trace", TensorProto.FLOAT, [1, "N", HEADS * WIDTH]),
     ]
     made = [helper.make_node(op, given, [name], **more) for op, given, name, more in nodes]
-    return graph_of(made, inputs, outputs, weights)
+    graph = graph_of(made, inputs, outputs, weights)
+    write_state(graph, STATE, tuple(sorted(KEPT)))
+    return graph
 
 
 def step_model(folder, fed=False):
-    """Return the model of `step_graph`, whose state no metadata names."""
+    """Return the model of `step_graph`, from a file."""
     path = folder / f"step_{fed}.onnx"
     onnx.save(step_graph(fed), path)
     ranges = {"token": [0, WORDS - 1], "position": [LENGTH, LENGTH]}
-    made = prepare(str(path), ModelSettings(ranges=ranges), "fp32", None, folder / "cache")
-    return replace(made, state=STATE, kept_outputs=KEPT)
+    return prepare(str(path), ModelSettings(ranges=ranges), "fp32", None, folder / "cache")

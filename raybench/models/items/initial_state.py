@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-LARGEST_BLOCK = 1 << 24
+LARGEST_BLOCK = 1 << 22
 """Elements that are drawn for a tensor: a cache of many GiB repeats them."""
 
 
@@ -25,7 +25,8 @@ LARGEST_BLOCK = 1 << 24
 class InitialState:
     """What the inputs that a device keeps hold before batch 0, equal for all workers of a point.
 
-    Floats are uniform in [-1, 1), integers in their range, both ends included.
+    Floats are uniform in [-1, 1) and numbers of half precision, so that a graph in fp16 begins with the values
+    of the fp32 graph; integers are uniform in their range, both ends included.
 
     Attributes:
         specs: the inputs.
@@ -66,7 +67,8 @@ class InitialState:
         size = min(size, LARGEST_BLOCK)
         rng = np.random.Generator(np.random.SFC64([self.seed, zlib.crc32(name.encode())]))
         if dtype.kind == "f":
-            return (2 * rng.random(size, np.float32) - 1).astype(dtype, copy=False)
+            halves = (2 * rng.random(size, np.float32) - 1).astype(np.float16)
+            return halves.astype(dtype, copy=False)
         low, high = (0, 1) if dtype.kind == "b" else self.ranges.get(name, (0, 1))
         return rng.integers(low, high, size, dtype, endpoint=True)
 
