@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from raybench.cluster.node_facts import NodeFacts
 
-LIBRARIES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx")
+LIBRARIES = ("openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch")
 VERSIONS = ("raybench", "python", "ray", *LIBRARIES, "driver")
 """Columns of a cluster's table; a version that no node has is left out."""
 NVIDIA = ("tensorrt", "tensorrt_rtx")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from raybench.engines.base import KeepsState
-from raybench.errors import EngineFailure, OutOfMemory, Unsupported
+from raybench.errors import EngineFailure, OutOfMemory, RaybenchError, Unsupported
 from raybench.experiment import AS_IS, CLOSED
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class LibraryCalls:
     Attributes:
         library: its name in messages.
         exceptions: classes of exceptions to convert; others pass.
-        requested: pattern of a failed allocation's message; its group is the size in bytes.
+        requested: pattern of a failed allocation's message; its first group, if it takes part, is the
+            size, in bytes or in what its group `unit` names.
         unsupported: sentence for the user by the pattern of a message that it explains; the first
             pattern that fits counts, and its named groups are filled into the sentence.
     """
@@ -69,11 +70,13 @@ class LibraryCalls:
         """
         try:
             return call()
+        except RaybenchError:
+            raise
         except self.exceptions as error:
             message = " ".join(str(error).split())
             size = self.requested.search(message)
             if size or "bad_alloc" in message or isinstance(error, MemoryError):
-                requested = int(size[1]) if size else None
+                requested = _bytes(size) if size else None
                 reason = message[-200:] or "the allocation failed"
                 raise OutOfMemory(stage, requested, reason) from error
             for pattern, sentence in self.unsupported.items():
@@ -83,6 +86,16 @@ class LibraryCalls:
             raise EngineFailure(
                 f"{self.library} failed at stage {stage!r}: {message[-500:]}"
             ) from error
+
+
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes(size: re.Match[str]) -> int | None:
+    """Return the size that a library says it asked for; None if it does not say."""
+    if size[1] is None:
+        return None
+    return round(float(size[1]) * _UNITS[size.groupdict().get("unit") or "bytes"])
 
 
 def refuse_state(point: Point, engine_class: type[EngineBase]) -> None:

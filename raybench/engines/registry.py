@@ -24,6 +24,7 @@ BUILT_IN = {
     "tensorrt_rtx": "raybench.engines.tensorrt.engine:TensorRTRtxEngine",
     "openvino": "raybench.engines.openvino:OpenVINOEngine",
     "onnxruntime": "raybench.engines.onnxruntime:OnnxRuntimeEngine",
+    "torch": "raybench.engines.torch.engine:TorchEngine",
     "simulated": "raybench.engines.simulated:SimulatedEngine",
 }
 

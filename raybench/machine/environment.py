@@ -50,6 +50,7 @@ _LIBRARIES = {
     "onnx": ("onnx",),
     "ray": ("ray",),
     "numpy": ("numpy",),
+    "torch": ("torch",),
 }
 """Column without `_version` -> distributions that may contain the library."""
 _ALLOWED = re.compile(

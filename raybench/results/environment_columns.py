@@ -61,4 +61,5 @@ env_allowlist          map       -        environment variables that affect the 
 cpu_quota_cores        float64   cores    CPU time that the control groups allow; null without a quota
 memory_limit_gib       float64   GiB      memory that the control groups allow; null without a limit
 tensorrt_rtx_version   string    -        version of TensorRT for RTX, as installed
+torch_version          string    -        PyTorch version, as installed
 """

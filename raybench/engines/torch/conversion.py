@@ -1,0 +1,122 @@
+"""From a prepared ONNX graph to a module of PyTorch, at the batch of the point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from raybench.engines.torch.bf16 import Bf16Types, weights_of_products
+from raybench.engines.torch.operators.table import TABLE
+from raybench.engines.torch.step import Step, torch_type
+from raybench.engines.torch.writer import FxWriter, Value
+from raybench.errors import PointError, Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from raybench.models.graph.operations import Operation, OperationGraph
+    from raybench.models.model import Model
+
+_REASON_CHARACTERS = 300
+
+
+def convert(model: Model, graph: OperationGraph, batch_size: int) -> Any:
+    """Return a torch.fx.GraphModule that takes the model's inputs in order and returns its outputs.
+
+    Args:
+        model: whose graph it is; in bf16 the graph is in fp32 and computes as `bf16` says.
+        graph: as read from the model's file.
+        batch_size: items in a batch, which becomes a number in the module.
+
+    Raises:
+        Unsupported: the table lacks an operator of the graph, or a form of it.
+    """
+    refuse_unknown(graph)
+    return _Conversion(model, graph).module(batch_size)
+
+
+def refuse_unknown(graph: OperationGraph) -> None:
+    """Raise Unsupported, with their names, if the table lacks operators of a graph."""
+    unknown = sorted({operation.kind for operation in graph.operations} - set(TABLE))
+    if unknown:
+        raise Unsupported(
+            f"Engine 'torch' has no operator {', '.join(unknown)}, which this graph needs. "
+            "Use engine=onnxruntime or openvino, or export the model with other operators."
+        )
+
+
+def tensor_of(array: np.ndarray[Any, Any]) -> Any:
+    """Return a tensor that shares an array's memory, of a type that NumPy itself may not have."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+class _Conversion:
+    """One graph on its way to a module.
+
+    Args:
+        model: whose graph it is.
+        graph: as read from the model's file.
+    """
+
+    def __init__(self, model: Model, graph: OperationGraph) -> None:
+        self._model = model
+        self._graph = graph
+        self._writer = FxWriter()
+        self._types = Bf16Types(self._writer) if model.precision == "bf16" else None
+        self._values: dict[str, Value] = {
+            name: Value(tensor_of(array)) for name, array in graph.weights.items()
+        }
+
+    def module(self, batch_size: int) -> Any:
+        """Return the module for batches of this size."""
+        writer = self._writer
+        fed = {
+            spec.name: writer.input(torch_type(spec.dtype), spec.with_batch(batch_size))
+            for spec in self._model.inputs
+        }
+        self._values.update(fed)
+        self._narrow(fed)
+        for operation in self._graph.operations:
+            self._write(operation)
+        return writer.module(self._outputs())
+
+    def _narrow(self, fed: Iterable[str]) -> None:
+        """Put inputs, and the weights of products, into bf16 where the graph computes in it."""
+        if self._types is None:
+            return
+        weights = weights_of_products(self._graph.operations) & set(self._graph.weights)
+        for name in (*fed, *weights):
+            self._values[name] = self._types.narrow(self._values[name])
+
+    def _write(self, operation: Operation) -> None:
+        """Write one operation and note its outputs."""
+        inputs = [self._values[name] if name else None for name in operation.inputs]
+        if self._types is not None:
+            inputs = self._types.inputs(operation.kind, inputs)
+        step = Step(self._writer, operation, inputs, self._graph.opset)
+        try:
+            made = TABLE[operation.kind](step)
+        except PointError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+            said = " ".join(str(error).split())[:_REASON_CHARACTERS]
+            raise step.refusal(f"as it stands here: {said}") from error
+        results: Sequence[Value] = [made] if isinstance(made, Value) else made
+        self._values.update(zip(operation.outputs, results, strict=False))
+
+    def _outputs(self) -> list[Value]:
+        """Return the outputs, in the types that the graph gives them."""
+        outputs = [self._values[name] for name in self._graph.outputs]
+        if self._types is None:
+            return outputs
+        declared = {spec.name: spec.dtype for spec in self._model.outputs}
+        return [
+            self._writer.call(torch.Tensor.to, value, torch.float32)
+            if value.dtype == torch.bfloat16 and declared.get(name) == "float32"
+            else value
+            for name, value in zip(self._graph.outputs, outputs, strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""The operators of ONNX in PyTorch's terms."""
