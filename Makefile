@@ -1,6 +1,8 @@
 # Two commands do everything on a machine with Python 3.10 or newer: `make demo`, `make test`.
+# EXTRAS=dev,docs,torch tests with PyTorch as well, which is a download of gigabytes.
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev,docs
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -60,9 +62,15 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[dev,docs]'
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt $(VENV)/.extras
+	$(PIP) --editable '.[$(EXTRAS)]'
 	touch $@ $(VENV)/.demo
+
+# Changes when other extras are asked for, so that they are installed.
+$(VENV)/.extras: $(VENV)/bin/python FORCE
+	@echo '$(EXTRAS)' | cmp --silent - $@ || echo '$(EXTRAS)' > $@
+
+FORCE:
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.needs_torch import needs_torch
 from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto, helper
 
@@ -18,6 +19,8 @@ from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.prepare import prepare
 from raybench.models.reference import reference_outputs
 from raybench.models.shapes.input_values import given_items
+
+TORCH = pytest.param("torch", marks=needs_torch)
 
 
 def loaded(engine, tiny, tmp_path, inflight):
@@ -35,14 +38,14 @@ def loaded(engine, tiny, tmp_path, inflight):
 
 
 @pytest.mark.parametrize("inflight", [1, 3])
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "simulated"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "simulated", TORCH])
 def test_every_engine_keeps_the_contract(name, inflight, tiny, tmp_path):
     engine = registry.get(name)
     load, reference = loaded(engine, tiny, tmp_path, inflight)
     conformance.check(engine, load, reference)
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", TORCH])
 def test_every_engine_takes_a_batch_at_any_place_and_inputs_without_one(name, tmp_path):
     nodes = [
         helper.make_node("ReduceMean", ["state"], ["mean"], axes=[0], keepdims=0),
@@ -126,14 +129,14 @@ def test_parts_are_padded_where_the_file_is_fixed_to_a_batch_or_an_input_has_it_
     assert replace(load, batches=elsewhere, part_batches=True).part_sizes == (4,)
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 def test_half_precision_is_refused_on_a_core_instead_of_run_as_something_else(name):
     reason = registry.get(name).unsupported("fp16", core(0), True)
     assert reason is not None
     assert "precision=" in reason
 
 
-@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 def test_transfers_off_means_nothing_on_a_core(name):
     assert "transfers=on" in registry.get(name).unsupported("fp32", core(0), False)
 
@@ -176,7 +179,7 @@ def test_tensorrt_for_rtx_keeps_the_part_of_the_contract_that_builds(options, ti
 @pytest.mark.gpu
 @pytest.mark.parametrize("transfers", [True, False])
 @pytest.mark.parametrize("inflight", [1, 3])
-@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "onnxruntime"])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "onnxruntime", "torch"])
 def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tiny, tmp_path):
     engine = registry.get(name)
     if not nvml.inventory():

@@ -25,7 +25,17 @@ _IN_FP32 = frozenset(
     }
 )  # fmt: skip
 _MOVES = frozenset(
-    {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+    {
+        "Concat",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 _CONTENT = {"Resize": 1, "Upsample": 1, "Range": 0}
 """How many of the inputs are content, where the others say a shape."""
@@ -77,7 +87,9 @@ class Bf16Types:
             return value
         key = (id(value), dtype)
         if key not in self._cast:
-            function = finite_bf16 if value.constant and dtype == torch.bfloat16 else torch.Tensor.to
+            function = (
+                finite_bf16 if value.constant and dtype == torch.bfloat16 else torch.Tensor.to
+            )
             self._cast[key] = (value, self._writer.call(function, value, dtype))
         return self._cast[key][1]
 

@@ -10,7 +10,7 @@ CALLS = LibraryCalls(
     "PyTorch",
     (Exception,),  # its compilers raise exceptions of many kinds
     re.compile(
-        r"[Tt]ried to allocate (?P<size>[\d.]+) ?(?P<unit>bytes|KiB|MiB|GiB)|CUDA out of memory"
+        r"[Tt]ried to allocate (?P<size>[\d.]+) ?(?P<unit>bytes|KiB|MiB|GiB)|CUDA out of memory(?!.*Tried to allocate)"
         r"|CUDA error: out of memory"
     ),
     {

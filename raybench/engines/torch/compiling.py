@@ -53,10 +53,12 @@ def compiled(module: Any, cache_dir: Path, kind: str) -> Any:
         cache_dir: of the node.
         kind: of device.
     """
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
+        cache_dir / FOLDER
+    )  # before the import, which sets it
     import torch
     from torch._inductor import config
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir / FOLDER))
     if kind == "cpu":
         config.compile_threads = 1  # the worker has one core, and no processes beside it
     torch._dynamo.reset()  # what it compiled for the last point does not count against a limit

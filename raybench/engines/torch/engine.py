@@ -146,7 +146,9 @@ def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
     if reason is not None:
         return reason
     if precision not in ("fp32", "tf32", "fp16", "bf16", AS_IS):
-        return f"Engine 'torch' has no precision {precision}. Use precision=fp32, tf32, fp16 or bf16."
+        return (
+            f"Engine 'torch' has no precision {precision}. Use precision=fp32, tf32, fp16 or bf16."
+        )
     capability = chip.capability(device)
     if precision in ("tf32", "bf16") and capability is not None and capability < _TENSOR_CORES_FROM:
         return (

@@ -76,7 +76,9 @@ class Step:
             return None
         if not value.constant:
             raise self.refusal(f"whose input {index} is computed from the data")
-        return np.asarray(value.tensor.float() if value.tensor.is_floating_point() else value.tensor)
+        return np.asarray(
+            value.tensor.float() if value.tensor.is_floating_point() else value.tensor
+        )
 
     def ints(self, index: int, attribute: str = "") -> list[int] | None:
         """Return whole numbers, from an input or from the attribute that older opsets have for it."""

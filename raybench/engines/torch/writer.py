@@ -74,7 +74,8 @@ class FxWriter:
 
         Args:
             function: of PyTorch, or one that traces through.
-            arguments, keywords: values, numbers, slices and lists of them.
+            *arguments: values, numbers, slices and lists of them.
+            **keywords: the same, by name.
         """
         everything = (arguments, keywords)
         if not any(not value.constant for value in _values(everything)):

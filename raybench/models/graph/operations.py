@@ -111,7 +111,7 @@ def _weight(tensor: onnx.TensorProto, folder: Path, files: dict[str, Array]) -> 
     from onnx.external_data_helper import uses_external_data
 
     if not uses_external_data(tensor):
-        array = numpy_helper.to_array(tensor)
+        array: Array = numpy_helper.to_array(tensor)
         return array if array.flags.writeable else array.copy()
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     entries = {entry.key: entry.value for entry in tensor.external_data}
@@ -120,5 +120,5 @@ def _weight(tensor: onnx.TensorProto, folder: Path, files: dict[str, Array]) -> 
         files[location] = np.memmap(folder / location, np.uint8, "c")  # changes stay in memory
     end = offset + math.prod(tensor.dims) * dtype.itemsize
     raw = np.asarray(files[location][offset:end])
-    aligned = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
+    aligned: Array = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
     return aligned.view(dtype).reshape(tuple(tensor.dims))

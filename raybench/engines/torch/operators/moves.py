@@ -100,7 +100,9 @@ def _slice(step: Step) -> Any:
         else:
             index = list(range(*slice(start, end, stride).indices(size)))
             x = step.call(torch.index_select, x, axis, _ints(step, index))
-    whole = all(each.indices(size) == (0, size, 1) for each, size in zip(where, x.shape, strict=True))
+    whole = all(
+        each.indices(size) == (0, size, 1) for each, size in zip(where, x.shape, strict=True)
+    )
     return x if whole else step.call(operator.getitem, x, tuple(where))
 
 
@@ -264,7 +266,7 @@ def _one_hot(step: Step) -> Any:
 
 
 def _non_zero(step: Step) -> Any:
-    where = np.stack(np.nonzero(step.constant(0)))
+    where = np.stack(np.nonzero(np.asarray(step.constant(0))))
     return step.call(torch.from_numpy, where.astype(np.int64))
 
 

@@ -42,7 +42,10 @@ def _mean_pool(step: Step) -> Any:
     x, moved = step.input(), window(step, step.attribute("kernel_shape", []))
     if any(dilation != 1 for dilation in moved.dilations):
         raise step.refusal("with dilations")
-    ceil, counts = bool(step.attribute("ceil_mode", 0)), bool(step.attribute("count_include_pad", 0))
+    ceil, counts = (
+        bool(step.attribute("ceil_mode", 0)),
+        bool(step.attribute("count_include_pad", 0)),
+    )
     padding = moved.begins
     if moved.begins != moved.ends:
         if counts:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody names it
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from raybench.engines.torch.operators.elementwise import Handler
     from raybench.engines.torch.step import Step
     from raybench.engines.torch.writer import Value
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _WHOLE = 1e-3
 """A size times its scale is a whole number up to this."""
-_ROUNDINGS = {
+_ROUNDINGS: dict[str, Callable[[Any], Any]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "round_prefer_floor": lambda places: np.ceil(places - 0.5),
@@ -49,11 +51,16 @@ def _resize(step: Step) -> Any:
         for axis, size in zip(axes, step.ints(3) or [], strict=True):
             scales[axis], sizes[axis] = size / x.shape[axis], size
     mode = step.attribute("mode", "nearest")
-    place = step.attribute("coordinate_transformation_mode", "asymmetric" if before_11 else "half_pixel")
+    place = step.attribute(
+        "coordinate_transformation_mode", "asymmetric" if before_11 else "half_pixel"
+    )
     if mode == "nearest":
         rounding = step.attribute("nearest_mode", "floor" if before_11 else "round_prefer_floor")
         return _nearest(step, sizes, scales, place, rounding)
-    if any(abs(old * scale - new) > _WHOLE for old, scale, new in zip(x.shape, scales, sizes, strict=True)):
+    if any(
+        abs(old * scale - new) > _WHOLE
+        for old, scale, new in zip(x.shape, scales, sizes, strict=True)
+    ):
         raise step.refusal(f"in mode {mode!r} with scales that give no whole sizes")
     return _interpolated(step, sizes, mode, place)
 

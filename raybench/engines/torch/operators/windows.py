@@ -71,9 +71,7 @@ def _same(found: Window, sizes: Sequence[int], lower: bool) -> Window:
     return replace(found, begins=tuple(begins), ends=tuple(ends))
 
 
-def symmetric(
-    step: Step, x: Value, moved: Window, fill: float
-) -> tuple[Value, tuple[int, ...]]:
+def symmetric(step: Step, x: Value, moved: Window, fill: float) -> tuple[Value, tuple[int, ...]]:
     """Return the input and a padding that is alike on both sides, padding it first where it is not."""
     if moved.begins == moved.ends and not (fill and moved.reaches_beyond):
         return x, moved.begins
