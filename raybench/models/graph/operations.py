@@ -120,5 +120,7 @@ def _weight(tensor: onnx.TensorProto, folder: Path, files: dict[str, Array]) -> 
         files[location] = np.memmap(folder / location, np.uint8, "c")  # changes stay in memory
     end = offset + math.prod(tensor.dims) * dtype.itemsize
     raw = np.asarray(files[location][offset:end])
-    aligned: Array = raw if raw.ctypes.data % dtype.itemsize == 0 else raw.copy()
-    return aligned.view(dtype).reshape(tuple(tensor.dims))
+    if raw.ctypes.data % dtype.itemsize:
+        raw = raw.copy()
+    values: Array = raw.view(dtype).reshape(tuple(tensor.dims))
+    return values
