@@ -502,7 +502,7 @@ def config_keys():
 
 def engine_options():
     """(key, type, default) of the options of each engine that raybench has had from the start."""
-    newer = {"tensorrt_rtx"}
+    newer = {"tensorrt_rtx", "torch"}
     # at their defaults in no id
     newer_options = {
         "service", "slow_device", "slow_host", "device_spread", "flip_bit_s", "idle_w", "knee_w", "power_exponent",

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from raybench.engines.torch.bf16 import Bf16Types, weights_of_products
+from raybench.engines.torch.operator_call import OperatorCall, torch_type
 from raybench.engines.torch.operators.table import TABLE
-from raybench.engines.torch.step import Step, torch_type
 from raybench.engines.torch.writer import FxWriter, Value
 from raybench.errors import PointError, Unsupported
 
@@ -97,14 +97,14 @@ class _Conversion:
         inputs = [self._values[name] if name else None for name in operation.inputs]
         if self._types is not None:
             inputs = self._types.inputs(operation.kind, inputs)
-        step = Step(self._writer, operation, inputs, self._graph.opset)
+        op = OperatorCall(self._writer, operation, inputs, self._graph.opset)
         try:
-            made = TABLE[operation.kind](step)
+            made = TABLE[operation.kind](op)
         except PointError:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
             said = " ".join(str(error).split())[:_REASON_CHARACTERS]
-            raise step.refusal(f"as it stands here: {said}") from error
+            raise op.refusal(f"as it stands here: {said}") from error
         results: Sequence[Value] = [made] if isinstance(made, Value) else made
         self._values.update(zip(operation.outputs, results, strict=False))
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody names it
 
-from raybench.engines.torch.step import torch_type
+from raybench.engines.torch.operator_call import torch_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raybench.engines.torch.step import Step
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.writer import Value
 
-    Handler = Callable[[Step], Any]
+    Handler = Callable[[OperatorCall], Any]
 
 
 def _unary(function: Callable[..., Any]) -> Handler:
-    return lambda step: step.call(function, step.input())
+    return lambda op: op.call(function, op.input())
 
 
 def _scalar_or_value(value: Value, other: Value) -> Any:
@@ -31,142 +31,142 @@ def _scalar_or_value(value: Value, other: Value) -> Any:
     return value
 
 
-def _operands(step: Step) -> tuple[Any, Any]:
-    a, b = step.input(0), step.input(1)
+def _operands(op: OperatorCall) -> tuple[Any, Any]:
+    a, b = op.input(0), op.input(1)
     return _scalar_or_value(a, b), _scalar_or_value(b, a)
 
 
 def _arithmetic(function: Callable[..., Any]) -> Handler:
-    return lambda step: step.call(function, *_operands(step))
+    return lambda op: op.call(function, *_operands(op))
 
 
 def _compare(function: Callable[..., Any], mirrored: Callable[..., Any]) -> Handler:
     """Return a handler of a comparison; the first operand of PyTorch's is never a number."""
 
-    def handle(step: Step) -> Any:
-        a, b = _operands(step)
-        return step.call(function, a, b) if hasattr(a, "tensor") else step.call(mirrored, b, a)
+    def handle(op: OperatorCall) -> Any:
+        a, b = _operands(op)
+        return op.call(function, a, b) if hasattr(a, "tensor") else op.call(mirrored, b, a)
 
     return handle
 
 
 def _logical(function: Callable[..., Any]) -> Handler:
-    return lambda step: step.call(function, step.input(0), step.input(1))
+    return lambda op: op.call(function, op.input(0), op.input(1))
 
 
 def _chain(function: Callable[..., Any]) -> Handler:
     """Return a handler that joins any number of inputs two by two."""
 
-    def handle(step: Step) -> Any:
-        result, *others = step.inputs
+    def handle(op: OperatorCall) -> Any:
+        result, *others = op.inputs
         for other in others:
-            result = step.call(function, result, other)
+            result = op.call(function, result, other)
         return result
 
     return handle
 
 
-def _mean(step: Step) -> Any:
-    total = _chain(torch.add)(step)
-    return step.call(torch.mul, total, 1.0 / len(step.inputs))
+def _mean(op: OperatorCall) -> Any:
+    total = _chain(torch.add)(op)
+    return op.call(torch.mul, total, 1.0 / len(op.inputs))
 
 
-def _divide(step: Step) -> Any:
-    if step.input().tensor.is_floating_point():
-        return step.call(operator.truediv, *_operands(step))
-    return step.call(torch.div, step.input(0), step.input(1), rounding_mode="trunc")
+def _divide(op: OperatorCall) -> Any:
+    if op.input().tensor.is_floating_point():
+        return op.call(operator.truediv, *_operands(op))
+    return op.call(torch.div, op.input(0), op.input(1), rounding_mode="trunc")
 
 
-def _power(step: Step) -> Any:
-    base, exponent = _operands(step)
-    raised = step.call(torch.pow, base, exponent)
-    return step.cast(raised, step.input().dtype)
+def _power(op: OperatorCall) -> Any:
+    base, exponent = _operands(op)
+    raised = op.call(torch.pow, base, exponent)
+    return op.cast(raised, op.input().dtype)
 
 
-def _modulo(step: Step) -> Any:
-    function = torch.fmod if step.attribute("fmod", 0) else torch.remainder
-    return step.call(function, *_operands(step))
+def _modulo(op: OperatorCall) -> Any:
+    function = torch.fmod if op.attribute("fmod", 0) else torch.remainder
+    return op.call(function, *_operands(op))
 
 
-def _clip(step: Step) -> Any:
-    low, high = step.maybe(1), step.maybe(2)
-    x = step.input()
+def _clip(op: OperatorCall) -> Any:
+    low, high = op.maybe(1), op.maybe(2)
+    x = op.input()
     bounds: dict[str, Any] = {
         name: _scalar_or_value(value, x)
         for name, value in (("min", low), ("max", high))
         if value is not None
     }
     bounds |= {
-        name: given for name in ("min", "max") if (given := step.attribute(name, None)) is not None
+        name: given for name in ("min", "max") if (given := op.attribute(name, None)) is not None
     }
     if not bounds:
         return x
     if x.constant or all(not hasattr(bound, "tensor") for bound in bounds.values()):
-        return step.call(torch.clamp, x, **bounds)
+        return op.call(torch.clamp, x, **bounds)
     for name, function in (("min", torch.maximum), ("max", torch.minimum)):
         if name in bounds:
             bound = bounds[name]
             one_sided = not hasattr(bound, "tensor")
             x = (
-                step.call(torch.clamp, x, **{name: bound})
+                op.call(torch.clamp, x, **{name: bound})
                 if one_sided
-                else step.call(function, x, bound)
+                else op.call(function, x, bound)
             )
     return x
 
 
-def _cast(step: Step) -> Any:
-    return step.cast(step.input(), torch_type(step.attribute("to", "float32")))
+def _cast(op: OperatorCall) -> Any:
+    return op.cast(op.input(), torch_type(op.attribute("to", "float32")))
 
 
-def _cast_like(step: Step) -> Any:
-    return step.cast(step.input(), step.input(1).dtype)
+def _cast_like(op: OperatorCall) -> Any:
+    return op.cast(op.input(), op.input(1).dtype)
 
 
-def _where(step: Step) -> Any:
-    condition, x, y = (step.input(index) for index in range(3))
-    return step.call(torch.where, condition, x, y)
+def _where(op: OperatorCall) -> Any:
+    condition, x, y = (op.input(index) for index in range(3))
+    return op.call(torch.where, condition, x, y)
 
 
-def _identity(step: Step) -> Any:
-    return step.input()
+def _identity(op: OperatorCall) -> Any:
+    return op.input()
 
 
-def _dropout(step: Step) -> Any:
-    trains = step.constant(2)
-    if step.outputs > 1 or (trains is not None and trains.any()):
-        raise step.refusal("in training, or with a mask as an output")
-    return step.input()
+def _dropout(op: OperatorCall) -> Any:
+    trains = op.constant(2)
+    if op.outputs > 1 or (trains is not None and trains.any()):
+        raise op.refusal("in training, or with a mask as an output")
+    return op.input()
 
 
-def _gelu(step: Step) -> Any:
-    return step.call(F.gelu, step.input(), approximate=step.attribute("approximate", "none"))
+def _gelu(op: OperatorCall) -> Any:
+    return op.call(F.gelu, op.input(), approximate=op.attribute("approximate", "none"))
 
 
 def _with_slope(function: Callable[..., Any], default: float) -> Handler:
-    return lambda step: step.call(function, step.input(), float(step.attribute("alpha", default)))
+    return lambda op: op.call(function, op.input(), float(op.attribute("alpha", default)))
 
 
-def _selu(step: Step) -> Any:
-    alpha = step.attribute("alpha", 1.67326319217681884765625)
-    gamma = step.attribute("gamma", 1.05070102214813232421875)
-    return step.call(operator.mul, step.call(F.elu, step.input(), alpha), gamma)
+def _selu(op: OperatorCall) -> Any:
+    alpha = op.attribute("alpha", 1.67326319217681884765625)
+    gamma = op.attribute("gamma", 1.05070102214813232421875)
+    return op.call(operator.mul, op.call(F.elu, op.input(), alpha), gamma)
 
 
-def _hard_sigmoid(step: Step) -> Any:
-    alpha, beta = step.attribute("alpha", 0.2), step.attribute("beta", 0.5)
+def _hard_sigmoid(op: OperatorCall) -> Any:
+    alpha, beta = op.attribute("alpha", 0.2), op.attribute("beta", 0.5)
     if abs(alpha - 1 / 6) < 1e-6 and beta == 0.5:
-        return step.call(F.hardsigmoid, step.input())
-    line = step.call(operator.add, step.call(operator.mul, step.input(), alpha), beta)
-    return step.call(torch.clamp, line, min=0.0, max=1.0)
+        return op.call(F.hardsigmoid, op.input())
+    line = op.call(operator.add, op.call(operator.mul, op.input(), alpha), beta)
+    return op.call(torch.clamp, line, min=0.0, max=1.0)
 
 
-def _swish(step: Step) -> Any:
-    alpha = step.attribute("alpha", 1.0)
+def _swish(op: OperatorCall) -> Any:
+    alpha = op.attribute("alpha", 1.0)
     if alpha == 1.0:
-        return step.call(F.silu, step.input())
-    gate = step.call(torch.sigmoid, step.call(operator.mul, step.input(), alpha))
-    return step.call(operator.mul, step.input(), gate)
+        return op.call(F.silu, op.input())
+    gate = op.call(torch.sigmoid, op.call(operator.mul, op.input(), alpha))
+    return op.call(operator.mul, op.input(), gate)
 
 
 def prelu(x: Any, slope: Any) -> Any:
@@ -174,8 +174,8 @@ def prelu(x: Any, slope: Any) -> Any:
     return torch.where(x < 0, x * slope, x)
 
 
-def _prelu(step: Step) -> Any:
-    return step.call(prelu, step.input(0), step.input(1))
+def _prelu(op: OperatorCall) -> Any:
+    return op.call(prelu, op.input(0), op.input(1))
 
 
 TABLE: dict[str, Handler] = {

@@ -13,82 +13,82 @@ import torch.nn.functional as F  # noqa: N812 - as everybody names it
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.operators.elementwise import Handler
-    from raybench.engines.torch.step import Step
     from raybench.engines.torch.writer import Value
 
 _PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
-def _ints(step: Step, values: Sequence[int]) -> Any:
-    return step.call(torch.tensor, list(values), dtype=torch.int64)
+def _ints(op: OperatorCall, values: Sequence[int]) -> Any:
+    return op.call(torch.tensor, list(values), dtype=torch.int64)
 
 
-def _shape(step: Step) -> Any:
-    start, end = step.attribute("start", 0), step.attribute("end", None)
-    return _ints(step, step.input().shape[start:end])
+def _shape(op: OperatorCall) -> Any:
+    start, end = op.attribute("start", 0), op.attribute("end", None)
+    return _ints(op, op.input().shape[start:end])
 
 
-def _size(step: Step) -> Any:
-    return step.call(torch.tensor, math.prod(step.input().shape), dtype=torch.int64)
+def _size(op: OperatorCall) -> Any:
+    return op.call(torch.tensor, math.prod(op.input().shape), dtype=torch.int64)
 
 
-def _reshape(step: Step) -> Any:
-    x = step.input()
-    wanted = step.ints(1, "shape") or []
-    if not step.attribute("allowzero", 0):
+def _reshape(op: OperatorCall) -> Any:
+    x = op.input()
+    wanted = op.ints(1, "shape") or []
+    if not op.attribute("allowzero", 0):
         wanted = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
     known = math.prod(size for size in wanted if size != -1)
     if -1 in wanted and known:
         wanted = [math.prod(x.shape) // known if size == -1 else size for size in wanted]
-    return step.reshape(x, wanted)
+    return op.reshape(x, wanted)
 
 
-def _flatten(step: Step) -> Any:
-    shape, axis = step.input().shape, step.axis(1)
-    return step.reshape(step.input(), (math.prod(shape[:axis]), math.prod(shape[axis:])))
+def _flatten(op: OperatorCall) -> Any:
+    shape, axis = op.input().shape, op.axis(1)
+    return op.reshape(op.input(), (math.prod(shape[:axis]), math.prod(shape[axis:])))
 
 
-def _squeeze(step: Step) -> Any:
-    x, axes = step.input(), step.ints(1, "axes")
+def _squeeze(op: OperatorCall) -> Any:
+    x, axes = op.input(), op.ints(1, "axes")
     if axes is None:
         axes = [axis for axis, size in enumerate(x.shape) if size == 1]
     away = {axis % x.rank for axis in axes}
-    return step.reshape(x, [size for axis, size in enumerate(x.shape) if axis not in away])
+    return op.reshape(x, [size for axis, size in enumerate(x.shape) if axis not in away])
 
 
-def _unsqueeze(step: Step) -> Any:
-    x, axes = step.input(), step.ints(1, "axes") or []
+def _unsqueeze(op: OperatorCall) -> Any:
+    x, axes = op.input(), op.ints(1, "axes") or []
     rank = x.rank + len(axes)
     new, sizes = {axis % rank for axis in axes}, iter(x.shape)
-    return step.reshape(x, [1 if axis in new else next(sizes) for axis in range(rank)])
+    return op.reshape(x, [1 if axis in new else next(sizes) for axis in range(rank)])
 
 
-def _transpose(step: Step) -> Any:
-    x = step.input()
-    order = step.attribute("perm", None) or list(reversed(range(x.rank)))
-    return x if list(order) == sorted(order) else step.call(torch.permute, x, tuple(order))
+def _transpose(op: OperatorCall) -> Any:
+    x = op.input()
+    order = op.attribute("perm", None) or list(reversed(range(x.rank)))
+    return x if list(order) == sorted(order) else op.call(torch.permute, x, tuple(order))
 
 
-def _concat(step: Step) -> Any:
-    return step.call(torch.cat, list(step.inputs), dim=step.axis(0))
+def _concat(op: OperatorCall) -> Any:
+    return op.call(torch.cat, list(op.inputs), dim=op.axis(0))
 
 
-def _split(step: Step) -> Any:
-    x, axis = step.input(), step.axis(0)
-    sizes = step.ints(1, "split")
+def _split(op: OperatorCall) -> Any:
+    x, axis = op.input(), op.axis(0)
+    sizes = op.ints(1, "split")
     if sizes is None:
-        parts = int(step.attribute("num_outputs", step.outputs))
+        parts = int(op.attribute("num_outputs", op.outputs))
         each = -(-x.shape[axis] // parts)
         sizes = [each] * (parts - 1) + [x.shape[axis] - each * (parts - 1)]
-    return step.call(torch.split, x, sizes, dim=axis)
+    return op.call(torch.split, x, sizes, dim=axis)
 
 
-def _slice(step: Step) -> Any:
-    x = step.input()
-    starts, ends = step.ints(1, "starts") or [], step.ints(2, "ends") or []
-    axes = step.ints(3, "axes")
-    steps = step.ints(4) or [1] * len(starts)
+def _slice(op: OperatorCall) -> Any:
+    x = op.input()
+    starts, ends = op.ints(1, "starts") or [], op.ints(2, "ends") or []
+    axes = op.ints(3, "axes")
+    steps = op.ints(4) or [1] * len(starts)
     where = [slice(None)] * x.rank
     for start, end, axis, stride in zip(
         starts, ends, range(len(starts)) if axes is None else axes, steps, strict=True
@@ -99,11 +99,11 @@ def _slice(step: Step) -> Any:
             where[axis] = slice(begin, max(begin, stop), stride)
         else:
             index = list(range(*slice(start, end, stride).indices(size)))
-            x = step.call(torch.index_select, x, axis, _ints(step, index))
+            x = op.call(torch.index_select, x, axis, _ints(op, index))
     whole = all(
         each.indices(size) == (0, size, 1) for each, size in zip(where, x.shape, strict=True)
     )
-    return x if whole else step.call(operator.getitem, x, tuple(where))
+    return x if whole else op.call(operator.getitem, x, tuple(where))
 
 
 def gather(data: Any, indices: Any, axis: int) -> Any:
@@ -112,26 +112,26 @@ def gather(data: Any, indices: Any, axis: int) -> Any:
     return torch.index_select(data, axis, indices.reshape(-1)).reshape(shape)
 
 
-def _gather(step: Step) -> Any:
-    data, indices = step.input(0), step.input(1)
-    axis = step.axis(0)
+def _gather(op: OperatorCall) -> Any:
+    data, indices = op.input(0), op.input(1)
+    axis = op.axis(0)
     if indices.constant:
         size = data.shape[axis]
         counted = np.asarray(indices.tensor)
         counted = np.where(counted < 0, counted + size, counted)
         if not counted.ndim:
-            return step.call(torch.select, data, axis, int(counted))
-        indices = step.call(torch.from_numpy, counted.astype(np.int64))
+            return op.call(torch.select, data, axis, int(counted))
+        indices = op.call(torch.from_numpy, counted.astype(np.int64))
     if axis == 0 and data.rank == 2 and data.tensor.is_floating_point():
-        return step.call(F.embedding, indices, data)
+        return op.call(F.embedding, indices, data)
     if indices.rank == 1:
-        return step.call(torch.index_select, data, axis, indices)
-    return step.call(gather, data, indices, axis)
+        return op.call(torch.index_select, data, axis, indices)
+    return op.call(gather, data, indices, axis)
 
 
-def _gather_elements(step: Step) -> Any:
-    indices = step.cast(step.input(1), torch.int64)
-    return step.call(gather_elements, step.input(0), indices, step.axis(0))
+def _gather_elements(op: OperatorCall) -> Any:
+    indices = op.cast(op.input(1), torch.int64)
+    return op.call(gather_elements, op.input(0), indices, op.axis(0))
 
 
 def gather_elements(data: Any, indices: Any, axis: int) -> Any:
@@ -145,10 +145,10 @@ def gather_points(data: Any, indices: Any) -> Any:
     return data[tuple(indices.unbind(-1))]
 
 
-def _gather_nd(step: Step) -> Any:
-    if step.attribute("batch_dims", 0):
-        raise step.refusal("with batch_dims")
-    return step.call(gather_points, step.input(0), step.input(1))
+def _gather_nd(op: OperatorCall) -> Any:
+    if op.attribute("batch_dims", 0):
+        raise op.refusal("with batch_dims")
+    return op.call(gather_points, op.input(0), op.input(1))
 
 
 def scatter_points(data: Any, indices: Any, updates: Any, add: bool) -> Any:
@@ -156,22 +156,22 @@ def scatter_points(data: Any, indices: Any, updates: Any, add: bool) -> Any:
     return data.index_put(tuple(indices.unbind(-1)), updates, accumulate=add)
 
 
-def _adds(step: Step) -> bool:
-    reduction = step.attribute("reduction", "none")
+def _adds(op: OperatorCall) -> bool:
+    reduction = op.attribute("reduction", "none")
     if reduction not in ("none", "add"):
-        raise step.refusal(f"with reduction {reduction!r}")
+        raise op.refusal(f"with reduction {reduction!r}")
     return bool(reduction == "add")
 
 
-def _scatter_nd(step: Step) -> Any:
-    data, indices, updates = (step.input(index) for index in range(3))
-    return step.call(scatter_points, data, indices, updates, _adds(step))
+def _scatter_nd(op: OperatorCall) -> Any:
+    data, indices, updates = (op.input(index) for index in range(3))
+    return op.call(scatter_points, data, indices, updates, _adds(op))
 
 
-def _scatter_elements(step: Step) -> Any:
-    data, indices, updates = (step.input(index) for index in range(3))
-    indices = step.cast(indices, torch.int64)
-    return step.call(scatter_elements, data, indices, updates, step.axis(0), _adds(step))
+def _scatter_elements(op: OperatorCall) -> Any:
+    data, indices, updates = (op.input(index) for index in range(3))
+    indices = op.cast(indices, torch.int64)
+    return op.call(scatter_elements, data, indices, updates, op.axis(0), _adds(op))
 
 
 def scatter_elements(data: Any, indices: Any, updates: Any, axis: int, add: bool) -> Any:
@@ -181,19 +181,19 @@ def scatter_elements(data: Any, indices: Any, updates: Any, axis: int, add: bool
     return function(data, axis, indices, updates)
 
 
-def _expand(step: Step) -> Any:
-    x, wanted = step.input(), step.ints(1) or []
+def _expand(op: OperatorCall) -> Any:
+    x, wanted = op.input(), op.ints(1) or []
     shape = tuple(torch.broadcast_shapes(x.shape, tuple(wanted)))
-    return x if shape == x.shape else step.call(torch.Tensor.expand, x, shape)
+    return x if shape == x.shape else op.call(torch.Tensor.expand, x, shape)
 
 
-def _tile(step: Step) -> Any:
-    return step.call(torch.tile, step.input(), tuple(step.ints(1) or [1]))
+def _tile(op: OperatorCall) -> Any:
+    return op.call(torch.tile, op.input(), tuple(op.ints(1) or [1]))
 
 
-def _pad(step: Step) -> Any:
-    x, given = step.input(), step.ints(1, "pads") or []
-    axes = step.ints(3) or list(range(x.rank))
+def _pad(op: OperatorCall) -> Any:
+    x, given = op.input(), op.ints(1, "pads") or []
+    axes = op.ints(3) or list(range(x.rank))
     pairs = [(0, 0)] * x.rank
     for place, axis in enumerate(axes):
         pairs[axis % x.rank] = (given[place], given[place + len(axes)])
@@ -202,52 +202,52 @@ def _pad(step: Step) -> Any:
     if not pairs:
         return x
     pads = [each for pair in reversed(pairs) for each in pair]
-    mode = step.attribute("mode", "constant")
+    mode = op.attribute("mode", "constant")
     if mode == "constant":
-        fill = step.constant(2)
-        value = step.attribute("value", 0.0) if fill is None or not fill.size else fill.item()
-        return step.call(F.pad, x, pads, value=value)
+        fill = op.constant(2)
+        value = op.attribute("value", 0.0) if fill is None or not fill.size else fill.item()
+        return op.call(F.pad, x, pads, value=value)
     if mode not in _PAD_MODES or len(pairs) > x.rank - 1:
-        raise step.refusal(f"in mode {mode!r} over all dimensions")
-    return step.call(F.pad, x, pads, mode=_PAD_MODES[mode])
+        raise op.refusal(f"in mode {mode!r} over all dimensions")
+    return op.call(F.pad, x, pads, mode=_PAD_MODES[mode])
 
 
-def _constant_of_shape(step: Step) -> Any:
-    value = np.asarray(step.attribute("value", np.zeros(1, np.float32))).reshape(-1)
+def _constant_of_shape(op: OperatorCall) -> Any:
+    value = np.asarray(op.attribute("value", np.zeros(1, np.float32))).reshape(-1)
     dtype = torch.from_numpy(value.copy()).dtype
-    return step.call(torch.full, tuple(step.ints(0) or ()), value[0].item(), dtype=dtype)
+    return op.call(torch.full, tuple(op.ints(0) or ()), value[0].item(), dtype=dtype)
 
 
-def _range(step: Step) -> Any:
-    numbers = [step.constant(index) for index in range(3)]
+def _range(op: OperatorCall) -> Any:
+    numbers = [op.constant(index) for index in range(3)]
     start, limit, delta = (0 if number is None else number.item() for number in numbers)
-    return step.call(torch.arange, start, limit, delta, dtype=step.input().dtype)
+    return op.call(torch.arange, start, limit, delta, dtype=op.input().dtype)
 
 
-def _triangle(step: Step) -> Any:
-    (diagonal,) = step.ints(1) or [0]
-    function = torch.triu if step.attribute("upper", 1) else torch.tril
-    return step.call(function, step.input(), diagonal=diagonal)
+def _triangle(op: OperatorCall) -> Any:
+    (diagonal,) = op.ints(1) or [0]
+    function = torch.triu if op.attribute("upper", 1) else torch.tril
+    return op.call(function, op.input(), diagonal=diagonal)
 
 
-def _depth_to_space(step: Step) -> Any:
-    x, block = step.input(), int(step.attribute("blocksize", 1))
-    if step.attribute("mode", "DCR") == "CRD":
-        return step.call(F.pixel_shuffle, x, block)
+def _depth_to_space(op: OperatorCall) -> Any:
+    x, block = op.input(), int(op.attribute("blocksize", 1))
+    if op.attribute("mode", "DCR") == "CRD":
+        return op.call(F.pixel_shuffle, x, block)
     n, c, h, w = x.shape
-    split = step.reshape(x, (n, block, block, c // block**2, h, w))
-    moved = step.call(torch.permute, split, (0, 3, 4, 1, 5, 2))
-    return step.reshape(moved, (n, c // block**2, h * block, w * block))
+    split = op.reshape(x, (n, block, block, c // block**2, h, w))
+    moved = op.call(torch.permute, split, (0, 3, 4, 1, 5, 2))
+    return op.reshape(moved, (n, c // block**2, h * block, w * block))
 
 
-def _space_to_depth(step: Step) -> Any:
-    x, block = step.input(), int(step.attribute("blocksize", 1))
-    if step.attribute("mode", "DCR") != "DCR":
-        raise step.refusal("in another mode than DCR")
+def _space_to_depth(op: OperatorCall) -> Any:
+    x, block = op.input(), int(op.attribute("blocksize", 1))
+    if op.attribute("mode", "DCR") != "DCR":
+        raise op.refusal("in another mode than DCR")
     n, c, h, w = x.shape
-    split = step.reshape(x, (n, c, h // block, block, w // block, block))
-    moved = step.call(torch.permute, split, (0, 3, 5, 1, 2, 4))
-    return step.reshape(moved, (n, c * block**2, h // block, w // block))
+    split = op.reshape(x, (n, c, h // block, block, w // block, block))
+    moved = op.call(torch.permute, split, (0, 3, 5, 1, 2, 4))
+    return op.reshape(moved, (n, c * block**2, h // block, w // block))
 
 
 def one_hot(indices: Any, values: Any, depth: int, axis: int) -> Any:
@@ -259,23 +259,23 @@ def one_hot(indices: Any, values: Any, depth: int, axis: int) -> Any:
     return torch.where(counted == steps.reshape(shape), values[1], values[0])
 
 
-def _one_hot(step: Step) -> Any:
-    (depth,) = step.ints(1) or [1]
-    axis = int(step.attribute("axis", -1))
-    return step.call(one_hot, step.input(0), step.input(2), depth, axis)
+def _one_hot(op: OperatorCall) -> Any:
+    (depth,) = op.ints(1) or [1]
+    axis = int(op.attribute("axis", -1))
+    return op.call(one_hot, op.input(0), op.input(2), depth, axis)
 
 
-def _non_zero(step: Step) -> Any:
-    where = np.stack(np.nonzero(np.asarray(step.constant(0))))
-    return step.call(torch.from_numpy, where.astype(np.int64))
+def _non_zero(op: OperatorCall) -> Any:
+    where = np.stack(np.nonzero(np.asarray(op.constant(0))))
+    return op.call(torch.from_numpy, where.astype(np.int64))
 
 
 def _constant(function: Callable[..., Any]) -> Handler:
-    def handle(step: Step) -> Any:
-        value: Value = step.input()
+    def handle(op: OperatorCall) -> Any:
+        value: Value = op.input()
         if not value.constant:
-            raise step.refusal("of data that varies")
-        return function(step)
+            raise op.refusal("of data that varies")
+        return function(op)
 
     return handle
 

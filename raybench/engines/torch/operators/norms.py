@@ -11,95 +11,95 @@ import torch.nn.functional as F  # noqa: N812 - as everybody names it
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.operators.elementwise import Handler
-    from raybench.engines.torch.step import Step
 
 
-def _batch_norm(step: Step) -> Any:
-    if step.outputs > 1 or step.attribute("training_mode", 0):
-        raise step.refusal("in training")
-    x, scale, bias, mean, variance = (step.input(index) for index in range(5))
-    epsilon = step.attribute("epsilon", 1e-5)
-    return step.call(F.batch_norm, x, mean, variance, scale, bias, eps=epsilon)
+def _batch_norm(op: OperatorCall) -> Any:
+    if op.outputs > 1 or op.attribute("training_mode", 0):
+        raise op.refusal("in training")
+    x, scale, bias, mean, variance = (op.input(index) for index in range(5))
+    epsilon = op.attribute("epsilon", 1e-5)
+    return op.call(F.batch_norm, x, mean, variance, scale, bias, eps=epsilon)
 
 
-def _layer_norm(step: Step) -> Any:
-    if step.outputs > 1:
-        raise step.refusal("with mean and deviation as outputs")
-    x, scale, bias = step.input(0), step.input(1), step.maybe(2)
-    shape = x.shape[step.axis(-1) :]
-    epsilon = step.attribute("epsilon", 1e-5)
+def _layer_norm(op: OperatorCall) -> Any:
+    if op.outputs > 1:
+        raise op.refusal("with mean and deviation as outputs")
+    x, scale, bias = op.input(0), op.input(1), op.maybe(2)
+    shape = x.shape[op.axis(-1) :]
+    epsilon = op.attribute("epsilon", 1e-5)
     if scale.shape == shape and (bias is None or bias.shape == shape):
-        return step.call(F.layer_norm, x, shape, scale, bias, eps=epsilon)
-    scaled = step.call(torch.mul, step.call(F.layer_norm, x, shape, eps=epsilon), scale)
-    return scaled if bias is None else step.call(torch.add, scaled, bias)
+        return op.call(F.layer_norm, x, shape, scale, bias, eps=epsilon)
+    scaled = op.call(torch.mul, op.call(F.layer_norm, x, shape, eps=epsilon), scale)
+    return scaled if bias is None else op.call(torch.add, scaled, bias)
 
 
-def _rms_norm(step: Step) -> Any:
-    x = step.input()
-    epsilon = step.attribute("epsilon", 1e-5)
-    return step.call(F.rms_norm, x, x.shape[step.axis(-1) :], step.input(1), eps=epsilon)
+def _rms_norm(op: OperatorCall) -> Any:
+    x = op.input()
+    epsilon = op.attribute("epsilon", 1e-5)
+    return op.call(F.rms_norm, x, x.shape[op.axis(-1) :], op.input(1), eps=epsilon)
 
 
-def _instance_norm(step: Step) -> Any:
-    x, scale, bias = (step.input(index) for index in range(3))
-    epsilon = step.attribute("epsilon", 1e-5)
-    return step.call(F.instance_norm, x, weight=scale, bias=bias, eps=epsilon)
+def _instance_norm(op: OperatorCall) -> Any:
+    x, scale, bias = (op.input(index) for index in range(3))
+    epsilon = op.attribute("epsilon", 1e-5)
+    return op.call(F.instance_norm, x, weight=scale, bias=bias, eps=epsilon)
 
 
-def _group_norm(step: Step) -> Any:
-    x, scale, bias = (step.input(index) for index in range(3))
-    groups, channels = int(step.attribute("num_groups", 1)), x.shape[1]
+def _group_norm(op: OperatorCall) -> Any:
+    x, scale, bias = (op.input(index) for index in range(3))
+    groups, channels = int(op.attribute("num_groups", 1)), x.shape[1]
     if scale.shape[0] != channels:  # of each group, up to opset 20
         scale, bias = (
-            step.call(torch.repeat_interleave, each, channels // groups) for each in (scale, bias)
+            op.call(torch.repeat_interleave, each, channels // groups) for each in (scale, bias)
         )
-    return step.call(F.group_norm, x, groups, scale, bias, eps=step.attribute("epsilon", 1e-5))
+    return op.call(F.group_norm, x, groups, scale, bias, eps=op.attribute("epsilon", 1e-5))
 
 
-def _lrn(step: Step) -> Any:
-    size = int(step.attribute("size", 1))
+def _lrn(op: OperatorCall) -> Any:
+    size = int(op.attribute("size", 1))
     if size % 2 == 0:
-        raise step.refusal("over an even number of channels")
-    return step.call(
+        raise op.refusal("over an even number of channels")
+    return op.call(
         F.local_response_norm,
-        step.input(),
+        op.input(),
         size,
-        alpha=step.attribute("alpha", 1e-4),
-        beta=step.attribute("beta", 0.75),
-        k=step.attribute("bias", 1.0),
+        alpha=op.attribute("alpha", 1e-4),
+        beta=op.attribute("beta", 0.75),
+        k=op.attribute("bias", 1.0),
     )
 
 
-def _lp_norm(step: Step) -> Any:
-    p = float(step.attribute("p", 2))
-    return step.call(F.normalize, step.input(), p=p, dim=step.axis(-1))
+def _lp_norm(op: OperatorCall) -> Any:
+    p = float(op.attribute("p", 2))
+    return op.call(F.normalize, op.input(), p=p, dim=op.axis(-1))
 
 
 def _softmax(function: Callable[..., Any]) -> Handler:
-    def handle(step: Step) -> Any:
-        x = step.input()
-        if step.opset >= 13:
-            return step.call(function, x, dim=step.axis(-1))
-        axis = step.axis(1)
-        flat = step.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
-        return step.reshape(step.call(function, flat, dim=1), x.shape)
+    def handle(op: OperatorCall) -> Any:
+        x = op.input()
+        if op.opset >= 13:
+            return op.call(function, x, dim=op.axis(-1))
+        axis = op.axis(1)
+        flat = op.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
+        return op.reshape(op.call(function, flat, dim=1), x.shape)
 
     return handle
 
 
 def _reduce(function: Callable[..., Any]) -> Handler:
-    def handle(step: Step) -> Any:
-        x = step.input()
-        axes = step.ints(1, "axes")
+    def handle(op: OperatorCall) -> Any:
+        x = op.input()
+        axes = op.ints(1, "axes")
         if not axes:
-            if step.attribute("noop_with_empty_axes", 0):
+            if op.attribute("noop_with_empty_axes", 0):
                 return x
             axes = list(range(x.rank))
-        keep = bool(step.attribute("keepdims", 1))
+        keep = bool(op.attribute("keepdims", 1))
         if not x.rank:
             return x
-        return step.call(function, x, tuple(axes), keepdim=keep)
+        return op.call(function, x, tuple(axes), keepdim=keep)
 
     return handle
 
@@ -127,24 +127,24 @@ def product(x: Any, axes: tuple[int, ...], keepdim: bool) -> Any:
 
 
 def _arg(function: Callable[..., Any]) -> Handler:
-    def handle(step: Step) -> Any:
-        if step.attribute("select_last_index", 0):
-            raise step.refusal("that selects the last index")
-        keep = bool(step.attribute("keepdims", 1))
-        return step.call(function, step.input(), dim=step.axis(0), keepdim=keep)
+    def handle(op: OperatorCall) -> Any:
+        if op.attribute("select_last_index", 0):
+            raise op.refusal("that selects the last index")
+        keep = bool(op.attribute("keepdims", 1))
+        return op.call(function, op.input(), dim=op.axis(0), keepdim=keep)
 
     return handle
 
 
-def _top_k(step: Step) -> Any:
-    count = step.ints(1, "k") or [1]
-    return step.call(
+def _top_k(op: OperatorCall) -> Any:
+    count = op.ints(1, "k") or [1]
+    return op.call(
         torch.topk,
-        step.input(),
+        op.input(),
         count[0],
-        dim=step.axis(-1),
-        largest=bool(step.attribute("largest", 1)),
-        sorted=bool(step.attribute("sorted", 1)),
+        dim=op.axis(-1),
+        largest=bool(op.attribute("largest", 1)),
+        sorted=bool(op.attribute("sorted", 1)),
     )
 
 
@@ -155,12 +155,10 @@ def running_sum(x: Any, axis: int, exclusive: bool, reverse: bool) -> Any:
     return total - x if exclusive else total
 
 
-def _cumulative_sum(step: Step) -> Any:
-    (axis,) = step.ints(1) or [0]
-    exclusive, reverse = bool(step.attribute("exclusive", 0)), bool(step.attribute("reverse", 0))
-    return step.cast(
-        step.call(running_sum, step.input(), axis, exclusive, reverse), step.input().dtype
-    )
+def _cumulative_sum(op: OperatorCall) -> Any:
+    (axis,) = op.ints(1) or [0]
+    exclusive, reverse = bool(op.attribute("exclusive", 0)), bool(op.attribute("reverse", 0))
+    return op.cast(op.call(running_sum, op.input(), axis, exclusive, reverse), op.input().dtype)
 
 
 TABLE: dict[str, Handler] = {

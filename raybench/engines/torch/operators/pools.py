@@ -7,28 +7,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody names it
 
-from raybench.engines.torch.operators.windows import Window, symmetric, window
+from raybench.engines.torch.operators.windows import MovingWindow, symmetric, window
 
 if TYPE_CHECKING:
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.operators.elementwise import Handler
-    from raybench.engines.torch.step import Step
 
 _LARGEST = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 _MEAN = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _max_pool(step: Step) -> Any:
-    if step.outputs > 1:
-        raise step.refusal("with indices as an output")
-    x, moved = step.input(), window(step, step.attribute("kernel_shape", []))
-    ceil = bool(step.attribute("ceil_mode", 0))
+def _max_pool(op: OperatorCall) -> Any:
+    if op.outputs > 1:
+        raise op.refusal("with indices as an output")
+    x, moved = op.input(), window(op, op.attribute("kernel_shape", []))
+    ceil = bool(op.attribute("ceil_mode", 0))
     padding = moved.begins
     if not ceil and _reaches_alike(moved, x.shape[2:]):
         ceil = True  # the last window may reach over the end: no padded copy of the input
     else:
-        x, padding = symmetric(step, x, moved, float("-inf"))
-    return step.call(
-        _function(step, _LARGEST, moved),
+        x, padding = symmetric(op, x, moved, float("-inf"))
+    return op.call(
+        _function(op, _LARGEST, moved),
         x,
         moved.kernel,
         stride=moved.strides,
@@ -38,24 +38,24 @@ def _max_pool(step: Step) -> Any:
     )
 
 
-def _mean_pool(step: Step) -> Any:
-    x, moved = step.input(), window(step, step.attribute("kernel_shape", []))
+def _mean_pool(op: OperatorCall) -> Any:
+    x, moved = op.input(), window(op, op.attribute("kernel_shape", []))
     if any(dilation != 1 for dilation in moved.dilations):
-        raise step.refusal("with dilations")
+        raise op.refusal("with dilations")
     ceil, counts = (
-        bool(step.attribute("ceil_mode", 0)),
-        bool(step.attribute("count_include_pad", 0)),
+        bool(op.attribute("ceil_mode", 0)),
+        bool(op.attribute("count_include_pad", 0)),
     )
     padding = moved.begins
     if moved.begins != moved.ends:
         if counts:
-            x, padding = symmetric(step, x, moved, 0.0)
+            x, padding = symmetric(op, x, moved, 0.0)
         elif not ceil and _reaches_alike(moved, x.shape[2:]):
             ceil = True
         else:
-            raise step.refusal("whose padding differs at both ends and is not counted")
-    return step.call(
-        _function(step, _MEAN, moved),
+            raise op.refusal("whose padding differs at both ends and is not counted")
+    return op.call(
+        _function(op, _MEAN, moved),
         x,
         moved.kernel,
         stride=moved.strides,
@@ -65,7 +65,7 @@ def _mean_pool(step: Step) -> Any:
     )
 
 
-def _reaches_alike(moved: Window, sizes: tuple[int, ...]) -> bool:
+def _reaches_alike(moved: MovingWindow, sizes: tuple[int, ...]) -> bool:
     """Return whether padding at the end does no more than let the last window reach over it."""
     if moved.begins == moved.ends:
         return False
@@ -83,21 +83,21 @@ def _reaches_alike(moved: Window, sizes: tuple[int, ...]) -> bool:
     return True
 
 
-def _function(step: Step, functions: dict[int, Any], moved: Window) -> Any:
+def _function(op: OperatorCall, functions: dict[int, Any], moved: MovingWindow) -> Any:
     rank = len(moved.kernel)
     if rank not in functions:
-        raise step.refusal(f"over {rank} dimensions")
+        raise op.refusal(f"over {rank} dimensions")
     return functions[rank]
 
 
-def _global_mean(step: Step) -> Any:
-    axes = tuple(range(2, step.input().rank))
-    return step.call(torch.mean, step.input(), axes, keepdim=True)
+def _global_mean(op: OperatorCall) -> Any:
+    axes = tuple(range(2, op.input().rank))
+    return op.call(torch.mean, op.input(), axes, keepdim=True)
 
 
-def _global_max(step: Step) -> Any:
-    axes = tuple(range(2, step.input().rank))
-    return step.call(torch.amax, step.input(), axes, keepdim=True)
+def _global_max(op: OperatorCall) -> Any:
+    axes = tuple(range(2, op.input().rank))
+    return op.call(torch.amax, op.input(), axes, keepdim=True)
 
 
 TABLE: dict[str, Handler] = {

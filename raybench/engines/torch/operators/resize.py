@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812 - as everybody names it
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.operators.elementwise import Handler
-    from raybench.engines.torch.step import Step
     from raybench.engines.torch.writer import Value
 
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -26,68 +26,68 @@ _ROUNDINGS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _upsample(step: Step) -> Any:
-    scales = step.attribute("scales", None)
-    scales = step.constant(1) if scales is None else np.asarray(scales)
-    if step.attribute("mode", "nearest") != "nearest" or scales is None:
-        raise step.refusal("in another mode than nearest")
-    sizes = [int(size * scale) for size, scale in zip(step.input().shape, scales, strict=True)]
-    return _nearest(step, sizes, scales, "asymmetric", "floor")
+def _upsample(op: OperatorCall) -> Any:
+    scales = op.attribute("scales", None)
+    scales = op.constant(1) if scales is None else np.asarray(scales)
+    if op.attribute("mode", "nearest") != "nearest" or scales is None:
+        raise op.refusal("in another mode than nearest")
+    sizes = [int(size * scale) for size, scale in zip(op.input().shape, scales, strict=True)]
+    return _nearest(op, sizes, scales, "asymmetric", "floor")
 
 
-def _resize(step: Step) -> Any:
-    x = step.input()
-    if step.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise step.refusal("that keeps the aspect ratio")
-    axes = step.attribute("axes", None) or list(range(x.rank))
+def _resize(op: OperatorCall) -> Any:
+    x = op.input()
+    if op.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise op.refusal("that keeps the aspect ratio")
+    axes = op.attribute("axes", None) or list(range(x.rank))
     scales, sizes = np.ones(x.rank), list(x.shape)
-    before_11 = step.opset < 11
-    given = step.constant(1 if before_11 else 2)
+    before_11 = op.opset < 11
+    given = op.constant(1 if before_11 else 2)
     if given is not None and given.size:
         for axis, scale in zip(axes, given, strict=True):
             scales[axis] = scale
             sizes[axis] = int(np.floor(x.shape[axis] * scale))
     else:
-        for axis, size in zip(axes, step.ints(3) or [], strict=True):
+        for axis, size in zip(axes, op.ints(3) or [], strict=True):
             scales[axis], sizes[axis] = size / x.shape[axis], size
-    mode = step.attribute("mode", "nearest")
-    place = step.attribute(
+    mode = op.attribute("mode", "nearest")
+    place = op.attribute(
         "coordinate_transformation_mode", "asymmetric" if before_11 else "half_pixel"
     )
     if mode == "nearest":
-        rounding = step.attribute("nearest_mode", "floor" if before_11 else "round_prefer_floor")
-        return _nearest(step, sizes, scales, place, rounding)
+        rounding = op.attribute("nearest_mode", "floor" if before_11 else "round_prefer_floor")
+        return _nearest(op, sizes, scales, place, rounding)
     if any(
         abs(old * scale - new) > _WHOLE
         for old, scale, new in zip(x.shape, scales, sizes, strict=True)
     ):
-        raise step.refusal(f"in mode {mode!r} with scales that give no whole sizes")
-    return _interpolated(step, sizes, mode, place)
+        raise op.refusal(f"in mode {mode!r} with scales that give no whole sizes")
+    return _interpolated(op, sizes, mode, place)
 
 
-def _nearest(step: Step, sizes: list[int], scales: Any, place: str, rounding: str) -> Any:
+def _nearest(op: OperatorCall, sizes: list[int], scales: Any, place: str, rounding: str) -> Any:
     """Return the nearest elements: in one call where each is repeated, else one call a dimension."""
-    x: Value = step.input()
+    x: Value = op.input()
     plain = True
     moved: dict[int, Any] = {}
     for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True)):
         if size == x.shape[axis]:
             continue
-        index = _source_index(step, x.shape[axis], size, float(scale), (place, rounding))
+        index = _source_index(op, x.shape[axis], size, float(scale), (place, rounding))
         repeated = np.arange(size) * x.shape[axis] // size
         plain = plain and axis > 1 and bool((index == repeated).all())
         moved[axis] = index
     if not moved:
         return x
     if plain and x.rank in (3, 4, 5):
-        return step.call(F.interpolate, x, size=tuple(sizes[2:]), mode="nearest")
+        return op.call(F.interpolate, x, size=tuple(sizes[2:]), mode="nearest")
     for axis, index in moved.items():
-        chosen = step.call(torch.from_numpy, index)
-        x = step.call(torch.index_select, x, axis, chosen)
+        chosen = op.call(torch.from_numpy, index)
+        x = op.call(torch.index_select, x, axis, chosen)
     return x
 
 
-def _source_index(step: Step, old: int, new: int, scale: float, rule: tuple[str, str]) -> Any:
+def _source_index(op: OperatorCall, old: int, new: int, scale: float, rule: tuple[str, str]) -> Any:
     """Return which element each new one is taken from."""
     place, rounding = rule
     wanted = np.arange(new, dtype=np.float64)
@@ -100,25 +100,25 @@ def _source_index(step: Step, old: int, new: int, scale: float, rule: tuple[str,
     elif place == "pytorch_half_pixel":
         places = np.zeros(1)
     else:
-        raise step.refusal(f"with coordinate_transformation_mode {place!r}")
+        raise op.refusal(f"with coordinate_transformation_mode {place!r}")
     return np.clip(_ROUNDINGS[rounding](places), 0, old - 1).astype(np.int64)
 
 
-def _interpolated(step: Step, sizes: list[int], mode: str, place: str) -> Any:
-    x = step.input()
+def _interpolated(op: OperatorCall, sizes: list[int], mode: str, place: str) -> Any:
+    x = op.input()
     spatial = x.rank - 2
     same = tuple(sizes[:2]) == x.shape[:2]
     corners = place == "align_corners"
-    cubic = step.attribute("cubic_coeff_a", -0.75) == -0.75 and spatial == 2
+    cubic = op.attribute("cubic_coeff_a", -0.75) == -0.75 and spatial == 2
     known = place in ("align_corners", "half_pixel") or (
         place == "pytorch_half_pixel" and min(sizes[2:], default=1) > 1
     )
-    unlike = step.attribute("exclude_outside", 0) or step.attribute("antialias", 0)
+    unlike = op.attribute("exclude_outside", 0) or op.attribute("antialias", 0)
     names = {"linear": _LINEAR.get(spatial), "cubic": "bicubic" if cubic else None}
     name = names.get(mode)
     if name is None or not same or not known or unlike:
-        raise step.refusal(f"in mode {mode!r} with coordinate_transformation_mode {place!r}")
-    return step.call(
+        raise op.refusal(f"in mode {mode!r} with coordinate_transformation_mode {place!r}")
+    return op.call(
         F.interpolate,
         x,
         size=tuple(sizes[2:]),

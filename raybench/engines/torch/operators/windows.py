@@ -10,12 +10,12 @@ import torch.nn.functional as F  # noqa: N812 - as everybody names it
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.engines.torch.step import Step
+    from raybench.engines.torch.operator_call import OperatorCall
     from raybench.engines.torch.writer import Value
 
 
 @dataclass(frozen=True)
-class Window:
+class MovingWindow:
     """Sizes by spatial dimension.
 
     Attributes:
@@ -43,24 +43,24 @@ class Window:
         )
 
 
-def window(step: Step, kernel: Sequence[int]) -> Window:
+def window(op: OperatorCall, kernel: Sequence[int]) -> MovingWindow:
     """Return the window of an operation; padding that follows from the input's size is worked out."""
     rank = len(kernel)
-    pads = step.attribute("pads", None) or [0] * (2 * rank)
-    found = Window(
+    pads = op.attribute("pads", None) or [0] * (2 * rank)
+    found = MovingWindow(
         tuple(kernel),
-        tuple(step.attribute("strides", None) or [1] * rank),
-        tuple(step.attribute("dilations", None) or [1] * rank),
+        tuple(op.attribute("strides", None) or [1] * rank),
+        tuple(op.attribute("dilations", None) or [1] * rank),
         tuple(pads[:rank]),
         tuple(pads[rank:]),
     )
-    auto = step.attribute("auto_pad", "NOTSET")
+    auto = op.attribute("auto_pad", "NOTSET")
     if auto == "VALID":
         return replace(found, begins=(0,) * rank, ends=(0,) * rank)
-    return found if auto == "NOTSET" else _same(found, step.input().shape[2:], auto == "SAME_LOWER")
+    return found if auto == "NOTSET" else _same(found, op.input().shape[2:], auto == "SAME_LOWER")
 
 
-def _same(found: Window, sizes: Sequence[int], lower: bool) -> Window:
+def _same(found: MovingWindow, sizes: Sequence[int], lower: bool) -> MovingWindow:
     """Return the window with the padding that gives one output for each stride."""
     small, large = [], []
     for size, span, stride in zip(sizes, found.spans(), found.strides, strict=True):
@@ -71,7 +71,9 @@ def _same(found: Window, sizes: Sequence[int], lower: bool) -> Window:
     return replace(found, begins=tuple(begins), ends=tuple(ends))
 
 
-def symmetric(step: Step, x: Value, moved: Window, fill: float) -> tuple[Value, tuple[int, ...]]:
+def symmetric(
+    op: OperatorCall, x: Value, moved: MovingWindow, fill: float
+) -> tuple[Value, tuple[int, ...]]:
     """Return the input and a padding that is alike on both sides, padding it first where it is not."""
     if moved.begins == moved.ends and not (fill and moved.reaches_beyond):
         return x, moved.begins
@@ -80,5 +82,5 @@ def symmetric(step: Step, x: Value, moved: Window, fill: float) -> tuple[Value, 
         for pair in zip(reversed(moved.begins), reversed(moved.ends), strict=True)
         for each in pair
     ]
-    padded: Any = step.call(F.pad, x, pads, value=fill)
+    padded: Any = op.call(F.pad, x, pads, value=fill)
     return padded, (0,) * len(moved.kernel)

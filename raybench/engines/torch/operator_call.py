@@ -26,7 +26,7 @@ def torch_type(name: str) -> Any:
     return found
 
 
-class Step:
+class OperatorCall:
     """An operation, its inputs, and the graph that it is written to.
 
     Args:
