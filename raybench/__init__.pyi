@@ -7,6 +7,7 @@ from raybench.analysis.compare import compare
 from raybench.analysis.decoding import decoding
 from raybench.analysis.devices import generation as devices
 from raybench.analysis.efficiency import efficiency
+from raybench.analysis.feeding import feeding
 from raybench.analysis.interference import interference
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
@@ -55,6 +56,7 @@ __all__ = [
     "decoding",
     "devices",
     "efficiency",
+    "feeding",
     "interference",
     "load",
     "packing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +21,17 @@ from raybench.engines.base import (
     ReportsLayers,
 )
 from raybench.engines.graphs import graph_for
-from raybench.experiment import CLOSED
+from raybench.experiment import CLOSED, NO_PIPELINE
 from raybench.machine import devices, environment, gpu_telemetry, host, mps, power_limit
 from raybench.machine.crash_log import CrashLog, crashed_before
+from raybench.measure.feeding import (
+    NOT_FED,
+    Fed,
+    buffers_bytes,
+    fed_by,
+    inputs_of,
+    running_fed_stream,
+)
 from raybench.measure.load_barrier import HasLoadBarrier
 from raybench.measure.output_bits import (
     NO_BITS,
@@ -74,6 +82,7 @@ class _Loaded:
     batches: BatchPool
     gpu: gpu_telemetry.GpuTelemetry
     power: PowerLimit
+    fed: Fed = NOT_FED
 
 
 class Worker(HasLoadBarrier):
@@ -143,6 +152,8 @@ class Worker(HasLoadBarrier):
         engine = plugins.load(engine_class, load)
         self._running = None
         self._loaded = _Loaded(point, device, engine, load.batches, telemetry, power)
+        fed = fed_by(point, load, engine, seed, sharers, self._allowed_cpus)
+        self._loaded = replace(self._loaded, fed=fed)
         log.note(f"{FIRST_BATCHES} {point.model!r}")
         first_ms = time_batch(engine, 0) * 1e3
         ready_s = (time.perf_counter_ns() - begun.at_ns) / 1e9
@@ -156,13 +167,13 @@ class Worker(HasLoadBarrier):
             model=model,
             comparison=comparison,
             outputs=self._outputs,
-            batch_s=probe_batch_s(engine),
+            batch_s=max(probe_batch_s(engine), fed.batch_s),
             first_infer_ms=first_ms,
             ready_s=ready_s,
             begun=begun,
             harness_us=harness_us(point, engine.info.device_clock),
             input_shape=model.input_shapes(point.batch_size),
-            input_notes=_notes_on_inputs(point, load, engine, device),
+            input_notes=(*_notes_on_inputs(point, load, engine, device), *fed.notes),
             affinity=",".join(map(str, sorted(os.sched_getaffinity(0)))),
             variables=environment.variables(),
             software=environment.software_with_driver(device.uuid),
@@ -209,10 +220,11 @@ class Worker(HasLoadBarrier):
         model = graph_for(point, engine_class, device)
         self._log.note("")
         ranges = {**model.ranges, **settings.ranges}
-        given = given_inputs(point.model, settings, model.fed_inputs)
-        pool = BatchPool(
-            model.fed_inputs, point.batch_size, (seed, seed + rank), ranges, given=given
-        )
+        specs = inputs_of(point, model)
+        given = given_inputs(point.model, settings, specs)
+        seeds = (seed, seed + rank)
+        least_bytes = buffers_bytes(point, specs)
+        pool = BatchPool(specs, point.batch_size, seeds, ranges, least_bytes, given=given)
         return Load(
             model=model,
             batches=pool,
@@ -260,9 +272,12 @@ class Worker(HasLoadBarrier):
             arrivals: at this worker in open loop; None keeps the engine busy.
         """
         loaded = self._ready
+        self._host.more_cpus = loaded.fed.cpus
         sensors = Sensors(loaded.device.kind, loaded.gpu, self._host)
-        self._running = running = running_stream(
-            loaded.point, loaded.engine, sensors, start_ns, block_ns, arrivals
+        how = (loaded.point, loaded.engine, sensors, start_ns, block_ns)
+        feeder = loaded.fed.feeder
+        self._running = running = (
+            running_stream(*how, arrivals) if feeder is None else running_fed_stream(*how, feeder)
         )
         self._log.note(f"{STREAMING} {loaded.point.model!r}")
         sensors.start(loaded.point.measure.row_every_s > 0)
@@ -316,7 +331,7 @@ def _notes_on_inputs(
     model = load.model
     return (
         *model.batch_notes(point.batch_size),
-        *input_notes(point.inputs, load.batches),
+        *(input_notes(point.inputs, load.batches) if point.pipeline == NO_PIPELINE else ()),
         *padding_notes(point, engine),
         *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
     )

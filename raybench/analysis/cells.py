@@ -76,6 +76,9 @@ MEDIAN_COLUMNS = (
     "offered_items_per_s",
     "slo_ms",
     "slo_percentile",
+    "decoded_per_s_per_core",
+    "input_wait_frac",
+    "engine_wait_frac",
 )
 """Columns of which a cell has the median over its trials."""
 NEWEST_COLUMNS = (
@@ -94,6 +97,7 @@ NEWEST_COLUMNS = (
     "activations_per_item",
     "input_bytes_per_item",
     "output_bytes_per_item",
+    "decoder",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from raybench.analysis.columns import codes, fold, mask
 from raybench.analysis.series import SERIES, Series
-from raybench.experiment import CLOSED, SYNTHETIC
+from raybench.experiment import CLOSED, NO_PIPELINE, SYNTHETIC
 from raybench.results.schema import FINAL, SCHEMAS
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
         found["inputs"] = pc.fill_null(found["inputs"], SYNTHETIC)
     if "load" in found:
         found["load"] = pc.fill_null(found["load"], CLOSED)
+    if "pipeline" in found:
+        found["pipeline"] = pc.fill_null(found["pipeline"], NO_PIPELINE)
     if "instances" in found:
         found["instances"] = pc.fill_null(found["instances"], 1)
     if "mps" in found:

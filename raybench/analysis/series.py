@@ -19,6 +19,7 @@ class Series:
         prompt: tokens that a decoder reads at once; None for other models.
         context: tokens in the cache of a decoder's step; None for other models.
         new_tokens: after which its positions begin again; None for other models.
+        cores: that feed each device; None without a pipeline.
     """
 
     model: str | None
@@ -44,6 +45,8 @@ class Series:
     prompt: int | None
     context: int | None
     new_tokens: int | None
+    pipeline: str | None
+    cores: int | None
 
     @property
     def is_open(self) -> bool:

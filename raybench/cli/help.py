@@ -40,7 +40,7 @@ examples
 
 keys
   model, precision, batch_size, workers, engine, inflight, transfers, load,
-  instances, power_limit_w, prompt, context, new_tokens
+  instances, power_limit_w, prompt, context, new_tokens, pipeline, cores
             the axes: one value or a list, e.g. batch_size=[1,8,32] or batch_size=max
   device=auto|cpu|gpu    preset=quick|standard|publish    trials=N    rerun=failed|unstable|all
   results.dir=DIR        device.memory_limit=24GiB        engine.OPTION=...
@@ -60,6 +60,8 @@ axes: one value or a list such as batch_size=[1,8,32]
   prompt=N|auto          tokens that a decoder reads at once: model=decoder_125m_prefill
   context=N|auto         tokens in the cache of a decoder's step: model=decoder_125m_step
   new_tokens=N|auto      tokens that it generates before its positions begin again
+  pipeline=none|jpeg     decode and scale images into the batches while they are streamed
+  cores=N                cores of the node that do so for each device
 
 settings
   experiment=NAME|FILE.yaml      the question; see raybench list experiments; left out, one point of

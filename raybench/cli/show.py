@@ -11,6 +11,7 @@ from raybench.analysis.best import best, parse_best
 from raybench.analysis.bounded import bounded
 from raybench.analysis.cold_start import cold_starts
 from raybench.analysis.decoding import decoding
+from raybench.analysis.feeding import feeding
 from raybench.analysis.interference import interference
 from raybench.analysis.packing import packing
 from raybench.analysis.power import power
@@ -25,6 +26,7 @@ from raybench.report.terminal.applications import of_applications, of_decoding
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.cold_start import of_cold_starts
+from raybench.report.terminal.feeding import of_feeding
 from raybench.report.terminal.interference import of_pairs
 from raybench.report.terminal.packing import of_instances
 from raybench.report.terminal.power import of_power
@@ -85,6 +87,7 @@ def command(words: list[str]) -> int:
             [
                 *of_bounds(bounded(rows), demand),
                 *of_instances(packing(rows)),
+                *of_feeding(feeding(rows)),
                 *of_pairs(interference(rows, workers)),
                 *of_power(power(rows), rack_power_w),
                 *of_cold_starts(cold_starts(rows)),

@@ -44,6 +44,11 @@ class Node:
         gpus = counted(self.devices.get("gpu", 0), "GPU")
         return f"{gpus}{of} and {counted(self.devices.get('cpu', 0), 'CPU core')}"
 
+    def has(self, wants: str) -> bool:
+        """Return whether it has a device such as `Point.wants` asks for."""
+        kind, _, accelerator = wants.partition("/")
+        return bool(self.devices.get(kind, 0)) and accelerator in ("", self.accelerator)
+
     def with_cores(self, cores: int | None) -> Node:
         """Return the node with no more CPU cores than this; None knows no limit."""
         if cores is None:

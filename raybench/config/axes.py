@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raybench.config.convert import switch, whole_number
 from raybench.config.words import refuse_unwritable, shown
 from raybench.errors import ConfigError, nearest
-from raybench.experiment import LENGTHS, PRECISIONS, TAKES, parse_load
+from raybench.experiment import LENGTHS, PIPELINES, PRECISIONS, TAKES, parse_load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOST = {
     "batch_size": 2**31 - 1,
     "workers": 2**15 - 1,
     "inflight": 2**15 - 1,
     "instances": 48,
+    "cores": 4096,
     "prompt": 8192,
     "context": 2**17,
     "new_tokens": 2**17,
@@ -30,12 +34,16 @@ UNCHANGED = "unchanged"
 MOST_WATTS = 100_000
 """A higher power limit is a slip: no board takes as much."""
 
+_NONE = "none"
 _KEYWORDS = {
     "workers": ("auto", "all"),
     "batch_size": ("max",),
+    "cores": (_NONE,),
     **dict.fromkeys(LENGTHS, ("auto",)),
 }
 """What an axis of whole numbers takes beside them."""
+_NAMES = {"precision": PRECISIONS, "pipeline": PIPELINES}
+"""The names that an axis takes, where it takes no other."""
 
 
 def parse_axis(axis: str, written: Any) -> tuple[Any, ...]:
@@ -58,24 +66,22 @@ def _parse_value(axis: str, value: Any) -> Any:
         )
     if axis in MOST:
         return _whole_number(axis, value)
-    if axis == "transfers":
-        return _switch(axis, value)
-    if axis == "load":
-        return _load(value)
-    if axis == "power_limit_w":
-        return _watts(value)
+    if axis in _READERS:
+        return _READERS[axis](value)
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str) or not value:
         raise ConfigError(f"grid.{axis} takes names, not {shown(value)}. Write a name.")
     refuse_unwritable(value, axis)
-    if axis == "precision" and value not in PRECISIONS:
-        raise ConfigError(f"Unknown precision {shown(value)}. {nearest(value, PRECISIONS)}")
+    if value not in _NAMES.get(axis, (value,)):
+        raise ConfigError(f"Unknown {axis} {shown(value)}. {nearest(value, _NAMES[axis])}")
     return str(value)
 
 
-def _whole_number(axis: str, value: Any) -> int | str:
+def _whole_number(axis: str, value: Any) -> int | str | None:
     keywords = _KEYWORDS.get(axis, ())
+    if _NONE in keywords and value in (None, _NONE):
+        return None
     if isinstance(value, str) and value in keywords:
         return value
     number = whole_number(value)
@@ -108,11 +114,20 @@ def _watts(value: Any) -> float | None:
     return watts
 
 
-def _switch(axis: str, value: Any) -> bool:
+def _switch(value: Any) -> bool:
     state = switch(value)
     if state is None:
-        raise ConfigError(f"grid.{axis} takes on or off, not {_written(value)}. Correct the value.")
+        raise ConfigError(
+            f"grid.transfers takes on or off, not {_written(value)}. Correct the value."
+        )
     return state
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "transfers": _switch,
+    "load": _load,
+    "power_limit_w": _watts,
+}
 
 
 def _written(value: Any) -> str:

@@ -16,6 +16,7 @@ from raybench.config.axes import MOST, parse_axis
 from raybench.config.bounds import rack_power, with_bound
 from raybench.config.files import experiment_path
 from raybench.config.layers import merge_layers, merge_options, read_file, read_overrides
+from raybench.config.pipelines import check_pipelines
 from raybench.config.places import engines_with
 from raybench.config.settings import GridSettings, Request
 from raybench.config.soaks import checked_soak
@@ -164,6 +165,7 @@ def _experiment(
         {axis: parse_axis(axis, grid[axis]) for axis in AXES}
         for grid in _grids(settings, draft.command.axes)
     )
+    check_pipelines(settings, grids)
     names = list(dict.fromkeys(name for grid in grids for name in grid["engine"]))
     chosen = {name: choose(name, settings.device.kind) for name in names}
     options = _engine_options(settings.engine, [name for name, _ in chosen.values()])

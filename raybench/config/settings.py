@@ -122,6 +122,8 @@ class GridSettings:
     prompt: Unread = None
     context: Unread = None
     new_tokens: Unread = None
+    pipeline: Unread = None
+    cores: Unread = None
 
 
 @dataclass(frozen=True)

@@ -321,6 +321,24 @@ class KeepsState(ABC):
         """
 
 
+class ReadsHostInputs(ABC):
+    """An optional capability, declared by inheriting it: inputs may be written while batches are streamed."""
+
+    @abstractmethod
+    def host_inputs(self, index: int) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Return the host memory that the batches of the stream with this place in the pool are read from.
+
+        Whatever it holds when such a batch is submitted is what the batch computes, as long as it is
+        left alone until the batch has been collected.
+
+        Args:
+            index: place in the pool, from 0.
+
+        Raises:
+            Unsupported: the engine reads its inputs once only on this device.
+        """
+
+
 class LimitsPower(ABC):
     """An optional capability, declared by inheriting it: its device has a power limit of its own.
 

@@ -29,6 +29,7 @@ from raybench.engines.base import (
     EngineTraits,
     KeepsState,
     Layer,
+    ReadsHostInputs,
     ReportsLayers,
     TakesPartBatches,
 )
@@ -61,7 +62,7 @@ class OnnxRuntimeSettings:
     arena: bool = True
 
 
-class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState):
+class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, ReadsHostInputs):
     """One session on the device's provider, with inputs and outputs bound once for each batch.
 
     On a GPU the library runs one batch at a time and waits for it, and inputs cross the bus from
@@ -150,12 +151,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState)
                 binding.bind_ortvalue_input(name, value)
             else:
                 binding.bind_cpu_input(name, array)
-        self._bind_outputs(binding)
+        _bind_outputs(binding, self._places)
         return binding
-
-    def _bind_outputs(self, binding: Any) -> None:
-        for name, place in self._places.items():
-            binding.bind_output(name, place)
 
     def _prepare_parts(self) -> Sequence[int]:
         """Return the sizes that parts run at: on a core all, on a GPU those that were run before."""
@@ -181,7 +178,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState)
                 binding.bind_input(name, "cuda", 0, array.dtype, array.shape, address)
             else:
                 binding.bind_cpu_input(name, array)
-        self._bind_outputs(binding)
+        _bind_outputs(binding, self._places)
         return binding
 
     @override
@@ -206,6 +203,13 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState)
     def collect(self, sequence: int) -> None:
         """Remember the batch; it is done already."""
         self._last = self._submitted[sequence % len(self._bindings)]
+
+    @override
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pool's own memory on a core; a GPU has its copy from when inputs were bound."""
+        if self._load.device.kind == "gpu":
+            raise Unsupported(refusals.BOUND_ONCE)
+        return self._load.batches.batch(index)
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -249,7 +253,7 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
 
     def __init__(self, load: Load) -> None:
         if load.device.kind == "gpu":
-            raise Unsupported(_NO_STATE_ON_GPU)
+            raise Unsupported(refusals.NO_ROWS_ON_GPU)
         self._state = _CALLS.run("load", lambda: HostState(load))
         super().__init__(load)
 
@@ -278,10 +282,6 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
 
 _KERNEL_TIME = "_kernel_time"
 _CUDA = "CUDAExecutionProvider"
-_NO_STATE_ON_GPU = (
-    "ONNX Runtime has no call that writes a row into a tensor on the GPU, so each batch would copy all of "
-    "the state of this model. Use engine=tensorrt, or device=cpu."
-)
 _UNKNOWN_OP = (
     "ONNX Runtime does not know operator {op} of this graph. Use another engine, a newer "
     "onnxruntime, or export the model with other operators."
@@ -359,6 +359,11 @@ def _provider(load: Load) -> tuple[str, dict[str, Any]]:
     if load.memory_limit_bytes is not None:
         options["gpu_mem_limit"] = load.memory_limit_bytes
     return _CUDA, options
+
+
+def _bind_outputs(binding: Any, places: dict[str, str]) -> None:
+    for name, place in places.items():
+        binding.bind_output(name, place)
 
 
 def _on_gpu(array: np.ndarray[Any, Any]) -> Any:

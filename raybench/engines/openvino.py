@@ -22,6 +22,7 @@ from raybench.engines.base import (
     EngineTraits,
     KeepsState,
     Layer,
+    ReadsHostInputs,
     ReportsLayers,
     TakesPartBatches,
 )
@@ -85,7 +86,7 @@ class OpenVINOSettings:
     threads: int = 1
 
 
-class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState):
+class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, ReadsHostInputs):
     """One compiled model at a static batch; one infer request for each batch of the pool.
 
     With one batch in flight it infers on the calling thread; with more it queues requests
@@ -242,6 +243,11 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState):
         self._last = self._submitted[sequence % len(self._requests)]
         if self._wait:
             _CALLS.run("run", self._last.wait)
+
+    @override
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pool's own memory, which requests read in place."""
+        return self._batches.batch(index)
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:

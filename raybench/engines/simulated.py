@@ -24,6 +24,7 @@ from raybench.engines.base import (
     EngineTraits,
     KeepsState,
     LimitsPower,
+    ReadsHostInputs,
     TakesPartBatches,
 )
 from raybench.errors import OutOfMemory, Unsupported
@@ -158,7 +159,7 @@ SPIN_NS = 200_000
 make the device slower than its formula."""
 
 
-class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState):
+class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState, ReadsHostInputs):
     """A device that exists only as a formula; its clock is the host's."""
 
     traits = EngineTraits(
@@ -207,6 +208,7 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState):
         self._spin_ns = 0
         self._fixed_items = model.overhead_ms * 1e3 / model.item_us if model.item_us else math.inf
         self._batch_size = batch_size
+        self._batches = load.batches
         self._flips = options.slow_device == load.place.device
         by_items = options.service == "batch"
         self.sizes = range(1, batch_size + 1) if by_items else (batch_size,)
@@ -274,6 +276,11 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState):
     @override
     def restart(self) -> None:
         """Do nothing: a batch leaves nothing to the next, whatever the model."""
+
+    @override
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pool's own memory, which nothing is computed of."""
+        return self._batches.batch(index)
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:

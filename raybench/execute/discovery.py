@@ -11,6 +11,7 @@ from raybench.cluster import nodes, preflight
 from raybench.cluster import session as sessions
 from raybench.engines import registry
 from raybench.errors import ClusterError, ConfigError, EngineUnavailable
+from raybench.machine.feeding_cores import too_few
 from raybench.measure.arrivals import SHARED
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ class DiscoveredCluster:
         if self.session is None:
             return registry.unavailable_here(engine, kind)
         return nodes.unavailable(self.session.facts, engine, kind)
+
+    def lacking(self, point: Point) -> str | None:
+        """Return how many cores a point's pipeline lacks on every node with its devices, or None."""
+        if not point.cores:
+            return None
+        if self.session is None:
+            return too_few(point.cores, point.workers, nodes.local_cores())
+        able = [node for node in self.session.nodes if node.has(point.wants)]
+        each = -(-point.workers // max(len(able), 1))
+        there = max((node.devices.get("cpu", 0) for node in able), default=0)
+        return too_few(point.cores, each, there)
 
     def describe(self) -> str:
         """Return the devices of each host, for an error message."""
@@ -93,12 +105,7 @@ def check_queue(points: Sequence[Point], session: Session | None) -> None:
     several = (point for point in points if point.workers > 1)
     shared = {point.wants for point in several if point.measure.balancer == SHARED}
     for wants in sorted(shared):
-        kind, _, accelerator = wants.partition("/")
-        names = [
-            node.hostname
-            for node in (session.nodes if session else ())
-            if node.devices.get(kind, 0) and accelerator in ("", node.accelerator)
-        ]
+        names = [node.hostname for node in (session.nodes if session else ()) if node.has(wants)]
         if len(names) > 1:
             raise ClusterError(
                 "measure.balancer=shared has one queue in the memory of one node, and the devices are "

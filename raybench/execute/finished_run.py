@@ -65,6 +65,7 @@ class Run:
         from raybench.analysis.bounded import bounded
         from raybench.analysis.cold_start import cold_starts
         from raybench.analysis.decoding import decoding
+        from raybench.analysis.feeding import feeding
         from raybench.analysis.interference import interference
         from raybench.analysis.packing import packing
         from raybench.analysis.power import power
@@ -73,6 +74,7 @@ class Run:
         from raybench.report.terminal.applications import of_applications, of_decoding
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.cold_start import of_cold_starts
+        from raybench.report.terminal.feeding import of_feeding
         from raybench.report.terminal.interference import of_pairs
         from raybench.report.terminal.packing import of_instances
         from raybench.report.terminal.power import of_power
@@ -93,6 +95,7 @@ class Run:
             bounds=[
                 *of_bounds(bounded(self.rows), self.demand),
                 *of_instances(packing(self.rows)),
+                *of_feeding(feeding(self.rows)),
                 *of_pairs(interference(self.rows, self.workers)),
                 *of_power(power(self.rows), self.rack_power_w),
                 *of_cold_starts(cold_starts(self.rows)),

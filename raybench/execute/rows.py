@@ -121,6 +121,8 @@ def factor_columns(point: Point) -> Columns:
         "prompt": point.prompt,
         "context": point.context,
         "new_tokens": point.new_tokens,
+        "pipeline": point.pipeline,
+        "cores": point.cores,
         "inputs": SYNTHETIC if point.inputs is None else str(point.inputs),
         "build": point.build if registry.get(point.engine).traits.builds_differ else None,
         "first_build_id": replace(point, build=0).id if point.build else point.id,

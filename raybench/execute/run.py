@@ -107,7 +107,8 @@ def plan_request(request: Request, cluster: DiscoveredCluster) -> Plan:
     if cluster.session is None:
         check_engines(request.experiment, cluster.facts)
     isolation = request.cluster.isolation
-    plan = make_plan(request.experiment, request.devices, isolation, cluster.describe())
+    available, lacking = cluster.describe(), cluster.lacking
+    plan = make_plan(request.experiment, request.devices, isolation, available, lacking)
     check_queue(plan.points, cluster.session)
     check_limits(plan.points)
     return plan

@@ -99,5 +99,7 @@ def _series(point: Point) -> Series:
         prompt=point.prompt,
         context=point.context,
         new_tokens=point.new_tokens,
+        pipeline=point.pipeline,
+        cores=point.cores,
     )
     return replace(series, batch_size=LARGEST) if point.largest else series

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "LENGTHS", "METHOD_VERSION",
-    "MOST_ITEMS_PER_S", "MOST_SHARE", "PRECISIONS", "QUANTISED", "SYNTHETIC", "TAKES", "EngineChoice", "Experiment",
-    "InputFiles", "MeasureSettings", "ModelSettings", "OfferedLoad", "Point", "parse_load",
+    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "JPEG", "LENGTHS", "METHOD_VERSION",
+    "MOST_ITEMS_PER_S", "MOST_SHARE", "NO_PIPELINE", "PIPELINES", "PRECISIONS", "QUANTISED",
+    "SYNTHETIC", "TAKES", "EngineChoice", "Experiment", "InputFiles", "MeasureSettings",
+    "ModelSettings", "OfferedLoad", "Point", "parse_load",
 ]  # fmt: skip
 
 METHOD_VERSION = 1
@@ -53,6 +54,7 @@ Rows hold it and environment ids are hashes over it, so the value never changes.
 AXES = (
     "model", "precision", "batch_size", "workers", "engine", "inflight", "transfers", "accelerator",
     "load", "instances", "power_limit_w", "prompt", "context", "new_tokens",
+    "pipeline", "cores",
 )  # fmt: skip
 ANY = "any"
 _NEWER_MODEL_SETTINGS = ("values", "inputs")
@@ -65,8 +67,11 @@ _NEWER_MEASURE_SETTINGS = {
 """Fields of `MeasureSettings` that came later, with the defaults with which they are in no id."""
 LENGTHS = ("prompt", "context", "new_tokens")
 """Axes that are lengths in tokens, which decoders have."""
+NO_PIPELINE, JPEG = "none", "jpeg"
+PIPELINES = (NO_PIPELINE, JPEG)
 _NEWER_FACTORS = {
     "load": CLOSED, "instances": 1, "power_limit_w": None, "build": 0, **dict.fromkeys(LENGTHS),
+    "pipeline": NO_PIPELINE, "cores": None,
 }  # fmt: skip
 """The same for factors."""
 SYNTHETIC = "synthetic"
@@ -197,6 +202,8 @@ class Point:
         prompt: tokens that a decoder reads at once; None for a model that reads no prompt.
         context: tokens in the cache beside which a decoder generates the next; None without a cache.
         new_tokens: tokens that it generates before its positions begin again; None without a cache.
+        pipeline: what makes the inputs while they are streamed: "jpeg" decodes images; "none" has them.
+        cores: that make them for each device; None without a pipeline.
     """
 
     model: str
@@ -223,6 +230,8 @@ class Point:
     prompt: int | None = None
     context: int | None = None
     new_tokens: int | None = None
+    pipeline: str = NO_PIPELINE
+    cores: int | None = None
 
     @property
     def sized_settings(self) -> ModelSettings:

@@ -58,20 +58,23 @@ class Device:
 # --- CPU cores ------------------------------------------------------------------------------------
 
 
-def cores() -> tuple[int, ...]:
+def cores(allowed_cpus: Sequence[int] = ()) -> tuple[int, ...]:
     """Return one logical CPU of each physical core this process may use, highest number first.
 
     The highest come first because interrupts and the driver favour the lowest. There are no more
     than a CPU quota keeps busy, in whole cores, and always one.
+
+    Args:
+        allowed_cpus: that count as those it may use, for a process that is pinned already.
     """
     quota = cgroup.limits().cores
     most = None if quota is None else max(1, int(quota))
-    return physical_cores()[:most]
+    return physical_cores(allowed_cpus)[:most]
 
 
-def physical_cores() -> tuple[int, ...]:
+def physical_cores(allowed_cpus: Sequence[int] = ()) -> tuple[int, ...]:
     """Return the same without regard to a CPU quota."""
-    allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    allowed = sorted(allowed_cpus or os.sched_getaffinity(0), reverse=True)
     first_of_core: dict[frozenset[int], int] = {}
     for cpu in reversed(allowed):
         first_of_core.setdefault(sysfs.core_siblings(cpu), cpu)
@@ -148,6 +151,11 @@ def pin(cpus: list[int]) -> None:
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(ProcessLookupError):  # the thread may have ended meanwhile
             os.sched_setaffinity(int(thread), cpus)
+
+
+def pin_thread(cpu: int) -> None:
+    """Move the calling thread to a CPU."""
+    os.sched_setaffinity(0, {cpu})
 
 
 # --- GPUs -----------------------------------------------------------------------------------------

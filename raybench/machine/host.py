@@ -76,6 +76,9 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
     Args:
         period_s: time between two samples; longer where reading takes more than `MAX_CORE_SHARE`.
         root: root of the file system, for tests.
+
+    Attributes:
+        more_cpus: that threads of the worker are pinned to beside those of its process.
     """
 
     source = "host"
@@ -83,13 +86,14 @@ class HostTelemetry(telemetry.Telemetry[HostSample]):
     def __init__(self, period_s: float = PERIOD_S, root: Path = sysfs.ROOT) -> None:
         super().__init__(period_s)
         self._root = root
+        self.more_cpus: Sequence[int] = ()
         self._files: list[KernelFile] = []
         self._groups: cgroup.CpuStatistics | None = None
 
     @override
     def _open(self) -> bool:
         self._files = []
-        self._cpus = tuple(sorted(os.sched_getaffinity(0)))
+        self._cpus = tuple(sorted({*os.sched_getaffinity(0), *self.more_cpus}))
         self._cores = {
             sibling for cpu in self._cpus for sibling in sysfs.core_siblings(cpu, self._root)
         }

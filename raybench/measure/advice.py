@@ -338,3 +338,14 @@ def time_sliced(evidence: TrialEvidence, limits: Limits) -> str:
         "Without CUDA's Multi-Process Service only one process computes on a GPU at a time. Start it "
         "on every node before Ray (nvidia-cuda-mps-control -d), and measure again."
     )
+
+
+def underfed(evidence: TrialEvidence, limits: Limits) -> str:
+    """Say for how long the device waited, and how many cores would feed it."""
+    share = evidence.columns.get("input_wait_frac") or 0.0
+    cores = evidence.columns.get("decoder_threads") or 1
+    needed = math.ceil(cores / max(1 - share, 0.01))
+    return (
+        f"{counted(cores, 'core')} left the device without input for {100 * share:.0f} % of the time. About "
+        f"{needed} would feed it: cores={needed}, where the node has as many."
+    )

@@ -34,6 +34,8 @@ CLOCK_SKEW = 5e-4
 """The fastest that time synchronisation may adjust a clock (adjtimex(2): 500 ppm). Beyond it, rates
 taken by that clock are wrong by at least a tenth of the target of preset standard."""
 HOST_BOUND_FRAC = 0.05
+UNDERFED = 0.05
+"""As for the host: below it a device that is fed is the limit itself."""
 ENQUEUE_BOUND = 0.8
 """Median time to submit a batch over the median time to compute it; the threshold of trtexec."""
 COMPUTE_VARIED = 0.025

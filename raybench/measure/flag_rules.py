@@ -273,6 +273,13 @@ RULES = (
         conditions.host_bound,
     ),
     FlagRule(
+        "underfed",
+        "information",
+        "The device was fed by too few cores: it waited for input over 5 % of the time.",
+        conditions.above("input_wait_frac", conditions.UNDERFED),
+        sentences.underfed,
+    ),
+    FlagRule(
         "enqueue_bound",
         "information",
         "Submitting a batch took over 80 % of computing it.",

@@ -63,15 +63,22 @@ class RunningStream:
         gpu: telemetry of its device.
         start_ns: common start by this process's clock.
         block_ns: length of a block.
+        stream: of its batches; None for one that has its inputs.
 
     Attributes:
         stream: the stream itself.
     """
 
     def __init__(
-        self, point: Point, engine: Engine, gpu: GpuTelemetry, start_ns: int, block_ns: int
+        self,
+        point: Point,
+        engine: Engine,
+        gpu: GpuTelemetry,
+        start_ns: int,
+        block_ns: int,
+        stream: Stream | None = None,
     ) -> None:
-        self.stream = Stream(engine, point.batch_size, point.inflight)
+        self.stream = stream or Stream(engine, point.batch_size, point.inflight)
         self._point = point
         self._gpu = gpu
         self._start_ns = start_ns

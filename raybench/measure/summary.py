@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.measure import stalls
+from raybench.measure.feeding_columns import feeding_columns
 from raybench.measure.worker_blocks import WorkerBlocks, block_rows, cut_traces
 from raybench.stats import intervals, trends
 
@@ -126,6 +127,7 @@ def _trial(workers: Sequence[WorkerBlocks], window: Window, instances: int) -> d
         **latency_columns(_all_latencies(workers, window)),
         **_device_time(workers, window),
         **_shared(rates, instances),
+        **feeding_columns(workers, window),
         "items_per_s_per_worker": float(devices.mean()),
         "imbalance": float(devices.max() / devices.min()) - 1,
         "slowest_worker": int(np.argmin(rates)),

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from raybench.errors import ConfigError
-from raybench.experiment import ANY, AXES, LENGTHS, Point
+from raybench.experiment import ANY, AXES, LENGTHS, NO_PIPELINE, Point
 from raybench.planning.builds import refuse_builds, with_builds
 from raybench.planning.lengths import cell_lengths, refuse_lengths
 
@@ -153,4 +153,6 @@ def _point(experiment: Experiment, cell: Mapping[str, Any], identities: Mapping[
         instances=cell["instances"],
         power_limit_w=cell["power_limit_w"],
         **{axis: cell[axis] for axis in LENGTHS},
+        pipeline=cell["pipeline"],
+        cores=None if cell["pipeline"] == NO_PIPELINE else cell["cores"] or 1,
     )

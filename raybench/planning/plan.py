@@ -13,13 +13,14 @@ from raybench.errors import ClusterError, ModelError
 from raybench.experiment import CLOSED
 from raybench.models import source
 from raybench.models.items.input_files import inspect, sized
+from raybench.models.items.jpegs import refuse_unfit_for_pipelines
 from raybench.planning.builds import builds_remarks
 from raybench.planning.estimates import TimeLeft
 from raybench.planning.expansion import expand
 from raybench.planning.slots import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from raybench.experiment import Experiment, ModelSettings, Point
     from raybench.models.model import FileBatch
@@ -101,8 +102,16 @@ class Plan:
         return TimeLeft(self, lambda: 0.0).left()
 
 
+def _can_run(_point: Point) -> None:
+    """Know of nothing that a point lacks."""
+
+
 def make_plan(
-    experiment: Experiment, devices: Mapping[str, int], isolation: str, available: str
+    experiment: Experiment,
+    devices: Mapping[str, int],
+    isolation: str,
+    available: str,
+    lacking: Callable[[Point], str | None] = _can_run,
 ) -> Plan:
     """Check the models of an experiment and their inputs, and plan its trials.
 
@@ -111,6 +120,7 @@ def make_plan(
         devices: number of devices of each kind.
         isolation: cluster, node or gpu.
         available: description of the devices, for the error message.
+        lacking: returns what beside devices a point needs and the nodes do not have; None for nothing.
 
     Raises:
         UsageError: a model or its inputs are unknown or broken, or no point can run on these devices.
@@ -129,7 +139,8 @@ def make_plan(
             replace(point, model_settings=settings[point.model], inputs=inputs[point.model])
             for point in points
         )
-    plan = order_trials(experiment, points, devices, isolation)
+    refuse_unfit_for_pipelines(points, {name: model.inputs for name, model in checked.items()})
+    plan = order_trials(experiment, points, devices, isolation, lacking)
     if not plan.trials:
         raise ClusterError(
             f"No point of {experiment.name!r} can run: {next(iter(plan.infeasible.values()))} "
@@ -206,6 +217,7 @@ def order_trials(
     points: Sequence[Point],
     devices: Mapping[str, int],
     isolation: str = "node",
+    lacking: Callable[[Point], str | None] = _can_run,
 ) -> Plan:
     """Order the trials of all points.
 
@@ -220,12 +232,10 @@ def order_trials(
         points: from `expand`.
         devices: number of devices of each kind.
         isolation: cluster, node or gpu.
+        lacking: see `make_plan`.
     """
-    infeasible = {
-        point.id: _shortage(point, devices)
-        for point in points
-        if point.workers > devices.get(point.wants, 0)
-    }
+    reasons = {point.id: _shortage(point, devices) or lacking(point) for point in points}
+    infeasible = {point_id: reason for point_id, reason in reasons.items() if reason}
     feasible = [i for i, point in enumerate(points) if point.id not in infeasible]
     trials: list[PlannedTrial] = []
     for round_number in range(experiment.trials):
@@ -341,8 +351,11 @@ def _small_batches_first(points: Sequence[Point], visit: list[int]) -> list[int]
     return [waiting[points[i].series].pop() for i in visit]
 
 
-def _shortage(point: Point, devices: Mapping[str, int]) -> str:
+def _shortage(point: Point, devices: Mapping[str, int]) -> str | None:
+    """Return which devices a point lacks; None if there are enough."""
     there = devices.get(point.wants, 0)
+    if point.workers <= there:
+        return None
     advice = (
         "Use fewer workers or a larger cluster."
         if there

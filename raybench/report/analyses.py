@@ -13,6 +13,7 @@ from raybench.analysis.bounded import BoundedCurve, bounded
 from raybench.analysis.decoding import Decoding, decoding
 from raybench.analysis.devices import Generation, generation
 from raybench.analysis.efficiency import Efficiency, efficiency
+from raybench.analysis.feeding import Feeding, feeding
 from raybench.analysis.interference import PairMatrix, interference
 from raybench.analysis.latency_curves import LatencyCurve, latency_curves
 from raybench.analysis.packing import Packing, packing
@@ -148,6 +149,7 @@ class Answers:
     fronts: tuple[Front, ...]
     bounded: tuple[BoundedCurve, ...]
     packing: Packing
+    feeding: Feeding
     interference: tuple[PairMatrix, ...]
     power: Power
     rack_power_w: float | None
@@ -183,6 +185,7 @@ def ask(source: ResultTables, question: Question) -> Answers:
         fronts=fronts(trials),
         bounded=bounded(trials),
         packing=packing(trials),
+        feeding=feeding(trials),
         interference=interference(trials, source.workers),
         power=power(trials),
         rack_power_w=question.rack_power_w,

@@ -23,6 +23,7 @@ from raybench.report.sections.choices import choices
 from raybench.report.sections.decoding import decoding
 from raybench.report.sections.devices import devices
 from raybench.report.sections.environment import environment
+from raybench.report.sections.feeding import feeding
 from raybench.report.sections.interference import interference
 from raybench.report.sections.methods import methods
 from raybench.report.sections.packing import packing
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 PAGE, TEXT = "report.html", "report.md"
 _OURS = re.compile(
-    r"((scaling|precision|batch|bounded|packing|pairs|power|latency|pareto|devices|fleet|trend|applications|decoding|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
+    r"((scaling|precision|batch|bounded|packing|feeding|pairs|power|latency|pareto|devices|fleet|trend|applications|decoding|roofline|study|evidence)-\d+|peak|energy)\.(svg|png)"
 )
 """Names of figure files that an earlier report may have written."""
 
@@ -103,7 +104,7 @@ def _target(first: str, out: str | None) -> Path:
 
 def make(answers: Answers, title: str | None = None) -> Document:
     """Return the document, verdicts first and methods last."""
-    every = (verdicts, points, applications, decoding, scaling, bounded, packing, interference, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
+    every = (verdicts, points, applications, decoding, scaling, bounded, packing, feeding, interference, power, precision, batch, choices, devices, acceptance, trend, study, timeline,
              environment, methods)  # fmt: skip
     sections = [section(answers) for section in every]
     present = [one for one in sections if one is not None]

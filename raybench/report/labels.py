@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PRIMARY = (
     "model", "device", "engine", "precision", "batch_size", "inflight", "transfers",
     "memory_limit_bytes", "load", "balancer", "instances", "mps", "power_limit_w",
-    "prompt", "context", "new_tokens",
+    "prompt", "context", "new_tokens", "pipeline", "cores",
 )  # fmt: skip
 """Factors that a label names whenever they differ."""
 SECONDARY = (
@@ -37,6 +37,8 @@ _USUAL = (
     ("prompt", None),
     ("context", None),
     ("new_tokens", None),
+    ("pipeline", "none"),
+    ("cores", None),
 )
 """Values of factors that need no word where all series have them."""
 LARGEST = -1
@@ -69,6 +71,7 @@ _WITHOUT = {
     "prompt": "",
     "context": "",
     "new_tokens": "",
+    "cores": "",
 }
 """Labels of factors that may have no value; workers with a queue each need no word."""
 _LABELS: dict[str, Callable[[Any], str]] = {
@@ -85,6 +88,8 @@ _LABELS: dict[str, Callable[[Any], str]] = {
     "prompt": lambda tokens: f"prompt of {tokens:,}",
     "context": lambda tokens: f"context of {tokens:,}",
     "new_tokens": lambda tokens: f"{tokens:,} new tokens",
+    "pipeline": lambda name: "without decoding" if name == "none" else f"decoding {name.upper()}",
+    "cores": lambda cores: f"fed by {counted(cores, 'core')}",
     "mps": lambda on: "with MPS" if on else "without MPS",
     "inputs": lambda name: f"{name} inputs" if name == SYNTHETIC else f"inputs from {name}",
     "environment_id": lambda digest: str(digest)[:8],

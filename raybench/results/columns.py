@@ -271,7 +271,8 @@ _TABLES = {
         + DRIFT
         + LOADED
         + TRAFFIC
-        + DECODER,
+        + DECODER
+        + of_load.PIPELINE,
     ),
     "workers": (
         _KEYS + _WORKER + _THROUGHPUT + _STABILITY + _LATENCY,

@@ -38,6 +38,16 @@ power_limit_w          float64   W        power limit that each device was set t
 POWERED_WORKER = """
 power_limit_w          float64   W        power limit of the device in force, as it was read back; null if unknown
 """
+PIPELINE = """
+pipeline               string    -        what makes the inputs inside the timed stream: none, or jpeg
+cores                  int16     cores    cores that make the inputs of each device; null without a pipeline
+decoder                string    -        library that decoded the images, with its version
+decoder_threads        int16     -        threads of each device that decoded, one a core
+image_bytes_mean       float64   B        encoded size of an image, mean
+decoded_per_s_per_core float64   items/s  images decoded, scaled and written into the batch by a core while it works
+input_wait_frac        float64   1        share of the window in which a device had nothing to do for lack of input, mean
+engine_wait_frac       float64   1        share of the decoding cores' time in which they waited for the engine
+"""
 PACKED_WORKER = """
 instance               int16     -        number of the worker among those of its device, from 0
 mps                    bool      -        CUDA's Multi-Process Service was on; null on cores and if unknown

@@ -17,7 +17,7 @@ from raybench.analysis.study2017.figures import paper
 SERIES = (
     "model precision batch_size engine engine_version engine_options device inflight transfers "
     "memory_limit_bytes preset simulated environment_id method_version inputs load instances mps "
-    "balancer power_limit_w prompt context new_tokens"
+    "balancer power_limit_w prompt context new_tokens pipeline cores"
 )
 COLUMNS = {
     scaling: f"{SERIES} workers point_id status reason trials items_per_s items_per_s_lo "
@@ -48,7 +48,7 @@ COLUMNS = {
 }  # fmt: skip
 INTEGERS = {
     "batch_size", "inflight", "memory_limit_bytes", "method_version", "workers", "trials",
-    "base_workers", "solo_devices", "instances", "a_trials", "b_trials",
+    "base_workers", "solo_devices", "instances", "cores", "a_trials", "b_trials",
     "builds", "prompt", "context", "new_tokens",
 }  # fmt: skip
 BOOLEANS = {"transfers", "simulated", "mps", "knee", "clock_explains", "ops_per_byte_measured"}

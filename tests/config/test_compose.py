@@ -31,6 +31,7 @@ def test_a_model_without_an_experiment_is_one_point_of_it_on_the_best_engine():
             "model": ("mine.onnx",), "precision": ("fp32",), "batch_size": (3,), "workers": (1,),
             "engine": ("auto",), "inflight": (1,), "transfers": (True,), "accelerator": ("any",), "load": ("closed",), "instances": (1,),
                 "power_limit_w": (None,), "prompt": ("auto",), "context": ("auto",), "new_tokens": ("auto",),
+                "pipeline": ("none",), "cores": (None,),
         },
     )  # fmt: skip
     usual = resolved("grid={model: mine.onnx}", "engine=simulated", devices=GPU).experiment

@@ -120,7 +120,7 @@ def first_row(words, devices, engines):
     point = _plan(request).points[0]
     row = rows.identity_columns(request.experiment, PlannedTrial(point, 0, 0), "e" * 20)
     newer = {"inputs", "load", "arrivals", "instances", "power_limit_w", "build", "first_build_id"}
-    newer |= {"prompt", "context", "new_tokens"}
+    newer |= {"prompt", "context", "new_tokens", "pipeline", "cores"}
     return {name: value for name, value in row.items() if name not in newer}
 
 
@@ -532,6 +532,7 @@ NEWER = {
     "power",
     "soak",
     "cold_start",
+    "feeding",
 }
 """Experiments that came after the points were frozen."""
 

@@ -38,7 +38,7 @@ def test_the_list_of_flags_is_closed():
             ),
             *("uneven", "outputs_differ", "nondeterministic"),
             *("lowered_priority", "temp_rising", "imbalance"),
-            *("instances_uneven", "time_sliced", "host_bound", "enqueue_bound"),
+            *("instances_uneven", "time_sliced", "host_bound", "underfed", "enqueue_bound"),
             *("copy_bound", "compute_varied", "ecc_error", "ecc_corrected", "row_remap_pending"),
             *(
                 "telemetry_gap",

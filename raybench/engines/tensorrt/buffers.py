@@ -156,9 +156,7 @@ class Buffers:
     def _pinned(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
         nbytes = math.prod(shape) * dtype.itemsize
         address = self.own(self._cuda.host_alloc(max(nbytes, 1)), self._cuda.host_free)
-        raw: Any = (ctypes.c_byte * max(nbytes, 1)).from_address(address)
-        flat: Array = np.frombuffer(raw, dtype, math.prod(shape))
-        return flat.reshape(shape)
+        return at_address(address, dtype, shape)
 
     def pin(self, batches: BatchPool, count: int) -> list[dict[str, int]]:
         """Copy the pool into pinned memory; return each batch's host addresses by name of input."""
@@ -204,6 +202,13 @@ class Buffers:
             return array
         finally:
             quietly(self._cuda.host_free, staging)
+
+
+def at_address(address: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Return host memory as an array, which is valid as long as the memory is."""
+    raw: Any = (ctypes.c_byte * max(math.prod(shape) * dtype.itemsize, 1)).from_address(address)
+    flat: Array = np.frombuffer(raw, dtype, math.prod(shape))
+    return flat.reshape(shape)
 
 
 def quietly(release: Callable[[Any], None], resource: Any) -> None:

@@ -22,6 +22,7 @@ from raybench.engines.base import (
     EngineInfo,
     EngineTraits,
     KeepsState,
+    ReadsHostInputs,
     ReportsLayers,
     TakesPartBatches,
 )
@@ -35,6 +36,7 @@ from raybench.engines.tensorrt import (
     start,
     targets,
 )
+from raybench.engines.tensorrt.buffers import at_address
 from raybench.engines.tensorrt.build_progress import BuildProgress
 from raybench.engines.tensorrt.builder import Order, order_of
 from raybench.engines.tensorrt.device import (
@@ -84,7 +86,9 @@ class LoadedPlan:
     began: float
 
 
-class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches, KeepsState):
+class TensorRTEngine(
+    EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches, KeepsState, ReadsHostInputs
+):
     """One plan on one GPU.
 
     A dynamic plan runs batches that are not full at the next power of two, a static plan pads them.
@@ -208,6 +212,14 @@ class TensorRTEngine(EngineBase, ReportsLayers, BuildsAhead, TakesPartBatches, K
     def collect(self, sequence: int) -> DeviceSpans:
         """Block until the batch is done; return its spans by the device's clock."""
         return self._running().collect(sequence)
+
+    @override
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pinned memory of a batch, from which it is copied each time that it is submitted."""
+        runner = self._running()
+        source = runner.sources[index]
+        ports = runner.inputs
+        return {port.name: at_address(source[port.name], port.dtype, port.shape) for port in ports}
 
     @override
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -99,6 +99,8 @@ class Runner:
 
     Attributes:
         contexts: one execution context for each lane.
+        sources: pinned host addresses of each batch of the pool, by name of input; with transfers only.
+        inputs: of a full batch.
     """
 
     def __init__(self, cuda: Cuda, journal: Journal, config: RunnerConfig) -> None:
@@ -112,6 +114,7 @@ class Runner:
             cuda, config.ports, config.transfers, config.kept, config.placed
         )
         self._full = _of_size(self.contexts, buffers, [None] * config.slots)
+        self.inputs = self._full.inputs
         self._ran = [self._full] * config.slots
         self._count = fed_batches(config.slots, config.batches.count, config.transfers)
         cuda.stage = "input"
@@ -121,7 +124,7 @@ class Runner:
                 buffers.slot(lanes[i % len(lanes)], config.spin) for i in range(config.slots)
             ]
             if config.transfers:
-                self._sources = buffers.pin(config.batches, self._count)
+                self.sources = buffers.pin(config.batches, self._count)
             else:
                 for index, slot in enumerate(self._slots):
                     buffers.upload(config.batches.batch(index % self._count), slot)
@@ -234,7 +237,7 @@ class Runner:
             cuda.record(slot.done, slot.lane.copy_out)
 
     def _copy_in(self, slot: Slot, batch: int, ports: Sequence[Port]) -> None:
-        cuda, stream, source = self._cuda, slot.lane.copy_in, self._sources[batch]
+        cuda, stream, source = self._cuda, slot.lane.copy_in, self.sources[batch]
         cuda.record(slot.begin, stream)
         for port in ports:
             cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)

@@ -1,0 +1,261 @@
+"""How many cores feed one device with images: throughput over the cores that decode for each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from raybench.analysis.cell_ratios import ratio_to
+from raybench.analysis.cells import Cell, cells
+from raybench.analysis.estimate import UNKNOWN, Estimate
+from raybench.analysis.gaps import in_words
+from raybench.analysis.marks import marks_of
+from raybench.analysis.series import Series, without
+from raybench.analysis.tables import as_table, last_of_each
+from raybench.experiment import NO_PIPELINE
+from raybench.text import agreeing, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+FED = 0.05
+"""Share of the time up to which a device may wait for input and still be the limit."""
+
+
+@dataclass(frozen=True)
+class FedPoint:
+    """One number of cores that feed each device.
+
+    Attributes:
+        cores: that decode for each device; None for the device without a pipeline.
+        status: ok, or why there is no number.
+        items_per_s: of a device, mean over trials.
+        interval: see `scaling.ScalingEntry`.
+        share: of the rate of the device as the limit.
+        decoded_per_s_per_core: images that a core decodes while it works, median over trials.
+        input_wait_frac: share of the time in which the device had nothing to do for lack of input.
+        engine_wait_frac: share of the cores' time in which they waited for the engine.
+        decoder: library that decoded, with its version.
+    """
+
+    cores: int | None
+    status: str
+    reason: str | None
+    trials: int
+    items_per_s: Estimate = UNKNOWN
+    interval: str | None = None
+    share: Estimate = UNKNOWN
+    decoded_per_s_per_core: float | None = None
+    input_wait_frac: float | None = None
+    engine_wait_frac: float | None = None
+    decoder: str | None = None
+    verdict: str | None = None
+    flags: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+    @property
+    def is_sated(self) -> bool:
+        """Whether the device is the limit."""
+        return self.input_wait_frac is not None and self.input_wait_frac <= FED
+
+
+@dataclass(frozen=True)
+class FeedingCurve:
+    """Throughput of a device over the cores that feed it, all else equal.
+
+    Attributes:
+        series: without pipeline and cores.
+        workers: number of devices.
+        points: by number of cores, the device without a pipeline last.
+        unfed: items per second of a device without a pipeline.
+        enough: fewest cores that were measured with which the device is the limit; None if none is.
+        needed: cores that the device needs, from its rate over that of a core where it waited.
+        finding: what the curve shows, in one sentence with figures.
+        missing: what limits it, a sentence each.
+    """
+
+    series: Series
+    workers: int | None
+    points: tuple[FedPoint, ...]
+    unfed: Estimate
+    enough: int | None
+    needed: Estimate
+    finding: str
+    missing: tuple[str, ...]
+    marks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _FedRow:
+    series: Series
+    workers: int | None
+    point: FedPoint
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """The curves of all series that were measured with a pipeline."""
+
+    curves: tuple[FeedingCurve, ...]
+
+    def as_table(self) -> pa.Table:
+        """Return a row for each point, with the columns of its curve's series."""
+        rows = [_FedRow(c.series, c.workers, point) for c in self.curves for point in c.points]
+        return last_of_each(as_table(_FedRow, rows))
+
+
+def feeding(trials: pa.Table) -> Feeding:
+    """Return throughput over the cores that feed each device, from rows with a pipeline."""
+    groups: dict[tuple[Series, int | None], list[Cell]] = defaultdict(list)
+    for cell in cells(trials):
+        groups[without(cell.series, "pipeline", "cores"), cell.workers].append(cell)
+    return Feeding(
+        tuple(
+            _curve(series, workers, members)
+            for (series, workers), members in groups.items()
+            if len(members) > 1 and any(cell.series.cores for cell in members)
+        )
+    )
+
+
+def _curve(series: Series, workers: int | None, members: Sequence[Cell]) -> FeedingCurve:
+    fed = sorted((c for c in members if _is_fed(c)), key=lambda c: (c.series.cores or 0, not c.ok))
+    alone = next((cell for cell in members if not _is_fed(cell) and cell.ok), None)
+    sated = [cell for cell in fed if cell.ok and (cell.get("input_wait_frac") or 0.0) <= FED]
+    # a device that is fed may be slower than one that is not: decoding takes memory bandwidth from it
+    limit = max(sated, key=lambda cell: cell.mean or 0.0, default=alone)
+    points = tuple(_point(cell, limit) for cell in (*fed, *([alone] if alone else [])))
+    unfed = UNKNOWN if alone is None else alone.estimate.over(alone.workers or 1)
+    enough, needed = _enough(points), _needed(points)
+    return FeedingCurve(
+        series=series,
+        workers=workers,
+        points=points,
+        unfed=unfed,
+        enough=enough,
+        needed=needed,
+        finding=_finding(points, unfed, enough, needed),
+        missing=_missing(points, alone),
+        marks=marks_of([cell for cell in members if cell.ok]),
+    )
+
+
+def _is_fed(cell: Cell) -> bool:
+    return cell.series.pipeline not in (None, NO_PIPELINE)
+
+
+def _point(cell: Cell, limit: Cell | None) -> FedPoint:
+    if not cell.ok:
+        return FedPoint(cell.series.cores, cell.status, cell.reason, cell.trials)
+    return FedPoint(
+        cores=cell.series.cores,
+        status=cell.status,
+        reason=cell.reason,
+        trials=cell.trials,
+        items_per_s=cell.estimate.over(cell.workers or 1),
+        interval=cell.interval,
+        share=ratio_to(cell, limit),
+        decoded_per_s_per_core=cell.get("decoded_per_s_per_core"),
+        input_wait_frac=cell.get("input_wait_frac"),
+        engine_wait_frac=cell.get("engine_wait_frac"),
+        decoder=cell.newest.get("decoder"),
+        verdict=cell.verdict,
+        flags=cell.flags,
+        marks=cell.marks,
+    )
+
+
+def _good(points: Sequence[FedPoint]) -> list[FedPoint]:
+    """Return the points with a pipeline and a number, by cores."""
+    return [point for point in points if point.cores and point.items_per_s.value]
+
+
+def _enough(points: Sequence[FedPoint]) -> int | None:
+    """Return the fewest cores from which on the device never waits for input."""
+    fewest = None
+    for point in reversed(_good(points)):
+        if not point.is_sated:
+            break
+        fewest = point.cores
+    return fewest
+
+
+def _needed(points: Sequence[FedPoint]) -> Estimate:
+    """Return the cores at which the rate of the cores meets that of the device.
+
+    It is taken from the most cores that the device still waited for: the last step is the shortest.
+    """
+    hungry = [point for point in _good(points) if not point.is_sated and point.share.value]
+    if not hungry:
+        return UNKNOWN
+    cores, (value, lo, hi) = hungry[-1].cores or 1, hungry[-1].share
+    assert value is not None
+    return Estimate(cores / value, cores / hi if hi else None, cores / lo if lo else None)
+
+
+def _finding(
+    points: Sequence[FedPoint], unfed: Estimate, enough: int | None, needed: Estimate
+) -> str:
+    good = _good(points)
+    if not good:
+        return "No number of cores has a number of items/s."
+    clauses = [_last_step(good, unfed) if enough is None else _reached(good, unfed, enough)]
+    if needed.value is not None:
+        clauses.append(_needs(needed, good))
+    return "; ".join(clauses) + "."
+
+
+def _reached(good: Sequence[FedPoint], unfed: Estimate, enough: int) -> str:
+    """Say from how many cores on the device is the limit."""
+    point = next(each for each in good if each.cores == enough)
+    verb = agreeing(enough, "feeds", "feed")
+    text = f"{counted(enough, 'core')} {verb} one device: with {agreeing(enough, 'it', 'them')} the device is the limit"
+    text += f", at {in_words(point.items_per_s.value or 0.0)} items/s"
+    if unfed.value:
+        share = (point.items_per_s.value or 0.0) / unfed.value
+        text += f", {100 * share:.1f} % of its rate without decoding"
+    fewer = [each for each in good if (each.cores or 0) < enough]
+    if fewer:
+        wait = 100 * (fewer[-1].input_wait_frac or 0.0)
+        text += f"; with {fewer[-1].cores} it waits for input {wait:.0f} % of the time"
+    return text
+
+
+def _last_step(good: Sequence[FedPoint], unfed: Estimate) -> str:
+    """Say how far the most cores that were measured are from feeding the device."""
+    most = good[-1]
+    cores = counted(most.cores or 1, "core")
+    text = f"The device is fed by too few cores: with {cores} it does {in_words(most.items_per_s.value or 0.0)} items/s"
+    if unfed.value:
+        share = 100 * (most.items_per_s.value or 0.0) / unfed.value
+        text += f", {share:.0f} % of its rate without decoding"
+    return f"{text}, and waits for input {100 * (most.input_wait_frac or 0.0):.0f} % of the time"
+
+
+def _needs(needed: Estimate, good: Sequence[FedPoint]) -> str:
+    """Say how many cores the device needs by the rate of those that it waited for."""
+    value, lo, hi = needed
+    bounds = "no interval with one trial" if lo is None or hi is None else f"{lo:.1f} to {hi:.1f}"
+    hungry = [each for each in good if not each.is_sated][-1]
+    rate = hungry.decoded_per_s_per_core
+    at = "" if rate is None else f", at {in_words(rate)} images/s a core"
+    return (
+        f"by the rate of {counted(hungry.cores or 1, 'core')} it needs {value:.1f} ({bounds}){at}"
+    )
+
+
+def _missing(points: Sequence[FedPoint], alone: Cell | None) -> tuple[str, ...]:
+    sentences = []
+    if alone is None:
+        sentences.append(
+            "The rate of the device without decoding is unknown: measure pipeline=[none,jpeg]."
+        )
+    lacking = [point for point in points if point.cores and point.status == "infeasible"]
+    if lacking:
+        sentences.append(
+            f"{counted(lacking[0].cores or 1, 'core')} could not be measured: the node has fewer."
+        )
+    return tuple(sentences)
