@@ -93,8 +93,8 @@ def compare(
     """
     if not outputs:
         return OutputComparison(notes=(NO_OUTPUTS,))
-    if model.precision == AS_IS:
-        return OutputComparison(notes=(NO_FP32,))
+    if model.precision == AS_IS or model.no_reference:
+        return OutputComparison(notes=(model.no_reference or NO_FP32,))
     try:
         pairs, notes = _pairs(outputs, model, batches, cache_dir)
     except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises
@@ -129,7 +129,7 @@ def failed(what: str, error: Exception) -> OutputComparison:
 
 def prepare_reference(model: Model, batches: BatchPool, cache_dir: Path) -> None:
     """Compute ahead the fp32 outputs that every comparison needs; what fails is named later."""
-    if model.precision == AS_IS:
+    if model.precision == AS_IS or model.no_reference:
         return
     try:
         reference_runs(model, batches, _counts(model, batches), cache_dir)

@@ -21,6 +21,8 @@ import numpy as np
 from raybench.models.model import BATCH, TensorSpec
 
 if TYPE_CHECKING:
+    import onnx
+
     from raybench.models.builder import GraphBuilder
 
     Array = np.ndarray[Any, Any]
@@ -30,6 +32,14 @@ _MASKED = -1e4
 """Added to the score of a later token: its share is then 0, in half precision too."""
 
 _TABLE_STD = 0.02
+
+_WIDE = ("square", "mean", "power", "root", "unit")
+"""End the names of the nodes that compute in fp32 in every graph: those of the norms."""
+
+
+def is_wide(node: onnx.NodeProto) -> bool:
+    """Return whether a node computes in fp32 by order, whatever the type of the weights."""
+    return node.name.rpartition(".")[2] in _WIDE
 
 
 @dataclass(frozen=True)
@@ -133,10 +143,12 @@ def _head(g: GraphBuilder, sizes: DecoderSizes, x: str, token: str) -> None:
 def _norm(g: GraphBuilder, x: str, label: str, width: int) -> str:
     """Append RMSNorm, whose squares and root are fp32 in every graph."""
     wide = g.cast(x, "float32")
-    mean = g.op("ReduceMean", g.op("Mul", wide, wide), axes=[-1], keepdims=1)
+    square = g.op("Mul", wide, wide, name=f"{label}.{_WIDE[0]}")
+    mean = g.op("ReduceMean", square, name=f"{label}.{_WIDE[1]}", axes=[-1], keepdims=1)
     epsilon = g.constant("epsilon", _EPSILON, "float32")
-    root = g.op("Sqrt", g.op("Add", mean, epsilon))
-    unit = g.cast(g.op("Div", wide, root), g.dtype)
+    power = g.op("Add", mean, epsilon, name=f"{label}.{_WIDE[2]}")
+    root = g.op("Sqrt", power, name=f"{label}.{_WIDE[3]}")
+    unit = g.cast(g.op("Div", wide, root, name=f"{label}.{_WIDE[4]}"), g.dtype)
     return g.op("Mul", unit, g.weight(f"{label}.w", (width,), 0.1, 1.0), channels=width)
 
 

@@ -57,9 +57,17 @@ class DecoderRecipe:
         own = {axis: lengths.get(axis, tokens) for axis, tokens in self.lengths.items()}
         return replace(self, lengths=own)
 
-    def with_dtype(self, dtype: str) -> DecoderRecipe:
-        """Return the same recipe in another element type."""
-        return replace(self, dtype=dtype)
+    def in_precision(self, precision: str) -> DecoderRecipe:
+        """Return the recipe in a precision of its own, else in fp32."""
+        return replace(self, dtype=self.precisions.get(precision, "float32"))
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """Element types of the precisions that the recipe writes itself, from the same draws as fp32.
+
+        No pass makes them: it would need all weights in memory, and leave keys and values in fp32.
+        """
+        return {"fp16": "float16"}
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

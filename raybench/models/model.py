@@ -122,6 +122,7 @@ class Model:
         uncounted: names of the nodes because of which macs_per_item is None.
         drawn_outputs: names of the outputs that follow from random numbers which the graph draws.
         type_notes: what a row must say of the types that the graph computes in, a sentence each.
+        no_reference: why there is no fp32 graph to compare with, in a sentence; empty if there is one.
         weight_bytes: of the weights and constants that the graph stores; None where unknown.
         state: inputs that the device keeps and outputs renew; they are in no batch.
         kept_outputs: names of the outputs that do not leave the device in the timed stream.
@@ -152,6 +153,7 @@ class Model:
     drawn_outputs: frozenset[str] = frozenset()
     type_notes: tuple[str, ...] = ()
     weight_bytes: int | None = None
+    no_reference: str = ""
     state: tuple[StateTensor, ...] = ()
     kept_outputs: frozenset[str] = frozenset()
     source_notes: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from raybench.models.shapes import input_shapes
 from raybench.models.shapes.ranges import integer_ranges
 from raybench.models.source import identity, open_source
 from raybench.models.state import StateTensor, read_kept_outputs, read_state
+from raybench.models.written_precision import written_facts, written_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,8 @@ def prepare(
     passes.refuse(precision, dialect)
     cache = Cache(cache_dir / "models")
     source_id = identity(name, settings)
-    kind = AS_IS if precision == AS_IS else "fp32"
+    written = written_precision(name, settings, precision)
+    kind = precision if precision == AS_IS or written.alone else "fp32"
     base_key = key_of(kind=kind, version=VERSION, identity=source_id)
     revision = _revision(source_id)
     base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
@@ -81,7 +83,18 @@ def prepare(
     fp32 = _fp32_model(name, base, inputs, ranges)
     dialect = dialect if precision in (*QUANTISED, "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
-    if precision not in passes.OF_SOURCE:
+    if written.by_recipe:
+        key = key_of(kind=precision, version=VERSION, identity=source_id)
+        build = functools.partial(_build_source, name, settings, precision)
+        entry = cache.entry(key, build, revision)
+        conversion = Conversion.from_facts(entry.facts)
+        fp32 = replace(
+            fp32,
+            inputs=_specs(entry.facts["inputs"]),
+            outputs=_specs(entry.facts["outputs"]),
+            no_reference=written.no_reference,
+        )
+    elif precision not in passes.OF_SOURCE:
         revision = f"{revision} passes {passes.REVISION}"
         reduced = _Reduced(cache, base_key, fp32, settings, revision)
         key, entry = reduced.key(precision, dialect), reduced.entry(precision, dialect)
@@ -252,6 +265,7 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
         **({"file_batch": astuple(source.file_batch)} if source.file_batch else {}),
         **({"ranges": source.ranges} if source.ranges else {}),
         **(graph_types(source.proto).facts if kind == AS_IS else {}),
+        **(written_facts(source.proto, kind) if kind not in ("fp32", AS_IS) else {}),
         **_provenance(source),
     }
 

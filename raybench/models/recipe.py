@@ -54,6 +54,15 @@ class Recipe:
         """Return this recipe, which has no lengths to set."""
         return self
 
+    def in_precision(self, precision: str) -> Recipe:
+        """Return this recipe: it is written in fp32, from which passes make other precisions."""
+        return self
+
+    @property
+    def precisions(self) -> Mapping[str, str]:
+        """Precisions that the recipe writes itself: none."""
+        return {}
+
     @property
     def limits(self) -> dict[str, int]:
         """Number of valid indices of each integer input."""

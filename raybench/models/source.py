@@ -221,12 +221,12 @@ def declared_inputs(name: str) -> tuple[OpenInput, ...]:
 def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> ModelSource:
     """Return the graph of a name that a precision is made of: a recipe's, or read from a file.
 
-    It computes in fp32, but for the precision `as_is`.
+    It computes in fp32, but for `as_is` and for precisions that a recipe writes itself.
     """
     file = _graph_file(name, settings)
     if file is not None:
         return _open_file(name, *file, (precision,))
-    recipe, limits = _check_recipe(zoo.RECIPES[name], settings)
+    recipe, limits = _check_recipe(zoo.RECIPES[name].in_precision(precision), settings)
     weights = recipe.weight_file(settings.seed)
     proto = recipe.model(settings.seed if weights is None else None)
     begin = {name: ends for name, ends in recipe.ranges.items() if ends != (0, limits[name] - 1)}

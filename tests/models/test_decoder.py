@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-from raybench.errors import Refused
-from raybench.models import builder
+from raybench.errors import Refused, Unsupported
+from raybench.experiment import ModelSettings
+from raybench.models import builder, written_precision
 from raybench.models.builder import Weight
+from raybench.models.comparison import compare
 from raybench.models.decoder import DecoderSizes
 from raybench.models.decoder_recipe import DecoderRecipe
 from raybench.models.graph.macs import count
+from raybench.models.items.batches import BatchPool
+from raybench.models.items.initial_state import InitialState
+from raybench.models.prepare import prepare
 from raybench.models.state import read_kept_outputs, read_state
 from raybench.models.zoo import RECIPES, decoders
 from tests.helpers.numpy_decoder import NumpyDecoder
@@ -211,3 +216,72 @@ def test_weights_that_the_disk_has_no_room_for_are_refused(
     with pytest.raises(Refused, match=r"32\.1 GB .* 1\.0 GB are free.*RAYBENCH_CACHE"):
         weights.write(recipe.model(None), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zoo's smallest decoder with a few weights."""
+    parts: tuple[Literal["prefill", "step"], ...] = ("prefill", "step")
+    for part in parts:
+        recipe = DecoderRecipe.usual("decoder_125m", 1, TINY, part)
+        monkeypatch.setitem(RECIPES, recipe.name, recipe)
+
+
+SHORT = {
+    "prefill": ModelSettings(shapes={"prompt": 6}),
+    "step": ModelSettings(shapes={"context": 6, "new_tokens": 8}),
+}
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("part", ["prefill", "step"])
+def test_half_precision_has_the_cache_in_half_and_near_the_same_logits(
+    part: str, tmp_path: Path
+) -> None:
+    fp32, fp16 = (
+        prepare(f"decoder_125m_{part}", SHORT[part], precision, None, tmp_path)
+        for precision in ("fp32", "fp16")
+    )
+    caches = [s for s in (*fp16.inputs, *fp16.outputs) if "key" in s.name or "value" in s.name]
+    assert {spec.dtype for spec in caches} == {"float16"}
+    assert fp16.reduced_ops is not None
+    assert "MatMul:float16" in fp16.reduced_ops
+    assert "Sqrt" in fp16.conversion.kept_fp32_ops
+    assert fp16.weight_bytes is not None
+    assert fp32.weight_bytes is not None
+    assert 2 * fp32.parameters < fp16.weight_bytes < 0.55 * fp32.weight_bytes
+    pool = BatchPool(fp16.fed_inputs, 2, 0, fp16.ranges, min_bytes=1)
+    state = InitialState.of(fp16, pool)
+    feed = pool.batch(0)
+    for spec in fp16.state_inputs:
+        feed[spec.name] = np.empty(spec.with_batch(2), spec.dtype)
+        state.write(spec.name, feed[spec.name])
+    session = onnxruntime.InferenceSession(str(fp16.path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, feed), strict=True))
+    compared = compare(outputs, fp16, pool, tmp_path)
+    assert compared.fidelity is not None
+    assert compared.fidelity.sqnr_db > 45
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_large_decoder_in_half_precision_writes_no_fp32_graph_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(written_precision, "LARGEST_REFERENCE_BYTES", 1000)
+    model = prepare("decoder_125m_step", SHORT["step"], "fp16", None, tmp_path)
+    assert [path.parent for path in tmp_path.rglob("*.onnx")] == [model.path.parent]
+    pool = BatchPool(model.fed_inputs, 2, 0, model.ranges, min_bytes=1)
+    assert (
+        "were not compared with fp32"
+        in compare({"logits": np.ones(3)}, model, pool, tmp_path).notes[0]
+    )
+    assert prepare("decoder_125m_step", SHORT["step"], "fp32", None, tmp_path).no_reference == ""
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("precision", ["int8", "int8_fp16"])
+def test_a_decoder_has_no_int8(precision: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="quantise all of its cache for every token"):
+        prepare("decoder_125m_step", SHORT["step"], precision, "u8s8", tmp_path)
+    assert not list(tmp_path.rglob("*.onnx"))
