@@ -75,6 +75,7 @@ class DeviceSettings:
         float_precision: floating-point type that networks usually run in.
         transfers: whether they are on where an experiment asks for the device without its link; a core
             has none.
+        decoder: that suits the device's memory; its parts are NAME_prefill and NAME_step.
         memory_limit: treat devices as no larger than this, in bytes or as "24GiB"; None for all.
     """
 
@@ -87,6 +88,7 @@ class DeviceSettings:
     transfers: bool = True
     memory_limit: Any = None
     large_item_batch_size: int = 1
+    decoder: str = "decoder_125m"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from raybench.analysis.series import device_name
-from raybench.experiment import QUANTISED, SYNTHETIC, parse_load
+from raybench.experiment import LENGTHS, QUANTISED, SYNTHETIC, parse_load
 from raybench.text import counted
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ class Naming:
         values = {f: list(dict.fromkeys(getattr(s, f) for s in every)) for f in PRIMARY + SECONDARY}
         # a trial that ended early does not know its device: that is no difference
         values_of = {f: [v for v in vs if v is not None] or vs for f, vs in values.items()}
-        optional = ("device", "engine_version", "memory_limit_bytes")
+        # nor is a length in tokens, which other models do not have
+        optional = ("device", "engine_version", "memory_limit_bytes", *LENGTHS)
         spread = {f: values[f] if f == "memory_limit_bytes" else values_of[f] for f in optional}
         self.varying = tuple(
             f for f in PRIMARY if f not in without and len(spread.get(f, values[f])) > 1

@@ -524,6 +524,7 @@ def presets():
 
 NEWER = {
     "applications",
+    "decoder",
     "accept",
     "slo",
     "latency",
