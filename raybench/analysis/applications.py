@@ -10,6 +10,7 @@ from raybench.analysis.ceilings import Ceilings, MeasuredCeilings, is_ceiling
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import without_numbers
+from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.tables import as_table
 from raybench.analysis.traffic import bytes_in, traffic
@@ -28,7 +29,8 @@ class Application:
         items_per_s: mean over trials, of all devices together.
         interval: see `scaling.ScalingEntry`.
         latency_p50_ms: of a batch, median over trials, as is the other.
-        arithmetic_share: of what `gemm` reached in the same precision.
+        arithmetic_share: of what `gemm` reached in the same precision. Above 1 where an engine computes
+            convolutions in fewer operations than are counted.
         memory_share: of what `copy` reached, with the least traffic that a batch needs: its weights,
             its cache of keys and values, inputs and outputs. Above 1 where caches hold a part, or
             where reading alone is faster than reading and writing.
@@ -37,7 +39,7 @@ class Application:
         bound_by: parts of the machine, or "not determined".
         evidence: for it, with figures.
         decide: what would decide where it is not determined.
-        marks: see `marks.MARKS`.
+        marks: of it and of the ceilings that it is held against, see `marks.MARKS`.
     """
 
     series: Series
@@ -186,7 +188,7 @@ def _point(cell: Cell, shares: Sequence[CeilingShare]) -> Application:
         decide=held.decide or None,
         verdict=cell.verdict,
         flags=cell.flags,
-        marks=cell.marks,
+        marks=marks_of((cell, *(one.ceiling.cell for one in shares))),
     )
 
 

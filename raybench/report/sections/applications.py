@@ -44,7 +44,7 @@ def _summary(points: Sequence[Application], naming: Naming) -> Paragraph:
 
 def _rates(points: Sequence[Application], naming: Naming) -> Table:
     return columns.table(
-        "applications",
+        "application-rates",
         "Shares are of what gemm (arithmetic, in the same precision) and copy (memory; link with transfers) "
         "reached on the same device with as many at work. The traffic of memory is computed: at least weights, "
         "cache of keys and values, inputs and outputs, once a batch; at most also all that operators hand on, "
