@@ -98,6 +98,8 @@ NEWEST_COLUMNS = (
     "input_bytes_per_item",
     "output_bytes_per_item",
     "decoder",
+    "weight_bytes",
+    "kv_cache_bytes",
 )
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {

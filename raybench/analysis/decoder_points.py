@@ -67,7 +67,7 @@ class DecoderPoint:
 
 def part_of(cell: Cell) -> str | None:
     """Return which part of a decoder a point is of; None for any other model."""
-    lengths = {part: getattr(cell.series, factor, None) for part, factor in PARTS.items()}
+    lengths = {part: getattr(cell.series, factor) for part, factor in PARTS.items()}
     return next((part for part, length in lengths.items() if length is not None), None)
 
 

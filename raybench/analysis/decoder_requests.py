@@ -10,6 +10,7 @@ from raybench.analysis.decoder_points import PARTS, PREFILL, STEP, time_of
 from raybench.analysis.estimate import Estimate
 from raybench.analysis.marks import union
 from raybench.analysis.series import Series, without
+from raybench.experiment import LENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,36 +45,40 @@ class DecoderRequest:
     marks: tuple[str, ...]
 
 
-def requests(points: Sequence[DecoderPoint], new_tokens: int) -> Iterator[DecoderRequest]:
-    """Yield the request of each prefill whose decoder has steps under the same conditions."""
-    steps: dict[object, list[DecoderPoint]] = defaultdict(list)
+def requests(points: Sequence[DecoderPoint], new_tokens: int | None) -> Iterator[DecoderRequest]:
+    """Yield the request of each prefill whose decoder has steps under the same conditions.
+
+    Args:
+        points: of all decoders.
+        new_tokens: of each request; None takes those that the steps were measured with.
+    """
+    steps: dict[object, dict[int, list[DecoderPoint]]] = defaultdict(lambda: defaultdict(list))
     for point in points:
         if point.part == STEP and point.batch_ms.value is not None and point.length:
-            steps[_of_request(point)].append(point)
+            count = point.series.new_tokens if new_tokens is None else new_tokens
+            steps[_of_request(point)][count or 0].append(point)
     for first in points:
-        others = steps.get(_of_request(first), [])
-        if first.part == PREFILL and first.batch_ms.value is not None and first.length and others:
-            yield _request(first, others, new_tokens)
+        if first.part == PREFILL and first.batch_ms.value is not None and first.length:
+            for count, others in sorted(steps.get(_of_request(first), {}).items()):
+                if count:
+                    yield _request(first, others, count)
 
 
 def _of_request(point: DecoderPoint) -> tuple[str, Series, int | None]:
     """Return what the prefill and the steps of a request share."""
-    return point.decoder, without(point.series, "model", *PARTS.values()), point.workers
+    return point.decoder, without(point.series, "model", *LENGTHS), point.workers
 
 
 def _request(first: DecoderPoint, steps: Sequence[DecoderPoint], new_tokens: int) -> DecoderRequest:
     prompt = first.length or 0
     token, basis, used = _token_time(steps, prompt + (new_tokens - 1) / 2)
-    rest = new_tokens - 1
-    whole = Estimate(
-        *(_sum(one, other, rest) for one, other in zip(first.batch_ms, token, strict=True))
-    )
-    sequences = (
-        (first.series.batch_size or 0) * (first.workers or 1) * (first.series.instances or 1)
-    )
+    both = zip(first.batch_ms, token, strict=True)
+    whole = Estimate(*(_sum(one, other, new_tokens - 1) for one, other in both))
+    series = first.series
+    sequences = (series.batch_size or 0) * (first.workers or 1) * (series.instances or 1)
     return DecoderRequest(
         decoder=first.decoder,
-        series=first.series,
+        series=series,
         workers=first.workers,
         prompt=prompt,
         new_tokens=new_tokens,
@@ -112,15 +117,8 @@ def _token_time(
     return nearest.batch_ms, f"at a context of {nearest.length:,}{side}", (nearest,)
 
 
-def why_none(points: Sequence[DecoderPoint], known: bool) -> str:
-    """Return why there is no request, in a sentence.
-
-    Args:
-        points: of all decoders.
-        known: whether the number of new tokens is.
-    """
-    if not known:
-        return "No time of a request: no row names new_tokens. Write new_tokens=128 beside prompt and context."
+def why_none(points: Sequence[DecoderPoint]) -> str:
+    """Return why there is no request, in a sentence."""
     parts = {point.part for point in points if point.batch_ms.value is not None}
     lacking = [part for part in PARTS if part not in parts]
     if lacking:

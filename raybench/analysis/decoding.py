@@ -46,22 +46,16 @@ def decoding(trials: pa.Table, new_tokens: int | None = None) -> Decoding:
 
     Args:
         trials: as `raybench.load` returns it.
-        new_tokens: of a request; None takes what the rows name.
+        new_tokens: of a request; None takes what the steps were measured with.
     """
     every = cells(trials)
     measured = MeasuredCeilings(every)
-    points, wanted = [], set()
-    for cell in every:
-        part = part_of(cell)
-        if part is not None and not cell.series.is_open:
-            points.append(decoder_point(cell, part, measured))
-            wanted.add(cell.newest.get("new_tokens"))
-    asked = sorted(
-        {int(count) for count in wanted if count} if new_tokens is None else {new_tokens}
-    )
-    answers = [one for count in asked for one in requests(points, count)]
+    points = [
+        decoder_point(cell, part, measured)
+        for cell in every
+        if (part := part_of(cell)) is not None and not cell.series.is_open
+    ]
+    answers = list(requests(points, new_tokens))
     curves = [one for along in ("batch_size", *PARTS.values()) for one in ladders(points, along)]
-    missing = []
-    if points and not answers:
-        missing.append(why_none(points, bool(asked)))
-    return Decoding(tuple(points), tuple(curves), tuple(answers), tuple(missing))
+    missing = (why_none(points),) if points and not answers else ()
+    return Decoding(tuple(points), tuple(curves), tuple(answers), missing)

@@ -155,3 +155,10 @@ def test_the_table_has_a_row_for_each_point_with_the_columns_of_its_series():
     assert {(one.part, one.series.model) for one in answer.ceilings} == {
         ("arithmetic", "gemm"), ("memory", "copy"),
     }  # fmt: skip
+
+
+def test_the_keys_and_values_of_a_decoder_count_as_traffic():
+    with_cache = only(copy(), application(20.0, kv_cache_bytes=800_000_000))
+    without = only(copy(), application(20.0))
+    more = with_cache.memory_share.value - without.memory_share.value
+    assert more == pytest.approx(20.0 * 100_000_000 / (10_000 * 2**21))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.experiment import LENGTHS
 from raybench.report import columns
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.decoding import figures
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from raybench.report.analyses import Answers
     from raybench.report.document import Part, Table
 
-OWN = ("model", "prompt", "context")
+OWN = ("model", *LENGTHS)
 """Factors that have columns of their own."""
 
 

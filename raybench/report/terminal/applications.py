@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raybench.experiment import LENGTHS
 from raybench.report.formatting import four_digits, with_half_width
 from raybench.report.labels import Naming, joined, size, workers_label
 from raybench.report.terminal.aligned import aligned
@@ -84,9 +85,9 @@ def of_decoding(answer: Decoding) -> list[str]:
     for ladder in answer.ladders:
         name = joined(ladder.decoder, ladder.part, ladders.label(ladder.series, without=("model",)))
         lines.append(f"{name}, {workers_label(ladder.workers)}: {ladder.finding}")
-    requests = Naming([request.series for request in answer.requests])
+    requests = Naming([one.series for one in answer.requests], without=("model", *LENGTHS))
     for one in answer.requests:
-        name = joined(one.decoder, requests.label(one.series, without=("model", "prompt")))
+        name = joined(one.decoder, requests.label(one.series))
         lines.append(
             f"{name}: a prompt of {one.prompt:,} and {one.new_tokens:,} new tokens take "
             f"{with_half_width(one.request_ms)} ms, {four_digits(one.tokens_per_s.value)} tokens/s of all "
@@ -97,7 +98,7 @@ def of_decoding(answer: Decoding) -> list[str]:
 
 
 def _decoders(points: Sequence[DecoderPoint]) -> Iterator[str]:
-    naming = Naming([point.series for point in points], without=("model", "prompt", "context"))
+    naming = Naming([point.series for point in points], without=("model", *LENGTHS))
     titles = ("decoder", "part", "length", "ms", "tokens/s", "a device", "KV cache", "memory", "")
     rows = [
         (
