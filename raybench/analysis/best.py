@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = {
     "items_per_s": "higher",
+    "tokens_per_s": "higher",
     "items_per_j": "higher",
     "fidelity_sqnr_db": "higher",
     "j_per_item": "lower",

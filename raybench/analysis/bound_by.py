@@ -67,7 +67,9 @@ class CeilingShare:
         share = f"{100 * (self.share.value or 0.0):.3g}"
         if self.most is not None:
             share += f" to {100 * self.most:.3g}"
-        return f"{self.ceiling.part} at {share} % of {self.ceiling.in_words()}"
+        more = (self.share.value or 0.0) > 1 and self.ceiling.part == "memory"
+        why = " (reading alone is faster, or caches hold a part)" if more else ""
+        return f"{self.ceiling.part} at {share} % of {self.ceiling.in_words()}{why}"
 
 
 @dataclass(frozen=True)

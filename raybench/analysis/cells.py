@@ -104,6 +104,7 @@ NEWEST_COLUMNS = (
 """Columns of which a cell has the value of its newest trial."""
 METRICS = {
     "items_per_s": "higher",
+    "tokens_per_s": "higher",
     "latency_p50_ms": "lower",
     "latency_p90_ms": "lower",
     "latency_p99_ms": "lower",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from raybench.experiment import LENGTHS
 from raybench.report import formatting as write
 from raybench.report.document import Column, Table, TableCell
 from raybench.report.labels import factor_label
@@ -43,7 +44,7 @@ def factors(naming: Naming, series: Sequence[Series]) -> list[Filled]:
 def _factor(name: str, series: Sequence[Series]) -> Filled:
     values = [getattr(one, name) for one in series]
     title = _TITLES.get(name, name.replace("_", " "))
-    if name in ("batch_size", "inflight"):
+    if name in ("batch_size", "inflight", *LENGTHS):
         cells = [TableCell(write.fixed(value, 0)) for value in values]
         return Column(title, kind="count"), cells
     unknown = "none" if name == "memory_limit_bytes" else write.NONE

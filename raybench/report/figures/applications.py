@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 24
 """Lines of a figure; the table has all points."""
-_LONGEST = 38
+_LONGEST = 46
 _PARTS = {"arithmetic": "o", "memory": "s", "link": "D"}
 """A marker for each part of the machine, so that colour is not needed to tell them apart."""
 
@@ -56,8 +56,7 @@ def _figure(points: Sequence[Application], naming: Naming, subset: str) -> Figur
     names = [style.shortened(naming.title(point.series), _LONGEST) for point in points]
     axis.set_yticks(range(len(points)), names)
     axis.set_ylim(len(points) - 0.4, -0.6)
-    highest = max(value for point in points for value in _reach(point))
-    axis.set_xlim(0, max(1.0, 1.05 * highest))
+    axis.set_xlim(0, max(1.0, 1.05 * max(map(_reach, points))))
     axis.xaxis.set_major_formatter(scales.percent())
     axis.set_xlabel("share of what gemm and copy reached")
     axis.grid(visible=True, axis="x")
@@ -85,9 +84,10 @@ def _figure(points: Sequence[Application], naming: Naming, subset: str) -> Figur
     return finish(figure, "applications-1", "Applications below the machine's ceilings", text)
 
 
-def _reach(point: Application) -> list[float]:
-    """Return the shares that the panel must hold; the most of memory may leave it."""
-    return [value for value in _shares(point).values() if value is not None]
+def _reach(point: Application) -> float:
+    """Return the share that the panel must hold; the bar of memory may leave it from 200 % on."""
+    shares = [share for share in _shares(point).values() if share is not None]
+    return max(*shares, min(2.0, point.memory_share_most or 0.0))
 
 
 def _line(axis: Axes, place: int, point: Application, tints: dict[str, str]) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from raybench.analysis.decoder_points import STEP
 from raybench.report.captions import caption, subset_note
+from raybench.report.decoder_names import curve_name
 from raybench.report.figures import axes as scales
 from raybench.report.figures import grammar, style
 from raybench.report.figures.svg import finish
-from raybench.report.labels import MOST, Naming, joined, workers_label
+from raybench.report.labels import MOST, joined, workers_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,12 +47,9 @@ def figures(ladders: Sequence[DecoderLadder]) -> Iterator[Figure]:
 @style.styled
 def _figure(number: int, page: Sequence[DecoderLadder], subset: str) -> Figure:
     first = page[0]
-    naming = Naming([ladder.series for ladder in page], without=("model",))
     several = len({ladder.workers for ladder in page}) > 1
     named = {
-        joined(
-            naming.label(ladder.series), workers_label(ladder.workers) if several else ""
-        ): ladder
+        joined(curve_name(ladder, page), workers_label(ladder.workers) if several else ""): ladder
         for ladder in page
     }
     figure, axes = style.canvas(1, 2, height_in=2.7)

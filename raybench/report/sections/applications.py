@@ -25,7 +25,7 @@ def applications(answers: Answers) -> Section | None:
     points = [point for point in answer.points if point.status == "ok"]
     if not answer.ceilings or not points:
         return None
-    naming = Naming([point.series for point in points])
+    naming = Naming([point.series for point in points], without=("new_tokens",))
     parts: list[Part] = [_summary(points, naming), *figures(points, naming)]
     parts += [_rates(points, naming), _bounds(points, naming), _ceilings(answer.ceilings)]
     return Section("applications", "Applications", [*parts, *missing(answer.missing)])
@@ -70,12 +70,11 @@ def _bounds(points: Sequence[Application], naming: Naming) -> Table:
     return columns.table(
         "bounds",
         f"What each application is bound by, and why: telemetry shows it, or a part came to {100 * NEAR:.0f} % "
-        "of its ceiling or more. Where the evidence does not agree, what would decide.",
+        "of its ceiling or more. Where the evidence does not agree, the last sentence says what would decide.",
         *columns.factors(naming, [point.series for point in points]),
         columns.counts("workers", [point.workers for point in points]),
         columns.texts("bound by", [point.bound_by for point in points], "factor"),
-        columns.texts("evidence", [point.evidence for point in points]),
-        columns.texts("what would decide", [point.decide for point in points]),
+        columns.texts("evidence", [" ".join(filter(None, (p.evidence, p.decide))) for p in points]),
     )
 
 

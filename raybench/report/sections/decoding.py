@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 from raybench.experiment import LENGTHS
 from raybench.report import columns
+from raybench.report.decoder_names import ladder_name
+from raybench.report.decoder_names import ladder_name
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.decoding import figures
-from raybench.report.labels import Naming, joined, workers_label
+from raybench.report.labels import Naming
 from raybench.report.sections.sentences import marked, missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from raybench.analysis.decoder_ladders import DecoderLadder
     from raybench.analysis.decoder_points import DecoderPoint
     from raybench.analysis.decoder_requests import DecoderRequest
     from raybench.report.analyses import Answers
-    from raybench.report.document import Part, Table
+from raybench.report.document import Part, Table
 
 OWN = ("model", *LENGTHS)
 """Factors that have columns of their own."""
@@ -31,7 +32,7 @@ def decoding(answers: Answers) -> Section | None:
         return None
     parts: list[Part] = [
         Paragraph(
-            marked(ladder.finding, ladder.marks), "good", f"{title_of(ladder, answer.ladders)}."
+            marked(ladder.finding, ladder.marks), "good", f"{ladder_name(ladder, answer.ladders)}."
         )
         for ladder in answer.ladders
     ]
@@ -40,21 +41,11 @@ def decoding(answers: Answers) -> Section | None:
         parts.append(_requests(answer.requests))
     parts.append(_points(answer.points))
     lacking = [
-        f"{title_of(ladder, answer.ladders)}: {sentence}"
+        f"{ladder_name(ladder, answer.ladders)}: {sentence}"
         for ladder in answer.ladders
         for sentence in ladder.missing
     ]
     return Section("decoding", "Decoders", [*parts, *missing([*answer.missing, *lacking])])
-
-
-def title_of(ladder: DecoderLadder, every: Sequence[DecoderLadder]) -> str:
-    """Return the name of a ladder: its decoder and part, what else differs, and its devices."""
-    naming = Naming([one.series for one in every], without=("model",))
-    return joined(
-        f"{ladder.decoder}, {ladder.part}",
-        naming.label(ladder.series),
-        workers_label(ladder.workers),
-    )
 
 
 def _requests(requests: Sequence[DecoderRequest]) -> Table:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raybench.experiment import LENGTHS
+from raybench.report.decoder_names import ladder_name
 from raybench.report.formatting import four_digits, with_half_width
 from raybench.report.labels import Naming, joined, size, workers_label
+from raybench.report.sections.sentences import marked
 from raybench.report.terminal.aligned import aligned
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def of_applications(answer: Applications) -> list[str]:
     points = [point for point in answer.points if point.status == "ok"]
     if not answer.ceilings or not points:
         return []
-    naming = Naming([point.series for point in points])
+    naming = Naming([point.series for point in points], without=("new_tokens",))
     several = len({point.workers for point in points}) > 1
     names = [
         naming.title(point.series, workers_label(point.workers) if several else "")
@@ -81,10 +83,10 @@ def of_decoding(answer: Decoding) -> list[str]:
         return []
     lines = ["Decoders: the engine's part of the time to the first token (prefill) and of that of each "
              "further token (step)", *_decoders(points)]  # fmt: skip
-    ladders = Naming([ladder.series for ladder in answer.ladders])
-    for ladder in answer.ladders:
-        name = joined(ladder.decoder, ladder.part, ladders.label(ladder.series, without=("model",)))
-        lines.append(f"{name}, {workers_label(ladder.workers)}: {ladder.finding}")
+    lines += [
+        f"{ladder_name(ladder, answer.ladders)}: {marked(ladder.finding, ladder.marks)}"
+        for ladder in answer.ladders
+    ]
     requests = Naming([one.series for one in answer.requests], without=("model", *LENGTHS))
     for one in answer.requests:
         name = joined(one.decoder, requests.label(one.series))

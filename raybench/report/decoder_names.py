@@ -1,0 +1,25 @@
+"""Names of ladders of decoders, which leave out the factor that a ladder is along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raybench.report.labels import Naming, joined, workers_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from raybench.analysis.decoder_ladders import DecoderLadder
+
+
+def curve_name(ladder: DecoderLadder, every: Sequence[DecoderLadder]) -> str:
+    """Return what tells a ladder from the others: the factors that differ, but its own."""
+    series = [point.series for one in every for point in one.points]
+    naming = Naming(series, without=("model", "new_tokens"))
+    return naming.label(ladder.points[0].series, without=(ladder.along,))
+
+
+def ladder_name(ladder: DecoderLadder, every: Sequence[DecoderLadder]) -> str:
+    """Return the name of a ladder: its decoder and part, what else differs, and its devices."""
+    workers = workers_label(ladder.workers)
+    return joined(f"{ladder.decoder}, {ladder.part}", curve_name(ladder, every), workers)
