@@ -62,7 +62,7 @@ for use in raybench.efficiency(trials, usd_per_device_hour=2.0).uses:
 for point in raybench.applications(trials).points:
     print(f"{point.series.model}: {point.bound_by or point.status}. {point.decide or ''}")
 for ladder in raybench.decoding(trials).ladders:
-    print(f"{ladder.decoder}, {ladder.part}: {ladder.finding}")
+    print(f"{ladder.name}, {ladder.part}: {ladder.finding}")
 
 # %% Do the findings of the 2017 study hold here?
 for finding in raybench.paper(trials).findings:

@@ -30,7 +30,7 @@ class DecoderLadder:
         missing: what limits it, a sentence each.
     """
 
-    decoder: str
+    name: str
     part: str
     series: Series
     workers: int | None
@@ -72,7 +72,7 @@ def _ladder(series: Series, members: Sequence[DecoderPoint], along: str) -> Deco
         clauses.append(f"memory ends at {_value(along, end)}")
     text = "; ".join(clauses)
     return DecoderLadder(
-        decoder=ordered[0].decoder,
+        name=ordered[0].name,
         part=ordered[0].part,
         series=series,
         workers=ordered[0].workers,

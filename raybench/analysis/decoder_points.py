@@ -23,7 +23,7 @@ class DecoderPoint:
     """One point of a decoder; None where unknown.
 
     Attributes:
-        decoder: name without its part, e.g. "decoder_125m".
+        name: of the decoder without its part, e.g. "decoder_125m".
         part: prefill or step.
         length: tokens of the prompt, or of the context that a step reads.
         interval: see `scaling.ScalingEntry`.
@@ -38,7 +38,7 @@ class DecoderPoint:
         marks: see `marks.MARKS`.
     """
 
-    decoder: str
+    name: str
     part: str
     series: Series
     workers: int | None
@@ -75,7 +75,7 @@ def decoder_point(cell: Cell, part: str, measured: MeasuredCeilings) -> DecoderP
     """Return what the trials of one point of a decoder say, beside the ceilings that were measured."""
     length = getattr(cell.series, PARTS[part])
     bare = DecoderPoint(
-        decoder=(cell.series.model or "").removesuffix(f"_{part}"),
+        name=(cell.series.model or "").removesuffix(f"_{part}"),
         part=part,
         series=cell.series,
         workers=cell.workers,

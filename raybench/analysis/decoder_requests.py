@@ -32,7 +32,7 @@ class DecoderRequest:
         basis: at which context `token_ms` was measured, in words.
     """
 
-    decoder: str
+    name: str
     series: Series
     workers: int | None
     prompt: int
@@ -66,7 +66,7 @@ def requests(points: Sequence[DecoderPoint], new_tokens: int | None) -> Iterator
 
 def _of_request(point: DecoderPoint) -> tuple[str, Series, int | None]:
     """Return what the prefill and the steps of a request share."""
-    return point.decoder, without(point.series, "model", *LENGTHS), point.workers
+    return point.name, without(point.series, "model", *LENGTHS), point.workers
 
 
 def _request(first: DecoderPoint, steps: Sequence[DecoderPoint], new_tokens: int) -> DecoderRequest:
@@ -77,7 +77,7 @@ def _request(first: DecoderPoint, steps: Sequence[DecoderPoint], new_tokens: int
     series = first.series
     sequences = (series.batch_size or 0) * (first.workers or 1) * (series.instances or 1)
     return DecoderRequest(
-        decoder=first.decoder,
+        name=first.name,
         series=series,
         workers=first.workers,
         prompt=prompt,

@@ -22,4 +22,4 @@ def curve_name(ladder: DecoderLadder, every: Sequence[DecoderLadder]) -> str:
 def ladder_name(ladder: DecoderLadder, every: Sequence[DecoderLadder]) -> str:
     """Return the name of a ladder: its decoder and part, what else differs, and its devices."""
     workers = workers_label(ladder.workers)
-    return joined(f"{ladder.decoder}, {ladder.part}", curve_name(ladder, every), workers)
+    return joined(f"{ladder.name}, {ladder.part}", curve_name(ladder, every), workers)

@@ -33,7 +33,7 @@ def test_the_time_of_a_batch_follows_from_its_rate_with_its_interval():
     assert step.batch_ms.value == pytest.approx(50.0)
     assert step.batch_ms.lo == pytest.approx(4000 / step.tokens_per_s.hi)
     assert step.batch_ms.hi == pytest.approx(4000 / step.tokens_per_s.lo)
-    assert (step.decoder, step.part, step.length) == ("decoder_125m", "step", 512)
+    assert (step.name, step.part, step.length) == ("decoder_125m", "step", 512)
 
 
 def test_tokens_of_a_prefill_are_those_of_its_prompt_and_of_a_step_one():

@@ -35,7 +35,7 @@ def figures(ladders: Sequence[DecoderLadder]) -> Iterator[Figure]:
     groups: dict[tuple[str, str, str], list[DecoderLadder]] = {}
     for ladder in ladders:
         if any(point.batch_ms.value is not None for point in ladder.points):
-            groups.setdefault((ladder.decoder, ladder.part, ladder.along), []).append(ladder)
+            groups.setdefault((ladder.name, ladder.part, ladder.along), []).append(ladder)
     pages = [
         members[k : k + MOST] for members in groups.values() for k in range(0, len(members), MOST)
     ]
@@ -73,7 +73,7 @@ def _figure(number: int, page: Sequence[DecoderLadder], subset: str) -> Figure:
         f"Tokens per second (left) and the time of {what} (right) over the {_ALONG[first.along]}. A cross on "
         "the axis gave no number, and why."
     )
-    title = f"{first.decoder}, {first.part}, over the {first.along.replace('_size', '')}"
+    title = f"{first.name}, {first.part}, over the {first.along.replace('_size', '')}"
     return finish(figure, f"decoding-{number}", title, caption(text, drawn, subset=subset))
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from raybench.experiment import LENGTHS
 from raybench.report import columns
 from raybench.report.decoder_names import ladder_name
-from raybench.report.decoder_names import ladder_name
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.decoding import figures
 from raybench.report.labels import Naming
@@ -55,7 +54,7 @@ def _requests(requests: Sequence[DecoderRequest]) -> Table:
         "A prompt and the tokens that follow it, of all sequences of a batch at once. The prefill gives the first "
         "token, and each further one takes the time of a step at the context that the last column names. The "
         "interval of a request adds those of its parts. Only the engine's part: no tokeniser, scheduler or network.",
-        columns.texts("decoder", [one.decoder for one in requests], "factor"),
+        columns.texts("decoder", [one.name for one in requests], "factor"),
         *_factors(naming, requests),
         columns.counts("workers", [one.workers for one in requests]),
         columns.counts("prompt", [one.prompt for one in requests]),
@@ -78,7 +77,7 @@ def _points(points: Sequence[DecoderPoint]) -> Table:
         "Time of a batch by its rate: of a prefill the time to the first token, of a step the time per output "
         "token. Tokens of a prefill are those of its prompt. Memory is the share of what copy reached that "
         "weights, keys and values need; reading alone may be faster than copy, which writes as much as it reads.",
-        columns.texts("decoder", [point.decoder for point in points], "factor"),
+        columns.texts("decoder", [point.name for point in points], "factor"),
         columns.texts("part", [point.part for point in points], "factor"),
         *_factors(naming, points),
         columns.counts("workers", [point.workers for point in points]),

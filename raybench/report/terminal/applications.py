@@ -89,7 +89,7 @@ def of_decoding(answer: Decoding) -> list[str]:
     ]
     requests = Naming([one.series for one in answer.requests], without=("model", *LENGTHS))
     for one in answer.requests:
-        name = joined(one.decoder, requests.label(one.series))
+        name = joined(one.name, requests.label(one.series))
         lines.append(
             f"{name}: a prompt of {one.prompt:,} and {one.new_tokens:,} new tokens take "
             f"{with_half_width(one.request_ms)} ms, {four_digits(one.tokens_per_s.value)} tokens/s of all "
@@ -104,7 +104,7 @@ def _decoders(points: Sequence[DecoderPoint]) -> Iterator[str]:
     titles = ("decoder", "part", "length", "ms", "tokens/s", "a device", "KV cache", "memory", "")
     rows = [
         (
-            joined(point.decoder, naming.label(point.series)),
+            joined(point.name, naming.label(point.series)),
             point.part,
             f"{point.length:,}",
             with_half_width(point.batch_ms),
