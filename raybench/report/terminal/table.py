@@ -41,7 +41,7 @@ _OVER_FP32 = f"{TIMES} fp32"
 _IN_8_BITS = "8-bit MACs"
 NARROWEST_NAME = 12
 """Cells that a wrapped name keeps."""
-_USUAL = (("instances", 1), ("mps", False))
+_USUAL = (("instances", 1), ("mps", False), ("pipeline", "none"))
 """Values of factors that need no word."""
 _LEAVE_OUT = ("slowest", "p50 ms", "dB to fp32", "over alone", "efficiency", _OVER_FP32)
 """Columns to leave out on a narrow terminal, the first one first."""
