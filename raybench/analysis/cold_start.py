@@ -20,7 +20,10 @@ _TIMES = (
     *("load_s_p50", "load_s_max", "first_infer_ms_p50", "first_infer_ms_max"),
 )
 _OF_START = (*_TIMES, "page_cache", "load_late_ms")
-_COLUMNS = (*SERIES, *_OF_START, "run_id", "started_at", "point_id", "trial", "workers", "status")
+_COLUMNS = (
+    *(*SERIES, *_OF_START, "build_cache_hit"),
+    *("run_id", "started_at", "point_id", "trial", "workers", "status"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ColdStart:
         page_cache: "cold" or "warm", as it was found to be; None if unknown.
         workers: that loaded at once.
         trials: number of trials.
+        from_cache: whether every plan came from the cache, so that its building is no part of the start.
         times: of the columns with median or largest over the workers, by name: the median over the
             trials, or of the largest the largest.
     """
@@ -40,6 +44,7 @@ class ColdStart:
     page_cache: str | None
     workers: int
     trials: int
+    from_cache: bool
     times: dict[str, float | None]
 
 
@@ -58,7 +63,10 @@ def cold_starts(rows: pa.Table) -> list[ColdStart]:
             groups[series, row["page_cache"], row["workers"]].append(row)
     starts = [
         ColdStart(
-            *key, trials=len(group), times={name: _over_trials(name, group) for name in _TIMES}
+            *key,
+            trials=len(group),
+            from_cache=all(row["build_cache_hit"] for row in group),
+            times={name: _over_trials(name, group) for name in _TIMES},
         )
         for key, group in groups.items()
     ]

@@ -241,8 +241,9 @@ class ProgressLines:
             return
         self._foretold_points.add(planned.point.id)
         longer = f", longer than the preset's window of {window_s:g} s, which stretches"
+        batch = duration(event.batch_s) if event.batch_s >= 1 else f"{1e3 * event.batch_s:.3g} ms"
         self._write_line(
-            f"{self._title(planned)}: a batch takes {duration(event.batch_s)}"
+            f"{self._title(planned)}: a batch takes {batch}"
             f"{longer if event.batch_s >= window_s else ''}; this trial takes {span(now)}, "
             f"the run {span(left.left())} from now"
         )

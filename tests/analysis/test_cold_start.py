@@ -44,3 +44,10 @@ def test_rows_without_a_barrier_and_failed_ones_are_left_out():
     rows = table({**other}, start(1, 1.0, 1.0, status="failed", trial=1))
     assert cold_starts(rows) == []
     assert of_cold_starts([]) == []
+
+
+def test_a_plan_from_the_cache_is_no_part_of_the_start():
+    [line] = of_cold_starts(cold_starts(table(start(1, 1.1, 1.1, build_cache_hit=True))))[1:]
+    assert line == (
+        "  1 worker: 1.1 s: load 0.1 s, first batch 5 ms, plan from the cache, built before in 0.5 s"
+    )

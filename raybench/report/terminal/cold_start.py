@@ -35,13 +35,15 @@ def _lines(group: Sequence[ColdStart], naming: Naming) -> Iterator[str]:
 
 def _times(start: ColdStart) -> str:
     """Return the time until the first batch and its parts, slowest workers in parentheses."""
+    in_start = (("load", "load_s", "s"), ("first batch", "first_infer_ms", "ms"))
+    build = (
+        "plan from the cache, built before in" if start.from_cache else "build",
+        "build_s",
+        "s",
+    )
     parts = [
         f"{label} {_both(start, name, unit)}"
-        for label, name, unit in (
-            ("build", "build_s", "s"),
-            ("load", "load_s", "s"),
-            ("first batch", "first_infer_ms", "ms"),
-        )
+        for label, name, unit in ((*in_start, build) if start.from_cache else (build, *in_start))
         if start.times[f"{name}_p50"] is not None
     ]
     trials = f"; {counted(start.trials, 'trial')}" if start.trials > 1 else ""
