@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.engines.ring_blocks import ring_blocks
+from raybench.models.items.batches import refuse_larger_than_memory
 from raybench.models.items.initial_state import InitialState
 
 if TYPE_CHECKING:
@@ -40,9 +41,9 @@ class HostState:
 
     def __init__(self, load: Load) -> None:
         batch_size, state = load.batches.batch_size, load.model.state
+        refuse_larger_than_memory(load.model.state_inputs, batch_size)
         self._initial = InitialState.of(load.model, load.batches)
-        names = {tensor.input for tensor in state}
-        specs = {spec.name: spec for spec in load.model.inputs if spec.name in names}
+        specs = {spec.name: spec for spec in load.model.state_inputs}
         dtypes = {name: np.dtype(spec.dtype) for name, spec in specs.items()}
         shapes = {name: spec.with_batch(batch_size) for name, spec in specs.items()}
         blocks = ring_blocks(state, shapes, {name: each.itemsize for name, each in dtypes.items()})

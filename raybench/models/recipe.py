@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from raybench.models.state import StateTensor
     from raybench.models.weight_files import WeightFile
 
 
@@ -62,6 +63,11 @@ class Recipe:
     def precisions(self) -> Mapping[str, str]:
         """Precisions that the recipe writes itself: none."""
         return {}
+
+    @property
+    def state(self) -> tuple[StateTensor, ...]:
+        """Inputs that the device keeps: only decoders have any."""
+        return ()
 
     @property
     def limits(self) -> dict[str, int]:

@@ -27,7 +27,7 @@ from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.input_values import given_items, refuse_outside, refuse_senseless
 from raybench.models.shapes.ranges import index_limits, integer_ranges
 from raybench.models.shapes.shape_request import OpenInput
-from raybench.models.state import refuse_wrong_state
+from raybench.models.state import read_state, refuse_wrong_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from raybench.experiment import ModelSettings
     from raybench.models.graph.shape_inference import Shape
+    from raybench.models.state import StateTensor
     from raybench.models.weight_files import WeightFile
     from raybench.models.zoo import ZooRecipe
 
@@ -78,6 +79,7 @@ class CheckedModel:
         file_batch: the batch that the file is fixed to; None if it is open.
         macs_per_item: multiply-accumulates of its fp32 graph; None where they are unknown.
         notes: what is to be said of a named model: where its weights come from.
+        state: inputs that the device keeps, and what renews them.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -85,6 +87,7 @@ class CheckedModel:
     file_batch: FileBatch | None = None
     macs_per_item: int | None = None
     notes: tuple[str, ...] = ()
+    state: tuple[StateTensor, ...] = ()
 
 
 def resolve(name: str) -> ZooRecipe | Path | NamedModel:
@@ -183,11 +186,12 @@ def check(
         opened = _open_file(name, *file, precisions)
         macs = _macs(opened.proto, opened.file_batch)
         notes = opened.provenance.notes if opened.provenance else ()
-        return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs, notes)
+        state = read_state(opened.proto)
+        return CheckedModel(opened.inputs, opened.limits, opened.file_batch, macs, notes, state)
     _refuse_precisions(name, None, precisions)
     recipe, limits = _check_recipe(zoo.RECIPES[name], settings)
     macs = _recipe_macs(name, tuple(sorted(recipe.lengths.items())))
-    return CheckedModel(recipe.inputs, limits, macs_per_item=macs)
+    return CheckedModel(recipe.inputs, limits, macs_per_item=macs, state=recipe.state)
 
 
 @functools.lru_cache(maxsize=16)

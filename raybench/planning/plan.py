@@ -18,6 +18,7 @@ from raybench.planning.builds import builds_remarks
 from raybench.planning.estimates import TimeLeft
 from raybench.planning.expansion import expand
 from raybench.planning.slots import describe
+from raybench.planning.state_limits import refuse_arrivals, refuse_given_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -131,6 +132,8 @@ def make_plan(
     checked = {
         name: source.check(name, settings[name], precisions_of(experiment, name)) for name in names
     }
+    for name in names:
+        refuse_given_state(name, settings[name], checked[name])
     identities = {name: source.identity(name, settings[name]) for name in names}
     inputs = {name: inspect(name, settings[name], checked[name]) for name in names if real}
     points = expand(experiment, devices, identities)
@@ -139,6 +142,7 @@ def make_plan(
             replace(point, model_settings=settings[point.model], inputs=inputs[point.model])
             for point in points
         )
+    refuse_arrivals(points, checked)
     refuse_unfit_for_pipelines(points, {name: model.inputs for name, model in checked.items()})
     plan = order_trials(experiment, points, devices, isolation, lacking)
     if not plan.trials:

@@ -7,6 +7,7 @@ from helpers.state_graphs import LENGTH, step_model
 
 from raybench.engines import conformance, registry
 from raybench.engines.base import Load
+from raybench.errors import OutOfMemory
 from raybench.machine.devices import core
 from raybench.models.items.batches import BatchPool
 from raybench.models.reference import reference_outputs
@@ -42,3 +43,11 @@ def test_a_ring_holds_the_newest_rows_wherever_it_wraps(name, tmp_path):
     for sequence in range(len(written) - LENGTH, len(written)):
         assert (ring[:, :, sequence % LENGTH] == written[sequence]).all()
     loaded.close()
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_state_beyond_the_memory_of_the_machine_is_out_of_memory(name, tmp_path):
+    load = load_of(name, step_model(tmp_path), tmp_path, batch_size=1 << 33)
+    with pytest.raises(OutOfMemory) as caught:
+        registry.get(name).load(load)
+    assert caught.value.requested_bytes > 1 << 40

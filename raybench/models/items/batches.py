@@ -83,7 +83,7 @@ class BatchPool:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} is below 1")
-        _refuse_larger_than_memory(specs, batch_size)
+        refuse_larger_than_memory(specs, batch_size)
         self.specs = specs
         self.batch_size = batch_size
         floor = 2 * sysfs.last_level_cache_bytes() if min_bytes is None else min_bytes
@@ -133,7 +133,7 @@ class BatchPool:
         return self._batches.batch(index)
 
 
-def _refuse_larger_than_memory(specs: tuple[TensorSpec, ...], batch_size: int) -> None:
+def refuse_larger_than_memory(specs: tuple[TensorSpec, ...], batch_size: int) -> None:
     """Refuse a batch that this machine cannot hold, before it is drawn."""
     needed, memory = batch_size * sum(_item_bytes(spec) for spec in specs), devices.memory_bytes()
     if needed > memory:
