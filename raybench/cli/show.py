@@ -18,6 +18,7 @@ from raybench.analysis.power import power
 from raybench.analysis.published import SHIPPED, beside_published, read_figures, shipped_figures
 from raybench.analysis.repeatability import repeats
 from raybench.analysis.scaling import scaling
+from raybench.analysis.untrained import untrained_sentence
 from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
@@ -93,6 +94,7 @@ def command(words: list[str]) -> int:
                 *of_cold_starts(cold_starts(rows)),
                 *of_applications(applications(rows)),
                 *of_decoding(decoding(rows)),
+                *filter(None, [untrained_sentence(rows)]),
             ],
             f"{side.folder}/trials (Parquet)",
         ),

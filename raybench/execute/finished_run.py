@@ -71,6 +71,7 @@ class Run:
         from raybench.analysis.power import power
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
+        from raybench.analysis.untrained import untrained_sentence
         from raybench.report.terminal.applications import of_applications, of_decoding
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.cold_start import of_cold_starts
@@ -101,6 +102,7 @@ class Run:
                 *of_cold_starts(cold_starts(self.rows)),
                 *of_applications(applications(self.rows)),
                 *of_decoding(decoding(self.rows)),
+                *filter(None, [untrained_sentence(self.rows)]),
             ],
             where=f"{self.folder}/trials (Parquet)",
             next_steps=[*_of_devices(self.rows, self.workers, self.folder), *next_steps],

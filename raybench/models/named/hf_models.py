@@ -29,7 +29,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     from transformers import CONFIG_MAPPING
 
     if request["folder"] is None and request["name"] not in CONFIG_MAPPING:
-        return {"near": similar(request["name"], CONFIG_MAPPING)}
+        return {"near": similar(request["name"].rpartition("/")[2], CONFIG_MAPPING)}
     config = _config(request)
     inputs = _inputs(config, _class_of(config))
     symbols = {dim for _, _, dims in inputs for dim in dims}
@@ -153,6 +153,7 @@ def _inputs(config: Any, kind: Any) -> list[tuple[str, str, list[int | str]]]:
         ]
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in takes:
         names.append("decoder_input_ids")
+        names += [name for name in ("decoder_attention_mask",) if name in takes]
     return [(name, *known[name]) for name in names]
 
 
@@ -172,6 +173,7 @@ def _known_inputs(config: Any) -> dict[str, tuple[str, list[int | str]]]:
         "attention_mask": ("int64", tokens),
         "token_type_ids": ("int64", tokens),
         "decoder_input_ids": ("int64", ["N", "decoder_sequence"]),
+        "decoder_attention_mask": ("int64", ["N", "decoder_sequence"]),
         "pixel_values": ("float32", pixels),
         "input_features": ("float32", features),
         "input_values": ("float32", samples),
@@ -180,7 +182,7 @@ def _known_inputs(config: Any) -> dict[str, tuple[str, list[int | str]]]:
 
 def _range(config: Any, name: str) -> list[int]:
     """Return the lowest and highest value of an integer input; a mask without padding is all 1."""
-    if name == "attention_mask":
+    if name.endswith("attention_mask"):
         return [1, 1]
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     count = config.type_vocab_size if name == "token_type_ids" else text.vocab_size

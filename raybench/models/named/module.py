@@ -67,12 +67,18 @@ def tensors_of(result: Any) -> tuple[dict[str, torch.Tensor], list[str]]:
         entries = {f"output_{place}": value for place, value in enumerate(result)}
     else:
         entries = {}
-    tensors = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        name: value
+        for name, value in entries.items()
+        if isinstance(value, torch.Tensor) and name != _OF_ENCODER
+    }
     if not tensors:
         raise NotTensorsError(f"returns {_kind(result)}, and {_WHY}")
     return tensors, [name for name in entries if name not in tensors]
 
 
+_OF_ENCODER = "encoder_last_hidden_state"
+"""What a decoder reads; nobody takes it to the host as well."""
 _WHY = (
     "engines are measured with outputs that are tensors. Export the part of it that computes tensors, such as "
     "its backbone, and give the path of the file."

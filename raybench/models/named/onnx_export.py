@@ -80,7 +80,7 @@ def _examples(request: dict[str, Any], batch: int) -> Tensors:
 
 def _provenance(request: dict[str, Any], built: BuiltModule, dropped: list[str]) -> Provenance:
     given = request["provenance"]
-    left_out = f"Left out, as they are no tensors: outputs {', '.join(dropped)}."
+    left_out = f"Left out of the outputs: {', '.join(dropped)}."
     parameters = sum(weight.numel() for weight in built.module.parameters())
     return Provenance(
         **{

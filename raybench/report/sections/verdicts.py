@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from raybench.analysis.untrained import untrained_sentence
 from raybench.report.columns import verdict
 from raybench.report.document import Paragraph, Section, Tally
 from raybench.report.fleet_lines import closing
@@ -66,6 +67,8 @@ def verdicts(answers: Answers) -> Section:
         tone: Tone = "good" if answers.acceptance.exit_code == 0 else "bad"
         parts.append(Paragraph(f"{counts}; see Every device.", tone, "Fleet."))
     parts += _study(answers)
+    random = untrained_sentence(answers.source.trials)
+    parts += [Paragraph(random, "open", "Weights.")] if random else []
     parts += [Paragraph(note, "missing", "Rows.") for note in answers.source.notes]
     return Section("verdicts", "Verdicts", parts)
 
