@@ -111,6 +111,21 @@ def test_a_side_is_a_folder_filters_or_both(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("word", "folder", "filters"),
+    [
+        ("old:model=timm:resnet18", "old", (("model", "timm:resnet18"),)),
+        ("model=hf:a/b,workers=1", "here", (("model", "hf:a/b"), ("workers", "1"))),
+        ("s3://b/r?x=h:9000:model=timm:a", "s3://b/r?x=h:9000", (("model", "timm:a"),)),
+        ("s3://b/r?endpoint=h:9000&scheme=http", "s3://b/r?endpoint=h:9000&scheme=http", ()),
+        ("a:b:precision=int8", "a:b", (("precision", "int8"),)),
+        ("missing:folder", "missing:folder", ()),
+    ],
+)
+def test_folders_and_values_may_hold_colons(word, folder, filters):
+    assert parse_side(word, "here") == RowSelection(word, folder, filters)
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ([], "0 sides were named"),
