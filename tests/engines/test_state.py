@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers.needs_torch import needs_torch
 from helpers.state_graphs import LENGTH, step_model
 
 from raybench.engines import conformance, registry
@@ -23,7 +24,7 @@ def load_of(name, model, folder, inflight=1, batch_size=3):
 
 @pytest.mark.parametrize("fed", [False, True])
 @pytest.mark.parametrize("inflight", [1, 3, 6])
-@pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize("name", [*ON_CPU, pytest.param("torch", marks=needs_torch)])
 def test_every_engine_keeps_state_as_a_plain_loop_does(name, inflight, fed, tmp_path):
     model = step_model(tmp_path, fed)
     load = load_of(name, model, tmp_path, inflight)

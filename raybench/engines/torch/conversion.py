@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from raybench.models.graph.operations import Operation, OperationGraph
-    from raybench.models.model import Model
+    from raybench.models.model import Model, TensorSpec
 
 _REASON_CHARACTERS = 300
 
@@ -47,6 +47,12 @@ def refuse_unknown(graph: OperationGraph) -> None:
         )
 
 
+def state_type(model: Model, spec: TensorSpec) -> Any:
+    """Return the element type of an input that the device keeps: bf16 for fp32 where the graph computes in it."""
+    dtype = torch_type(spec.dtype)
+    return torch.bfloat16 if (model.precision, dtype) == ("bf16", torch.float32) else dtype
+
+
 def tensor_of(array: np.ndarray[Any, Any]) -> Any:
     """Return a tensor that shares an array's memory, of a type that NumPy itself may not have."""
     if array.dtype.name == "bfloat16":
@@ -74,8 +80,12 @@ class _Conversion:
     def module(self, batch_size: int) -> Any:
         """Return the module for batches of this size."""
         writer = self._writer
+        kept = set(self._model.state_inputs)
         fed = {
-            spec.name: writer.input(torch_type(spec.dtype), spec.with_batch(batch_size))
+            spec.name: writer.input(
+                state_type(self._model, spec) if spec in kept else torch_type(spec.dtype),
+                spec.with_batch(batch_size),
+            )
             for spec in self._model.inputs
         }
         self._values.update(fed)
@@ -113,9 +123,14 @@ class _Conversion:
         outputs = [self._values[name] for name in self._graph.outputs]
         if self._types is None:
             return outputs
-        declared = {spec.name: spec.dtype for spec in self._model.outputs}
+        renewing = {each.output for each in self._model.state}
+        declared = {
+            spec.name: spec.dtype for spec in self._model.outputs if spec.name not in renewing
+        }
         return [
-            self._writer.call(torch.Tensor.to, value, torch.float32)
+            self._types.narrow(value)
+            if name in renewing
+            else self._writer.call(torch.Tensor.to, value, torch.float32)
             if value.dtype == torch.bfloat16 and declared.get(name) == "float32"
             else value
             for name, value in zip(self._graph.outputs, outputs, strict=True)

@@ -8,6 +8,7 @@ import torch
 
 from raybench.engines.torch.calls import CALLS
 from raybench.engines.torch.conversion import tensor_of
+from raybench.engines.torch.state import TorchState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +32,14 @@ class CpuRunner:
     ) -> None:
         self._module = module
         self._lay_out = lay_out
-        names = [spec.name for spec in load.model.inputs]
+        self._names = [spec.name for spec in load.model.outputs]
         pool = [load.batches.batch(index) for index in range(load.batches.count)]
-        self._inputs = [[tensor_of(batch[name]) for name in names] for batch in pool]
+        self.state = TorchState(load, torch.device("cpu")) if load.model.state else None
+        self._order = [spec.name for spec in load.model.inputs]
+        self._inputs = [
+            [tensor_of(batch[name]) if name in batch else None for name in self._order]
+            for batch in pool
+        ]
         self._results: list[Any] = [None] * max(load.inflight, 1)
         self._last: Any = None
 
@@ -44,7 +50,17 @@ class CpuRunner:
 
     def _run(self, inputs: list[Any]) -> Any:
         with torch.inference_mode():
-            return self._module(*map(self._lay_out, inputs))
+            if self.state is None:
+                return self._module(*map(self._lay_out, inputs))
+            kept = self.state.tensors
+            results = self._module(
+                *(
+                    kept[name] if given is None else self._lay_out(given)
+                    for name, given in zip(self._order, inputs, strict=True)
+                )
+            )
+            self.state.renew(dict(zip(self._names, results, strict=True)))
+            return results
 
     def collect(self, sequence: int) -> None:
         """Remember a batch; it is done already."""
@@ -54,9 +70,14 @@ class CpuRunner:
         """Return copies of the outputs of the batch collected last, in order."""
         return [numpy_of(tensor) for tensor in self._last]
 
+    def restart(self) -> None:
+        """Put the first state back."""
+        if self.state is not None:
+            self.state.restart()
+
     def close(self) -> None:
         """Drop everything."""
-        self._inputs, self._results, self._last = [], [], None
+        self._inputs, self._results, self._last, self.state = [], [], None, None
 
 
 def numpy_of(tensor: Any) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.engines import refusals
-from raybench.engines.base import EngineBase, EngineInfo, EngineTraits
+from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, KeepsState
 from raybench.engines.tensorrt import chip
 from raybench.engines.torch import compiling
 from raybench.engines.torch.calls import CALLS
@@ -43,7 +43,7 @@ _CPU_FLAGS = {
 """Instruction sets of which a CPU has one, or it would compute in fp32."""
 
 
-class TorchEngine(EngineBase):
+class TorchEngine(EngineBase, KeepsState):
     """One module of PyTorch at a static batch, eager or compiled."""
 
     traits = EngineTraits(
@@ -119,6 +119,11 @@ class TorchEngine(EngineBase):
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return copies of the last batch's outputs, by name."""
         return dict(zip(self._names, self._runner.outputs(), strict=True))
+
+    @override
+    def restart(self) -> None:
+        """Put the first state back."""
+        self._runner.restart()
 
     @override
     def close(self) -> None:
