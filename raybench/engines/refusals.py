@@ -115,7 +115,7 @@ def refuse_state(point: Point, engine_class: type[EngineBase]) -> None:
     if not issubclass(engine_class, KeepsState):
         raise Unsupported(
             f"Engine {point.engine!r} does not keep what a batch of model {point.model!r} leaves to the "
-            "next on the device. Use engine=openvino, onnxruntime or tensorrt."
+            "next on the device. Use engine=openvino, onnxruntime, tensorrt or torch."
         )
     if point.load != CLOSED:
         raise Unsupported(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from raybench.engines.torch.bf16 import Bf16Types, weights_of_products
+from raybench.engines.torch.bf16 import Bf16Types, matrices, weights_of_products
 from raybench.engines.torch.operator_call import OperatorCall, torch_type
 from raybench.engines.torch.operators.table import TABLE
 from raybench.engines.torch.writer import FxWriter, Value
@@ -98,9 +98,11 @@ class _Conversion:
         """Put inputs, and the weights of products, into bf16 where the graph computes in it."""
         if self._types is None:
             return
-        weights = weights_of_products(self._graph.operations) & set(self._graph.weights)
-        for name in (*fed, *weights):
+        operations, constants = self._graph.operations, set(self._graph.weights)
+        for name in (*fed, *(weights_of_products(operations) & constants)):
             self._values[name] = self._types.narrow(self._values[name])
+        for name in matrices(operations) & constants:
+            self._values[name] = self._types.by_columns(self._values[name])
 
     def _write(self, operation: Operation) -> None:
         """Write one operation and note its outputs."""

@@ -15,9 +15,10 @@ from raybench.engines.tensorrt.runner import fed_batches, slot_count
 from raybench.engines.torch.calls import CALLS
 from raybench.engines.torch.conversion import tensor_of
 from raybench.engines.torch.cpu_runner import numpy_of
+from raybench.engines.torch.state import TorchState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
 
@@ -31,24 +32,24 @@ class TorchSlot:
     """The resources of one batch in flight.
 
     Attributes:
-        inputs: on the device.
+        inputs: on the device, by name.
         begin, copied: around the copy in, on its stream.
         started, computed: around the compute, on its stream.
         done: after the copy out; without transfers `computed`.
         outputs: on the device, of the last batch; they live until the next, so that their copy may
             run beside other computes.
-        host: pinned memory for the outputs; empty without transfers.
+        host: pinned memory for the outputs that cross the bus, by name.
         launch: launches the slot's graph; None where the module is called.
     """
 
-    inputs: list[Any]
+    inputs: dict[str, Any]
     begin: Any
     copied: Any
     started: Any
     computed: Any
     done: Any
-    outputs: tuple[Any, ...] = ()
-    host: list[Any] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Any] = field(default_factory=dict)
     launch: Callable[[], None] | None = None
 
 
@@ -57,7 +58,7 @@ class CudaRunner:
 
     Args:
         cuda: the device, made current.
-        module: on the device; takes the inputs of a batch in order.
+        module: on the device; takes the inputs of a batch in order, and returns the outputs so.
         load: what to run.
         lay_out: puts an input into the memory layout that the module wants.
     """
@@ -73,6 +74,12 @@ class CudaRunner:
         self._module = module
         self._lay_out = lay_out
         self._transfers = load.transfers
+        self._inputs = [spec.name for spec in load.model.inputs]
+        self._outputs = [spec.name for spec in load.model.outputs]
+        self._crossing = [
+            name for name in self._outputs if load.transfers and name not in load.model.kept_outputs
+        ]
+        self._state = TorchState(load, cuda.device) if load.model.state else None
         self._copy_in, self._compute, self._copy_out = (cuda.stream() for _ in range(3))
         slots = slot_count(load.inflight, 1)
         self._count = fed_batches(slots, load.batches.count, load.transfers)
@@ -84,11 +91,14 @@ class CudaRunner:
             self._prepare(index, slot, load.options.cuda_graphs)
         if not load.transfers:
             self._sources = []
+        self.restart()
 
     def _slot(self, batch: int) -> TorchSlot:
         """Return a new slot with a batch of the pool on the device."""
         events = [self._cuda.event() for _ in range(5)]
-        inputs = [tensor.to(self._cuda.device) for tensor in self._sources[batch]]
+        source = self._sources[batch]
+        device = self._cuda.device
+        inputs = {name: tensor.to(device, copy=True) for name, tensor in source.items()}
         if not self._transfers:
             events[4] = events[3]
         return TorchSlot(inputs, *events)
@@ -99,10 +109,9 @@ class CudaRunner:
         self._cuda.drain()
         if as_graph:
             slot.launch, slot.outputs = self._cuda.captured(
-                lambda: self._call(slot.inputs), self._compute
+                lambda: self._call(slot.inputs, captured=True), self._compute
             )
-        if self._transfers:
-            slot.host = [self._cuda.pinned_like(tensor) for tensor in slot.outputs]
+        slot.host = {name: self._cuda.pinned_like(slot.outputs[name]) for name in self._crossing}
         self.submit(index)
         self.collect(index)
 
@@ -113,9 +122,20 @@ class CudaRunner:
             else:
                 slot.outputs = self._call(slot.inputs)
 
-    def _call(self, inputs: list[Any]) -> Any:
+    def _call(self, inputs: Mapping[str, Any], captured: bool = False) -> dict[str, Any]:
+        """Compute a batch, which renews the state."""
+        kept = {} if self._state is None else self._state.tensors
         with torch.inference_mode():
-            return self._module(*map(self._lay_out, inputs))
+            results = self._module(
+                *(
+                    kept[name] if name in kept else self._lay_out(inputs[name])
+                    for name in self._inputs
+                )
+            )
+            outputs = dict(zip(self._outputs, results, strict=True))
+            if self._state is not None:
+                self._state.renew(outputs, fixed=captured)
+        return outputs
 
     def submit(self, sequence: int) -> None:
         """Enqueue copy in, compute and copy out of a batch."""
@@ -126,10 +146,8 @@ class CudaRunner:
         if self._transfers:
             slot.begin.record(self._copy_in)
             with self._cuda.on(self._copy_in):
-                for target, source in zip(
-                    slot.inputs, self._sources[sequence % self._count], strict=True
-                ):
-                    target.copy_(source, non_blocking=True)
+                for name, source in self._sources[sequence % self._count].items():
+                    slot.inputs[name].copy_(source, non_blocking=True)
             slot.copied.record(self._copy_in)
             compute.wait_event(slot.copied)
         slot.started.record(compute)
@@ -138,8 +156,8 @@ class CudaRunner:
         if self._transfers:
             self._copy_out.wait_event(slot.computed)
             with self._cuda.on(self._copy_out):
-                for target, source in zip(slot.host, slot.outputs, strict=True):
-                    target.copy_(source, non_blocking=True)
+                for name, target in slot.host.items():
+                    target.copy_(slot.outputs[name], non_blocking=True)
             slot.done.record(self._copy_out)
 
     def collect(self, sequence: int) -> DeviceSpans:
@@ -156,13 +174,22 @@ class CudaRunner:
 
     def outputs(self) -> list[np.ndarray[Any, Any]]:
         """Return copies of the outputs of the batch collected last, in order."""
-        return [numpy_of(tensor) for tensor in self._last.host or self._last.outputs]
+        tensors = {**self._last.outputs, **self._last.host}
+        return [numpy_of(tensors[name]) for name in self._outputs]
+
+    def restart(self) -> None:
+        """Put the first state back."""
+        if self._state is not None:
+            self._cuda.drain()
+            self._state.restart()
+            self._cuda.drain()
 
     def close(self) -> None:
         """Wait for what is in flight, then free everything."""
         self._cuda.drain()
         self._slots, self._sources = [], []
-        self._last = TorchSlot([], None, None, None, None, None)
+        self._last = TorchSlot({}, None, None, None, None, None)
+        self._state = None
         self._cuda.close()
 
 
@@ -171,15 +198,15 @@ def _between(start: Any, end: Any) -> int:
     return max(int(start.elapsed_time(end) * 1e6), 0)
 
 
-def _pinned(cuda: TorchCuda, batches: BatchPool, count: int) -> list[list[Any]]:
+def _pinned(cuda: TorchCuda, batches: BatchPool, count: int) -> list[dict[str, Any]]:
     """Return the first batches of the pool in pinned memory, which has each item once."""
     views = [batches.batch(index) for index in range(count)]
-    pinned: list[list[Any]] = [[] for _ in views]
+    pinned: list[dict[str, Any]] = [{} for _ in views]
     for spec in batches.specs:
         stored = batches.stored(spec.name)
         flat = cuda.pinned(tensor_of(stored)).reshape(-1)
         for tensors, view in zip(pinned, views, strict=True):
             array = view[spec.name]
             begin = (array.ctypes.data - stored.ctypes.data) // array.itemsize
-            tensors.append(flat[begin : begin + array.size].reshape(array.shape))
+            tensors[spec.name] = flat[begin : begin + array.size].reshape(array.shape)
     return pinned

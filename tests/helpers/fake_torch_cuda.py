@@ -1,0 +1,97 @@
+"""A fake of a GPU as engine `torch` uses it: tensors stay on the host, and the order of calls is kept.
+
+Copies and computes happen at once. `log` holds on which stream each was to run, and which stream was to wait
+for which: on a GPU a wait that is missing would be a wrong number now and then.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+
+
+class FakeStream:
+    def __init__(self, name, log):
+        self.name, self._log = name, log
+
+    def wait_event(self, event):
+        self._log.append(f"{self.name} waits for {event.stream}")
+
+
+class FakeEvent:
+    def __init__(self, cuda):
+        self._cuda, self.stream, self.at = cuda, None, None
+
+    def record(self, stream):
+        self.stream, self.at = stream.name, self._cuda.tick()
+
+    def synchronize(self):
+        assert self.at is not None, "waited for an event that nothing has recorded"
+
+    def elapsed_time(self, end):
+        return (end.at - self.at) * 1e-3
+
+
+class FakeTorchCuda:
+    """In place of `raybench.engines.torch.cuda.TorchCuda`."""
+
+    total = 64 << 30
+    here = "GPU-0"
+
+    def __init__(self, index):
+        self.device = torch.device("cpu")
+        self.limit = None
+        self.log = []
+        self.captures = 0
+        self.closed = False
+        self._ticks = 0
+        self._streams = iter(("copy in", "compute", "copy out"))
+
+    @property
+    def uuid(self):
+        return self.here
+
+    def tick(self):
+        self._ticks += 1
+        return self._ticks
+
+    def memory(self):
+        return self.total, self.total
+
+    def limit_memory(self, nbytes):
+        self.limit = nbytes
+
+    def stream(self):
+        return FakeStream(next(self._streams), self.log)
+
+    @contextmanager
+    def on(self, stream):
+        self.log.append(stream.name)
+        yield
+
+    def event(self):
+        return FakeEvent(self)
+
+    def drain(self):
+        self.log.append("drain")
+
+    def pinned(self, tensor):
+        return tensor.clone()
+
+    def pinned_like(self, tensor):
+        return torch.empty_like(tensor)
+
+    def captured(self, run, stream):
+        """Capture a call: its inputs stay where they lie, and each launch writes into the same results."""
+        self.captures += 1
+        results = {name: tensor.clone() for name, tensor in run().items()}
+
+        def launch():
+            for name, tensor in run().items():
+                results[name].copy_(tensor)
+
+        return launch, results
+
+    def close(self):
+        self.closed = True
