@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rings:
+class AlikeRings:
     """Rings of one shape and axis, which lie in one block so that two calls renew all of them.
 
     Attributes:
@@ -72,7 +72,7 @@ class TorchState:
         for (shape, dtype, axis), rings in alike.items():
             block = torch.empty((len(rings), *shape), dtype=dtype, device=device)
             place = torch.zeros(1, dtype=torch.int64, device=device)
-            self._rings.append(_Rings(tuple(rings), block, 1 + axis, place))
+            self._rings.append(AlikeRings(tuple(rings), block, 1 + axis, place))
             self.tensors |= {ring.input: block[i] for i, ring in enumerate(rings)}
         self.restart()
 
