@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from raybench.engines import plugins
-from raybench.engines.base import BuildsAhead, KeepsState, Load, ReportsLayers, TakesPartBatches
+from raybench.engines.base import (
+    BuildsAhead,
+    KeepsState,
+    Load,
+    ReadsHostInputs,
+    ReportsLayers,
+    TakesPartBatches,
+)
 from raybench.experiment import ModelSettings
 from raybench.machine import devices
 from raybench.models.items.batches import BatchPool
@@ -96,6 +103,7 @@ def checks() -> Iterator[Callable[[type[EngineBase], Load, Outputs | None], None
     yield _goes_on_where_the_last_batch_ended
     yield _returns_outputs_of_the_collected_batch
     yield _computes_parts_as_in_full_batches
+    yield _computes_what_is_written_into_its_inputs
     yield _reports_what_it_loaded
     yield _reports_its_layers
     yield _finds_what_it_built_ahead
@@ -274,6 +282,40 @@ def _computes_parts_as_in_full_batches(
                 np.allclose(values, whole[tensor], rtol=1e-4, atol=1e-5),
                 f"{name} computed another {tensor!r} for {items} items than in a full batch",
             )
+
+
+def _computes_what_is_written_into_its_inputs(
+    engine: type[EngineBase], load: Load, reference: Outputs | None
+) -> None:
+    if not issubclass(engine, ReadsHostInputs) or load.model.state or not load.transfers:
+        return
+    name, count = _name(engine), load.batches.count
+    loaded: Any = engine.load(load)
+    try:
+        first, second = loaded.host_inputs(0), loaded.host_inputs(1)
+        kept, copies = (
+            {tensor: a.copy() for tensor, a in each.items()} for each in (first, second)
+        )
+        _require(
+            copies.keys() == load.batches.batch(0).keys(), f"{name} has inputs {sorted(copies)}"
+        )
+        outputs = []
+        for sequence in range(count + 1):
+            if sequence == count:  # batches of a pool may share items: batch 1 is another one now
+                for tensor, values in copies.items():
+                    first[tensor][...] = values
+            loaded.submit(sequence)
+            loaded.collect(sequence)
+            outputs.append(loaded.outputs())
+        for tensor, values in kept.items():
+            first[tensor][...] = values
+    finally:
+        loaded.close()
+    for tensor in reference or {}:
+        _require(
+            np.allclose(outputs[count][tensor], outputs[1][tensor], rtol=1e-4, atol=1e-5),
+            f"{name} computed {tensor!r} of what its inputs held before they were written",
+        )
 
 
 def _outputs(

@@ -41,6 +41,13 @@ def test_a_device_of_changed_outputs_is_named_and_not_trusted():
     assert "none has most on its side" in flags.advice(["outputs_differ"], facts, LIMITS)
 
 
+def test_a_device_that_waits_for_images_is_advised_how_many_cores_would_feed_it():
+    facts = evidence({"input_wait_frac": 0.6, "decoder_threads": 2})
+    sentence = flags.advice(["underfed"], facts, LIMITS)
+    assert sentence.startswith("2 cores left the device without input for 60 % of the time.")
+    assert "About 5 would feed it: cores=5" in sentence
+
+
 def test_a_demo_row_is_sent_to_the_standard_preset():
     demo = Limits.of(replace(STANDARD, verdict_best="unverified"))
     assert "preset=standard" in flags.advice([], evidence(), demo)

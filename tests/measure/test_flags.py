@@ -96,6 +96,7 @@ def test_a_quiet_trial_raises_nothing():
         ({"latency_n": 661}, "few_batches"),
         ({"imbalance": 0.06}, "imbalance"),
         ({"host_idle_frac": 0.06}, "host_bound"),
+        ({"input_wait_frac": 0.06}, "underfed"),
         ({"enqueue_ms_median": 0.81, "compute_ms_median": 1.0}, "enqueue_bound"),
         ({"h2d_ms_median": 1.0, "compute_ms_median": 1.0}, "copy_bound"),
         ({"host_idle_frac": 0.24, "h2d_ms_median": 1.7, "compute_ms_median": 1.1}, "copy_bound"),

@@ -526,6 +526,29 @@ def test_the_report_shows_a_power_ladder_and_what_a_rack_serves(tmp_path):
     assert "At 10,000 W" not in text
 
 
+def test_the_report_shows_how_many_cores_feed_a_device(tmp_path):
+    rows = [
+        {"point_id": f"c{cores}", "trial": k, "items_per_s": rate + k, "pipeline": "jpeg", "cores": cores,
+         "decoded_per_s_per_core": 250.0, "input_wait_frac": waits, "engine_wait_frac": 0.1,
+         "decoder": "simplejpeg 1.9.0"}
+        for cores, rate, waits in ((1, 250.0, 0.75), (2, 500.0, 0.5), (4, 990.0, 0.0)) for k in range(3)
+    ]  # fmt: skip
+    rows += [
+        {"point_id": "alone", "trial": k, "items_per_s": 1000.0 + k, "pipeline": "none"}
+        for k in range(3)
+    ]
+    missing = {"pipeline": "jpeg", "cores": 8, "status": "infeasible", "verdict": None}
+    rows += [{"point_id": "c8", "reason": "The node has 4 cores.", "items_per_s": None, **missing}]
+    folder(tmp_path / "results", rows)
+    page, text = written(tmp_path / "results", tmp_path / "out")
+    assert "## Cores that feed a device" in text
+    assert "4 cores feed one device: with them the device is the limit" in text
+    assert "simplejpeg 1.9.0" in text
+    assert "8 cores could not be measured: the node has fewer." in text
+    assert "by the rate of 2 cores it needs" in " ".join(Outline(page).texts["p"])
+    assert (tmp_path / "out" / "figures" / "feeding-1.svg").exists()
+
+
 def test_the_title_says_declared_of_a_gpu_that_no_driver_confirms(tmp_path):
     source = folder(tmp_path / "results", [{"device": declared_gpu(None)}])
     page, _ = written(source, tmp_path / "out")
