@@ -96,11 +96,13 @@ class Applications:
         points: one for each point in closed loop that is no ceiling.
         ceilings: that were measured and hold for one of them.
         missing: what could not be said and why, a sentence each.
+        measured: every ceiling, by the conditions that it holds for.
     """
 
     points: tuple[Application, ...]
     ceilings: tuple[MeasuredCeiling, ...]
     missing: tuple[str, ...]
+    measured: MeasuredCeilings
 
     def as_table(self) -> pa.Table:
         """Return a row for each point."""
@@ -111,10 +113,10 @@ def applications(trials: pa.Table) -> Applications:
     """Return every application in a `trials` table beside the ceilings that `gemm` and `copy` measured."""
     every = cells(trials)
     measured = MeasuredCeilings(every)
-    members = [cell for cell in every if not is_ceiling(cell) and not cell.series.is_open]
+    members = [cell for cell in every if not is_ceiling(cell.series) and not cell.series.is_open]
     points, used = [], {}
     for cell in members:
-        ceilings = measured.beside(cell)
+        ceilings = measured.beside(cell.series, cell.workers)
         points.append(_point(cell, shares_of(cell, ceilings)))
         for one in (ceilings.arithmetic, ceilings.memory, ceilings.link) if cell.ok else ():
             if one is not None:
@@ -132,7 +134,8 @@ def applications(trials: pa.Table) -> Applications:
         )
         for one in used.values()
     )
-    return Applications(tuple(points), held, without_numbers(every) or _missing(points))
+    missing = without_numbers(every) or _missing(points)
+    return Applications(tuple(points), held, missing, measured)
 
 
 def shares_of(cell: Cell, ceilings: Ceilings) -> tuple[CeilingShare, ...]:

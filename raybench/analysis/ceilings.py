@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from raybench.analysis.cells import Cell
+    from raybench.analysis.series import Series
 
 ARITHMETIC, MEMORY = "gemm", "copy"
 """The models that show what one part of a device can."""
@@ -74,13 +75,12 @@ class Ceilings:
     link: Ceiling | None = None
 
 
-NONE_MEASURED = Ceilings()
 Conditions = tuple[object, ...]
 
 
-def is_ceiling(cell: Cell) -> bool:
+def is_ceiling(series: Series) -> bool:
     """Return whether a point measures a ceiling instead of an application."""
-    return cell.series.model in (ARITHMETIC, MEMORY)
+    return series.model in (ARITHMETIC, MEMORY)
 
 
 class MeasuredCeilings:
@@ -95,24 +95,25 @@ class MeasuredCeilings:
         self._memory: dict[Conditions, Ceiling] = {}
         self._link: dict[Conditions, Ceiling] = {}
         for cell in cells:
-            if cell.ok and is_ceiling(cell) and not cell.series.is_open:
+            if cell.ok and is_ceiling(cell.series) and not cell.series.is_open:
                 self._add(cell)
 
     def __bool__(self) -> bool:
         """Whether any ceiling was measured."""
         return bool(self._arithmetic or self._memory or self._link)
 
-    def beside(self, cell: Cell) -> Ceilings:
+    def beside(self, series: Series, workers: int | None) -> Ceilings:
         """Return the ceilings that hold for a point: of its device, under its conditions."""
-        key = _conditions(cell)
+        key = _conditions(series, workers)
         return Ceilings(
-            self._arithmetic.get((*key, cell.series.precision)),
+            self._arithmetic.get((*key, series.precision)),
             self._memory.get(key),
             self._link.get(key),
         )
 
     def _add(self, cell: Cell) -> None:
-        key, rate = _conditions(cell), (cell.mean or 0.0) / (cell.workers or 1)
+        key = _conditions(cell.series, cell.workers)
+        rate = (cell.mean or 0.0) / (cell.workers or 1)
         if cell.series.model == ARITHMETIC:
             operations = (cell.get("gflops_per_item") or 0.0) * 1e9
             found = Ceiling("arithmetic", rate * operations, operations, cell)
@@ -131,6 +132,9 @@ class MeasuredCeilings:
                 _keep_higher(self._memory, key, found)
 
 
+NOTHING_MEASURED = MeasuredCeilings(())
+
+
 def _keep_higher(ceilings: dict[Conditions, Ceiling], key: Conditions, found: Ceiling) -> None:
     known = ceilings.get(key)
     if found.per_s > 0 and (known is None or found.per_s > known.per_s):
@@ -141,10 +145,9 @@ def _batch(cell: Cell) -> int:
     return cell.series.batch_size or 0
 
 
-def _conditions(cell: Cell) -> Conditions:
+def _conditions(one: Series, workers: int | None) -> Conditions:
     """Return what a point and its ceilings share: machine, device, power, and how many worked."""
-    one = cell.series
-    return one.environment_id, one.device, one.simulated, one.power_limit_w, cell.workers
+    return one.environment_id, one.device, one.simulated, one.power_limit_w, workers
 
 
 def _digits(value: float) -> str:

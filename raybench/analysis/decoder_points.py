@@ -87,7 +87,10 @@ def decoder_point(cell: Cell, part: str, measured: MeasuredCeilings) -> DecoderP
     )
     if not cell.ok:
         return bare
-    shares = {one.ceiling.part: one.share for one in shares_of(cell, measured.beside(cell))}
+    shares = {
+        one.ceiling.part: one.share
+        for one in shares_of(cell, measured.beside(cell.series, cell.workers))
+    }
     tokens = cell.estimate.over(1 / (length if part == PREFILL else 1))
     engines = (cell.workers or 1) * (cell.series.instances or 1)
     return replace(

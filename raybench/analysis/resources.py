@@ -122,12 +122,12 @@ def in_words(cell: Cell) -> str | None:
 
 
 def ops_per_byte(cell: Cell) -> tuple[float | None, bool | None]:
-    """Return the arithmetic of a GPU for each byte of its memory's traffic, and whether measured.
+    """Return the arithmetic of a device for each byte of its memory's traffic, and whether measured.
 
     Without measured traffic it is the most that the least traffic allows.
     """
     gflops = _read(cell, "gflops_per_item")
-    if gflops is None or cell.series.simulated or cell.newest.get("device_kind") != "gpu":
+    if gflops is None or cell.series.simulated:
         return None, None
     share, peak = _read(cell, "gpu_dram_frac"), _read(cell, "dram_peak_bytes_per_s")
     if share and peak:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import Accelerator, arithmetic_unit, find
+from raybench.analysis.ceilings import NOTHING_MEASURED, is_ceiling
 from raybench.analysis.series import device_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from raybench.analysis.ceilings import MeasuredCeilings
     from raybench.analysis.efficiency import Utilization
 
 
@@ -40,6 +42,7 @@ class Roofline:
         memory_gb_per_s: the most that its memory can.
         ceilings: dense peak by precision of the points, in TFLOP/s or TOP/s.
         points: in the order of the analysis.
+        measured: the ceilings are what `gemm` and `copy` reached, for want of a printed peak.
     """
 
     device: str
@@ -47,6 +50,7 @@ class Roofline:
     memory_gb_per_s: float
     ceilings: Mapping[str, float]
     points: tuple[RooflinePoint, ...]
+    measured: bool = False
 
     def ridge(self, precision: str) -> float:
         """Return the intensity from which arithmetic, not memory, is the limit, in operations a byte."""
@@ -66,8 +70,15 @@ class Rooflines:
     missing: tuple[str, ...]
 
 
-def rooflines(uses: Sequence[Utilization]) -> Rooflines:
-    """Return the rooflines of all points with a number, but simulated ones and those that wait for arrivals."""
+def rooflines(
+    uses: Sequence[Utilization], measured: MeasuredCeilings = NOTHING_MEASURED
+) -> Rooflines:
+    """Return the rooflines of all points with a number, but simulated ones and those that wait for arrivals.
+
+    Args:
+        uses: from `analysis.efficiency`.
+        measured: ceilings of devices without a printed peak.
+    """
     by_device: dict[str, list[Utilization]] = {}
     for use in uses:
         if use.series.simulated or use.waits_for_arrivals:
@@ -76,7 +87,7 @@ def rooflines(uses: Sequence[Utilization]) -> Rooflines:
             by_device.setdefault(use.series.device, []).append(use)
     drawn, missing = [], []
     for device, members in by_device.items():
-        found = _roofline(device, members)
+        found = _roofline(device, members, measured)
         if isinstance(found, Roofline):
             drawn.append(found)
         else:
@@ -84,11 +95,13 @@ def rooflines(uses: Sequence[Utilization]) -> Rooflines:
     return Rooflines(tuple(drawn), tuple(missing))
 
 
-def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
+def _roofline(
+    device: str, uses: Sequence[Utilization], measured: MeasuredCeilings
+) -> Roofline | str:
     """Return the roofline of one kind of device, or why there is none."""
     chip = find(device)
     if chip is None:
-        return "no printed peak in conf/accelerators.yaml"
+        return _below_measured(device, uses, measured)
     bandwidths = [use.memory_peak_gb_per_s for use in uses if _can_be(use.memory_peak_gb_per_s)]
     if not bandwidths:
         return "no row says what its memory can"
@@ -97,14 +110,39 @@ def _roofline(device: str, uses: Sequence[Utilization]) -> Roofline | str:
     if not ceilings:
         return "no row has both its operations and a printed peak in its precision"
     bandwidth = max(bandwidth or 0.0 for bandwidth in bandwidths)
-    points = []
-    for use in known:
-        ceiling = ceilings.get(use.series.precision or "")
-        roof = None
-        if ceiling is not None:
-            roof = min(ceiling, (use.ops_per_byte or 0.0) * bandwidth / 1e3)
-        points.append(RooflinePoint(use, (use.achieved_tflops or 0.0) / (use.workers or 1), roof))
-    return Roofline(device, chip.name, bandwidth, ceilings, tuple(points))
+    points = tuple(
+        _point(use, ceilings.get(use.series.precision or ""), bandwidth) for use in known
+    )
+    return Roofline(device, chip.name, bandwidth, ceilings, points)
+
+
+def _point(use: Utilization, ceiling: float | None, bandwidth: float) -> RooflinePoint:
+    """Return a point below its roof, which is unknown without a ceiling in its precision."""
+    roof = None if ceiling is None else min(ceiling, (use.ops_per_byte or 0.0) * bandwidth / 1e3)
+    return RooflinePoint(use, (use.achieved_tflops or 0.0) / (use.workers or 1), roof)
+
+
+def _below_measured(
+    device: str, uses: Sequence[Utilization], measured: MeasuredCeilings
+) -> Roofline | str:
+    """Return the roofline below what `gemm` and `copy` reached, of the points that most share.
+
+    Cores share their memory, so that ceilings hold for as many at work as measured them.
+    """
+    below: dict[float, list[tuple[Utilization, float]]] = {}
+    for use in uses:
+        ceilings = measured.beside(use.series, use.workers)
+        known = _can_be(use.ops_per_byte) and _can_be(use.achieved_tflops)
+        if ceilings.memory and ceilings.arithmetic and known and not is_ceiling(use.series):
+            bandwidth = ceilings.memory.per_s / 1e9
+            below.setdefault(bandwidth, []).append((use, ceilings.arithmetic.per_s / 1e12))
+    if not below:
+        return "no printed peak in conf/accelerators.yaml, and no gemm and copy beside its points"
+    bandwidth, members = max(below.items(), key=lambda one: len(one[1]))
+    flat = {use.series.precision or "": ceiling for use, ceiling in members}
+    highest = dict(sorted(flat.items(), key=lambda item: (-item[1], item[0])))
+    points = tuple(_point(use, ceiling, bandwidth) for use, ceiling in members)
+    return Roofline(device, device_name(device), bandwidth, highest, points, measured=True)
 
 
 def _can_be(value: float | None) -> bool:
@@ -121,4 +159,5 @@ def _ceilings(chip: Accelerator, uses: Sequence[Utilization]) -> dict[str, float
 
 def ceiling_label(precision: str, value: float) -> str:
     """Return a ceiling in words, e.g. "fp16: 989.5 TFLOP/s"."""
-    return f"{precision}: {value:,.6g} {arithmetic_unit(precision)}"
+    digits = f"{value:,.6g}" if value >= 1 else f"{value:.3g}"
+    return f"{precision}: {digits} {arithmetic_unit(precision)}"

@@ -6,6 +6,8 @@ import pytest
 from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.applications import applications
+from raybench.analysis.efficiency import efficiency
+from raybench.analysis.roofline import rooflines
 
 CPU = {"device": "AMD EPYC", "device_kind": "cpu", "engine": "openvino", "precision": "fp32",
        "batch_size": 8, "inflight": 1}  # fmt: skip
@@ -144,6 +146,20 @@ def test_a_point_without_a_number_has_its_reason_and_open_loop_is_left_out():
     )
     assert [point.status for point in answer.points] == ["unsupported", "ok"]
     assert answer.points[0].reason == "Why."
+
+
+def test_a_device_without_a_printed_peak_has_a_roofline_below_what_was_measured():
+    rows = table(*gemm(), *copy(), *application(25.0), *gemm(rate=30.0, workers=2))
+    (roof,) = rooflines(efficiency(rows).uses, applications(rows).measured).rooflines
+    assert roof.measured
+    assert roof.memory_gb_per_s == pytest.approx(20.97, abs=0.01)
+    assert dict(roof.ceilings) == {"fp32": pytest.approx(0.2362, abs=1e-3)}
+    (point,) = roof.points
+    assert point.use.series.model == "resnet50"
+    least = 25e6 * 4 / 8 + 604_000
+    assert point.use.ops_per_byte == pytest.approx(8e9 / least)
+    assert point.roof == roof.ceilings["fp32"]
+    assert "no gemm and copy" in rooflines(efficiency(rows).uses).missing[0]
 
 
 def test_the_table_has_a_row_for_each_point_with_the_columns_of_its_series():

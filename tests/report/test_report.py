@@ -443,7 +443,7 @@ def test_a_gpu_with_readings_has_a_roofline_and_says_what_was_full(tmp_path):
     assert "Device memory at 91 % of what it can (4,917 GB/s)." in text
     assert "The traffic of 1 point is computed" in text
     html, text = written(folder(tmp_path / "cpu", [{"device": "A CPU"}]), tmp_path / "out")
-    assert "No roofline of A CPU: no printed peak in conf/accelerators.yaml." in text
+    assert "No roofline of A CPU: no printed peak in conf/accelerators.yaml, and no gemm" in text
     assert not (tmp_path / "out/figures/roofline-1.svg").exists()
 
 

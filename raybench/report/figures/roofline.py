@@ -128,11 +128,16 @@ def _legend(figure: Any, roofline: Roofline, tints: dict[str, str], shapes: dict
 
 def _caption(roofline: Roofline, subset: str) -> str:
     """Return what the lines and points are, and the point closest to its roof."""
+    memory = f"{number(roofline.memory_gb_per_s, 3)} GB/s"
+    ceilings = (
+        f"what copy reached, {memory}; the flat lines are what gemm did in each precision"
+        if roofline.measured
+        else f"what the memory can by clock and width, {memory}; the flat lines are the printed dense peaks"
+    )
     what = (
         f"Performance of one {roofline.chip} over its operations for each byte of device memory's "
-        f"traffic. The slope is what the memory can by clock and width, "
-        f"{roofline.memory_gb_per_s:,.0f} GB/s; the flat lines are the printed dense peaks. A point "
-        "below both is held back by something else, such as launches, copies or the host."
+        f"traffic. The slope is {ceilings}. A point below both is held back by something else, such as "
+        "launches, copies or the host."
     )
     shares = [(p.performance / p.roof, p) for p in roofline.points if p.roof]
     closest = ""

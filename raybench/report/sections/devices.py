@@ -29,7 +29,7 @@ def devices(answers: Answers) -> Section:
     parts: list[Part] = list(side_figures.figures(generation))
     if generation.results:
         parts.append(_sides(generation))
-    roofs = rooflines(efficiency.uses)
+    roofs = rooflines(efficiency.uses, answers.applications.measured)
     parts += share_figures.figures(efficiency)
     parts += roofline_figures.figures(roofs)
     uses = [
