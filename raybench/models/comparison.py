@@ -20,7 +20,7 @@ import numpy as np
 from raybench.experiment import AS_IS
 from raybench.models.fidelity import CAP_DB, Fidelity, fidelity, same_floats
 from raybench.models.graph.cpu_run import run_graph
-from raybench.models.reference import reference_outputs, reference_runs
+from raybench.models.reference import first_inputs, reference_outputs, reference_runs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -342,7 +342,7 @@ def _by_onnx_runtime(
     """Return the fidelity of a model's own graph on ONNX Runtime for the first items, dB."""
     count = min(ITEMS, batches.batch_size)
     expected = reference_outputs(model, batches, count, cache_dir)
-    order, (values,) = run_graph(model.path, [batches.first(count)])
+    order, (values,) = run_graph(model.path, [first_inputs(model, batches, count)])
     actual = dict(zip(order, values, strict=True))
     same = same_floats({name: expected[name] for name in names}, actual)
     near = fidelity(same, actual, model.softmax_outputs)

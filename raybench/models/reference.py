@@ -54,9 +54,7 @@ def reference_runs(
     )
 
     def build(folder: Path) -> dict[str, Any]:
-        state = InitialState.of(model, batches)
-        inputs = ({**batches.first(count), **state.first(count)} for count in counts)
-        names, runs = run_graph(model.fp32_path, inputs)
+        names, runs = run_graph(model.fp32_path, (first_inputs(model, batches, n) for n in counts))
         np.savez(folder / _OUTPUTS, *(values for run in runs for values in run))
         return {"names": names}
 
@@ -67,6 +65,11 @@ def reference_runs(
             {name: arrays[f"arr_{run * len(names) + i}"] for i, name in enumerate(names)}
             for run in range(len(counts))
         ]
+
+
+def first_inputs(model: Model, batches: BatchPool, count: int) -> dict[str, Array]:
+    """Return all inputs for the first items of batch 0, those that are state included."""
+    return {**batches.first(count), **InitialState.of(model, batches).first(count)}
 
 
 def reference_steps(model: Model, batches: BatchPool, steps: int) -> Iterator[dict[str, Array]]:

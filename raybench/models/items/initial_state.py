@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-LARGEST_BLOCK = 1 << 22
+LARGEST_BLOCK = 1 << 20
 """Elements that are drawn for a tensor: a cache of many GiB repeats them."""
 
 
