@@ -9,6 +9,30 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Recorder(TorchDispatchMode):
+    """Notes every operation with its tensors, as a captured graph does."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.calls.append((function, args, kwargs or {}, made))
+        return made
+
+    def repeat(self):
+        with torch.inference_mode():
+            for function, args, kwargs, made in self.calls:
+                for target, value in zip(
+                    tree_leaves(made), tree_leaves(function(*args, **kwargs)), strict=True
+                ):
+                    if isinstance(target, torch.Tensor) and target.data_ptr() != value.data_ptr():
+                        target.copy_(value)
 
 
 class FakeStream:
@@ -83,15 +107,11 @@ class FakeTorchCuda:
         return torch.empty_like(tensor)
 
     def captured(self, run, stream):
-        """Capture a call: its inputs stay where they lie, and each launch writes into the same results."""
+        """Capture a call: each launch repeats its operations on the memory that they had then."""
         self.captures += 1
-        results = {name: tensor.clone() for name, tensor in run().items()}
-
-        def launch():
-            for name, tensor in run().items():
-                results[name].copy_(tensor)
-
-        return launch, results
+        with Recorder() as recorder:
+            results = run()
+        return recorder.repeat, results
 
     def close(self):
         self.closed = True

@@ -109,7 +109,7 @@ class CudaRunner:
         self._cuda.drain()
         if as_graph:
             slot.launch, slot.outputs = self._cuda.captured(
-                lambda: self._call(slot.inputs, captured=True), self._compute
+                lambda: self._call(slot.inputs), self._compute
             )
         slot.host = {name: self._cuda.pinned_like(slot.outputs[name]) for name in self._crossing}
         self.submit(index)
@@ -122,7 +122,7 @@ class CudaRunner:
             else:
                 slot.outputs = self._call(slot.inputs)
 
-    def _call(self, inputs: Mapping[str, Any], captured: bool = False) -> dict[str, Any]:
+    def _call(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Compute a batch, which renews the state."""
         kept = {} if self._state is None else self._state.tensors
         with torch.inference_mode():
@@ -134,7 +134,7 @@ class CudaRunner:
             )
             outputs = dict(zip(self._outputs, results, strict=True))
             if self._state is not None:
-                self._state.renew(outputs, fixed=captured)
+                self._state.renew(outputs)
         return outputs
 
     def submit(self, sequence: int) -> None:

@@ -50,7 +50,7 @@ class TorchState:
         device: where they lie.
 
     Attributes:
-        tensors: the inputs by name, as the next batch reads them.
+        tensors: the inputs by name, which stay where they lie.
     """
 
     def __init__(self, load: Load, device: Any) -> None:
@@ -76,24 +76,19 @@ class TorchState:
             self.tensors |= {ring.input: block[i] for i, ring in enumerate(rings)}
         self.restart()
 
-    def renew(self, outputs: Mapping[str, Any], fixed: bool = False) -> None:
-        """Let the outputs of a batch be what the next one reads.
+    def renew(self, outputs: Mapping[str, Any]) -> None:
+        """Write what the next batch reads where this one read it: graphs hold addresses.
 
         Args:
             outputs: all of the batch, by name.
-            fixed: whether inputs must stay where they lie, as in a captured graph: an output that
-                replaces an input is copied there, and else becomes the input itself.
         """
         for each in self._replaced:
-            if fixed:
-                self.tensors[each.input].copy_(outputs[each.output])
-            else:
-                self.tensors[each.input] = outputs[each.output]
+            self.tensors[each.input].copy_(outputs[each.output])
         for rings in self._rings:
             rings.renew(outputs)
 
     def restart(self) -> None:
-        """Put back what batch 0 reads, one tensor after another; tensors stay where they lie."""
+        """Put back what batch 0 reads, one tensor after another."""
         with torch.inference_mode():
             for name, tensor in self.tensors.items():
                 array = np.empty(tuple(tensor.shape), self._types[name])
