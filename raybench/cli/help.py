@@ -32,6 +32,7 @@ examples
   raybench experiment=precision engine=onnxruntime trials=3
   raybench plan experiment=paper device=gpu cluster.gpus=4
   raybench experiment=smoke model=mine.onnx model.shapes.sequence=128
+  raybench model=timm:resnet18           (or torchvision:NAME, hf:NAME: docs/models.md)
   raybench experiment=scaling cluster.address=10.0.0.1:6379
   raybench compare old new by=engine_version format=markdown
   raybench trend nightly/* since=2026-10-01
@@ -51,7 +52,8 @@ keys
 
 _SETTINGS = """\
 axes: one value or a list such as batch_size=[1,8,32]
-  model=NAME|FILE.onnx   precision=fp32|tf32|fp16|bf16|int8|int8_fp16|fp8|as_is
+  model=NAME|FILE.onnx|timm:NAME|torchvision:NAME|hf:NAME
+                         precision=fp32|tf32|fp16|bf16|int8|int8_fp16|fp8|as_is
   batch_size=N|max       workers=N|auto|all    engine=NAME|auto
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 from helpers.tiny_graphs import tiny_bert, tiny_conv
@@ -12,6 +13,7 @@ from helpers.tiny_graphs import tiny_bert, tiny_conv
 from raybench.cluster import file_transfer
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
+from raybench.models.items.input_files import sized
 from raybench.models.named import catalogue, child_process, exports, user_caches
 from raybench.models.named.catalogue import NamedModel
 from raybench.models.prepare import prepare
@@ -182,6 +184,15 @@ def test_sizes_are_those_of_the_user_or_the_documented_ones(packages: FakePackag
     assert [each.dims for each in declared_inputs("hf:words")] == [("N", "sequence")] * 2
 
 
+def test_real_items_give_the_length(packages: FakePackages, tmp_path: Path) -> None:
+    ids = np.ones((2, 5), np.int64)
+    np.savez(tmp_path / "items.npz", ids=ids, mask=ids)
+    settings = sized("hf:words", ModelSettings(inputs=str(tmp_path / "items.npz")))
+    assert settings.shapes == {"sequence": 5}
+    check("hf:words", settings)
+    assert packages.requests[-1]["inputs"][0] == ["ids", "int64", ("N", 5)]
+
+
 def test_an_unknown_name_is_refused_with_the_nearest(packages: FakePackages) -> None:
     assert refusal("timm:nett") == "'nett' is no model of timm. The nearest names are net, net2."
     assert "no route to host" in refusal("hf:nett")
@@ -223,7 +234,7 @@ def test_without_the_extra_a_name_is_refused_in_one_sentence(
 ) -> None:
     monkeypatch.setattr(catalogue, "PACKAGES", {"timm": ("no_such_package", "numpy")})
     text = refusal("timm:net")
-    assert "no_such_package is not installed" in text
+    assert "not installed: no_such_package. Install" in text
     assert "raybench[torch]" in text
 
 

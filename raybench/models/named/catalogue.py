@@ -51,9 +51,8 @@ class NamedModel:
         missing = [name for name in names if importlib.util.find_spec(name) is None]
         if missing:
             raise ModelError(
-                f"Model {str(self)!r} is exported by {' and '.join(names)}, and {' and '.join(missing)} "
-                f"{'is' if len(missing) == 1 else 'are'} not installed. Install raybench[torch], or give "
-                "the path of an ONNX file."
+                f"Model {str(self)!r} is exported by packages that are not installed: {', '.join(missing)}. "
+                "Install raybench[torch], or give the path of an ONNX file."
             )
         return {name: metadata.version(name) for name in names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from raybench.models.named.child_process import ask
 from raybench.models.provenance import Provenance
 from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.shape_request import OpenInput
+from raybench.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from raybench.experiment import ModelSettings
     from raybench.models.model import TensorSpec
     from raybench.models.named.catalogue import NamedModel
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Incremented when the same name gives another graph."""
@@ -160,6 +164,7 @@ class _Export:
         return _cache().entry(_export_key(self.identity), self._build).folder
 
     def _build(self, folder: Path) -> dict[str, Any]:
+        logger.warning("Exporting %s to ONNX, once for this machine.", printable(self.model))
         provenance = Provenance(
             str(self.model), self.packages, self.weights_id, 0, self.description.ranges, self.notes
         )
