@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.bottlenecks import bounds
+from raybench.analysis.feeding import FED
 from raybench.analysis.resources import RESOURCES, uses
 
 if TYPE_CHECKING:
@@ -100,8 +101,13 @@ def bound_by(cell: Cell, shares: Sequence[CeilingShare]) -> BoundBy:
         shares: of the ceilings that hold for it.
     """
     seen: dict[str, list[str]] = {}
+    waited = cell.get("input_wait_frac") or 0.0
+    if waited > FED:
+        seen["decoding"] = [
+            f"The device had nothing to do for {100 * waited:.0f} % of the time for lack of decoded images."
+        ]
     for bound in bounds(cell, None, None):
-        if bound.what in _PARTS:
+        if bound.what in _PARTS and not (bound.what == "host" and waited > FED):
             seen.setdefault(_PARTS[bound.what], []).append(bound.evidence)
     doubts = []
     for one in shares:

@@ -128,6 +128,13 @@ def test_what_telemetry_shows_comes_first():
     assert "the device had nothing to do for 40 % of the time" in point.evidence.lower()
 
 
+def test_a_device_that_waits_for_decoded_images_is_bound_by_decoding():
+    row = {"pipeline": "jpeg", "cores": 2, "input_wait_frac": 0.3, "flags": ["host_bound"]}
+    point = only(gemm(), copy(), application(5.0, **row))
+    assert point.bound_by == "decoding"
+    assert "for 30 % of the time for lack of decoded images" in point.evidence
+
+
 def test_counters_that_say_otherwise_leave_it_undetermined():
     counters = {"gpu_dram_frac": 0.2, "gpu_sm_frac": 0.9, "gpu_tensor_frac": 0.3}
     memory = copy(rate=1000.0, **{**GPU, "precision": "fp32", "transfers": False})
