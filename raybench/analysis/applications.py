@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.analysis.bound_by import BoundBy, CeilingShare, bound_by
+from raybench.analysis.bound_by import CeilingShare, bound_by
 from raybench.analysis.ceilings import Ceilings, MeasuredCeilings, is_ceiling
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
+
+    from raybench.analysis.ceilings import Ceiling
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,13 @@ class Applications:
     missing: tuple[str, ...]
     measured: MeasuredCeilings
 
+    @property
+    def known(self) -> tuple[Application, ...]:
+        """The points with a number; none where no share of any is known."""
+        good = tuple(point for point in self.points if point.status == "ok")
+        shares = (share for p in good for share in (p.arithmetic_share, p.memory_share))
+        return good if any(share.value is not None for share in shares) else ()
+
     def as_table(self) -> pa.Table:
         """Return a row for each point."""
         return as_table(Application, self.points)
@@ -114,13 +123,13 @@ def applications(trials: pa.Table) -> Applications:
     every = cells(trials)
     measured = MeasuredCeilings(every)
     members = [cell for cell in every if not is_ceiling(cell.series) and not cell.series.is_open]
-    points, used = [], {}
+    points: list[Application] = []
+    used: dict[int, Ceiling] = {}
     for cell in members:
         ceilings = measured.beside(cell.series, cell.workers)
-        points.append(_point(cell, shares_of(cell, ceilings)))
-        for one in (ceilings.arithmetic, ceilings.memory, ceilings.link) if cell.ok else ():
-            if one is not None:
-                used[id(one)] = one
+        beside = [one for one in (ceilings.arithmetic, ceilings.memory, ceilings.link) if one]
+        points.append(_point(cell, shares_of(cell, ceilings), bool(beside)))
+        used |= {id(one): one for one in beside if cell.ok}
     held = tuple(
         MeasuredCeiling(
             series=one.cell.series,
@@ -164,14 +173,14 @@ def shares_of(cell: Cell, ceilings: Ceilings) -> tuple[CeilingShare, ...]:
     return tuple(found)
 
 
-def _point(cell: Cell, shares: Sequence[CeilingShare]) -> Application:
+def _point(cell: Cell, shares: Sequence[CeilingShare], measured: bool) -> Application:
     if not cell.ok:
         return Application(
             cell.series, cell.workers, cell.status, cell.reason, cell.trials, marks=cell.marks
         )
     of_part = {one.ceiling.part: one for one in shares}
     memory = of_part.get("memory")
-    held: BoundBy = bound_by(cell, shares)
+    held = bound_by(cell, shares, measured)
     return Application(
         series=cell.series,
         workers=cell.workers,

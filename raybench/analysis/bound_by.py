@@ -93,12 +93,13 @@ class BoundBy:
         return " and ".join(self.parts) or "not determined"
 
 
-def bound_by(cell: Cell, shares: Sequence[CeilingShare]) -> BoundBy:
+def bound_by(cell: Cell, shares: Sequence[CeilingShare], measured: bool) -> BoundBy:
     """Return what holds a point with a number back.
 
     Args:
         cell: in closed loop.
-        shares: of the ceilings that hold for it.
+        shares: of the ceilings that hold for it, as far as what it needs is known.
+        measured: whether any ceiling holds for it.
     """
     seen: dict[str, list[str]] = {}
     waited = cell.get("input_wait_frac") or 0.0
@@ -120,6 +121,10 @@ def bound_by(cell: Cell, shares: Sequence[CeilingShare]) -> BoundBy:
     evidence = " ".join((*shown, *([_sentence("; ".join(known))] if known else [])))
     if seen:
         return BoundBy(tuple(seen), evidence)
+    if measured and not known:
+        return BoundBy(
+            (), evidence, "Its multiply-accumulates and its traffic would: rows lack them."
+        )
     return BoundBy((), evidence, _what_decides(cell, shares, doubts))
 
 

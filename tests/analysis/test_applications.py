@@ -60,6 +60,12 @@ def test_a_ceiling_in_another_precision_or_beside_another_number_of_workers_is_n
         assert "experiment=applications" in point.decide
 
 
+def test_an_application_without_counts_says_that_they_would_decide():
+    point = only(gemm(), copy(), application(5.0, gflops_per_item=None, parameters=None))
+    assert point.bound_by == "not determined"
+    assert "rows lack them" in point.decide
+
+
 def test_the_least_traffic_is_weights_without_tables_once_a_batch_and_what_crosses():
     row = {"table_parameters": 5_000_000}
     point = only(gemm(), copy(), application(20.0, **row))

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def applications(answers: Answers) -> Section | None:
     """Return a figure, the bound of each application and the ceilings; None where none was measured."""
     answer = answers.applications
-    points = [point for point in answer.points if point.status == "ok"]
-    if not answer.ceilings or not points:
+    points = answer.known
+    if not points:
         return None
     naming = Naming([point.series for point in points], without=("new_tokens",))
     parts: list[Part] = [_summary(points, naming), *figures(points, naming)]

@@ -18,11 +18,13 @@ def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], right: str) ->
     """
     kept = [place for place in range(len(titles)) if any(row[place] for row in rows)]
     widths = {place: max(len(titles[place]), *(len(row[place]) for row in rows)) for place in kept}
-    for row in (titles, *rows):
+    written = [[cell or ("-" if title else "") for cell, title in zip(row, titles, strict=True)]
+               for row in rows]  # fmt: skip
+    for row in (titles, *written):
         cells = (
-            f"{row[place] or '-':>{widths[place]}}"
+            row[place].rjust(widths[place])
             if right[place] == "r"
-            else f"{row[place] or '-':<{widths[place]}}"
+            else row[place].ljust(widths[place])
             for place in kept
         )
         yield "  " + "  ".join(cells).rstrip()

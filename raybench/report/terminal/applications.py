@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def of_applications(answer: Applications) -> list[str]:
     """Return a table of what each application is bound by; nothing where no ceiling was measured."""
-    points = [point for point in answer.points if point.status == "ok"]
-    if not answer.ceilings or not points:
+    points = answer.known
+    if not points:
         return []
     naming = Naming([point.series for point in points], without=("new_tokens",))
     several = len({point.workers for point in points}) > 1
@@ -90,12 +90,13 @@ def of_decoding(answer: Decoding) -> list[str]:
     requests = Naming([one.series for one in answer.requests], without=("model", *LENGTHS))
     for one in answer.requests:
         name = joined(one.name, requests.label(one.series))
-        lines.append(
-            f"{name}: a prompt of {one.prompt:,} and {one.new_tokens:,} new tokens take "
+        said = (
+            f"a prompt of {one.prompt:,} and {one.new_tokens:,} new tokens take "
             f"{with_half_width(one.request_ms)} ms, {four_digits(one.tokens_per_s.value)} tokens/s of all "
             f"(first token {with_half_width(one.first_token_ms)} ms, each further one "
             f"{with_half_width(one.token_ms)} ms {one.basis})"
         )
+        lines.append(f"{name}: {marked(said, one.marks)}")
     return [*lines, *answer.missing]
 
 
