@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from helpers.needs_torch import needs_torch
 from helpers.state_graphs import LENGTH, step_model
 
 from raybench.engines import conformance, registry
 from raybench.engines.base import Load
-from raybench.errors import OutOfMemory
-from raybench.machine.devices import core
+from raybench.errors import OutOfMemory, Unsupported
+from raybench.machine.devices import core, gpu
 from raybench.models.items.batches import BatchPool
 from raybench.models.reference import reference_outputs
 
@@ -52,3 +54,9 @@ def test_state_beyond_the_memory_of_the_machine_is_out_of_memory(name, tmp_path)
     with pytest.raises(OutOfMemory) as caught:
         registry.get(name).load(load)
     assert caught.value.requested_bytes > 1 << 40
+
+
+def test_onnxruntime_refuses_state_on_a_gpu_where_it_could_only_copy_all_of_it(tmp_path):
+    load = replace(load_of("onnxruntime", step_model(tmp_path), tmp_path), device=gpu("0"))
+    with pytest.raises(Unsupported, match=r"copy all of the state .*engine=tensorrt"):
+        registry.get("onnxruntime").load(load)
