@@ -206,6 +206,7 @@ def test_graphs_of_kernels_are_for_gpus(tmp_path):
         ("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes.", 4096),
         ("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity", 5 * 2**29),
         ("CUDA error: out of memory", None),
+        ("Error parsing message with type 'onnx.ModelProto': Arena alloc failed", None),
     ],
 )
 def test_the_library_s_message_decides_that_memory_ran_out(message, asked):

@@ -11,7 +11,7 @@ CALLS = LibraryCalls(
     (Exception,),  # its compilers raise exceptions of many kinds
     re.compile(
         r"[Tt]ried to allocate (?P<size>[\d.]+) ?(?P<unit>bytes|KiB|MiB|GiB)|CUDA out of memory(?!.*Tried to allocate)"
-        r"|CUDA error: out of memory"
+        r"|CUDA error: out of memory|Arena alloc failed"
     ),
     {
         re.compile("no kernel image is available"): (

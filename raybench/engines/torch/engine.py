@@ -7,6 +7,7 @@ of CUDA only: not yet run on a GPU.
 
 from __future__ import annotations
 
+import importlib
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -70,8 +71,8 @@ class TorchEngine(EngineBase, KeepsState):
                 "openvino or tensorrt, or precision=fp32."
             )
         if device.kind == "gpu":
-            return _unsupported_on_gpu(precision, device)
-        return _unsupported_on_core(precision, device, transfers)
+            return _unsupported_on_gpu(precision, device) or _unloadable()
+        return _unsupported_on_core(precision, device, transfers) or _unloadable()
 
     @classmethod
     @override
@@ -131,6 +132,24 @@ class TorchEngine(EngineBase, KeepsState):
         if self._runner is not None:
             self._runner.close()
         self._runner = None
+
+
+def _unloadable() -> str | None:
+    """Load the library, and return why that fails.
+
+    A worker on a core limits its memory after this, and the library's code alone maps 3 GiB.
+    """
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError:
+        return (
+            None
+            if find_spec("torch") is None
+            else "PyTorch lacks a module of its own. Install it anew."
+        )
+    except (ImportError, OSError) as error:
+        return f"PyTorch cannot be loaded: {error}. Install it anew, for this machine."
+    return None
 
 
 def _unsupported_on_core(precision: str, device: Device, transfers: bool) -> str | None:
