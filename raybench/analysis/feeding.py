@@ -238,10 +238,13 @@ def _last_step(good: Sequence[FedPoint], unfed: Estimate) -> str:
 def _needs(needed: Estimate, good: Sequence[FedPoint]) -> str:
     """Say how many cores the device needs by the rate of those that it waited for."""
     value, lo, hi = needed
+    assert value is not None
     bounds = "no interval with one trial" if lo is None or hi is None else f"{lo:.1f} to {hi:.1f}"
     hungry = [each for each in good if not each.is_sated][-1]
     rate = hungry.decoded_per_s_per_core
     at = "" if rate is None else f", at {in_words(rate)} images/s a core"
+    if value > (good[-1].cores or 1):  # nobody knows whether more cores are as fast
+        return f"if more were as fast as these{at.replace(', at', ',')}, {value:.1f} ({bounds}) would feed it"
     return (
         f"by the rate of {counted(hungry.cores or 1, 'core')} it needs {value:.1f} ({bounds}){at}"
     )

@@ -60,6 +60,9 @@ def test_too_few_cores_are_named_with_the_number_that_is_needed():
         "without decoding, and waits for input 50 % of the time"
     )
     assert curve.needed.value == pytest.approx(4.0, abs=0.01)
+    assert curve.finding.endswith(
+        "; if more were as fast as these, 250 images/s a core, 4.0 (4.0 to 4.0) would feed it."
+    )
 
 
 def test_one_core_may_be_enough():
@@ -87,7 +90,7 @@ def test_without_the_rate_of_the_device_alone_the_limit_is_that_of_the_fed_devic
 
 def test_one_trial_has_no_interval_and_says_so():
     curve = curve_of(fed(1, 250.0, 0.75, repeats=1), alone()[:1])
-    assert "it needs 4.0 (no interval with one trial)" in curve.finding
+    assert "4.0 (no interval with one trial) would feed it" in curve.finding
 
 
 def test_cores_that_the_node_lacks_are_said_to_be_missing():
