@@ -33,6 +33,7 @@ class CpuRunner:
         self._module = module
         self._lay_out = lay_out
         self._names = [spec.name for spec in load.model.outputs]
+        self.host_inputs = load.batches.batch
         pool = [load.batches.batch(index) for index in range(load.batches.count)]
         self.state = TorchState(load, torch.device("cpu")) if load.model.state else None
         self._order = [spec.name for spec in load.model.inputs]

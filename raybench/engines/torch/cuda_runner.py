@@ -160,6 +160,10 @@ class CudaRunner:
                     target.copy_(slot.outputs[name], non_blocking=True)
             slot.done.record(self._copy_out)
 
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pinned memory that a batch of the pool is copied from; only with transfers."""
+        return {name: tensor.numpy() for name, tensor in self._sources[index].items()}
+
     def collect(self, sequence: int) -> DeviceSpans:
         """Block until a batch is done; return its copy in, compute and copy out in ns."""
         self._last = slot = self._slots[sequence % len(self._slots)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from raybench.engines import refusals
-from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, KeepsState
+from raybench.engines.base import EngineBase, EngineInfo, EngineTraits, KeepsState, ReadsHostInputs
 from raybench.engines.tensorrt import chip
 from raybench.engines.torch import compiling
 from raybench.engines.torch.calls import CALLS
@@ -44,7 +44,7 @@ _CPU_FLAGS = {
 """Instruction sets of which a CPU has one, or it would compute in fp32."""
 
 
-class TorchEngine(EngineBase, KeepsState):
+class TorchEngine(EngineBase, KeepsState, ReadsHostInputs):
     """One module of PyTorch at a static batch, eager or compiled."""
 
     traits = EngineTraits(
@@ -120,6 +120,12 @@ class TorchEngine(EngineBase, KeepsState):
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return copies of the last batch's outputs, by name."""
         return dict(zip(self._names, self._runner.outputs(), strict=True))
+
+    @override
+    def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the pool's own memory on a core, and on a GPU the pinned memory that is copied."""
+        inputs: dict[str, np.ndarray[Any, Any]] = self._runner.host_inputs(index)
+        return inputs
 
     @override
     def restart(self) -> None:
