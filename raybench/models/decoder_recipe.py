@@ -137,8 +137,9 @@ class DecoderRecipe:
         return proto
 
     def weight_file(self, seed: int) -> WeightFile:
-        """Return the weights, which are written beside the graph."""
-        return WeightFile(self._written().weights, seed, self.dtype)
+        """Return the weights, which are written beside the graph: the same for both parts."""
+        owner = f"{self.name.removesuffix(f'_{self.part}')}@{self.version}"
+        return WeightFile(owner, self._written().weights, seed, self.dtype)
 
     def _written(self) -> GraphBuilder:
         builder = GraphBuilder(self.name, self.inputs, self.dtype)

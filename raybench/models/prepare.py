@@ -76,7 +76,9 @@ def prepare(
     kind = precision if precision == AS_IS or written.alone else "fp32"
     base_key = key_of(kind=kind, version=VERSION, identity=source_id)
     revision = _revision(source_id)
-    base = cache.entry(base_key, functools.partial(_build_source, name, settings, kind), revision)
+    base = cache.entry(
+        base_key, functools.partial(_build_source, name, settings, kind, cache), revision
+    )
     inputs = _specs(base.facts["inputs"])
     own_ranges = {**base.facts.get("ranges", {}), **settings.ranges}
     ranges = integer_ranges(name, inputs, base.facts["limits"], own_ranges)
@@ -85,7 +87,7 @@ def prepare(
     key, entry, conversion = base_key, base, Conversion()
     if written.by_recipe:
         key = key_of(kind=precision, version=VERSION, identity=source_id)
-        build = functools.partial(_build_source, name, settings, precision)
+        build = functools.partial(_build_source, name, settings, precision, cache)
         entry = cache.entry(key, build, revision)
         conversion = Conversion.from_facts(entry.facts)
         fp32 = replace(
@@ -236,7 +238,9 @@ def _fp32_model(
     )
 
 
-def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -> dict[str, Any]:
+def _build_source(
+    name: str, settings: ModelSettings, kind: str, cache: Cache, folder: Path
+) -> dict[str, Any]:
     """Write the graph of a source, in fp32 or as it is, and return its facts."""
     from raybench.models.graph.macs import count
 
@@ -246,7 +250,9 @@ def _build_source(name: str, settings: ModelSettings, kind: str, folder: Path) -
     if source.file is not None:
         copy_external(source.file.path, source.proto, folder)
     if source.weights is not None:
-        source.weights.write(source.proto, folder)
+        key = key_of(kind="weights", version=VERSION, identity=source.weights.identity)
+        shared = cache.entry(key, source.weights.write)
+        source.weights.place(source.proto, shared.folder, folder)
     _write(source.proto, folder)
     return {
         "inputs": [[spec.name, spec.dtype, spec.shape] for spec in source.inputs],

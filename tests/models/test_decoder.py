@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,16 +18,16 @@ from raybench.models.comparison import compare
 from raybench.models.decoder import DecoderSizes
 from raybench.models.decoder_recipe import DecoderRecipe
 from raybench.models.graph.macs import count
+from raybench.models.graph.operations import read_operations
 from raybench.models.items.batches import BatchPool
 from raybench.models.items.initial_state import InitialState
 from raybench.models.prepare import prepare
 from raybench.models.state import read_kept_outputs, read_state
+from raybench.models.weight_files import FILE
 from raybench.models.zoo import RECIPES, decoders
 from tests.helpers.numpy_decoder import NumpyDecoder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     Array = np.ndarray[Any, Any]
 
 TINY = DecoderSizes(
@@ -65,8 +67,12 @@ class Graphs:
     def run(self, part: str, feed: dict[str, Array], **lengths: int) -> dict[str, Array]:
         recipe = DecoderRecipe.usual("d", 1, self.sizes, part).with_lengths(lengths)  # type: ignore[arg-type]
         proto = recipe.model(None)
-        recipe.weight_file(0).write(proto, self._folder)
-        path = self._folder / f"{part}.onnx"
+        weights = recipe.weight_file(0)
+        if not (self._folder / FILE).exists():
+            weights.write(self._folder)
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        weights.place(proto, self._folder, folder)
+        path = folder / f"{part}.onnx"
         path.write_bytes(proto.SerializeToString())
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
@@ -186,11 +192,12 @@ def test_a_step_copies_nothing_of_the_size_of_the_cache() -> None:
 def test_weights_beside_a_graph_are_those_of_its_recipe(tmp_path: Path) -> None:
     recipe = DecoderRecipe.usual("d", 1, TINY, "step")
     proto, weights = recipe.model(None), recipe.weight_file(5)
-    weights.write(proto, tmp_path)
+    (tmp_path / "shared").mkdir()
+    weights.write(tmp_path / "shared")
+    weights.place(proto, tmp_path / "shared", tmp_path)
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
-    loaded = onnx.load(tmp_path / "model.onnx")
     inline = recipe.model(5)
-    stored = {t.name: onnx.numpy_helper.to_array(t) for t in loaded.graph.initializer}
+    stored = read_operations(tmp_path / "model.onnx").weights
     expected = {t.name: onnx.numpy_helper.to_array(t) for t in inline.graph.initializer}
     assert stored.keys() == expected.keys()
     assert all(np.array_equal(stored[name], expected[name]) for name in stored)
@@ -210,11 +217,10 @@ def test_weights_that_the_disk_has_no_room_for_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
-    recipe = RECIPES["decoder_8b_step"]
-    weights = recipe.weight_file(0)
+    weights = RECIPES["decoder_8b_step"].weight_file(0)
     assert weights is not None
     with pytest.raises(Refused, match=r"32\.1 GB .* 1\.0 GB are free.*RAYBENCH_CACHE"):
-        weights.write(recipe.model(None), tmp_path)
+        weights.write(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -270,7 +276,7 @@ def test_a_large_decoder_in_half_precision_writes_no_fp32_graph_beside_it(
 ) -> None:
     monkeypatch.setattr(written_precision, "LARGEST_REFERENCE_BYTES", 1000)
     model = prepare("decoder_125m_step", SHORT["step"], "fp16", None, tmp_path)
-    assert [path.parent for path in tmp_path.rglob("*.onnx")] == [model.path.parent]
+    assert list(tmp_path.rglob("*.onnx")) == [model.path]
     pool = BatchPool(model.fed_inputs, 2, 0, model.ranges, min_bytes=1)
     assert (
         "were not compared with fp32"
@@ -285,3 +291,18 @@ def test_a_decoder_has_no_int8(precision: str, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match="quantise all of its cache for every token"):
         prepare("decoder_125m_step", SHORT["step"], precision, "u8s8", tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_graphs_of_a_decoder_share_one_file_of_weights(tmp_path: Path) -> None:
+    longer = ModelSettings(shapes={"context": 9})
+    models = [
+        prepare("decoder_125m_step", SHORT["step"], "fp32", None, tmp_path),
+        prepare("decoder_125m_step", longer, "fp32", None, tmp_path),
+        prepare("decoder_125m_prefill", SHORT["prefill"], "fp32", None, tmp_path),
+    ]
+    assert len({model.sha256 for model in models}) == 3
+    files = {model.path.with_name(FILE).stat().st_ino for model in models}
+    assert len(files) == 1
+    other = prepare("decoder_125m_step", ModelSettings(seed=1), "fp32", None, tmp_path)
+    assert other.path.with_name(FILE).stat().st_ino not in files
