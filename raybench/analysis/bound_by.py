@@ -148,10 +148,12 @@ def _what_decides(cell: Cell, shares: Sequence[CeilingShare], doubts: Sequence[s
         return "Measure gemm and copy beside it, as experiment=applications does."
     if doubts:
         return " ".join(doubts)
-    may_be = [one.ceiling.part for one in shares if one.may_be_near]
+    may_be = [one for one in shares if one.may_be_near]
     if may_be:
+        lo, hi = (100 * (end or 0.0) for end in may_be[0].share[1:])
         return (
-            f"More trials: the interval of {may_be[0]} reaches {100 * NEAR:.0f} % of its ceiling."
+            f"More trials, or a quieter machine: the interval of {may_be[0].ceiling.part}, {lo:.0f} to {hi:.0f} %, "
+            f"lies on both sides of {100 * NEAR:.0f} % of its ceiling."
         )
     counted = any(use.measured for use in uses(cell))
     if not counted and any((one.most or 0.0) >= NEAR for one in shares):

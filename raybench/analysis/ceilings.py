@@ -42,7 +42,10 @@ class Ceiling:
     cell: Cell
 
     def share(self, cell: Cell, of_item: float | None) -> Estimate:
-        """Return the share of the ceiling that a point reached, with an interval from 2 trials on.
+        """Return the share of the ceiling that a point reached, with its interval.
+
+        From 2 trials on it is that of the ratio; of single trials it sets the end of one interval against
+        the other end of the other.
 
         Args:
             cell: a point with as many workers as that of the ceiling.
@@ -52,7 +55,10 @@ class Ceiling:
             return UNKNOWN
         if of_item <= 0:
             return Estimate(0.0)
-        return ratio_to(cell, self.cell).over(self.of_item / of_item)
+        ratio = ratio_to(cell, self.cell)
+        if not ratio.has_interval:
+            ratio = Estimate(ratio.value, *_ends(cell, self.cell))
+        return ratio.over(self.of_item / of_item)
 
     def in_words(self) -> str:
         """Return the ceiling with its unit and the model that measured it."""
@@ -130,6 +136,13 @@ class MeasuredCeilings:
                 self._memory[key] = found  # caches help the largest batch least
             elif _batch(cell) == _batch(largest.cell):
                 _keep_higher(self._memory, key, found)
+
+
+def _ends(cell: Cell, base: Cell) -> tuple[float | None, float | None]:
+    """Return the least and the greatest ratio that two intervals allow."""
+    low = None if cell.lo is None or not base.hi else cell.lo / base.hi
+    high = None if cell.hi is None or not base.lo else cell.hi / base.lo
+    return low, high
 
 
 NOTHING_MEASURED = MeasuredCeilings(())

@@ -108,7 +108,18 @@ def test_an_interval_that_reaches_75_percent_asks_for_more_trials():
     point = only(gemm(spread=0.02), application(22.2, spread=0.02))
     assert point.arithmetic_share.lo < 0.75 < point.arithmetic_share.hi
     assert point.bound_by == "not determined"
-    assert "More trials" in point.decide
+    assert "lies on both sides of 75 % of its ceiling" in point.decide
+
+
+def test_single_trials_with_wide_intervals_determine_nothing():
+    wide = {"items_per_s_lo": 15.0, "items_per_s_hi": 40.0}
+    ceiling = gemm(items_per_s_lo=54.0, items_per_s_hi=56.0)
+    point = only(ceiling, application(25.0, **wide))
+    assert point.bound_by == "not determined"
+    assert point.arithmetic_share.lo == pytest.approx(15 / 56 * 8 / 4.294967296)
+    assert point.arithmetic_share.hi == pytest.approx(40 / 54 * 8 / 4.294967296)
+    narrow = {"items_per_s_lo": 24.0, "items_per_s_hi": 26.0}
+    assert only(ceiling, application(25.0, **narrow)).bound_by == "arithmetic"
 
 
 def test_memory_is_measured_by_the_largest_batch_of_copy_which_caches_help_least():

@@ -12,6 +12,8 @@ CORE = {
     "engine": "openvino",
     "precision": "fp32",
     "inflight": 1,
+    "items_per_s_lo": None,
+    "items_per_s_hi": None,
 }
 NEEDS = {"parameters": 25_000_000, "table_parameters": 0, "activations_per_item": 10_000_000,
          "input_bytes_per_item": 600_000, "output_bytes_per_item": 4000}  # fmt: skip
