@@ -10,7 +10,6 @@ from raybench.analysis.ceilings import Ceilings, MeasuredCeilings, is_ceiling
 from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import without_numbers
-from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.tables import as_table
 from raybench.analysis.traffic import bytes_in, traffic
@@ -41,7 +40,7 @@ class Application:
         bound_by: parts of the machine, or "not determined".
         evidence: for it, with figures.
         decide: what would decide where it is not determined.
-        marks: of it and of the ceilings that it is held against, see `marks.MARKS`.
+        marks: see `marks.MARKS`; those of the ceilings are in `Applications.ceilings`.
     """
 
     series: Series
@@ -143,7 +142,7 @@ def applications(trials: pa.Table) -> Applications:
         )
         for one in used.values()
     )
-    missing = without_numbers(every) or _missing(points)
+    missing = without_numbers(every) or (*_missing(points), *_doubtful(held))
     return Applications(tuple(points), held, missing, measured)
 
 
@@ -200,7 +199,7 @@ def _point(cell: Cell, shares: Sequence[CeilingShare], measured: bool) -> Applic
         decide=held.decide or None,
         verdict=cell.verdict,
         flags=cell.flags,
-        marks=marks_of((cell, *(one.ceiling.cell for one in shares))),
+        marks=cell.marks,
     )
 
 
@@ -230,3 +229,13 @@ def _missing(points: Sequence[Application]) -> tuple[str, ...]:
                 "or what they need is not known."
             )
     return tuple(sentences)
+
+
+def _doubtful(ceilings: Sequence[MeasuredCeiling]) -> tuple[str, ...]:
+    """Return a sentence on each ceiling that is unstable."""
+    return tuple(
+        f"No sound ceiling of {one.part}: {one.series.model} in {one.series.precision} is unstable, and so are the "
+        "shares of it. Measure it again (rerun=unstable)."
+        for one in ceilings
+        if one.verdict == "unstable"
+    )

@@ -128,6 +128,15 @@ def test_memory_is_measured_by_the_largest_batch_of_copy_which_caches_help_least
     assert point.memory_share.value == only(copy(), application(20.0)).memory_share.value
 
 
+def test_an_unstable_ceiling_is_named_and_no_mark_of_the_points():
+    answer = applications(table(*gemm(verdict="unstable"), *copy(), *application(25.0)))
+    assert answer.points[0].marks == ()
+    assert answer.missing == (
+        "No sound ceiling of arithmetic: gemm in fp32 is unstable, and so are the shares of it. Measure it "
+        "again (rerun=unstable).",
+    )
+
+
 def test_the_link_of_a_gpu_is_what_copy_reaches_with_transfers():
     link = copy(rate=50_000.0, **{**GPU, "precision": "fp32", "transfers": True})
     memory = copy(rate=2e6, **{**GPU, "precision": "fp32", "transfers": False})
