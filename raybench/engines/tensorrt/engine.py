@@ -166,8 +166,8 @@ class TensorRTEngine(
         self._kernels: kernels.Kernels | None = None
         self._context: Context | None = prepare_device(load, self.edition)
         cuda = self._context.cuda
-        start.check_inputs(load)
         free_before, _ = cuda.memory()
+        start.check_inputs(load, free_before)
         loaded = build_plan(self._context, load)
         plan = loaded.plan
         cuda.stage = "load"

@@ -35,8 +35,13 @@ NOT_CAPTURED = "CUDA could not capture a batch as a graph, so each batch is enqu
 """Note of a row."""
 
 
-def check_inputs(load: Load) -> None:
-    """Refuse, before building, inputs that alone exceed the memory limit, and state on several streams."""
+def check_inputs(load: Load, free_bytes: int) -> None:
+    """Refuse, before building, inputs and state that alone exceed the memory, and state on several streams.
+
+    Args:
+        load: what to run.
+        free_bytes: of the device.
+    """
     if load.model.state and load.options.streams > 1:
         raise Unsupported(
             f"engine.streams={load.options.streams} computes batches at the same time, and each batch of "
@@ -45,6 +50,8 @@ def check_inputs(load: Load) -> None:
     one = sum(array.nbytes for array in load.batches.batch(0).values())
     needed = _slots(load) * one + InitialState.of(load.model, load.batches).nbytes
     require_memory("input", needed, load.memory_limit_bytes)
+    if needed > free_bytes:
+        raise OutOfMemory("input", needed, f"the device has {free_bytes / 2**20:.0f} MiB free")
 
 
 def start(

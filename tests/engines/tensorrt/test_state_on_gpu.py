@@ -157,10 +157,11 @@ def test_several_streams_are_refused_before_anything_is_built(gpu: FakeGpu, make
     assert sys.modules["tensorrt"].builds == []  # type: ignore[attr-defined]
 
 
-def test_state_beyond_the_memory_limit_is_refused_before_anything_is_built(make: Make) -> None:
-    with pytest.raises(OutOfMemory) as caught:
-        TensorRTEngine.load(make(batch_size=64, limit=1 << 14))
-    assert caught.value.stage == "input"
+def test_state_beyond_the_memory_is_refused_before_anything_is_built(make: Make) -> None:
+    for batch_size, limit in ((64, 1 << 14), (1 << 23, None)):
+        with pytest.raises(OutOfMemory) as caught:
+            TensorRTEngine.load(make(batch_size=batch_size, limit=limit))
+        assert caught.value.stage == "input"
     assert sys.modules["tensorrt"].builds == []  # type: ignore[attr-defined]
 
 
