@@ -112,8 +112,17 @@ def _over_length(good: Sequence[DecoderPoint], along: str) -> str:
     times = [point.batch_ms.value or 0.0 for point in (first, last)]
     lengths = [int(getattr(point.series, along)) for point in (first, last)]
     what = "a token takes" if first.part == STEP else "a prefill takes"
-    each = 1e3 * (times[1] - times[0]) / (lengths[1] - lengths[0])
+    each = (times[1] - times[0]) / (lengths[1] - lengths[0])
+    cost = f"{each:.3g} ms" if each >= 1 else f"{1e3 * each:.3g} us"
+    more = f"{cost} more for each token of it" if _surely_more(last, first) else "not surely longer"
     return (
         f"{what} {in_words(times[0])} ms with {_value(along, lengths[0])} and {in_words(times[1])} ms with "
-        f"{_value(along, lengths[1])}: {each:.3g} us more for each token of it"
+        f"{_value(along, lengths[1])}: {more}"
     )
+
+
+def _surely_more(last: DecoderPoint, first: DecoderPoint) -> bool:
+    """Return whether a point takes longer than another, beyond their intervals where they have any."""
+    least = last.batch_ms.value if last.batch_ms.lo is None else last.batch_ms.lo
+    most = first.batch_ms.value if first.batch_ms.hi is None else first.batch_ms.hi
+    return least is not None and most is not None and least > most

@@ -83,6 +83,14 @@ def test_a_ladder_over_the_context_says_what_each_token_of_it_costs():
     assert ladder.missing == ("No memory end: no context ran out of memory.",)
 
 
+def test_a_longer_context_that_is_not_surely_slower_costs_nothing_for_sure():
+    (ladder,) = answer(
+        measured(50.0, "step", context=512, spread=0.05),
+        measured(49.5, "step", context=1024, spread=0.05),
+    ).ladders
+    assert ladder.finding.endswith("with a context of 1,024: not surely longer.")
+
+
 def test_a_request_is_its_prefill_and_a_step_for_each_further_token():
     (request,) = answer(measured(10.0, "prefill"), measured(50.0, "step", context=256)).requests
     assert (request.prompt, request.new_tokens) == (128, 128)

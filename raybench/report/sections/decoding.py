@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.experiment import LENGTHS
 from raybench.report import columns
-from raybench.report.decoder_names import ladder_name
+from raybench.report.decoder_names import ladder_name, naming_of
 from raybench.report.document import Paragraph, Section
 from raybench.report.figures.decoding import figures
-from raybench.report.labels import Naming
 from raybench.report.sections.sentences import marked, missing
 
 if TYPE_CHECKING:
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from raybench.analysis.decoder_requests import DecoderRequest
     from raybench.report.analyses import Answers
 from raybench.report.document import Part, Table
-
-OWN = ("model", *LENGTHS)
-"""Factors that have columns of their own."""
 
 
 def decoding(answers: Answers) -> Section | None:
@@ -48,7 +43,7 @@ def decoding(answers: Answers) -> Section | None:
 
 
 def _requests(requests: Sequence[DecoderRequest]) -> Table:
-    naming = Naming([request.series for request in requests], without=OWN)
+    naming = naming_of(requests)
     return columns.table(
         "requests",
         "A prompt and the tokens that follow it, of all sequences of a batch at once. The prefill gives the first "
@@ -70,7 +65,7 @@ def _requests(requests: Sequence[DecoderRequest]) -> Table:
 
 
 def _points(points: Sequence[DecoderPoint]) -> Table:
-    naming = Naming([point.series for point in points], without=OWN)
+    naming = naming_of(points)
     mib = [None if p.kv_cache_bytes is None else p.kv_cache_bytes / 2**20 for p in points]
     return columns.table(
         "decoders",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raybench.experiment import LENGTHS
-from raybench.report.decoder_names import ladder_name
+from raybench.report.decoder_names import ladder_name, naming_of
 from raybench.report.formatting import four_digits, with_half_width
 from raybench.report.labels import Naming, joined, size, workers_label
 from raybench.report.sections.sentences import marked
@@ -87,7 +86,7 @@ def of_decoding(answer: Decoding) -> list[str]:
         f"{ladder_name(ladder, answer.ladders)}: {marked(ladder.finding, ladder.marks)}"
         for ladder in answer.ladders
     ]
-    requests = Naming([one.series for one in answer.requests], without=("model", *LENGTHS))
+    requests = naming_of(answer.requests)
     for one in answer.requests:
         name = joined(one.name, requests.label(one.series))
         said = (
@@ -101,7 +100,7 @@ def of_decoding(answer: Decoding) -> list[str]:
 
 
 def _decoders(points: Sequence[DecoderPoint]) -> Iterator[str]:
-    naming = Naming([point.series for point in points], without=("model", *LENGTHS))
+    naming = naming_of(points)
     titles = ("decoder", "part", "length", "ms", "tokens/s", "a device", "KV cache", "memory", "")
     rows = [
         (
