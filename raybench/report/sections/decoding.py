@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from raybench.analysis.decoder_points import DecoderPoint
     from raybench.analysis.decoder_requests import DecoderRequest
     from raybench.report.analyses import Answers
-from raybench.report.document import Part, Table
+    from raybench.report.document import Part, Table
+    from raybench.report.labels import Naming
 
 
 def decoding(answers: Answers) -> Section | None:
