@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from raybench.analysis.estimate import Estimate
     from raybench.analysis.series import Series
 
-_RANK = {"fp32": 0, "tf32": 1, "bf16": 2, "fp16": 2, "int8": 3, "int8_fp16": 3, "fp8": 3}
+_RANK = {
+    "fp32": 0,
+    "tf32": 1,
+    "bf16": 2,
+    "fp16": 2,
+    "int8": 3,
+    "int8_fp16": 3,
+    "int8_weights": 3,
+    "fp8": 3,
+}
 """Order of width; of equal ones the faster counts as the next wider."""
 
 _LEAST = 0.01

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raybench.analysis.cells import Cell
 
-WEIGHT_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1, "int8_fp16": 1, "fp8": 1}
+WEIGHT_BYTES = {
+    "fp32": 4,
+    "tf32": 4,
+    "bf16": 2,
+    "fp16": 2,
+    "int8": 1,
+    "int8_fp16": 1,
+    "int8_weights": 1,
+    "fp8": 1,
+}
 """Bytes of a weight by precision; of int8 most weights."""
 INPUT_BYTES = 4
 """Bytes of a number of an input, where rows do not say them: of fp32, as networks take it."""

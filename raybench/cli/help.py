@@ -53,7 +53,7 @@ keys
 _SETTINGS = """\
 axes: one value or a list such as batch_size=[1,8,32]
   model=NAME|FILE.onnx|timm:NAME|torchvision:NAME|hf:NAME
-                         precision=fp32|tf32|fp16|bf16|int8|int8_fp16|fp8|as_is
+                         precision=fp32|tf32|fp16|bf16|int8|int8_fp16|int8_weights|fp8|as_is
   batch_size=N|max       workers=N|auto|all    engine=NAME|auto
   inflight=N             transfers=on|off      accelerator=TYPE|auto|any
   load=closed|poisson(RATE)|constant(RATE)|SHARE   open loop in items/s, or share of capacity

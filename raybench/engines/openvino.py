@@ -28,7 +28,7 @@ from raybench.engines.base import (
 )
 from raybench.engines.host_state import HostState, slot_count
 from raybench.errors import PointError, Unsupported
-from raybench.experiment import AS_IS
+from raybench.experiment import AS_IS, INT8_WEIGHTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from raybench.engines.base import Load
     from raybench.machine.devices import Device
 
-HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", AS_IS: "f32"}
+HINTS = {"fp32": "f32", "int8": "f32", INT8_WEIGHTS: "f32", "bf16": "bf16", AS_IS: "f32"}
 """Arithmetic of everything the graph leaves in float. Always set: the library's own default is bf16
 where the CPU has it, and an "fp32" row would be twice too fast."""
 _CALLS = refusals.LibraryCalls(
@@ -155,6 +155,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, Re
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": hint,
             "ENABLE_CPU_PINNING": False,  # the worker has pinned the process already
+            **openvino_layers.properties(load.model),
         }
         if resizable and load.takes_parts and load.inflight > 1:
             # else each size would have a queue of its own, and two batches would run at once
@@ -167,6 +168,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, Re
         repaired = (_UNFUSED,) if "SNIPPETS_MODE" in self._properties else ()
         built = time.perf_counter()
         self._refuse_other_precision(hint)
+        openvino_layers.refuse_wide_weights(self._compiled, load.model)
         self._requests = _CALLS.run(
             "load",
             lambda: [self._request(self._compiled, i) for i in range(slot_count(load))],

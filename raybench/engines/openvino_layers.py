@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from raybench.errors import Unsupported
+from raybench.experiment import INT8_WEIGHTS
+
 if TYPE_CHECKING:
     from raybench.models.model import Model
 
@@ -35,6 +38,36 @@ def notes(compiled: Any, model: Model) -> tuple[str, ...]:
         f"OpenVINO computes {in_int8} of {len(products)} convolutions and matrix products in int8 "
         "(those that it has not fused with other layers).",
     )
+
+
+def properties(model: Model) -> dict[str, Any]:
+    """Return what to ask of the library beside types: arithmetic in fp32 where weights alone are int8.
+
+    It would else round activations to int8 in groups, and the row would say less than was done.
+    """
+    return {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0} if model.precision == INT8_WEIGHTS else {}
+
+
+def refuse_wide_weights(compiled: Any, model: Model) -> None:
+    """Refuse a model whose int8 weights the library has widened once for all: it reads as much as fp32.
+
+    Raises:
+        Unsupported: it has.
+    """
+    if model.precision != INT8_WEIGHTS:
+        return
+    infos = (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
+    kinds = [
+        info["runtimePrecision"].astype(str)
+        for info in infos
+        if info["layerType"].astype(str) == "FullyConnected"
+    ]
+    narrow = sum(kind in ("i8", "u8") for kind in kinds)
+    if not kinds or narrow < len(kinds):
+        raise Unsupported(
+            f"OpenVINO keeps the weights of {narrow} of {len(kinds)} matrix products of this model in int8 "
+            "on this CPU and widens the others when it loads them. Use precision=fp32 or int8."
+        )
 
 
 def fuses_int8_products(compiled: Any) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
-    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "JPEG", "LENGTHS", "METHOD_VERSION",
+    "ANY", "AS_IS", "AXES", "CLOSED", "DECLARED", "ENVIRONMENT", "INT8_WEIGHTS", "JPEG", "LENGTHS", "METHOD_VERSION",
     "MOST_ITEMS_PER_S", "MOST_SHARE", "NO_PIPELINE", "PIPELINES", "PRECISIONS", "QUANTISED",
     "SYNTHETIC", "TAKES", "EngineChoice", "Experiment", "InputFiles", "MeasureSettings",
     "ModelSettings", "OfferedLoad", "Point", "parse_load",
@@ -77,7 +77,9 @@ _NEWER_FACTORS = {
 SYNTHETIC = "synthetic"
 """Where the inputs of a point come from when no files were given."""
 QUANTISED = ("int8", "int8_fp16")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16", *QUANTISED, "fp8", "as_is")
+INT8_WEIGHTS = "int8_weights"
+"""Precision of which the matrices alone are int8, and the arithmetic is fp32."""
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", *QUANTISED, INT8_WEIGHTS, "fp8", "as_is")
 AS_IS = "as_is"
 """Precision of a file that comes reduced: it runs unchanged and is compared with no fp32 graph."""
 

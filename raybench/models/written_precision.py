@@ -52,7 +52,7 @@ def written_precision(name: str, settings: ModelSettings, precision: str) -> Wri
     if precision in QUANTISED:
         raise Unsupported(
             f"Precision {precision!r} cannot be made for {name!r}: a step would quantise all of its cache "
-            "for every token. Use fp16, or fp32."
+            "for every token. Use fp16, fp32 or int8_weights."
         )
     weights = recipe.weight_file(settings.seed)
     if precision not in recipe.precisions or weights is None:

@@ -4,26 +4,17 @@ from dataclasses import replace
 
 import pytest
 from helpers.plans import expanded
+from helpers.tiny_decoder import PARAMETERS, shrink
 
 from raybench.execute.decoder_rows import decoder_columns
 from raybench.experiment import ModelSettings
-from raybench.models.decoder import DecoderSizes
-from raybench.models.decoder_recipe import DecoderRecipe
 from raybench.models.prepare import prepare
-from raybench.models.zoo import RECIPES
-
-TINY = DecoderSizes(
-    width=32, blocks=2, heads=4, kv_heads=2, head=8, feed_forward=48, vocabulary=67, tied=True, theta=1e4
-)  # fmt: skip
-PARAMETERS = 67 * 32 + 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 32) + 32
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """The zoo's smallest decoder with a few weights."""
-    for part in ("prefill", "step"):
-        recipe = DecoderRecipe.usual("decoder_125m", 1, TINY, part)
-        monkeypatch.setitem(RECIPES, recipe.name, recipe)
+    shrink(monkeypatch)
 
 
 def columns(tmp_path, name, *words):

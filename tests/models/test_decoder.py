@@ -3,7 +3,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -26,21 +26,11 @@ from raybench.models.state import read_kept_outputs, read_state
 from raybench.models.weight_files import FILE
 from raybench.models.zoo import RECIPES, decoders
 from tests.helpers.numpy_decoder import NumpyDecoder
+from tests.helpers.tiny_decoder import TINY, shrink
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
-TINY = DecoderSizes(
-    width=32,
-    blocks=2,
-    heads=4,
-    kv_heads=2,
-    head=8,
-    feed_forward=48,
-    vocabulary=67,
-    tied=True,
-    theta=1e4,
-)
 UNTIED = DecoderSizes(
     width=24,
     blocks=1,
@@ -227,10 +217,7 @@ def test_weights_that_the_disk_has_no_room_for_are_refused(
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The zoo's smallest decoder with a few weights."""
-    parts: tuple[Literal["prefill", "step"], ...] = ("prefill", "step")
-    for part in parts:
-        recipe = DecoderRecipe.usual("decoder_125m", 1, TINY, part)
-        monkeypatch.setitem(RECIPES, recipe.name, recipe)
+    shrink(monkeypatch)
 
 
 SHORT = {

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from raybench.experiment import QUANTISED
+from raybench.experiment import INT8_WEIGHTS, QUANTISED
 from raybench.models.graph.element_types import scopes
 from raybench.models.graph.graph_walk import varying, walk
 from raybench.models.graph.macs import macs_of
@@ -167,10 +167,13 @@ class GraphTypes:
     def precision(self) -> str:
         """The precision that a row of this graph may claim.
 
-        "fp32", "fp16", "bf16", "int8" or "fp8"; "int8_fp16" for those two, "mixed" for others, and
+        "fp32", "fp16", "bf16", "int8" or "fp8"; "int8_fp16" for those two, "int8_weights" where
+        no more than weights is reduced, "mixed" for others, and
         "rounded" for a graph that rounds values and computes in fp32.
         """
         kinds = {node.type for node in self.nodes}
+        if kinds == {f"int8{_WEIGHTS}"}:
+            return INT8_WEIGHTS
         whole = {kind for kind in kinds if not kind.endswith(_WEIGHTS)} or kinds
         found = {_PRECISIONS.get(kind, "mixed") for kind in whole}
         if not found:

@@ -14,10 +14,11 @@ from raybench.errors import (
     Unsupported,
     nearest,
 )
-from raybench.experiment import AS_IS, PRECISIONS, QUANTISED
+from raybench.experiment import AS_IS, INT8_WEIGHTS, PRECISIONS, QUANTISED
 from raybench.models.passes.fp16 import to_fp16
 from raybench.models.passes.int8 import to_int8
 from raybench.models.passes.int8_fp16 import to_int8_fp16
+from raybench.models.passes.int8_weights import to_int8_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def convert(
     A pass may write temporary files beside the source: no other process may do so meanwhile.
 
     Args:
-        precision: fp16, int8 or int8_fp16.
+        precision: fp16, int8, int8_fp16 or int8_weights.
         dialect: of Q/DQ.
         source: the fp32 graph.
         target: the new file.
@@ -97,6 +98,8 @@ def convert(
         with _quiet():
             if precision == "fp16":
                 return to_fp16(source, target)
+            if precision == INT8_WEIGHTS:
+                return to_int8_weights(source, target)
             if parts is not None:
                 return to_int8_fp16(parts, source, target)
             assert dialect is not None  # `refuse` has checked it
@@ -144,7 +147,7 @@ def refuse_unproven(precision: str, types: GraphTypes, kept: Sequence[str] = ())
         f"its operators with weights ({', '.join(types.weighted)}) have no {precision} form here"
         if types.weighted
         else "none of its operators multiplies by weights"
-        if precision in QUANTISED
+        if precision in (*QUANTISED, INT8_WEIGHTS)
         else "its operators only move values"
     )
     raise Unsupported(
