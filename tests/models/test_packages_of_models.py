@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,29 +113,64 @@ def test_speech_has_features_and_tokens_of_the_decoder(cache: Path) -> None:
     assert [each.shape for each in outputs(model)] == [(3, 16, 32)]
 
 
+ZERO = "[weight.data.zero_() for weight in model.parameters()]; "
+
+
+def save_weights(program: str, target: Path) -> None:
+    """Write weights of 0 to a path that a program gets as `target`."""
+    begin = "import sys; target = sys.argv[1]; "
+    subprocess.run([sys.executable, "-c", begin + program, str(target)], check=True)
+
+
 def test_weights_beside_the_configuration_are_loaded_and_named(cache: Path) -> None:
     needs("torch", "transformers", "safetensors")
     name = tiny_bert(cache / "trained bert")
     before = prepare(name, PLAIN, "fp32", None, cache)
-    save_weights(cache / "trained bert")
+    save_weights(
+        "from transformers import AutoConfig, AutoModel; "
+        "model = AutoModel.from_config(AutoConfig.from_pretrained(target)); "
+        f"{ZERO}model.save_pretrained(target)",
+        cache / "trained bert",
+    )
     after = prepare(name, PLAIN, "fp32", None, cache)
+    assert before.source_notes[0].endswith("put model.safetensors beside its config.json.")
     assert after.source_notes[0].startswith("Trained weights: model.safetensors of trained bert")
     assert after.sha256 != before.sha256
-    (pooled,) = outputs(after)[1:]
-    assert np.allclose(pooled, 0.0)  # all weights are 0 there
+    assert np.allclose(outputs(after)[1], 0.0)
 
 
-def save_weights(folder: Path) -> None:
-    """Write weights of 0 beside a configuration."""
-    import subprocess
-    import sys
-
-    program = (
-        "import sys; from transformers import AutoConfig, AutoModel; "
-        "model = AutoModel.from_config(AutoConfig.from_pretrained(sys.argv[1])); "
-        "[weight.data.zero_() for weight in model.parameters()]; model.save_pretrained(sys.argv[1])"
+def test_weights_of_timm_in_the_cache_of_the_hub_are_loaded(cache: Path) -> None:
+    needs("torch", "timm", "safetensors")
+    folder = cache / "no hub/hub/models--timm--test_vit.r160_in1k"
+    (folder / "snapshots/c0ffee").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text("c0ffee")
+    save_weights(
+        "import timm; from safetensors.torch import save_file; "
+        f"model = timm.create_model('test_vit'); {ZERO}save_file(model.state_dict(), target)",
+        folder / "snapshots/c0ffee/model.safetensors",
     )
-    subprocess.run([sys.executable, "-c", program, str(folder)], check=True, capture_output=True)
+    model = prepare("timm:test_vit", PLAIN, "fp32", None, cache)
+    assert model.source_notes[0].startswith("Trained weights: model.safetensors of timm/test_vit")
+    assert np.allclose(outputs(model)[0], 0.0)
+
+
+def test_weights_of_torchvision_in_the_cache_of_torch_are_loaded(cache: Path) -> None:
+    needs("torch", "torchvision")
+    folder = cache / "no torch/hub/checkpoints"
+    folder.mkdir(parents=True)
+    save_weights(
+        "import torch; from torchvision import models; model = models.squeezenet1_0(); "
+        f"{ZERO}torch.save(model.state_dict(), target)",
+        folder / "squeezenet1_0-b66bff10.pth",
+    )
+    shapes = {"height": 64, "width": 64}
+    name = "torchvision:squeezenet1_0"
+    model = prepare(name, ModelSettings(shapes=shapes), "fp32", None, cache)
+    assert model.source_notes[0].startswith(
+        "Trained weights: squeezenet1_0-b66bff10.pth of torch.hub"
+    )
+    assert np.allclose(outputs(model)[0], 0.0)
 
 
 @pytest.mark.parametrize(

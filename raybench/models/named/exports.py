@@ -157,7 +157,8 @@ class _Export:
             inputs=[[spec.name, spec.dtype, spec.shape] for spec in self.inputs],
             config=None if folder is None else sha256_of(folder / "config.json"),
         )
-        name = self.model.name if not os.path.isdir(self.model.name) else "folder"
+        own = os.path.isdir(os.path.expanduser(self.model.name))
+        name = "folder" if own else self.model.name
         return f"{self.model.library}:{name}@{packages}/{self.weights_id}/{rest}"
 
     def entry_folder(self) -> Path:
@@ -205,7 +206,9 @@ def _readable(folder: Path) -> str:
 def _how_to_train(description: Description, model: NamedModel) -> str:
     """Return how to get trained weights."""
     repository = next((place for place, _ in description.places if place), None)
-    if model.library == "hf" and description.folder is not None and "/" in model.name:
+    if os.path.isdir(os.path.expanduser(model.name)):
+        return "For trained weights put model.safetensors beside its config.json."
+    if model.library == "hf" and description.folder is not None:
         repository = model.name
     if repository is not None:
         return f"For trained weights run: hf download {repository}"
