@@ -11,6 +11,7 @@ from helpers.state_graphs import LENGTH, step_model
 from raybench.engines import conformance, registry
 from raybench.engines.base import Load
 from raybench.errors import OutOfMemory, Unsupported
+from raybench.machine import nvml
 from raybench.machine.devices import core, gpu
 from raybench.models.items.batches import BatchPool
 from raybench.models.reference import reference_outputs
@@ -60,3 +61,21 @@ def test_onnxruntime_refuses_state_on_a_gpu_where_it_could_only_copy_all_of_it(t
     load = replace(load_of("onnxruntime", step_model(tmp_path), tmp_path), device=gpu("0"))
     with pytest.raises(Unsupported, match=r"copy all of the state .*engine=tensorrt"):
         registry.get("onnxruntime").load(load)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("inflight", [1, 3])
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "torch"])
+def test_every_engine_keeps_state_on_a_gpu(name, inflight, graphs, tmp_path):
+    engine = registry.get(name)
+    if not nvml.inventory():
+        pytest.skip("no NVIDIA GPU that a driver reports")
+    device = gpu("0")
+    reason = engine.unavailable() or engine.unsupported("fp32", device, True)
+    if reason:
+        pytest.skip(reason)
+    model = step_model(tmp_path, fed=True)
+    options = engine.traits.settings(cuda_graphs=graphs)
+    load = replace(load_of(name, model, tmp_path, inflight), device=device, options=options)
+    conformance.check(engine, load, reference_outputs(model, load.batches, 3, tmp_path))

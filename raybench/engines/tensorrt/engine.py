@@ -1,6 +1,7 @@
 """The engines on NVIDIA GPUs: one plan of TensorRT, or of TensorRT for RTX, on one GPU.
 
-Tested with TensorRT 8.6.0 on an H100 and an H200; the code for 10 and 11 has not run on a GPU yet.
+Tested with TensorRT 8.6.0 on an H100 and an H200; the code for 10 and 11 has not run on a GPU yet, and
+neither have models with state.
 TensorRT for RTX 1.7.1 has built plans; it has not run one on a GPU yet.
 """
 
