@@ -304,7 +304,7 @@ class TakesPartBatches(ABC):
         """
 
 
-class KeepsState(ABC):
+class KeepsState:
     """An optional capability, declared by inheriting it: a model's state stays on the device.
 
     `Model.state` names inputs that outputs renew. Batch i reads what batch i - 1 left, however many are
@@ -313,7 +313,6 @@ class KeepsState(ABC):
     rise by one. Other engines are given no model with state.
     """
 
-    @abstractmethod
     def restart(self) -> None:
         """Put the first state back, so that batch 0 comes next. Nothing is in flight. Untimed.
 

@@ -13,6 +13,7 @@ from raybench.models.items.initial_state import InitialState
 
 if TYPE_CHECKING:
     from raybench.engines.base import Load
+    from raybench.engines.ring_blocks import RingBlock
 
     Array = np.ndarray[Any, Any]
 
@@ -40,33 +41,21 @@ class HostState:
     """
 
     def __init__(self, load: Load) -> None:
-        batch_size, state = load.batches.batch_size, load.model.state
-        refuse_larger_than_memory(load.model.state_inputs, batch_size)
-        self._initial = InitialState.of(load.model, load.batches)
-        specs = {spec.name: spec for spec in load.model.state_inputs}
-        dtypes = {name: np.dtype(spec.dtype) for name, spec in specs.items()}
-        shapes = {name: spec.with_batch(batch_size) for name, spec in specs.items()}
-        blocks = ring_blocks(state, shapes, {name: each.itemsize for name, each in dtypes.items()})
-        self._rings = [_memory(block.nbytes[0]) for block in blocks]
-        self._new = [
-            [_memory(block.nbytes[1]) for block in blocks] for _ in range(slot_count(load))
-        ]
+        model, batch_size = load.model, load.batches.batch_size
+        refuse_larger_than_memory(model.state_inputs, batch_size)
+        self._initial = InitialState.of(model, load.batches)
+        self._types = {spec.name: np.dtype(spec.dtype) for spec in model.state_inputs}
+        self._shapes = {spec.name: spec.with_batch(batch_size) for spec in model.state_inputs}
+        self._outputs: list[dict[str, Array]] = [{} for _ in range(slot_count(load))]
+        self._new: list[list[Array]] = [[] for _ in self._outputs]
+        self._rings: list[Array] = []
+        sizes = {name: dtype.itemsize for name, dtype in self._types.items()}
         rings: dict[str, Array] = {}
-        self._outputs: list[dict[str, Array]] = [{} for _ in self._new]
-        for index, block in enumerate(blocks):
-            for ring, begin, new_begin in block.offsets():
-                name, axis = ring.input, ring.ring_axis or 0
-                shape, dtype = shapes[name], dtypes[name]
-                rings[name] = _view(self._rings[index], begin, shape, dtype)
-                row = (*shape[:axis], 1, *shape[axis + 1 :])
-                for new, outputs in zip(self._new, self._outputs, strict=True):
-                    outputs[ring.output] = _view(new[index], new_begin, row, dtype)
-            self._rings[index] = self._rings[index].reshape(-1, block.length, block.row_bytes)
-            for new in self._new:
-                new[index] = new[index].reshape(-1, block.row_bytes)
-        replaced = [tensor for tensor in state if tensor.ring_axis is None]
+        for block in ring_blocks(model.state, self._shapes, sizes):
+            rings |= self._place(block)
+        replaced = [tensor for tensor in model.state if tensor.ring_axis is None]
         for tensor in replaced:
-            shape, dtype = shapes[tensor.input], dtypes[tensor.input]
+            shape, dtype = self._shapes[tensor.input], self._types[tensor.input]
             for outputs in self._outputs:
                 memory = _memory(math.prod(shape) * dtype.itemsize)
                 outputs[tensor.output] = _view(memory, 0, shape, dtype)
@@ -75,6 +64,21 @@ class HostState:
             for slot in range(len(self._outputs))
         ]
         self.restart()
+
+    def _place(self, block: RingBlock) -> dict[str, Array]:
+        """Make a block of rings, and one of new rows for each slot; return the rings by input."""
+        memory = _memory(block.nbytes[0])
+        new = [_memory(block.nbytes[1]) for _ in self._outputs]
+        rings = {}
+        for ring, begin, new_begin in block.offsets():
+            shape, dtype = self._shapes[ring.input], self._types[ring.input]
+            rings[ring.input] = _view(memory, begin, shape, dtype)
+            for outputs, rows in zip(self._outputs, new, strict=True):
+                outputs[ring.output] = _view(rows, new_begin, ring.output_shape(shape), dtype)
+        self._rings.append(memory.reshape(-1, block.length, block.row_bytes))
+        for of_slot, rows in zip(self._new, new, strict=True):
+            of_slot.append(rows.reshape(-1, block.row_bytes))
+        return rings
 
     def inputs(self, slot: int) -> dict[str, Array]:
         """Return what a batch in this slot reads, by name."""
@@ -94,6 +98,10 @@ class HostState:
         """Put back what batch 0 reads."""
         for name, array in self._inputs[0].items():
             self._initial.write(name, array)
+
+    def free(self) -> None:
+        """Drop the memory, which what it was bound to must no longer use."""
+        self._rings, self._new, self._inputs, self._outputs = [], [], [], []
 
 
 def _memory(nbytes: int) -> Array:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
@@ -112,8 +112,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
     def load(cls, load: Load) -> Self:
         """Open the session and bind every batch of the pool."""
         kind: Any = OnnxRuntimeWithState if load.model.state else cls
-        loaded: Self = kind(load)
-        return loaded
+        return cast("Self", kind(load))
 
     def __init__(self, load: Load) -> None:
         import onnxruntime as ort
@@ -218,10 +217,6 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
         return {name: array.copy() for name, array in zip(self._names, arrays, strict=True)}
 
     @override
-    def restart(self) -> None:
-        """Do nothing: only `OnnxRuntimeWithState` has what a batch leaves to the next."""
-
-    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
         """Return the median time of each node, from a second session with the library's profiler."""
         with tempfile.TemporaryDirectory() as folder:
@@ -264,8 +259,7 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
         for name, array in self._state.inputs(index).items():
             binding.bind_cpu_input(name, array)
         for name, array in self._state.outputs(index).items():
-            address = array.ctypes.data
-            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, address)
+            binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         return binding
 
     @override
@@ -278,6 +272,12 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
     def restart(self) -> None:
         """Put the first state back."""
         self._state.restart()
+
+    @override
+    def close(self) -> None:
+        """Drop everything."""
+        super().close()
+        self._state.free()
 
 
 _KERNEL_TIME = "_kernel_time"

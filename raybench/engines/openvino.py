@@ -11,7 +11,7 @@ import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
@@ -138,8 +138,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, Re
     def load(cls, load: Load) -> Self:
         """Compile at the point's batch and bind every batch of the pool to a request."""
         kind: Any = OpenVINOWithState if load.model.state else cls
-        loaded: Self = kind(load)
-        return loaded
+        return cast("Self", kind(load))
 
     def __init__(self, load: Load) -> None:
         import openvino as ov
@@ -264,10 +263,6 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, Re
         }
 
     @override
-    def restart(self) -> None:
-        """Do nothing: only `OpenVINOWithState` has what a batch leaves to the next."""
-
-    @override
     def layers(self, batches: int) -> tuple[Layer, ...]:
         """Return the median time of each layer that ran, from a second compilation with counters."""
         compiled = _compile(self._graph, {**self._properties, "PERF_COUNT": True})
@@ -303,8 +298,7 @@ class OpenVINOWithState(OpenVINOEngine):
         import openvino as ov
 
         request = super()._request(compiled, index % self._batches.count, size)
-        bound = {**self._state.inputs(index), **self._state.outputs(index)}
-        for name, array in bound.items():
+        for name, array in (self._state.inputs(index) | self._state.outputs(index)).items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         return request
 
@@ -318,6 +312,12 @@ class OpenVINOWithState(OpenVINOEngine):
     def restart(self) -> None:
         """Put the first state back."""
         self._state.restart()
+
+    @override
+    def close(self) -> None:
+        """Drop everything."""
+        super().close()
+        self._state.free()
 
 
 def _shapes(load: Load, size: int) -> dict[str, list[int]]:

@@ -274,10 +274,6 @@ class SimulatedEngine(EngineBase, TakesPartBatches, LimitsPower, KeepsState, Rea
                 pass
 
     @override
-    def restart(self) -> None:
-        """Do nothing: a batch leaves nothing to the next, whatever the model."""
-
-    @override
     def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the pool's own memory, which nothing is computed of."""
         return self._batches.batch(index)

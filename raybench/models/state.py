@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from raybench.errors import ModelError
 from raybench.models.graph.shape_inference import dims
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import onnx
 
     from raybench.models.graph.shape_inference import Shape
+
+Dim = TypeVar("Dim")
 
 _STATE, _KEPT = "raybench.state", "raybench.kept_outputs"
 
@@ -35,6 +37,12 @@ class StateTensor:
     input: str
     output: str
     ring_axis: int | None = None
+
+    def output_shape(self, shape: tuple[Dim, ...]) -> tuple[Dim | int, ...]:
+        """Return the shape of the output from that of the input."""
+        if self.ring_axis is None:
+            return shape
+        return (*shape[: self.ring_axis], 1, *shape[self.ring_axis + 1 :])
 
 
 def write_state(
@@ -99,7 +107,7 @@ def _wrong_state(
                 return (
                     f"has ring_axis={tensor.ring_axis} for {tensor.input!r} of {len(expected)} axes"
                 )
-            expected = (*expected[: tensor.ring_axis], 1, *expected[tensor.ring_axis + 1 :])
+            expected = tensor.output_shape(expected)
         kinds = [value.type.tensor_type.elem_type for value in (before, after)]
         if kinds[0] != kinds[1] or not _may_be_equal(expected, dims(after)):
             return f"renews {tensor.input!r} by {tensor.output!r}, of another type or shape"

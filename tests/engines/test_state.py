@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -46,7 +47,10 @@ def test_a_ring_holds_the_newest_rows_wherever_it_wraps(name, tmp_path):
     ring = loaded._state.inputs(0)["past_key"]
     for sequence in range(len(written) - LENGTH, len(written)):
         assert (ring[:, :, sequence % LENGTH] == written[sequence]).all()
+    memory = weakref.ref(loaded._state._rings[0])
     loaded.close()
+    del ring
+    assert memory() is None  # a worker still has the engine while it loads the next point's
 
 
 @pytest.mark.parametrize("name", ON_CPU)
