@@ -30,8 +30,10 @@ def command(words: list[str]) -> int:
     console = open_console()
     for section in words or sections:
         print_line(console, section, "bold")
-        for name, description in sections[section]():
-            print_line(console, f"  {name:<14} {description}")
+        entries = sections[section]()
+        width = max((len(name) for name, _ in entries), default=0)
+        for name, description in entries:
+            print_line(console, f"  {name:<{width}} {description}")
     return 0
 
 

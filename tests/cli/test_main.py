@@ -166,6 +166,7 @@ def test_list_names_every_kind_of_thing(capsys):
     assert main(["list"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("scaling", "googlenet", "openvino", "standard"))
+    assert all(f"{prefix}:NAME" in text for prefix in ("timm", "torchvision", "hf"))
 
 
 def test_doctor_names_every_engine(capsys):

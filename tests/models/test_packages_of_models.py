@@ -193,6 +193,17 @@ def test_a_model_that_cannot_be_had_is_refused_in_a_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_code_of_a_repository_is_not_run_and_a_missing_class_is_no_other(cache: Path) -> None:
+    needs("torch", "transformers")
+    brought = small(cache / "code", model_type="own", auto_map={"AutoConfig": "conf.Own"})
+    (cache / "code" / "conf.py").write_text("raise SystemExit(7)")
+    with pytest.raises(ModelError, match="reading its configuration failed"):
+        check(brought, PLAIN)
+    missing = small(cache / "class", model_type="bert", architectures=["BertForNothing"])
+    with pytest.raises(ModelError, match="has no class BertForNothing"):
+        check(missing, PLAIN)
+
+
 @pytest.mark.slow
 def test_outputs_that_are_no_tensors_are_refused() -> None:
     needs("torch", "torchvision")

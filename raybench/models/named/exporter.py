@@ -61,10 +61,11 @@ _TASKS = {"describe": _describe, "fetch": _fetch, "export": _export}
 
 def _failure(model: str, step: ExportStep, error: Exception) -> str:
     text = " ".join(str(error).split())
-    reason = text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 3]}..."
+    short = len(text) <= _REASON_CHARACTERS
+    reason = text.rstrip(".") if short else f"{text[:_REASON_CHARACTERS].rpartition(' ')[0]} ..."
     return (
         f"Model {model!r} cannot be exported: {step.now} failed ({type(error).__name__}: "
-        f"{reason.rstrip('.')}). Try another version of its package, or export it to ONNX by other means and "
+        f"{reason}). Try another version of its package, or export it to ONNX by other means and "
         "give the path of the file."
     )
 

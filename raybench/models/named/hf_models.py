@@ -116,9 +116,14 @@ def _class_of(config: Any) -> Any:
     """
     import transformers
 
-    for name in config.architectures or ():
+    named = config.architectures or ()
+    for name in named:
         if hasattr(transformers, name):
             return getattr(transformers, name)
+    if named:
+        raise ValueError(
+            f"transformers {transformers.__version__} has no class {' or '.join(named)}, which it names"
+        )
     try:
         kind = transformers.MODEL_MAPPING[type(config)]
     except KeyError as error:
