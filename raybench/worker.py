@@ -49,6 +49,7 @@ from raybench.models.cache import cache_dir
 from raybench.models.comparison import OutputComparison, prepare_reference
 from raybench.models.items.batches import BatchPool
 from raybench.models.items.input_files import given_inputs, input_notes, refuse_others
+from raybench.models.items.ragged import ragged_notes
 
 if TYPE_CHECKING:
     from raybench.engines.base import Place
@@ -332,6 +333,7 @@ def _notes_on_inputs(
     return (
         *model.batch_notes(point.batch_size),
         *(input_notes(point.inputs, load.batches) if point.pipeline == NO_PIPELINE else ()),
+        *ragged_notes(point.model, load.batches),
         *padding_notes(point, engine),
         *devices.saturation_notes(model.reduced_ops, model.dialect, device.kind),
     )

@@ -12,19 +12,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a block.
+    """Sizes of a block, and what its attention leaves out.
 
     Attributes:
         width: numbers of a token.
         heads: of the attention, which share the width.
         feed_forward: width within the feed-forward.
         key_bias: whether the keys have a bias; Whisper's have none, as it would change nothing.
+        mask: name of a value that is added to all scores, 0 or far below 0; None for none.
     """
 
     width: int = 768
     heads: int = 12
     feed_forward: int = 3072
     key_bias: bool = True
+    mask: str | None = None
 
 
 BASE = Sizes()
@@ -82,6 +84,8 @@ def _attention(g: GraphBuilder, x: str, label: str, sizes: Sizes) -> str:
     query, key = heads("q", [0, 2, 1, 3]), heads("k", [0, 2, 3, 1], sizes.key_bias)
     value = heads("v", [0, 2, 1, 3])
     scores = g.op("Mul", g.op("MatMul", query, key), scale)
+    if sizes.mask is not None:
+        scores = g.op("Add", scores, sizes.mask)
     mixed = g.op("MatMul", g.op("Softmax", scores, axis=-1), value)
     mixed = g.op("Reshape", g.op("Transpose", mixed, perm=[0, 2, 1, 3]), merge, channels=width)
     return g.linear(mixed, width, f"{label}.out")

@@ -15,6 +15,7 @@ from raybench.models.builder import Weight
 from raybench.models.graph.macs import count
 from raybench.models.graph.shape_inference import skeleton
 from raybench.models.items.batches import BatchPool
+from raybench.models.items.ragged import ragged_notes
 from raybench.models.prepare import prepare
 from raybench.report import fleet_lines
 
@@ -94,3 +95,34 @@ def test_the_report_knows_the_size_of_an_item_that_shows_one_part_of_a_device() 
 def test_bert_knows_its_vocabulary(prepared: Callable[..., Model]) -> None:
     recipe = zoo.RECIPES["bert_base"]
     assert recipe.ranges == {"input_ids": (0, 30521), "token_type_ids": (0, 1)}
+
+
+def test_padding_changes_nothing_and_is_counted(prepared: Callable[..., Model]) -> None:
+    model = prepared("minilm_l6_ragged")
+    pool = BatchPool(model.inputs, 8, 0, model.ranges)
+    session = onnxruntime.InferenceSession(model.path)
+    batch = {name: array.copy() for name, array in pool.batch(0).items()}
+    (before,) = session.run(None, batch)
+    padded = np.arange(128) >= batch["lengths"]
+    batch["input_ids"][padded] = 7
+    (after,) = session.run(None, batch)
+    assert np.array_equal(before, after)
+    batch["input_ids"][:, 0] = 7
+    assert not np.allclose(session.run(None, batch)[0], before)
+
+    lengths = pool.stored("lengths")
+    assert lengths.min() >= 1
+    (note,) = ragged_notes("minilm_l6_ragged", pool)
+    assert f"{100 * (1 - lengths.mean() / 128):.1f} % of the tokens are padding" in note
+    assert ragged_notes("minilm_l6", pool) == ()
+
+
+def test_all_tokens_give_what_the_network_without_padding_gives(
+    prepared: Callable[..., Model],
+) -> None:
+    whole, ragged = prepared("minilm_l6"), prepared("minilm_l6_ragged")
+    batch = dict(BatchPool(whole.inputs, 2, 0, whole.ranges).batch(0))
+    full = {**batch, "lengths": np.full((2, 1), 128, np.int64)}
+    (expected,) = onnxruntime.InferenceSession(whole.path).run(None, batch)
+    (found,) = onnxruntime.InferenceSession(ragged.path).run(None, full)
+    assert np.allclose(found, expected, atol=1e-6)

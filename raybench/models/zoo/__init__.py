@@ -34,6 +34,7 @@ ZooRecipe = Union["Recipe", "DecoderRecipe"]
 _ALL: tuple[ZooRecipe, ...] = (
     *(lenet.RECIPE, alexnet.RECIPE, googlenet.RECIPE, resnet50.RECIPE, bert_base.RECIPE),
     *(vit_b16.RECIPE, dlrm.RECIPE, minilm_l6.RECIPE, whisper_base.RECIPE, yolov8s.RECIPE),
+    minilm_l6.RAGGED,
     *decoders.RECIPES,
     *(gemm.RECIPE, memory_copy.RECIPE),
 )
