@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from typing_extensions import override
 
-from raybench.measure.stream import Stream, StreamTrace
+from raybench.measure.stream import NULL_NS, NullEngine, Stream, StreamTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,3 +150,41 @@ class FedStream(Stream):
             starved_ns=np.array(self._starved_ns[first:last], np.int64),
             feeding=self._feeder.trace(first, last),
         )
+
+
+class NullFeeder:
+    """Feeder whose batches are always filled, so that only the cost of the loop remains."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def is_filled(self, sequence: int) -> bool:
+        """Return that it is."""
+        return True
+
+    def wait(self, sequence: int) -> bool:
+        """Return that it is filled, at once."""
+        return True
+
+    def release(self, sequence: int) -> None:
+        """Do nothing."""
+
+    def trace(self, first: int, last: int) -> None:
+        """Return nothing."""
+
+
+@lru_cache(maxsize=16)
+def fed_loop_cost_us(inflight: int, device_clock: bool) -> float:
+    """Return the time in us that the loop itself takes for a batch that is filled already.
+
+    Args:
+        inflight: most batches submitted and not yet collected.
+        device_clock: whether device spans are recorded as well.
+    """
+    stream = FedStream(NullEngine(device_clock), NullFeeder(), 1, inflight)  # type: ignore[arg-type]
+    now = time.perf_counter_ns()
+    done_ns = stream.run(now, now + NULL_NS).done_ns
+    return float(np.median(np.diff(done_ns))) / 1e3 if len(done_ns) > 1 else NULL_NS / 1e3

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raybench.experiment import CLOSED
+from raybench.experiment import CLOSED, NO_PIPELINE
 from raybench.machine.gpu_telemetry import temperatures_c
 from raybench.measure.arrivals import SHARED
 from raybench.measure.blocks import cut
+from raybench.measure.fed_stream import fed_loop_cost_us
 from raybench.measure.open_stream import OpenStream, open_loop_cost_us, sizes_of
 from raybench.measure.running_soak import RunningSoak
 from raybench.measure.running_stream import RunningStream, StreamSnapshot
@@ -144,7 +145,7 @@ def running_stream(
 
 def harness_us(point: Point, device_clock: bool) -> float:
     """Return the time in us that the loop of a point takes for a batch in this process."""
-    cost_us = loop_cost_us
+    cost_us = loop_cost_us if point.pipeline == NO_PIPELINE else fed_loop_cost_us
     if point.load != CLOSED:
         cost_us = shared_loop_cost_us if point.measure.balancer == SHARED else open_loop_cost_us
     return cost_us(point.inflight, device_clock)

@@ -12,7 +12,7 @@ import pytest
 
 from raybench.errors import Refused
 from raybench.machine import devices
-from raybench.measure.fed_stream import FedStream
+from raybench.measure.fed_stream import FedStream, fed_loop_cost_us
 from raybench.measure.feeder import Feeder, FeedingPlan
 from raybench.measure.feeding_columns import feeding_columns
 from raybench.measure.summary import summarise
@@ -210,3 +210,8 @@ def test_a_batch_in_flight_is_collected_while_the_next_one_waits_for_its_images(
     assert (trace.starved_ns[1:] <= np.diff(trace.done_ns)).all()
     columns = summarise([trace], 0, 1, int(trace.done_ns[-1] - trace.start_ns) // 2, 1).trial
     assert 0 < columns["input_wait_frac"] <= 1
+
+
+def test_the_cost_of_the_loop_is_that_of_the_stream_that_is_fed():
+    assert 0 < fed_loop_cost_us(1, False) < 1000
+    assert 0 < fed_loop_cost_us(2, True) < 1000
