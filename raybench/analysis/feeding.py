@@ -35,6 +35,7 @@ class FedPoint:
         items_per_s: of a device, mean over trials.
         interval: see `scaling.ScalingEntry`.
         share: of the rate of the device as the limit.
+        of_unfed: rate over that of the device without a pipeline.
         decoded_per_s_per_core: images that a core decodes while it works, median over trials.
         input_wait_frac: share of the time in which the device had nothing to do for lack of input.
         engine_wait_frac: share of the cores' time in which they waited for the engine.
@@ -48,6 +49,7 @@ class FedPoint:
     items_per_s: Estimate = UNKNOWN
     interval: str | None = None
     share: Estimate = UNKNOWN
+    of_unfed: Estimate = UNKNOWN
     decoded_per_s_per_core: float | None = None
     input_wait_frac: float | None = None
     engine_wait_frac: float | None = None
@@ -127,7 +129,7 @@ def _curve(series: Series, workers: int | None, members: Sequence[Cell]) -> Feed
     sated = [cell for cell in fed if cell.ok and (cell.get("input_wait_frac") or 0.0) <= FED]
     # a device that is fed may be slower than one that is not: decoding takes memory bandwidth from it
     limit = max(sated, key=lambda cell: cell.mean or 0.0, default=alone)
-    points = tuple(_point(cell, limit) for cell in (*fed, *([alone] if alone else [])))
+    points = tuple(_point(cell, limit, alone) for cell in (*fed, *([alone] if alone else [])))
     unfed = UNKNOWN if alone is None else alone.estimate.over(alone.workers or 1)
     enough, needed = _enough(points), _needed(points)
     return FeedingCurve(
@@ -137,7 +139,7 @@ def _curve(series: Series, workers: int | None, members: Sequence[Cell]) -> Feed
         unfed=unfed,
         enough=enough,
         needed=needed,
-        finding=_finding(points, unfed, enough, needed),
+        finding=_finding(points, enough, needed),
         missing=_missing(points, alone),
         marks=marks_of([cell for cell in members if cell.ok]),
     )
@@ -147,7 +149,7 @@ def _is_fed(cell: Cell) -> bool:
     return cell.series.pipeline not in (None, NO_PIPELINE)
 
 
-def _point(cell: Cell, limit: Cell | None) -> FedPoint:
+def _point(cell: Cell, limit: Cell | None, alone: Cell | None) -> FedPoint:
     if not cell.ok:
         return FedPoint(cell.series.cores, cell.status, cell.reason, cell.trials)
     return FedPoint(
@@ -158,6 +160,7 @@ def _point(cell: Cell, limit: Cell | None) -> FedPoint:
         items_per_s=cell.estimate.over(cell.workers or 1),
         interval=cell.interval,
         share=ratio_to(cell, limit),
+        of_unfed=ratio_to(cell, alone),
         decoded_per_s_per_core=cell.get("decoded_per_s_per_core"),
         input_wait_frac=cell.get("input_wait_frac"),
         engine_wait_frac=cell.get("engine_wait_frac"),
@@ -196,27 +199,23 @@ def _needed(points: Sequence[FedPoint]) -> Estimate:
     return Estimate(cores / value, cores / hi if hi else None, cores / lo if lo else None)
 
 
-def _finding(
-    points: Sequence[FedPoint], unfed: Estimate, enough: int | None, needed: Estimate
-) -> str:
+def _finding(points: Sequence[FedPoint], enough: int | None, needed: Estimate) -> str:
     good = _good(points)
     if not good:
         return "No number of cores has a number of items/s."
-    clauses = [_last_step(good, unfed) if enough is None else _reached(good, unfed, enough)]
+    clauses = [_last_step(good) if enough is None else _reached(good, enough)]
     if needed.value is not None:
         clauses.append(_needs(needed, good))
     return "; ".join(clauses) + "."
 
 
-def _reached(good: Sequence[FedPoint], unfed: Estimate, enough: int) -> str:
+def _reached(good: Sequence[FedPoint], enough: int) -> str:
     """Say from how many cores on the device is the limit."""
     point = next(each for each in good if each.cores == enough)
     verb = agreeing(enough, "feeds", "feed")
     text = f"{counted(enough, 'core')} {verb} one device: with {agreeing(enough, 'it', 'them')} the device is the limit"
     text += f", at {in_words(point.items_per_s.value or 0.0)} items/s"
-    if unfed.value:
-        share = (point.items_per_s.value or 0.0) / unfed.value
-        text += f", {100 * share:.1f} % of its rate without decoding"
+    text += _beside_unfed(point.of_unfed)
     fewer = [each for each in good if (each.cores or 0) < enough]
     if fewer:
         wait = 100 * (fewer[-1].input_wait_frac or 0.0)
@@ -224,15 +223,22 @@ def _reached(good: Sequence[FedPoint], unfed: Estimate, enough: int) -> str:
     return text
 
 
-def _last_step(good: Sequence[FedPoint], unfed: Estimate) -> str:
+def _last_step(good: Sequence[FedPoint]) -> str:
     """Say how far the most cores that were measured are from feeding the device."""
     most = good[-1]
     cores = counted(most.cores or 1, "core")
     text = f"The device is fed by too few cores: with {cores} it does {in_words(most.items_per_s.value or 0.0)} items/s"
-    if unfed.value:
-        share = 100 * (most.items_per_s.value or 0.0) / unfed.value
-        text += f", {share:.0f} % of its rate without decoding"
+    text += _beside_unfed(most.of_unfed)
     return f"{text}, and waits for input {100 * (most.input_wait_frac or 0.0):.0f} % of the time"
+
+
+def _beside_unfed(ratio: Estimate) -> str:
+    """Return how a rate compares with that of the device without a pipeline, as a clause."""
+    value, lo, hi = ratio
+    if value is None:
+        return ""
+    bounds = "" if lo is None or hi is None else f" ({100 * lo:.1f} to {100 * hi:.1f})"
+    return f", {100 * value:.1f} %{bounds} of its rate without decoding"
 
 
 def _needs(needed: Estimate, good: Sequence[FedPoint]) -> str:

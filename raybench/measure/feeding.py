@@ -1,4 +1,7 @@
-"""Puts together what feeds an engine with images: its buffers, the images, their decoder and the cores."""
+"""Puts together what feeds an engine with images: its buffers, the images, their decoder and the cores.
+
+On GPUs it has met the fakes of TensorRT and of CUDA only: not yet run on a GPU.
+"""
 
 from __future__ import annotations
 

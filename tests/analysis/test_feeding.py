@@ -43,7 +43,7 @@ def test_the_fewest_cores_with_which_the_device_is_the_limit_are_named():
     assert "4 cores feed one device: with them the device is the limit, at 990 items/s" in (
         curve.finding
     )
-    assert "99.0 % of its rate without decoding" in curve.finding
+    assert "99.0 % (98.8 to 99.2) of its rate without decoding" in curve.finding
     assert "with 2 it waits for input 50 % of the time" in curve.finding
     assert "by the rate of 2 cores it needs 4.0 (4.0 to 4.0), at 250 images/s a core" in (
         curve.finding
@@ -56,8 +56,8 @@ def test_too_few_cores_are_named_with_the_number_that_is_needed():
     curve = curve_of(fed(1, 250.0, 0.75), fed(2, 500.0, 0.5), alone())
     assert curve.enough is None
     assert curve.finding.startswith(
-        "The device is fed by too few cores: with 2 cores it does 500 items/s, 50 % of its rate "
-        "without decoding, and waits for input 50 % of the time"
+        "The device is fed by too few cores: with 2 cores it does 500 items/s, 50.0 % (49.9 to 50.1) "
+        "of its rate without decoding, and waits for input 50 % of the time"
     )
     assert curve.needed.value == pytest.approx(4.0, abs=0.01)
     assert curve.finding.endswith(
