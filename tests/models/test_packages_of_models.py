@@ -136,7 +136,13 @@ def test_weights_beside_the_configuration_are_loaded_and_named(cache: Path) -> N
     assert before.source_notes[0].endswith("put model.safetensors beside its config.json.")
     assert after.source_notes[0].startswith("Trained weights: model.safetensors of trained bert")
     assert after.sha256 != before.sha256
+    assert len(after.source_notes) == 1
     assert np.allclose(outputs(after)[1], 0.0)
+    config = json.loads((cache / "trained bert/config.json").read_text())
+    config["num_hidden_layers"] = 2
+    (cache / "trained bert/config.json").write_text(json.dumps(config))
+    deeper = prepare(name, PLAIN, "fp32", None, cache)
+    assert "as the files lack them: encoder.layer.1." in deeper.source_notes[1]
 
 
 def test_weights_of_timm_in_the_cache_of_the_hub_are_loaded(cache: Path) -> None:

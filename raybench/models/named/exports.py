@@ -211,7 +211,10 @@ def _how_to_train(description: Description, model: NamedModel) -> str:
     if model.library == "hf" and description.folder is not None:
         repository = model.name
     if repository is not None:
-        return f"For trained weights run: hf download {repository}"
+        name, _, revision = repository.partition("@")
+        return (
+            f"For trained weights run: hf download {name}{revision and f' --revision {revision}'}"
+        )
     checkpoint = next((name for place, name in description.places if not place), None)
     if checkpoint is not None:
         return f"For trained weights put {checkpoint} into {user_caches.checkpoint_folder()}."

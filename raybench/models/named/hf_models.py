@@ -59,8 +59,12 @@ def build(request: dict[str, Any]) -> BuiltModule:
     config = _config(request)
     kind = _class_of(config)
     _refuse_large(kind, config)
+    missing: list[str] = []
     if request["weights"]:
-        module = kind.from_pretrained(request["folder"], config=config, local_files_only=True)
+        module, loaded = kind.from_pretrained(
+            request["folder"], config=config, local_files_only=True, output_loading_info=True
+        )
+        missing = sorted(loaded["missing_keys"])
     else:
         module = kind(config)
     module = module.float()
@@ -68,7 +72,15 @@ def build(request: dict[str, Any]) -> BuiltModule:
         module.set_attn_implementation("eager")
     taken = inspect.signature(kind.forward).parameters
     fixed = {key: value for key, value in _FIXED.items() if key in taken}
-    return BuiltModule(module, by_name=True, fixed=fixed)
+    return BuiltModule(module, by_name=True, fixed=fixed, notes=_notes(missing))
+
+
+def _notes(missing: list[str]) -> tuple[str, ...]:
+    """Return what to say of weights that the files lack, which are random."""
+    if not missing:
+        return ()
+    more = f" and {len(missing) - 1} more" if missing[1:] else ""
+    return (f"Random all the same, as the files lack them: {missing[0]}{more}.",)
 
 
 def _refuse_large(kind: Any, config: Any) -> None:

@@ -38,11 +38,13 @@ class BuiltModule:
         module: as its package makes it.
         by_name: whether it takes its inputs by name.
         fixed: further arguments of its forward pass.
+        notes: what a row must say of it, a sentence each.
     """
 
     module: torch.nn.Module
     by_name: bool = False
     fixed: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Return whatever a forward pass returns."""

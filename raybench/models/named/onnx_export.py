@@ -80,15 +80,10 @@ def _examples(request: dict[str, Any], batch: int) -> Tensors:
 
 def _provenance(request: dict[str, Any], built: BuiltModule, dropped: list[str]) -> Provenance:
     given = request["provenance"]
-    left_out = f"Left out of the outputs: {', '.join(dropped)}."
+    left_out = [f"Left out of the outputs: {', '.join(dropped)}."] * bool(dropped)
     parameters = sum(weight.numel() for weight in built.module.parameters())
-    return Provenance(
-        **{
-            **given,
-            "parameters": parameters,
-            "notes": [*given["notes"], *[left_out] * bool(dropped)],
-        }
-    )
+    notes = [*given["notes"], *built.notes, *left_out]
+    return Provenance(**{**given, "parameters": parameters, "notes": notes})
 
 
 def _trace(built: BuiltModule, examples: Tensors, outputs: list[str], path: Path) -> None:
