@@ -45,13 +45,14 @@ def refuse_without_compiler(kind: str) -> None:
         raise Unsupported(f"engine.compile=true needs {missing}, or use engine.compile=false.")
 
 
-def compiled(module: Any, cache_dir: Path, kind: str) -> Any:
+def compiled(module: Any, cache_dir: Path, kind: str, freeze: bool) -> Any:
     """Return a module that is compiled at its first call, whole or not at all.
 
     Args:
         module: to compile, for the shapes that it is called with.
         cache_dir: of the node.
         kind: of device.
+        freeze: whether its weights may be taken as constants, on a core.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(
         cache_dir / FOLDER
@@ -59,6 +60,7 @@ def compiled(module: Any, cache_dir: Path, kind: str) -> Any:
     import torch
     from torch._inductor import config
 
+    config.freezing = freeze and kind == "cpu"
     if kind == "cpu":
         config.compile_threads = 1  # the worker has one core, and no processes beside it
     torch._dynamo.reset()  # what it compiled for the last point does not count against a limit

@@ -108,7 +108,9 @@ def _module(load: Load, device: Any) -> Any:
     module = convert(model, read_operations(model.path), load.batches.batch_size).to(device)
     if options.channels_last:
         module = module.to(memory_format=torch.channels_last)
-    return compiled(module, load.cache_dir, load.device.kind) if options.compile else module
+    if not options.compile:
+        return module
+    return compiled(module, load.cache_dir, load.device.kind, options.freeze)
 
 
 def lay_out(load: Load) -> Callable[[Any], Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from raybench.engines.torch.operators.elementwise import Handler
     from raybench.engines.torch.writer import Value
 
+_KEYS = (0, 2, 3, 1)
+"""How attention orders its keys: [batch, place, head, size] becomes [batch, head, size, place]."""
 _PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 
 
@@ -67,7 +69,14 @@ def _unsqueeze(op: OperatorCall) -> Any:
 def _transpose(op: OperatorCall) -> Any:
     x = op.input()
     order = op.attribute("perm", None) or list(reversed(range(x.rank)))
-    return x if list(order) == sorted(order) else op.call(torch.permute, x, tuple(order))
+    if list(order) == sorted(order):
+        return x
+    if tuple(order) == _KEYS:
+        # in two steps: torch.compile (2.14) takes any permutation of keys for that of the last two
+        # dimensions, and then fails to fuse attention
+        heads = op.call(torch.permute, x, (0, 2, 1, 3))
+        return op.call(torch.transpose, heads, -2, -1)
+    return op.call(torch.permute, x, tuple(order))
 
 
 def _concat(op: OperatorCall) -> Any:
