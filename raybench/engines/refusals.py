@@ -58,6 +58,7 @@ class LibraryCalls:
         exceptions: classes of exceptions to convert; others pass.
         requested: pattern of a failed allocation's message; its first group, if it takes part, is the
             size, in bytes or in what its group `unit` names.
+        begins: whether its messages begin with what matters, and do not end with it.
         unsupported: sentence for the user by the pattern of a message that it explains; the first
             pattern that fits counts, and its named groups are filled into the sentence.
     """
@@ -66,6 +67,7 @@ class LibraryCalls:
     exceptions: tuple[type[Exception], ...]
     requested: re.Pattern[str]
     unsupported: Mapping[re.Pattern[str], str] = field(default_factory=dict)
+    begins: bool = False
 
     def run(self, stage: str, call: Callable[[], T]) -> T:
         """Return the result of a call.
@@ -85,7 +87,8 @@ class LibraryCalls:
             size = self.requested.search(message)
             if size or "bad_alloc" in message or isinstance(error, MemoryError):
                 requested = _bytes(size) if size else None
-                reason = message[-200:] or "the allocation failed"
+                said = _whole_sentences(message[:200]) if self.begins else message[-200:]
+                reason = said or "the allocation failed"
                 raise OutOfMemory(stage, requested, reason) from error
             for pattern, sentence in self.unsupported.items():
                 if match := pattern.search(message):
@@ -94,6 +97,12 @@ class LibraryCalls:
             raise EngineFailure(
                 f"{self.library} failed at stage {stage!r}: {message[-500:]}"
             ) from error
+
+
+def _whole_sentences(text: str) -> str:
+    """Return a text without the sentence that is cut off at its end, unless that is all of it."""
+    whole, _, _ = text.rpartition(". ")
+    return whole or text.rstrip(".")
 
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

@@ -218,6 +218,19 @@ def test_the_library_s_message_decides_that_memory_ran_out(message, asked):
     with pytest.raises(OutOfMemory) as caught:
         calls.run("run", fail)
     assert caught.value.requested_bytes == asked
+    assert message[:20] in str(caught.value)
+
+
+def test_a_reason_ends_with_a_whole_sentence():
+    calls = importlib.import_module("raybench.engines.torch.calls").CALLS
+    advice = "If reserved memory is large try to set " + "PYTORCH_CUDA_ALLOC_CONF " * 9
+
+    def fail():
+        raise RuntimeError(f"CUDA out of memory. Tried to allocate 2.00 MiB. {advice}")
+
+    with pytest.raises(OutOfMemory) as caught:
+        calls.run("run", fail)
+    assert "Tried to allocate 2.00 MiB. Use a smaller batch_size" in str(caught.value)
 
 
 def test_a_kernel_that_the_library_lacks_is_unsupported():

@@ -65,7 +65,7 @@ class FakeTorchCuda:
 
     def __init__(self, index):
         self.device = torch.device("cpu")
-        self.limit = None
+        self.limit = "none was set"
         self.log = []
         self.captures = 0
         self.closed = False

@@ -22,4 +22,5 @@ CALLS = LibraryCalls(
             "PyTorch has no kernel {what} for {type} on this device. Use another precision or engine."
         ),
     },
+    begins=True,
 )

@@ -1,4 +1,7 @@
-"""The calls of torch.cuda that a stream of batches makes, on one device. Not yet run on a GPU."""
+"""The calls of torch.cuda that a stream of batches makes, on one device.
+
+Run on an H200 with PyTorch 2.11 for CUDA 13.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,9 @@ class TorchCuda:
         free, total = torch.cuda.mem_get_info(self.device)
         return int(free), int(total)
 
-    def limit_memory(self, nbytes: int) -> None:
-        """Let PyTorch allocate no more than this on the device."""
-        share = min(1.0, nbytes / self.memory()[1])
+    def limit_memory(self, nbytes: int | None) -> None:
+        """Let PyTorch allocate no more than this on the device; None takes an earlier limit back."""
+        share = 1.0 if nbytes is None else min(1.0, nbytes / self.memory()[1])
         torch.cuda.set_per_process_memory_fraction(share, self.device)
 
     def stream(self) -> Any:

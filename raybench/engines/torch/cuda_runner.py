@@ -1,4 +1,4 @@
-"""The stream of batches on a GPU: copies and compute of several batches at once. Not yet run on a GPU.
+"""The stream of batches on a GPU: copies and compute of several batches at once.
 
 A slot holds everything that one batch in flight needs. Computes run one after another on one stream, copies
 on a stream beside it for each direction, from and to pinned memory.

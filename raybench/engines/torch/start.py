@@ -67,8 +67,7 @@ def _on_gpu(load: Load) -> Started:
         raise Unsupported(_no_cuda())
     cuda = TorchCuda(load.device.index)
     _require_same_device(cuda.uuid, load)
-    if load.memory_limit_bytes is not None:
-        cuda.limit_memory(load.memory_limit_bytes)
+    cuda.limit_memory(load.memory_limit_bytes)
     free, began = cuda.memory()[0], time.perf_counter()
     module = _module(load, cuda.device)
     built = time.perf_counter()
