@@ -256,7 +256,7 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
     def _bind(self, session: Any, index: int) -> Any:
         """Bind a slot: its batch of the pool, and its state."""
         binding = super()._bind(session, index % self._load.batches.count)
-        for name, array in self._state.inputs(index).items():
+        for name, array in self._state.inputs.items():
             binding.bind_cpu_input(name, array)
         for name, array in self._state.outputs(index).items():
             binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

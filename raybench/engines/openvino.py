@@ -298,7 +298,7 @@ class OpenVINOWithState(OpenVINOEngine):
         import openvino as ov
 
         request = super()._request(compiled, index % self._batches.count, size)
-        for name, array in (self._state.inputs(index) | self._state.outputs(index)).items():
+        for name, array in (self._state.inputs | self._state.outputs(index)).items():
             request.set_tensor(name, ov.Tensor(array, shared_memory=True))
         return request
 

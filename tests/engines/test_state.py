@@ -44,7 +44,7 @@ def test_a_ring_holds_the_newest_rows_wherever_it_wraps(name, tmp_path):
         loaded.submit(sequence)
         loaded.collect(sequence)
         written.append(loaded.outputs()["new_key"][:, :, 0])
-    ring = loaded._state.inputs(0)["past_key"]
+    ring = loaded._state.inputs["past_key"]
     for sequence in range(len(written) - LENGTH, len(written)):
         assert (ring[:, :, sequence % LENGTH] == written[sequence]).all()
     memory = weakref.ref(loaded._state._rings[0])
