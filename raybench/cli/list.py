@@ -45,13 +45,19 @@ def _presets() -> list[tuple[str, str]]:
     return [(name, question(path)) for name, path in presets().items()]
 
 
+_NAMED_INPUTS = 3
+"""Inputs of a model that are named; a decoder's step has two caches for each of its blocks."""
+
+
 def _models() -> list[tuple[str, str]]:
     models = []
     for name, recipe in sorted(zoo.RECIPES.items()):
-        shapes = ", ".join(
+        shapes = [
             f"{spec.name} {spec.dtype} {'x'.join(map(str, spec.shape))}" for spec in recipe.inputs
-        )
-        models.append((name, shapes))
+        ]
+        more = len(shapes) - _NAMED_INPUTS
+        shapes[_NAMED_INPUTS:] = [f"and {more} more"] if more > 0 else []
+        models.append((name, ", ".join(shapes)))
     own = "any ONNX model of yours: model=FILE.onnx; model.shapes.SYMBOL=N fixes its sizes"
     return [*models, ("FILE.onnx", own), *_of_packages()]
 
