@@ -6,18 +6,15 @@ wrong outputs there, which the fidelity in its rows shows.
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import re
-import statistics
 import tempfile
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
@@ -34,6 +31,7 @@ from raybench.engines.base import (
     TakesPartBatches,
 )
 from raybench.engines.host_state import HostState, slot_count
+from raybench.engines.onnxruntime_layers import read_layers
 from raybench.errors import PointError, Unsupported
 from raybench.experiment import AS_IS
 
@@ -65,11 +63,10 @@ class OnnxRuntimeSettings:
 class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, ReadsHostInputs):
     """One session on the device's provider, with inputs and outputs bound once for each batch.
 
-    On a GPU the library runs one batch at a time and waits for it, and inputs cross the bus from
-    unpinned memory. That is how it is used from Python, so it is measured like that.
+    On a GPU the library runs one batch at a time and waits for it. It copies inputs where they are bound,
+    from unpinned memory, so with transfers each batch is bound where it is submitted: not yet run on a GPU.
 
-    A batch that is not full is bound where it is submitted (3 us) and runs at its own size; on a GPU
-    that has not been run yet.
+    A batch that is not full is bound there, too (3 us on a core), and runs at its own size.
     """
 
     traits = EngineTraits(
@@ -129,7 +126,9 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
             name: "cuda" if self._resident or name in stay else "cpu" for name in self._names
         }
         self._held: dict[tuple[int, str], Any] = {}  # inputs on the GPU
-        self._bindings = [self._bind(self._session, i) for i in range(slot_count(load))]
+        self._copies_in = load.device.kind == "gpu" and load.transfers
+        slots = load.inflight + 1 if self._copies_in else slot_count(load)
+        self._bindings = [self._bind(self._session, i) for i in range(slots)]
         self._last = self._bindings[0]
         self._submitted = list(self._bindings)
         self._spare: list[Any] = []
@@ -144,14 +143,17 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
 
     def _bind(self, session: Any, index: int) -> Any:
         binding = session.io_binding()
-        for name, array in self._load.batches.batch(index).items():
+        self._bind_inputs(binding, index)
+        _bind_outputs(binding, self._places)
+        return binding
+
+    def _bind_inputs(self, binding: Any, index: int) -> None:
+        for name, array in self._load.batches.batch(index % self._load.batches.count).items():
             if self._resident:
                 self._held[index, name] = value = _on_gpu(array)
                 binding.bind_ortvalue_input(name, value)
             else:
                 binding.bind_cpu_input(name, array)
-        _bind_outputs(binding, self._places)
-        return binding
 
     def _prepare_parts(self) -> Sequence[int]:
         """Return the sizes that parts run at: on a core all, on a GPU those that were run before."""
@@ -185,6 +187,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
         """Run the batch: the library has no queue of its own."""
         index = sequence % len(self._bindings)
         self._submitted[index] = binding = self._bindings[index]
+        if self._copies_in:
+            _CALLS.run("run", partial(self._bind_inputs, binding, sequence))
         _CALLS.run("run", lambda: self._session.run_with_iobinding(binding))
 
     @override
@@ -194,8 +198,8 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
         if size == self.sizes[-1]:
             self.submit(sequence)
             return
-        index = sequence % len(self._bindings)
-        self._submitted[index] = binding = self._bind_part(sequence, index, size)
+        index, batch = sequence % len(self._bindings), sequence % self._load.batches.count
+        self._submitted[index] = binding = self._bind_part(sequence, batch, size)
         _CALLS.run("run", lambda: self._session.run_with_iobinding(binding))
 
     @override
@@ -205,9 +209,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
 
     @override
     def host_inputs(self, index: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the pool's own memory on a core; a GPU has its copy from when inputs were bound."""
-        if self._load.device.kind == "gpu":
-            raise Unsupported(refusals.BOUND_ONCE)
+        """Return the pool's own memory."""
         return self._load.batches.batch(index)
 
     @override
@@ -227,12 +229,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
             binding = self._bind(session, 0)
             for _ in range(1 + batches):
                 session.run_with_iobinding(binding)
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        by_node: dict[str, list[Any]] = {}
-        for event in events:
-            if event["cat"] == "Node" and event["name"].endswith(_KERNEL_TIME):
-                by_node.setdefault(event["name"].removesuffix(_KERNEL_TIME), []).append(event)
-        return tuple(_layer(name, of_node[1:]) for name, of_node in by_node.items())
+            return read_layers(session.end_profiling())
 
     @override
     def close(self) -> None:
@@ -255,7 +252,7 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
     @override
     def _bind(self, session: Any, index: int) -> Any:
         """Bind a slot: its batch of the pool, and its state."""
-        binding = super()._bind(session, index % self._load.batches.count)
+        binding = super()._bind(session, index)
         for name, array in self._state.inputs.items():
             binding.bind_cpu_input(name, array)
         for name, array in self._state.outputs(index).items():
@@ -280,7 +277,6 @@ class OnnxRuntimeWithState(OnnxRuntimeEngine):
         self._state.free()
 
 
-_KERNEL_TIME = "_kernel_time"
 _CUDA = "CUDAExecutionProvider"
 _UNKNOWN_OP = (
     "ONNX Runtime does not know operator {op} of this graph. Use another engine, a newer "
@@ -390,11 +386,3 @@ def _unsupported_on_gpu(precision: str, device: Device) -> str | None:
             "Use precision=fp32, tf32 or fp16."
         )
     return None
-
-
-def _layer(name: str, events: list[Any]) -> Layer:
-    """Return the layer of a node from its events, one for each batch, in microseconds."""
-    time_ns = statistics.median(event["dur"] for event in events) * 1e3
-    facts = events[0]["args"]
-    info = {key: facts[key] for key in ("provider", "output_type_shape") if key in facts}
-    return Layer(name, facts.get("op_name"), round(time_ns), json.dumps(info))

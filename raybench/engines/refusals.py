@@ -24,10 +24,6 @@ NO_ROWS_ON_GPU = (
     "ONNX Runtime has no call that writes a row into a tensor on the GPU, so each batch would copy all of "
     "the state of this model. Use engine=tensorrt, or device=cpu."
 )
-BOUND_ONCE = (
-    "ONNX Runtime copies inputs to a GPU where they are bound, before the stream, so that none can be "
-    "fed. Use engine=tensorrt, or pipeline=none."
-)
 NO_BUS = "A CPU core has no bus to its memory, so transfers=off means nothing. Use transfers=on."
 
 
