@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import pytest
+from helpers import tiny_decoder
 from helpers.graph_cases import CASES
 from helpers.tiny_graphs import graph_of
 from onnx import TensorProto, helper
@@ -27,7 +28,7 @@ from raybench.engines.tensorrt.builder import order_of
 from raybench.engines.tensorrt.engine import MIN_CAPABILITY, TensorRTRtxEngine
 from raybench.engines.tensorrt.settings import RtxSettings
 from raybench.errors import ModelError, Unsupported
-from raybench.experiment import AS_IS, ModelSettings
+from raybench.experiment import AS_IS, QUANTISED, ModelSettings
 from raybench.machine.devices import Device
 from raybench.models import transformer, zoo
 from raybench.models.items.batches import BatchPool
@@ -53,7 +54,8 @@ SLOW = ("alexnet", "resnet50", *LARGE)
 NETWORKS = [
     pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW))
     for name in zoo.names()
-    if name not in ("gemm", "copy")  # no networks: neither has a form in every precision
+    # neither has a form in every precision
+    if name not in ("gemm", "copy") and not name.startswith("decoder_")
 ]
 BENIGN = r"Int64 binding|Converting conv (activation|weight) scales to fp32"
 """Warnings: token ids are int64; scales are in fp16 in int8_fp16, as types of ONNX demand."""
@@ -79,6 +81,7 @@ def folder() -> Iterator[Path]:
             patch.setattr(module, "_BLOCKS", 1)
         for module, table in TABLES:
             patch.setattr(module, table, ROWS)
+        tiny_decoder.shrink(patch)
         yield Path(name)
 
 
@@ -91,7 +94,7 @@ def make(folder: Path) -> Make:
         indices = [each for each in ("input_ids", "categories") if each in zoo_ranges(name)]
         settings = ModelSettings(ranges={each: [0, ROWS - 1] for each in indices})
         model = prepare(name, settings, precision, dialect, folder)
-        pool = BatchPool(model.inputs, batch_size, 0, model.ranges, min_bytes=1)
+        pool = BatchPool(model.fed_inputs, batch_size, 0, model.ranges, min_bytes=1)
         return Load(model, pool, ANY_GPU, 1, True, RtxSettings(**options), None, folder)
 
     return make_load
@@ -136,6 +139,14 @@ def test_the_builder_takes_every_network_in_every_precision(
     plan_bytes: Callable[[str, str], int], network: str, precision: str
 ) -> None:
     assert plan_bytes(network, precision) > 0
+
+
+@pytest.mark.parametrize("precision", [p for p in PRECISIONS if p not in QUANTISED])
+@pytest.mark.parametrize("part", ["prefill", "step"])
+def test_the_builder_takes_both_parts_of_a_decoder(
+    plan_bytes: Callable[[str, str], int], part: str, precision: str
+) -> None:
+    assert plan_bytes(f"decoder_125m_{part}", precision) > 0
 
 
 MOSTLY_WEIGHTS = [p for p in NETWORKS if p.values[0] not in ("lenet", "dlrm", *LARGE)]
