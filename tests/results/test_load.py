@@ -111,7 +111,7 @@ def test_files_of_other_versions_unite(root: Path):
     path = a_trial(root)
     rows = pq.read_table(path, partitioning=None)
     older = rows.drop_columns(["nice", "fidelity_cosine"])
-    newer = rows.append_column("tokens_per_s", pa.array([7.0]))
+    newer = rows.append_column("questions_per_s", pa.array([7.0]))
     newer = newer.set_column(
         newer.schema.get_field_index("trial"), "trial", rows["trial"].cast(pa.int32())
     )
@@ -121,8 +121,8 @@ def test_files_of_other_versions_unite(root: Path):
         warnings.simplefilter("error")
         table = raybench.load(root)
     assert table.num_rows == 5
-    assert table.column_names == [*SCHEMAS["trials"].names, "tokens_per_s"]
-    assert sorted(table["tokens_per_s"].to_pylist(), key=str) == [7.0, None, None, None, None]
+    assert table.column_names == [*SCHEMAS["trials"].names, "questions_per_s"]
+    assert sorted(table["questions_per_s"].to_pylist(), key=str) == [7.0, None, None, None, None]
 
 
 def test_a_column_that_cannot_be_leaves_its_file_out(root: Path):
