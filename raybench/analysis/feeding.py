@@ -12,7 +12,7 @@ from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import in_words
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
-from raybench.analysis.tables import as_table, last_of_each
+from raybench.analysis.tables import curves_as_table
 from raybench.experiment import NO_PIPELINE
 from raybench.text import agreeing, counted
 
@@ -91,13 +91,6 @@ class FeedingCurve:
 
 
 @dataclass(frozen=True)
-class _FedRow:
-    series: Series
-    workers: int | None
-    point: FedPoint
-
-
-@dataclass(frozen=True)
 class Feeding:
     """The curves of all series that were measured with a pipeline."""
 
@@ -105,8 +98,7 @@ class Feeding:
 
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
-        rows = [_FedRow(c.series, c.workers, point) for c in self.curves for point in c.points]
-        return last_of_each(as_table(_FedRow, rows))
+        return curves_as_table(FedPoint, self.curves)
 
 
 def feeding(trials: pa.Table) -> Feeding:

@@ -11,7 +11,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
-from raybench.analysis.tables import as_table, last_of_each
+from raybench.analysis.tables import curves_as_table
 from raybench.experiment import CLOSED
 from raybench.text import agreeing
 
@@ -82,13 +82,6 @@ class PackingCurve:
 
 
 @dataclass(frozen=True)
-class _PackedRow:
-    series: Series
-    workers: int | None
-    point: PackedPoint
-
-
-@dataclass(frozen=True)
 class Packing:
     """The curves of all series that were measured with several instances a device."""
 
@@ -96,8 +89,7 @@ class Packing:
 
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
-        rows = [_PackedRow(c.series, c.workers, point) for c in self.curves for point in c.points]
-        return last_of_each(as_table(_PackedRow, rows))
+        return curves_as_table(PackedPoint, self.curves)
 
 
 def packing(trials: pa.Table) -> Packing:

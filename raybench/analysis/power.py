@@ -11,7 +11,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.marks import marks_of
 from raybench.analysis.series import Series, without
-from raybench.analysis.tables import as_table, last_of_each
+from raybench.analysis.tables import curves_as_table
 from raybench.experiment import CLOSED
 from raybench.text import agreeing, counted
 
@@ -145,13 +145,6 @@ def _sure(usual: RackShare, most: RackShare) -> str:
 
 
 @dataclass(frozen=True)
-class _PoweredRow:
-    series: Series
-    workers: int | None
-    point: PoweredPoint
-
-
-@dataclass(frozen=True)
 class Power:
     """The curves of all series that were measured at several power limits."""
 
@@ -159,8 +152,7 @@ class Power:
 
     def as_table(self) -> pa.Table:
         """Return a row for each point, with the columns of its curve's series."""
-        rows = [_PoweredRow(c.series, c.workers, point) for c in self.curves for point in c.points]
-        return last_of_each(as_table(_PoweredRow, rows))
+        return curves_as_table(PoweredPoint, self.curves)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
 from raybench.analysis.estimate import Estimate
+from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
 from raybench.results.schema import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _ARROW = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _BOUNDS = {"value": "", "lo": "_lo", "hi": "_hi"}
@@ -39,10 +40,28 @@ def as_table(kind: type[Any], items: Iterable[Any]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=pa.schema([column for _, column in paths]))
 
 
-def last_of_each(rows: pa.Table) -> pa.Table:
-    """Return a table with the last of the columns of each name, for curves along factors of a series."""
-    last = {name: place for place, name in enumerate(rows.column_names)}
-    return rows.select(sorted(last.values()))
+@dataclass(frozen=True)
+class _CurveFacts:
+    series: Series
+    workers: int | None
+
+
+def curves_as_table(kind: type[Any], curves: Sequence[Any]) -> pa.Table:
+    """Return a row for each point of some curves, with the columns of its curve's series.
+
+    A factor that a curve goes along is a column of the points, and stands once.
+
+    Args:
+        kind: dataclass of the points.
+        curves: each with a series, workers, and points.
+    """
+    facts = [_CurveFacts(curve.series, curve.workers) for curve in curves for _ in curve.points]
+    points = as_table(kind, [point for curve in curves for point in curve.points])
+    rows = as_table(_CurveFacts, facts)
+    rows = rows.drop_columns([name for name in points.column_names if name in rows.column_names])
+    return pa.Table.from_arrays(
+        [*rows.columns, *points.columns], schema=pa.schema([*rows.schema, *points.schema])
+    )
 
 
 def as_dict(item: Any) -> dict[str, Any]:
