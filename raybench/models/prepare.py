@@ -90,12 +90,7 @@ def prepare(
         build = functools.partial(_build_source, name, settings, precision, cache)
         entry = cache.entry(key, build, revision)
         conversion = Conversion.from_facts(entry.facts)
-        fp32 = replace(
-            fp32,
-            inputs=_specs(entry.facts["inputs"]),
-            outputs=_specs(entry.facts["outputs"]),
-            no_reference=written.no_reference,
-        )
+        fp32 = replace(fp32, no_reference=written.no_reference, **_ends(entry))
     elif precision not in passes.OF_SOURCE:
         revision = f"{revision} passes {passes.REVISION}"
         reduced = _Reduced(cache, base_key, fp32, settings, revision)
@@ -170,6 +165,11 @@ class _Reduced:
         int8, fp16 = self.entry("int8", dialect), self.entry("fp16", None)
         made = (Conversion.from_facts(each.facts) for each in (int8, fp16))
         return Int8Parts(int8.folder / _GRAPH, *made)
+
+
+def _ends(entry: CacheEntry) -> dict[str, tuple[TensorSpec, ...]]:
+    """Return inputs and outputs of a graph, whose types follow its precision, as fields of `Model`."""
+    return {name: _specs(entry.facts[name]) for name in ("inputs", "outputs")}
 
 
 def _revision(source_id: str) -> str:
