@@ -23,10 +23,11 @@ from raybench.cli.arguments import parse, parse_format
 from raybench.cli.compare import parse_side, read_rows
 from raybench.errors import ConfigError
 from raybench.report.analyses import to_demand, to_rack_power
-from raybench.report.terminal.applications import of_applications, of_decoding
+from raybench.report.terminal.applications import of_applications
 from raybench.report.terminal.best import print_best
 from raybench.report.terminal.bounded import of_bounds
 from raybench.report.terminal.cold_start import of_cold_starts
+from raybench.report.terminal.decoding import of_decoding
 from raybench.report.terminal.feeding import of_feeding
 from raybench.report.terminal.interference import of_pairs
 from raybench.report.terminal.packing import of_instances

@@ -72,9 +72,10 @@ class Run:
         from raybench.analysis.repeatability import repeats
         from raybench.analysis.scaling import scaling
         from raybench.analysis.untrained import untrained_sentence
-        from raybench.report.terminal.applications import of_applications, of_decoding
+        from raybench.report.terminal.applications import of_applications
         from raybench.report.terminal.bounded import of_bounds
         from raybench.report.terminal.cold_start import of_cold_starts
+        from raybench.report.terminal.decoding import of_decoding
         from raybench.report.terminal.feeding import of_feeding
         from raybench.report.terminal.interference import of_pairs
         from raybench.report.terminal.packing import of_instances

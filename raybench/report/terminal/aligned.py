@@ -28,3 +28,10 @@ def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]], right: str) ->
             for place in kept
         )
         yield "  " + "  ".join(cells).rstrip()
+
+
+def share_in_percent(share: float | None) -> str:
+    """Return a share in percent; empty if unknown."""
+    if share is None:
+        return ""
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
