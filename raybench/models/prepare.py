@@ -167,7 +167,7 @@ class _Reduced:
         return Int8Parts(int8.folder / _GRAPH, *made)
 
 
-def _ends(entry: CacheEntry) -> dict[str, tuple[TensorSpec, ...]]:
+def _ends(entry: CacheEntry) -> dict[str, Any]:
     """Return inputs and outputs of a graph, whose types follow its precision, as fields of `Model`."""
     return {name: _specs(entry.facts[name]) for name in ("inputs", "outputs")}
 
