@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from raybench.analysis.decoder_points import DecoderPoint
     from raybench.analysis.decoding import Decoding
+    from raybench.analysis.estimate import Estimate
 
 
 def of_decoding(answer: Decoding) -> list[str]:
@@ -33,12 +34,18 @@ def of_decoding(answer: Decoding) -> list[str]:
         name = joined(one.name, requests.label(one.series))
         said = (
             f"a prompt of {one.prompt:,} and {one.new_tokens:,} new tokens take "
-            f"{with_half_width(one.request_ms)} ms, {four_digits(one.tokens_per_s.value)} tokens/s of all "
-            f"(first token {with_half_width(one.first_token_ms)} ms, each further one "
-            f"{with_half_width(one.token_ms)} ms {one.basis})"
+            f"{_ms(one.request_ms)}, {four_digits(one.tokens_per_s.value)} tokens/s of all "
+            f"(first token {_ms(one.first_token_ms)}, each further one {_ms(one.token_ms)} "
+            f"{one.basis})"
         )
         lines.append(f"{name}: {marked(said, one.marks)}")
     return [*lines, *answer.missing]
+
+
+def _ms(time: Estimate) -> str:
+    """Return a time with its unit before its interval."""
+    value, gap, interval = with_half_width(time).partition(" ")
+    return f"{value} ms{gap}{interval}"
 
 
 def _decoders(points: Sequence[DecoderPoint]) -> Iterator[str]:
