@@ -86,7 +86,7 @@ def test_the_device_that_is_slow_alone_is_rejected_in_the_part_that_was_measured
 
 @pytest.fixture
 def stopped_in_the_window(monkeypatch):
-    """Stop the first worker for a second once, as soon as its window has begun."""
+    """Stop the first worker for over a second once, as soon as its window has begun."""
     report, stopped = StreamWatch._report, []
 
     def stop_once(watch, rates, warm_up, *more):
@@ -94,7 +94,7 @@ def stopped_in_the_window(monkeypatch):
         if warm_up.window_start is not None and not stopped:
             stopped.append(watch.group.members[0].host.pid)
             os.kill(stopped[0], signal.SIGSTOP)
-            time.sleep(1)  # the length of the stop
+            time.sleep(1.3)  # the length of the stop, of which the stall is all but the ends
             os.kill(stopped[0], signal.SIGCONT)
 
     monkeypatch.setattr(StreamWatch, "_report", stop_once)
