@@ -6,6 +6,8 @@ import contextlib
 import os
 import resource
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import psutil
@@ -16,6 +18,8 @@ from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from raybench.machine.nvml import Gpu
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,24 @@ def pin_thread(cpu: int) -> None:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs the driver reports; 0 without a driver."""
+    """Return the number of GPUs that CUDA shows this process; 0 without a driver.
+
+    They are those of the driver, or those of them that CUDA_VISIBLE_DEVICES names: by index, or by UUID or
+    its beginning, up to the first entry that names none (CUDA Programming Guide, environment variables).
+    """
     from raybench.machine import nvml
 
-    return len(nvml.inventory())
+    gpus, shown = nvml.inventory(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        return len(gpus)
+    return len(list(takewhile(partial(_names_one, gpus), shown.split(","))))
+
+
+def _names_one(gpus: Sequence[Gpu], entry: str) -> bool:
+    """Return whether an entry of CUDA_VISIBLE_DEVICES names a GPU of the driver."""
+    entry = entry.strip()
+    by_uuid = entry.startswith(("GPU-", "MIG-"))
+    return any(gpu.uuid.startswith(entry) if by_uuid else entry == str(gpu.index) for gpu in gpus)
 
 
 def slices_to_show() -> str | None:

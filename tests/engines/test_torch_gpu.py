@@ -18,7 +18,7 @@ from raybench.experiment import ModelSettings
 from raybench.machine.devices import Device
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
-from raybench.models.reference import reference_outputs, reference_steps
+from raybench.models.reference import reference_outputs
 
 pytestmark = needs_torch
 ENGINE = registry.get("torch")
@@ -88,25 +88,10 @@ def test_state_stays_on_the_device(inflight, tmp_path, fakes):
 
 
 @pytest.mark.parametrize("inflight", [1, 3])
-def test_graphs_of_all_slots_go_on_with_one_state_and_wait_for_a_gpu_to_show_it(
-    inflight, tmp_path, fakes
-):
-    from raybench.engines.torch import start
-
+def test_graphs_of_all_slots_go_on_with_one_state(inflight, tmp_path, fakes):
     model = step_model(tmp_path, fed=True)
     load = load_of(model, tmp_path, inflight, cuda_graphs=True)
-    with pytest.raises(Unsupported, match=r"cuda_graphs=true has not been proven"):
-        ENGINE.load(load)
-    runner = start.start(load).runner
-    for _ in range(2):
-        for sequence, expected in enumerate(reference_steps(model, load.batches, 7)):
-            runner.submit(sequence)
-            runner.collect(sequence)
-            outputs = dict(
-                zip((spec.name for spec in model.outputs), runner.outputs(), strict=True)
-            )
-            assert np.allclose(outputs["logits"], expected["logits"], atol=1e-4)
-        runner.restart()
+    conformance.check(ENGINE, load, reference_outputs(model, load.batches, 3, tmp_path))
     assert fakes[-1].captures == max(2, inflight)
 
 

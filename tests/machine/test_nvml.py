@@ -37,8 +37,29 @@ def test_inventory_lists_boards_and_slices(driver: FakeNvml) -> None:
     assert driver.opened == 0
 
 
+@pytest.mark.parametrize(
+    ("shown", "count"),
+    [
+        (None, 3),
+        ("0", 1),
+        ("GPU-0,MIG-1", 2),
+        ("MIG-1, 0", 2),
+        ("MIG", 0),
+        ("", 0),
+        ("-1", 0),
+        ("0,7,MIG-1", 1),  # CUDA stops at an entry that names nothing
+    ],
+)
+def test_gpus_that_cuda_does_not_show_are_not_counted(
+    shown: str | None, count: int, driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    assert devices.gpu_count() == count
+
+
 def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> None:
-    assert devices.gpu_count() == 3
     assert devices.gpu("0").uuid == "GPU-0"
     assert devices.gpu("MIG-1").uuid == "MIG-1"
     assert devices.gpu("7").declared

@@ -26,7 +26,6 @@ class TorchCuda:
     def __init__(self, index: int) -> None:
         torch.cuda.set_device(index)
         self.device: Any = torch.device("cuda", index)
-        self._pool = torch.cuda.graph_pool_handle()
 
     @property
     def uuid(self) -> str | None:
@@ -72,10 +71,11 @@ class TorchCuda:
     def captured(self, run: Callable[[], Any], stream: Any) -> tuple[Callable[[], None], Any]:
         """Capture a call as a graph; return what launches it, and its results, which each launch renews.
 
-        Graphs of one device share memory for what they compute on the way: they must run in turn.
+        Each graph has memory of its own: in memory that graphs share, one that runs writes over results of
+        another, which may still be on their way to the host.
         """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+        with torch.cuda.graph(graph, stream=stream):
             results = run()
         return graph.replay, results
 

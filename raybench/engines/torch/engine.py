@@ -90,11 +90,6 @@ class TorchEngine(EngineBase, KeepsState, ReadsHostInputs):
                 "engine.cuda_graphs=true launches kernels of a GPU, and a CPU core has none. "
                 "Use engine.cuda_graphs=false."
             )
-        if load.options.cuda_graphs and load.model.state:
-            raise Unsupported(
-                "engine.cuda_graphs=true has not been proven on a GPU for models whose outputs renew inputs. "
-                "Use engine.cuda_graphs=false."
-            )
         began = time.perf_counter()
         self._names = [spec.name for spec in load.model.outputs]
         self._runner: Any = None
