@@ -142,7 +142,8 @@ def applications(trials: pa.Table) -> Applications:
         )
         for one in used.values()
     )
-    missing = without_numbers(every) or (*_missing(points), *_doubtful(held))
+    refuted = tuple(one.in_words() for one in measured.refuted)
+    missing = without_numbers(every) or (*_missing(points, measured), *refuted, *_doubtful(held))
     return Applications(tuple(points), held, missing, measured)
 
 
@@ -207,7 +208,7 @@ def _share(one: CeilingShare | None) -> Estimate:
     return UNKNOWN if one is None else one.share
 
 
-def _missing(points: Sequence[Application]) -> tuple[str, ...]:
+def _missing(points: Sequence[Application], measured: MeasuredCeilings) -> tuple[str, ...]:
     good = [point for point in points if point.status == "ok"]
     if not good:
         return ("No application has a number.",)
@@ -217,6 +218,7 @@ def _missing(points: Sequence[Application]) -> tuple[str, ...]:
             (point.series.precision, point.workers)
             for point in good
             if getattr(point, what).value is None
+            and not (model == "copy" and measured.refutes(point.series, point.workers))
         }
         if lacking:
             part = what.removesuffix("_share")

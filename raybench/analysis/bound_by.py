@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from raybench.analysis.bottlenecks import bounds
 from raybench.analysis.feeding import FED
 from raybench.analysis.resources import RESOURCES, uses
+from raybench.analysis.traffic import CACHED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 NEAR = 0.75
 """Share of a ceiling from which a part counts as full: real networks rarely get nearer to `gemm`."""
-CACHED_BYTES = 2**26
-"""A batch that moves less than this may find it in the last-level cache, whatever memory can."""
 
 _PARTS = {
     **dict.fromkeys(RESOURCES, "arithmetic"),

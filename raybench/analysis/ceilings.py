@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from raybench.analysis.accelerators import arithmetic_unit
 from raybench.analysis.cell_ratios import ratio_to
 from raybench.analysis.estimate import UNKNOWN, Estimate
+from raybench.analysis.traffic import CACHED_BYTES, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +24,9 @@ ARITHMETIC, MEMORY = "gemm", "copy"
 """The models that show what one part of a device can."""
 COPIED_BYTES = 2.0**20
 """Of an item of `copy`, read and written once each."""
+READING_ALONE = 1.5
+"""Reading alone is at most so many times as fast as `copy` counts: where a write fetches its line first, a
+copy moves half as much again as what is read and written."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,30 @@ class Ceilings:
     link: Ceiling | None = None
 
 
+@dataclass(frozen=True)
+class Refuted:
+    """What `copy` reached where a point moved so much more that it is no ceiling of memory.
+
+    Attributes:
+        ceiling: as `copy` measured it.
+        cell: the point that surely moved the most.
+        times: how many times as many bytes a second as `copy`.
+    """
+
+    ceiling: Ceiling
+    cell: Cell
+    times: float
+
+    def in_words(self) -> str:
+        """Return that the ceiling is none, and what to measure."""
+        held, point = self.ceiling.cell.series, self.cell.series
+        return (
+            f"copy by {held.engine} is no ceiling of memory: {point.model} by {point.engine} moves {self.times:.2g} times "
+            f"as many bytes a second, and reading alone explains {READING_ALONE:g}. Measure it by another engine into the "
+            f"same folder: model=copy batch_size={held.batch_size} engine=..."
+        )
+
+
 Conditions = tuple[object, ...]
 
 
@@ -93,20 +121,32 @@ class MeasuredCeilings:
     """The ceilings that the points of a table measured.
 
     Args:
-        cells: of the table; those that measure no ceiling are left out.
+        cells: of the table; those that measure no ceiling may refute one.
+
+    Attributes:
+        refuted: what `copy` measured and another point showed to be no ceiling.
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
         self._arithmetic: dict[Conditions, Ceiling] = {}
         self._memory: dict[Conditions, Ceiling] = {}
         self._link: dict[Conditions, Ceiling] = {}
-        for cell in cells:
-            if cell.ok and is_ceiling(cell.series) and not cell.series.is_open:
+        good = [cell for cell in cells if cell.ok and not cell.series.is_open]
+        for cell in good:
+            if is_ceiling(cell.series):
                 self._add(cell)
+        found = self._refuted(cell for cell in good if not is_ceiling(cell.series))
+        self._memory = {key: one for key, one in self._memory.items() if key not in found}
+        self.refuted = tuple(found.values())
 
     def __bool__(self) -> bool:
         """Whether any ceiling was measured."""
         return bool(self._arithmetic or self._memory or self._link)
+
+    def refutes(self, series: Series, workers: int | None) -> bool:
+        """Return whether a point would have a ceiling of memory that another one refuted."""
+        key = _conditions(series, workers)
+        return any(key == _conditions(one.cell.series, one.cell.workers) for one in self.refuted)
 
     def beside(self, series: Series, workers: int | None) -> Ceilings:
         """Return the ceilings that hold for a point: of its device, under its conditions."""
@@ -116,6 +156,20 @@ class MeasuredCeilings:
             self._memory.get(key),
             self._link.get(key),
         )
+
+    def _refuted(self, cells: Iterable[Cell]) -> dict[Conditions, Refuted]:
+        """Return the ceilings of memory that a point surely exceeds by more than reading alone does."""
+        found: dict[Conditions, Refuted] = {}
+        for cell in cells:
+            key, needed = _conditions(cell.series, cell.workers), traffic(cell)
+            ceiling, batch = self._memory.get(key), cell.series.batch_size
+            if ceiling is None or needed is None or not batch or needed.least < CACHED_BYTES:
+                continue
+            share = ceiling.share(cell, needed.least / batch)
+            times = (share.value if share.lo is None else share.lo) or 0.0
+            if times > max(READING_ALONE, found[key].times if key in found else 0.0):
+                found[key] = Refuted(ceiling, cell, times)
+        return found
 
     def _add(self, cell: Cell) -> None:
         key = _conditions(cell.series, cell.workers)

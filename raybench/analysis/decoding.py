@@ -57,5 +57,6 @@ def decoding(trials: pa.Table, new_tokens: int | None = None) -> Decoding:
     ]
     answers = list(requests(points, new_tokens))
     curves = [one for along in ("batch_size", *PARTS.values()) for one in ladders(points, along)]
-    missing = (why_none(points),) if points and not answers else ()
+    refuted = tuple(one.in_words() for one in measured.refuted) if points else ()
+    missing = (*((why_none(points),) if points and not answers else ()), *refuted)
     return Decoding(tuple(points), tuple(curves), tuple(answers), missing)

@@ -21,6 +21,8 @@ WEIGHT_BYTES = {
 """Bytes of a weight by precision; of int8 most weights."""
 INPUT_BYTES = 4
 """Bytes of a number of an input, where rows do not say them: of fp32, as networks take it."""
+CACHED_BYTES = 2**26
+"""A batch that moves less than this may find it in the last-level cache, whatever memory can."""
 _ACTIVATION_BYTES = {"bf16": 2, "fp16": 2}
 """Bytes of a number that operators hand on, by precision; 4 in all others, where some may have fewer."""
 

@@ -76,6 +76,7 @@ class DeviceSettings:
         transfers: whether they are on where an experiment asks for the device without its link; a core
             has none.
         decoder: that suits the device's memory; its parts are NAME_prefill and NAME_step.
+        copy_engine: that comes nearest to what memory can where `copy` measures it beside other models.
         memory_limit: treat devices as no larger than this, in bytes or as "24GiB"; None for all.
     """
 
@@ -89,6 +90,7 @@ class DeviceSettings:
     memory_limit: Any = None
     large_item_batch_size: int = 1
     decoder: str = "decoder_125m"
+    copy_engine: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
     """One session on the device's provider, with inputs and outputs bound once for each batch.
 
     On a GPU the library runs one batch at a time and waits for it. It copies inputs where they are bound,
-    from unpinned memory, so with transfers each batch is bound where it is submitted: not yet run on a GPU.
+    from unpinned memory, so with transfers each batch is bound where it is submitted.
 
     A batch that is not full is bound there, too (3 us on a core), and runs at its own size.
     """

@@ -128,6 +128,37 @@ def test_memory_is_measured_by_the_largest_batch_of_copy_which_caches_help_least
     assert point.memory_share.value == only(copy(), application(20.0)).memory_share.value
 
 
+def test_a_copy_that_another_point_exceeds_by_more_than_reading_explains_is_no_ceiling():
+    reads = {
+        "model": "decoder_125m_step",
+        "point_id": "d",
+        "parameters": 134_515_008,
+        "weight_bytes": 538_060_032,
+        "kv_cache_bytes": 23_592_960,
+        "batch_size": 1,
+    }
+    slow = copy(rate=1700.0, engine="torch")
+    answer = applications(table(*slow, *application(20.0, **reads), *application(20.0)))
+    assert [point.memory_share.value for point in answer.points] == [None, None]
+    assert "memory" not in {point.bound_by for point in answer.points}
+    (said,) = (line for line in answer.missing if "copy" in line)
+    assert (
+        "copy by torch is no ceiling of memory: decoder_125m_step by openvino moves 3.2 times"
+        in said
+    )
+    assert "model=copy batch_size=128 engine=..." in said
+    # another engine's copy takes its place
+    answer = applications(table(*slow, *copy(rate=8000.0), *application(20.0, **reads)))
+    assert answer.points[0].memory_share.value == pytest.approx(0.671, abs=0.01)
+    assert not answer.missing or "no ceiling" not in " ".join(answer.missing)
+    # what caches may hold refutes nothing, and reading alone is somewhat faster
+    small = {**reads, "parameters": 10_000_000, "weight_bytes": 40_000_000}
+    (point,) = applications(table(*slow, *application(200.0, **small))).points
+    assert point.memory_share.value > 1.5
+    (point,) = applications(table(*slow, *application(8.0, **reads))).points
+    assert 1 < point.memory_share.value < 1.5
+
+
 def test_an_unstable_ceiling_is_named_and_no_mark_of_the_points():
     answer = applications(table(*gemm(verdict="unstable"), *copy(), *application(25.0)))
     assert answer.points[0].marks == ()

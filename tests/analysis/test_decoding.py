@@ -56,6 +56,14 @@ def test_the_share_of_memory_counts_weights_and_cache_once_a_batch():
     assert point.memory_share.value == pytest.approx(40 * (540e6 + 32) / (10_000 * 2**21))
 
 
+def test_a_copy_that_a_step_refutes_gives_no_share_and_is_named():
+    copy = trials([1000.0], **{**CORE, "model": "copy", "batch_size": 128, "point_id": "c"})
+    needs = {"parameters": 125_000_000, "weight_bytes": 500_100_000, "input_bytes_per_item": 8}
+    refuted = answer(copy, measured(80.0, "step", **needs))
+    assert refuted.points[0].memory_share.value is None
+    assert any("copy by openvino is no ceiling of memory" in line for line in refuted.missing)
+
+
 def test_a_ladder_over_the_batch_says_what_it_gains_and_costs_and_where_memory_ends():
     ended = failed_trial("out_of_memory", **{**CORE, "device": None, "engine_version": None},
                          model="decoder_125m_step", context=512, new_tokens=128, point_id="e")  # fmt: skip

@@ -2,7 +2,7 @@
 
 The graph of the point becomes a torch.fx module by a table of operators, operator by operator: what the
 other engines are given, and not the model as its authors wrote it in PyTorch. It has run on an H200 with
-PyTorch 2.11 for CUDA 13, but for torch.compile, which has not yet run on a GPU.
+PyTorch 2.11 for CUDA 13.
 """
 
 from __future__ import annotations
