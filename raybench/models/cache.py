@@ -60,6 +60,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _place(path: Path) -> tuple[int, ...]:
+    """Return what two links to one unchanged file have in common."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """Size, modification time and hash of a file when its entry was built."""
@@ -67,12 +73,6 @@ class Fingerprint:
     size_bytes: int
     mtime_ns: int
     sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> Fingerprint:
-        """Return the fingerprint of a file."""
-        status = path.stat()
-        return cls(status.st_size, status.st_mtime_ns, sha256_of(path))
 
     def matches(self, path: Path) -> bool:
         """Return whether a file is unchanged; hashes it only if its time has changed."""
@@ -119,6 +119,7 @@ class Cache:
 
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
+        self._hashes: dict[tuple[int, ...], str] = {}
 
     def entry(
         self, key: str, build: Callable[[Path], dict[str, Any]], revision: str = ""
@@ -199,7 +200,19 @@ class Cache:
             return None
         if not all(fingerprint.matches(folder / name) for name, fingerprint in files.items()):
             return None
-        return CacheEntry(folder, files, facts)
+        return self._known(CacheEntry(folder, files, facts))
+
+    def _known(self, entry: CacheEntry) -> CacheEntry:
+        """Remember the hashes of an entry for others that hold links to its files."""
+        for name, fingerprint in entry.files.items():
+            self._hashes[_place(entry.folder / name)] = fingerprint.sha256
+        return entry
+
+    def _fingerprint(self, path: Path) -> Fingerprint:
+        """Return the fingerprint of a file, hashed unless it is a link to one of an entry in hand."""
+        status = path.stat()
+        sha256 = self._hashes.get(_place(path)) or sha256_of(path)
+        return Fingerprint(status.st_size, status.st_mtime_ns, sha256)
 
     def _write(
         self, key: str, build: Callable[[Path], dict[str, Any]], revision: str
@@ -210,7 +223,7 @@ class Cache:
         try:
             facts = build(part)
             files = {
-                str(path.relative_to(part)): Fingerprint.of(path)
+                str(path.relative_to(part)): self._fingerprint(path)
                 for path in sorted(part.rglob("*"))
                 if path.is_file()
             }
@@ -227,4 +240,4 @@ class Cache:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        return CacheEntry(folder, files, facts)
+        return self._known(CacheEntry(folder, files, facts))

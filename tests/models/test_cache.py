@@ -12,6 +12,7 @@ from helpers.tiny_graphs import tiny_conv
 
 from raybench.errors import ConfigError
 from raybench.experiment import ModelSettings
+from raybench.models import cache as cache_module
 from raybench.models.cache import Cache, cache_dir, key_of
 from raybench.models.prepare import prepare
 
@@ -57,6 +58,28 @@ def test_a_copied_entry_with_other_times_is_hashed_and_taken(tmp_path: Path) -> 
     entry = Cache(tmp_path).entry("key", write("a"))
     os.utime(entry.folder / "file", (1, 1))
     Cache(tmp_path).entry("key", never)
+
+
+def test_a_link_to_a_file_of_an_entry_in_hand_is_not_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Cache(tmp_path).entry("weights", write("a"))
+    cache, hashed = Cache(tmp_path), []
+    real = cache_module.sha256_of
+    monkeypatch.setattr(
+        cache_module, "sha256_of", lambda path: (hashed.append(path.name), real(path))[1]
+    )
+
+    def build(folder: Path) -> dict[str, str]:
+        os.link(cache.entry("weights", never).folder / "file", folder / "linked")
+        (folder / "graph").write_text("b")
+        return {}
+
+    entry = cache.entry("graph", build)
+    assert hashed == ["graph"]
+    assert {name: one.sha256 for name, one in entry.files.items()} == {
+        name: real(entry.folder / name) for name in ("linked", "graph")
+    }
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path) -> None:
