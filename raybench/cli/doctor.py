@@ -22,6 +22,7 @@ from raybench.report.terminal.console import (
     print_rendered,
     words,
 )
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +93,14 @@ def _check_machine(console: Console) -> int:
         able = able or (reason is None and name != "simulated")
         kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
+    if (shown := devices.gpu_count()) < len(gpus):
+        lines.append(
+            (
+                "warning",
+                f"CUDA_VISIBLE_DEVICES shows {shown} of {counted(len(gpus), 'GPU')}: no other is used.",
+            )
+        )
+        lines.append(("fix", "unset CUDA_VISIBLE_DEVICES, if all are to be measured."))
     lines += [("warning", clash) for clash in registry.clashes()]
     for issue in (*facts.system_issues, *checks.start_issues(len(gpus) + len(cores))):
         lines += [("warning", issue.what), ("fix", issue.fix)]

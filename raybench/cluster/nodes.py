@@ -162,7 +162,8 @@ def local_facts(device_counts: Mapping[str, int], accelerator: str | None = None
     products = {devices.cpu_name(): device_counts.get("cpu", 0)}
     inventory = nvml.inventory()
     if device_counts.get("gpu", 0):
-        product = inventory[0].name if inventory else devices.declared_gpu(accelerator)
+        shown = devices.shown_gpus() or inventory
+        product = shown[0].name if shown else devices.declared_gpu(accelerator)
         products[product] = device_counts["gpu"]
     gpus = [{**nvml.environment(gpu.uuid), "device_index": gpu.index} for gpu in inventory]
     driver = {name: gpus[0].get(name) for name in environment.DRIVER} if gpus else {}

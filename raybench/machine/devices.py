@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -166,24 +165,32 @@ def pin_thread(cpu: int) -> None:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that CUDA shows this process; 0 without a driver.
+    """Return the number of GPUs that CUDA shows this process; 0 without a driver."""
+    return len(shown_gpus())
+
+
+def shown_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that CUDA shows this process, in CUDA's order.
 
     They are those of the driver, or those of them that CUDA_VISIBLE_DEVICES names: by index, or by UUID or
     its beginning, up to the first entry that names none (CUDA Programming Guide, environment variables).
     """
     from raybench.machine import nvml
 
-    gpus, shown = nvml.inventory(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is None:
-        return len(gpus)
-    return len(list(takewhile(partial(_names_one, gpus), shown.split(","))))
+    gpus, entries = nvml.inventory(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if entries is None:
+        return gpus
+    named = (_named(gpus, entry.strip()) for entry in entries.split(","))
+    return tuple(gpu for gpu in takewhile(lambda gpu: gpu is not None, named) if gpu is not None)
 
 
-def _names_one(gpus: Sequence[Gpu], entry: str) -> bool:
-    """Return whether an entry of CUDA_VISIBLE_DEVICES names a GPU of the driver."""
-    entry = entry.strip()
+def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
+    """Return the GPU of the driver that an entry of CUDA_VISIBLE_DEVICES names."""
     by_uuid = entry.startswith(("GPU-", "MIG-"))
-    return any(gpu.uuid.startswith(entry) if by_uuid else entry == str(gpu.index) for gpu in gpus)
+    named = (
+        gpu for gpu in gpus if (gpu.uuid.startswith(entry) if by_uuid else entry == str(gpu.index))
+    )
+    return next(named, None)
 
 
 def slices_to_show() -> str | None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from helpers.fake_nvml import FakeNvml
 
+from raybench.cli.main import main
+from raybench.cluster import nodes
 from raybench.machine import devices, gpu_telemetry, nvml
 from raybench.results.schema import SCHEMAS
 
@@ -57,6 +59,23 @@ def test_gpus_that_cuda_does_not_show_are_not_counted(
     if shown is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
     assert devices.gpu_count() == count
+
+
+def test_the_first_gpu_that_cuda_shows_is_the_one_that_a_node_offers(
+    driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1,0")
+    assert [gpu.uuid for gpu in devices.shown_gpus()] == ["MIG-1", "GPU-0"]
+    offered = nodes.local_facts({"gpu": 2}).products
+    assert offered[nvml.inventory()[2].name] == 2
+
+
+def test_doctor_says_that_gpus_are_hidden(
+    driver: FakeNvml, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    main(["doctor"])
+    assert "CUDA_VISIBLE_DEVICES shows 1 of 3 GPUs: no other is used." in capsys.readouterr().out
 
 
 def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> None:
