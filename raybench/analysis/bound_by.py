@@ -154,6 +154,10 @@ def _what_decides(cell: Cell, shares: Sequence[CeilingShare], doubts: Sequence[s
             f"More trials, or a quieter machine: the interval of {may_be[0].ceiling.part}, {lo:.0f} to {hi:.0f} %, "
             f"lies on both sides of {100 * NEAR:.0f} % of its ceiling."
         )
+    known = {one.ceiling.part for one in shares if one.share.value is not None}
+    for part, model in (("arithmetic", "gemm"), ("memory", "copy")):
+        if part not in known:
+            return f"Its share of {part} would, and is not known: measure {model} beside it."
     counted = any(use.measured for use in uses(cell))
     if not counted and any((one.most or 0.0) >= NEAR for one in shares):
         return "How much of what layers hand on reaches memory decides: counters of its traffic."

@@ -104,6 +104,11 @@ def test_far_from_both_ceilings_the_time_of_layers_would_decide():
     assert "results.layers=true" in point.decide
 
 
+def test_where_one_ceiling_is_unknown_nothing_is_said_to_be_far_from_all():
+    assert "Its share of memory would" in only(gemm(), application(5.0)).decide
+    assert "Its share of arithmetic would" in only(copy(), application(5.0)).decide
+
+
 def test_an_interval_that_reaches_75_percent_asks_for_more_trials():
     point = only(gemm(spread=0.02), application(22.2, spread=0.02))
     assert point.arithmetic_share.lo < 0.75 < point.arithmetic_share.hi
