@@ -127,7 +127,8 @@ def applications(trials: pa.Table) -> Applications:
     for cell in members:
         ceilings = measured.beside(cell.series, cell.workers)
         beside = [one for one in (ceilings.arithmetic, ceilings.memory, ceilings.link) if one]
-        points.append(_point(cell, shares_of(cell, ceilings), bool(beside)))
+        holds = any(one for one in beside if one.part != "link" or cell.series.transfers)
+        points.append(_point(cell, shares_of(cell, ceilings), holds))
         used |= {id(one): one for one in beside if cell.ok}
     held = tuple(
         MeasuredCeiling(

@@ -71,7 +71,8 @@ def _of_request(point: DecoderPoint) -> tuple[str, Series, int | None]:
 
 def _request(first: DecoderPoint, steps: Sequence[DecoderPoint], new_tokens: int) -> DecoderRequest:
     prompt = first.length or 0
-    token, basis, used = _token_time(steps, prompt + (new_tokens - 1) / 2)
+    # the first step reads the prompt, the last all but the last two of the tokens
+    token, basis, used = _token_time(steps, prompt + max(new_tokens - 2, 0) / 2)
     both = zip(first.batch_ms, token, strict=True)
     whole = Estimate(*(_sum(one, other, new_tokens - 1) for one, other in both))
     series = first.series

@@ -61,7 +61,11 @@ class FedPoint:
     @property
     def is_sated(self) -> bool:
         """Whether the device is the limit."""
-        return self.input_wait_frac is not None and self.input_wait_frac <= FED
+        return _sates(self.input_wait_frac)
+
+
+def _sates(input_wait_frac: float | None) -> bool:
+    return input_wait_frac is not None and input_wait_frac <= FED
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def feeding(trials: pa.Table) -> Feeding:
 def _curve(series: Series, workers: int | None, members: Sequence[Cell]) -> FeedingCurve:
     fed = sorted((c for c in members if _is_fed(c)), key=lambda c: (c.series.cores or 0, not c.ok))
     alone = next((cell for cell in members if not _is_fed(cell) and cell.ok), None)
-    sated = [cell for cell in fed if cell.ok and (cell.get("input_wait_frac") or 0.0) <= FED]
+    sated = [cell for cell in fed if cell.ok and _sates(cell.get("input_wait_frac"))]
     # a device that is fed may be slower than one that is not: decoding takes memory bandwidth from it
     limit = max(sated, key=lambda cell: cell.mean or 0.0, default=alone)
     points = tuple(_point(cell, limit, alone) for cell in (*fed, *([alone] if alone else [])))
@@ -197,7 +201,7 @@ def _finding(points: Sequence[FedPoint], enough: int | None, needed: Estimate) -
         return "No number of cores has a number of items/s."
     clauses = [_last_step(good) if enough is None else _reached(good, enough)]
     if needed.value is not None:
-        clauses.append(_needs(needed, good))
+        clauses.append(_needs(needed, good, enough))
     return "; ".join(clauses) + "."
 
 
@@ -209,8 +213,8 @@ def _reached(good: Sequence[FedPoint], enough: int) -> str:
     text += f", at {in_words(point.items_per_s.value or 0.0)} items/s"
     text += _beside_unfed(point.of_unfed)
     fewer = [each for each in good if (each.cores or 0) < enough]
-    if fewer:
-        wait = 100 * (fewer[-1].input_wait_frac or 0.0)
+    if fewer and fewer[-1].input_wait_frac is not None:
+        wait = 100 * fewer[-1].input_wait_frac
         text += f"; with {fewer[-1].cores} it waits for input {wait:.0f} % of the time"
     return text
 
@@ -221,7 +225,9 @@ def _last_step(good: Sequence[FedPoint]) -> str:
     cores = counted(most.cores or 1, "core")
     text = f"The device is fed by too few cores: with {cores} it does {in_words(most.items_per_s.value or 0.0)} items/s"
     text += _beside_unfed(most.of_unfed)
-    return f"{text}, and waits for input {100 * (most.input_wait_frac or 0.0):.0f} % of the time"
+    if most.input_wait_frac is None:
+        return text
+    return f"{text}, and waits for input {100 * most.input_wait_frac:.0f} % of the time"
 
 
 def _beside_unfed(ratio: Estimate) -> str:
@@ -233,7 +239,7 @@ def _beside_unfed(ratio: Estimate) -> str:
     return f", {100 * value:.1f} %{bounds} of its rate without decoding"
 
 
-def _needs(needed: Estimate, good: Sequence[FedPoint]) -> str:
+def _needs(needed: Estimate, good: Sequence[FedPoint], enough: int | None) -> str:
     """Say how many cores the device needs by the rate of those that it waited for."""
     value, lo, hi = needed
     assert value is not None
@@ -241,7 +247,9 @@ def _needs(needed: Estimate, good: Sequence[FedPoint]) -> str:
     hungry = [each for each in good if not each.is_sated][-1]
     rate = hungry.decoded_per_s_per_core
     at = "" if rate is None else f", at {in_words(rate)} images/s a core"
-    if value > (good[-1].cores or 1):  # nobody knows whether more cores are as fast
+    if enough is None and value > (
+        good[-1].cores or 1
+    ):  # nobody knows whether more cores are as fast
         return f"if more were as fast as these{at.replace(', at', ',')}, {value:.1f} ({bounds}) would feed it"
     return (
         f"by the rate of {counted(hungry.cores or 1, 'core')} it needs {value:.1f} ({bounds}){at}"

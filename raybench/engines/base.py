@@ -313,6 +313,16 @@ class KeepsState:
     rise by one. Other engines are given no model with state.
     """
 
+    @classmethod
+    def kept_itemsize(cls, precision: str, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of an element of the state as the device keeps it.
+
+        Args:
+            precision: of the point.
+            dtype: of the input in the graph.
+        """
+        return dtype.itemsize
+
     def restart(self) -> None:
         """Put the first state back, so that batch 0 comes next. Nothing is in flight. Untimed.
 

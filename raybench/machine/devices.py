@@ -180,12 +180,15 @@ def shown_gpus() -> tuple[Gpu, ...]:
     gpus, entries = nvml.inventory(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if entries is None:
         return gpus
-    named = (_named(gpus, entry.strip()) for entry in entries.split(","))
-    return tuple(gpu for gpu in takewhile(lambda gpu: gpu is not None, named) if gpu is not None)
+    named = takewhile(
+        lambda gpu: gpu is not None, (_named(gpus, entry) for entry in entries.split(","))
+    )
+    return tuple(dict.fromkeys(gpu for gpu in named if gpu is not None))
 
 
 def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:
     """Return the GPU of the driver that an entry of CUDA_VISIBLE_DEVICES names."""
+    entry = entry.strip()
     by_uuid = entry.startswith(("GPU-", "MIG-"))
     named = (
         gpu for gpu in gpus if (gpu.uuid.startswith(entry) if by_uuid else entry == str(gpu.index))
@@ -229,22 +232,35 @@ def gpu(visible: str, accelerator: str | None = None) -> Device:
     from raybench.machine import nvml
 
     gpus = nvml.inventory()
-    for entry in gpus:
-        if visible in (entry.uuid, str(entry.index)):
-            sharers = [other.uuid for other in gpus if other.near_cpus == entry.near_cpus]
-            allowed = set(entry.near_cpus) & os.sched_getaffinity(0)
-            return Device(
-                "gpu",
-                entry.name,
-                0,
-                entry.uuid,
-                visible,
-                memory_bytes=entry.memory_bytes,
-                pci_bus_id=entry.pci_bus_id,
-                numa_node=entry.numa_node,
-                cpus=share(sorted(allowed), sharers.index(entry.uuid), len(sharers)),
-            )
-    return Device("gpu", declared_gpu(accelerator), 0, None, visible, declared=True)
+    named = _named(gpus, visible)
+    if named is None:
+        return Device("gpu", declared_gpu(accelerator), 0, None, visible, declared=True)
+    return Device(
+        "gpu",
+        named.name,
+        0,
+        named.uuid,
+        visible,
+        memory_bytes=named.memory_bytes,
+        pci_bus_id=named.pci_bus_id,
+        numa_node=named.numa_node,
+        cpus=_own_cpus(gpus, named),
+    )
+
+
+def gpu_shares() -> tuple[tuple[int, ...], ...]:
+    """Return the CPUs of each GPU of this machine, whether a worker uses it or not."""
+    from raybench.machine import nvml
+
+    gpus = nvml.inventory()
+    return tuple(_own_cpus(gpus, gpu) for gpu in gpus)
+
+
+def _own_cpus(gpus: Sequence[Gpu], gpu: Gpu) -> tuple[int, ...]:
+    """Return the share of a GPU in the CPUs near it that this process may use."""
+    sharers = [other.uuid for other in gpus if other.near_cpus == gpu.near_cpus]
+    allowed = set(gpu.near_cpus) & os.sched_getaffinity(0)
+    return share(sorted(allowed), sharers.index(gpu.uuid), len(sharers))
 
 
 def elsewhere(kind: str) -> Device:

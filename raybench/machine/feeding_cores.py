@@ -1,7 +1,7 @@
 """The cores that feed a device: which threads that decode its inputs are pinned to which.
 
 Each thread has a core of its own, pinned to the first of its logical CPUs. The workers of a point on a
-node have equal parts of the cores, none of which two of them use.
+node have equal parts of the cores, or each the share of its GPU; no core is used by two of them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def feeding_cores(
     if device.kind == "cpu":
         return _beside_core(device, every, cores, part, parts)
     near = [cpu for cpu in every if cpu in device.cpus]
-    if len(near) > cores:
+    if _all_have_near(cores, every):
         return _beside_loop(device.cpus, tuple(near[len(near) - cores :]))
     own = every[part * len(every) // parts : (part + 1) * len(every) // parts]
     cpus = own[len(own) - cores :]
@@ -63,6 +63,17 @@ def feeding_cores(
         far = f"The GPU's own share is {counted(len(near), 'core')}: some that feed it are far from it."
         return chosen._replace(notes=(*chosen.notes, far))
     return chosen
+
+
+def _all_have_near(cores: int, every: Sequence[int]) -> bool:
+    """Return whether each GPU of the node has cores enough in a share that it has for itself.
+
+    Every worker answers alike, whatever its GPU: were some fed from their shares and others by their number
+    among the workers, two could be given one core.
+    """
+    shares = [set(share) for share in devices.gpu_shares()]
+    apart = sum(map(len, shares)) == len(set().union(*shares))
+    return bool(shares) and apart and all(len(share & set(every)) > cores for share in shares)
 
 
 def too_few(cores: int, workers: int, there: int) -> str | None:

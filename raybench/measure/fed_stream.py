@@ -26,8 +26,8 @@ class FedTrace(StreamTrace):
     """Times of a stream that was fed.
 
     Attributes:
-        starved_ns: int64, shape (n,): for how long the engine had nothing to do before a batch was
-            submitted, because it was not filled yet.
+        starved_ns: int64, shape (n,): for how long the engine had nothing to compute before a batch, because
+            it was not filled yet, or came too late to be copied while another was computed.
         feeding: what the threads did that filled the batches.
     """
 
@@ -64,6 +64,7 @@ class FedStream(Stream):
         self._submit_ns: list[int] = []
         self._enqueued_ns: list[int] = []
         self._starved_ns: list[int] = []
+        self._alone: set[int] = set()  # batches that found nothing in flight where another might be
         self._spans_ns: list[tuple[int, int, int]] = []
         self._done_ns: list[int] = []
 
@@ -92,6 +93,8 @@ class FedStream(Stream):
                 idle_ns = clock()
                 ended = not self._filled(head, deadline_ns)
                 if not ended:
+                    if depth > 1:
+                        self._alone.add(head)
                     self._submit(head, clock() - idle_ns)
                     head += 1
             elif head - tail < depth and feeder.is_filled(head):
@@ -139,6 +142,10 @@ class FedStream(Stream):
         submit_ns, done_ns = self.since(first)
         last = first + len(done_ns)
         spans = np.array(self._spans_ns[first:last], np.int64).reshape(-1, 3)
+        starved_ns = np.array(self._starved_ns[first:last], np.int64)
+        if len(spans):
+            alone = [sequence in self._alone for sequence in range(first, last)]
+            starved_ns += np.where(alone, spans[:, 0], 0)
         return FedTrace(
             submit_ns=submit_ns,
             enqueued_ns=np.array(self._enqueued_ns[first:last], np.int64),
@@ -147,7 +154,7 @@ class FedStream(Stream):
             start_ns=self._start_ns,
             late_ns=self._late_ns,
             batch_size=self._batch_size,
-            starved_ns=np.array(self._starved_ns[first:last], np.int64),
+            starved_ns=starved_ns,
             feeding=self._feeder.trace(first, last),
         )
 

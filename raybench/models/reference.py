@@ -50,6 +50,7 @@ def reference_runs(
         specs=[astuple(spec) for spec in batches.specs],
         pool=batches.key,
         items=counts[0] if len(counts) == 1 else list(counts),
+        **_drawn_for(model, batches),
         onnxruntime=metadata.version("onnxruntime"),
     )
 
@@ -65,6 +66,12 @@ def reference_runs(
             {name: arrays[f"arr_{run * len(names) + i}"] for i, name in enumerate(names)}
             for run in range(len(counts))
         ]
+
+
+def _drawn_for(model: Model, batches: BatchPool) -> dict[str, int]:
+    """Return the batch size where the first items of the state depend on it: their axis is not the first."""
+    inner = any(spec.batch_axis for spec in model.state_inputs)
+    return {"batch_size": batches.batch_size} if inner else {}
 
 
 def first_inputs(model: Model, batches: BatchPool, count: int) -> dict[str, Array]:

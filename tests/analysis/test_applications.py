@@ -183,6 +183,13 @@ def test_the_link_of_a_gpu_is_what_copy_reaches_with_transfers():
     assert resident.link_share.value is None
 
 
+def test_a_ceiling_of_the_link_says_nothing_of_a_point_without_transfers():
+    link = copy(rate=50_000.0, **{**GPU, "precision": "fp32", "transfers": True})
+    assert (
+        "Measure gemm and copy" in only(link, application(70_000.0, **GPU, transfers=False)).decide
+    )
+
+
 def test_what_telemetry_shows_comes_first():
     idle = {"flags": ["host_bound"], "host_idle_frac": 0.4}
     point = only(gemm(), copy(), application(5.0, **idle))

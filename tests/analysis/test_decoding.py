@@ -110,8 +110,12 @@ def test_a_request_is_its_prefill_and_a_step_for_each_further_token():
 
 def test_between_two_contexts_the_time_of_a_token_is_on_the_line():
     rows = (measured(50.0, "step", context=100), measured(25.0, "step", context=300))
-    (request,) = answer(measured(10.0, "prefill"), *rows, new_tokens=145).requests
+    (request,) = answer(measured(10.0, "prefill"), *rows, new_tokens=146).requests
     assert request.token_ms.value == pytest.approx(20 + 0.5 * 20)  # at 128 + 144 / 2
+    (shortest,) = answer(
+        measured(10.0, "prefill"), measured(100.0, "step", context=128), new_tokens=2
+    ).requests
+    assert shortest.basis == "at a context of 128"
     assert request.basis == "on the line between contexts 100 and 300"
 
 

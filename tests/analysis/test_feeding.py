@@ -52,6 +52,13 @@ def test_the_fewest_cores_with_which_the_device_is_the_limit_are_named():
     assert curve.points[1].share.value == pytest.approx(500 / 995, rel=1e-3)
 
 
+def test_cores_that_just_suffice_are_not_said_to_be_too_few():
+    curve = curve_of(fed(4, 485.0, 0.5), fed(8, 985.0, 0.04), alone())
+    assert curve.enough == 8
+    assert "by the rate of 4 cores it needs 8.1" in curve.finding
+    assert "if more were" not in curve.finding
+
+
 def test_too_few_cores_are_named_with_the_number_that_is_needed():
     curve = curve_of(fed(1, 250.0, 0.75), fed(2, 500.0, 0.5), alone())
     assert curve.enough is None

@@ -6,17 +6,21 @@ import weakref
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
+import onnx
 import pytest
 from helpers.needs_torch import needs_torch
-from helpers.state_graphs import LENGTH, step_model
+from helpers.state_graphs import LENGTH, delay_graph, step_model
 
 from raybench.engines import conformance, registry
 from raybench.engines.base import Load
 from raybench.errors import OutOfMemory, Unsupported
+from raybench.experiment import ModelSettings
 from raybench.machine import nvml
 from raybench.machine.devices import core, gpu
 from raybench.models.items.batches import BatchPool
-from raybench.models.reference import reference_outputs
+from raybench.models.prepare import prepare
+from raybench.models.reference import reference_outputs, reference_steps
 
 ON_CPU = ("openvino", "onnxruntime")
 
@@ -34,6 +38,23 @@ def test_every_engine_keeps_state_as_a_plain_loop_does(name, inflight, fed, tmp_
     model = step_model(tmp_path, fed)
     load = load_of(name, model, tmp_path, inflight)
     conformance.check(registry.get(name), load, reference_outputs(model, load.batches, 3, tmp_path))
+
+
+@pytest.mark.parametrize("name", [*ON_CPU, pytest.param("torch", marks=needs_torch)])
+def test_what_is_passed_on_as_it_was_is_not_what_it_became(name, tmp_path):
+    onnx.save(delay_graph(), tmp_path / "delay.onnx")
+    model = prepare(str(tmp_path / "delay.onnx"), ModelSettings(), "fp32", None, tmp_path)
+    load = load_of(name, model, tmp_path, inflight=2)
+    conformance.check(registry.get(name), load, reference_outputs(model, load.batches, 3, tmp_path))
+
+
+def test_the_reference_is_that_of_its_batch_where_the_batch_is_not_the_first_axis(tmp_path):
+    model = step_model(tmp_path)
+    for size in (3, 6):
+        batches = load_of("openvino", model, tmp_path, batch_size=size).batches
+        cached = reference_outputs(model, batches, 3, tmp_path)
+        right = next(iter(reference_steps(model, batches, 1)))
+        assert np.allclose(cached["logits"], right["logits"][:3])
 
 
 @pytest.mark.parametrize("name", ON_CPU)

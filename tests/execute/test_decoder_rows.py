@@ -17,11 +17,12 @@ def tiny(monkeypatch):
     shrink(monkeypatch)
 
 
-def columns(tmp_path, name, *words):
+def columns(tmp_path, name, *words, precision="fp32", engine=None):
     """Columns of a point in which 10 items/s were measured."""
     _, (point, *_) = expanded(f"model={name}", "batch_size=4", *words)
+    point = replace(point, precision=precision, engine=engine or point.engine)
     settings = replace(ModelSettings(), shapes=point.sized_settings.shapes)
-    model = prepare(name, settings, "fp32", None, tmp_path)
+    model = prepare(name, settings, precision, "native" if precision == "bf16" else None, tmp_path)
     assert model.parameters == PARAMETERS or name == "lenet"
     return decoder_columns(point, model, {"items_per_s": 10.0})
 
@@ -32,6 +33,15 @@ def test_a_step_reads_its_cache_and_generates_one_token_an_item(tiny, tmp_path):
     assert found["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * 4  # items, blocks, keys and values
     constants = found["weight_bytes"] - 4 * PARAMETERS
     assert 0 < constants < 2 * 32 * 8 * 4 + 32 * 8 + 400  # turns, positions, and shapes
+
+
+@pytest.mark.parametrize(("engine", "itemsize"), [("torch", 2), ("openvino", 4)])
+def test_the_cache_counts_as_the_engine_keeps_it(engine, itemsize, tiny, tmp_path):
+    given = {"precision": "bf16", "engine": engine}
+    step = columns(tmp_path, "decoder_125m_step", "context=24", "new_tokens=8", **given)
+    assert step["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * itemsize
+    prefill = columns(tmp_path, "decoder_125m_prefill", "prompt=24", **given)
+    assert prefill["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * 4  # outputs have the graph's type
 
 
 def test_a_prefill_makes_the_cache_and_reads_the_whole_prompt(tiny, tmp_path):

@@ -88,6 +88,24 @@ def step_graph(fed: bool = False) -> onnx.ModelProto:
     return graph
 
 
+def delay_graph() -> onnx.ModelProto:
+    """Return a delay line: the second state becomes the first, as it was, and outputs are views of both."""
+    nodes = [
+        ("Identity", ["first"], "next_second", {}),
+        ("Tanh", ["x"], "next_first", {}),
+        ("Reshape", ["second", "rows"], "seen", {}),
+        ("Add", ["first", "second"], "sum", {}),
+    ]
+    made = [helper.make_node(op, given, [name], **more) for op, given, name, more in nodes]
+    row = [(TensorProto.FLOAT, ["N", WIDTH])]
+    inputs = [(name, *row[0]) for name in ("x", "first", "second")]
+    outputs = [(name, *row[0]) for name in ("seen", "sum", "next_first", "next_second")]
+    graph = graph_of(made, inputs, outputs, {"rows": np.array([-1, WIDTH], np.int64)})
+    state = (StateTensor("first", "next_first"), StateTensor("second", "next_second"))
+    write_state(graph, state, ())
+    return graph
+
+
 def step_model(folder, fed=False):
     """Return the model of `step_graph`, from a file."""
     path = folder / f"step_{fed}.onnx"

@@ -27,6 +27,12 @@ def gpu(cpus):
     return Device("gpu", "H200", 0, "GPU-0", "0", cpus=tuple(cpus))
 
 
+@pytest.fixture
+def shares(monkeypatch):
+    """Let the node's GPUs have these CPUs."""
+    return lambda *cpus: monkeypatch.setattr(devices, "gpu_shares", lambda: tuple(map(tuple, cpus)))
+
+
 def chosen(device, cores, part, parts, allowed):
     return feeding_cores.feeding_cores(device, cores, part, parts, allowed)
 
@@ -67,9 +73,10 @@ def test_too_few_cores_are_refused_with_numbers(node):
     assert feeding_cores.too_few(2, 2, 4) is None
 
 
-def test_a_gpu_is_fed_from_its_own_share_and_the_loop_keeps_the_rest(node):
+def test_a_gpu_is_fed_from_its_own_share_and_the_loop_keeps_the_rest(node, shares):
     allowed = node(16)
     share = [cpu for cpu in allowed if cpu % 100 < 8]
+    shares(share, [cpu for cpu in allowed if cpu % 100 >= 8])
     part = chosen(gpu(share), 5, 0, 2, allowed)
     assert {cpu % 100 for cpu in part.cpus} < set(range(8))
     assert not {cpu % 100 for cpu in part.cpus} & {cpu % 100 for cpu in part.engine_cpus}
@@ -77,10 +84,39 @@ def test_a_gpu_is_fed_from_its_own_share_and_the_loop_keeps_the_rest(node):
     assert part.notes == ()
 
 
-def test_a_gpu_whose_share_is_too_small_is_fed_from_further_away(node):
+@pytest.mark.parametrize(
+    ("there", "sizes", "workers", "cores"),
+    [
+        (52, (6, 7, 6, 7, 6, 7, 6, 7), 4, 6),  # some have enough in their shares, others have not
+        (20, (2, 3, 2, 3, 2, 3, 2, 3), 4, 2),
+        (16, (8, 8), 2, 5),
+    ],
+)
+def test_no_core_feeds_two_gpus(there, sizes, workers, cores, node, shares):
+    allowed = node(there)
+    ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
+    own = [
+        [cpu for cpu in allowed if end - size <= cpu % 100 < end]
+        for end, size in zip(ends, sizes, strict=True)
+    ]
+    shares(*own)
+    parts = [chosen(gpu(own[k]), cores, k, workers, allowed) for k in range(workers)]
+    used = [cpu % 100 for part in parts for cpu in part.cpus]
+    assert len(used) == len(set(used)) == workers * cores
+
+
+def test_gpus_that_share_all_cpus_are_fed_from_parts_of_them(node, shares):
+    allowed = node(12)
+    shares(*[allowed] * 8)
+    parts = [chosen(gpu(allowed), 1, k, 8, allowed) for k in range(8)]
+    assert len({cpu for part in parts for cpu in part.cpus}) == 8
+
+
+def test_a_gpu_whose_share_is_too_small_is_fed_from_further_away(node, shares):
     allowed = node(16)
-    shares = [[cpu for cpu in allowed if cpu % 100 // 4 == k] for k in range(2)]
-    parts = [chosen(gpu(share), 8, k, 2, allowed) for k, share in enumerate(shares)]
+    own = [[cpu for cpu in allowed if cpu % 100 // 4 == k] for k in range(2)]
+    shares(*own)
+    parts = [chosen(gpu(share), 8, k, 2, allowed) for k, share in enumerate(own)]
     used = [cpu % 100 for part in parts for cpu in part.cpus]
     assert len(set(used)) == 16
     for part in parts:

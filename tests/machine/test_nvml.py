@@ -49,6 +49,7 @@ def test_inventory_lists_boards_and_slices(driver: FakeNvml) -> None:
         ("MIG", 0),
         ("", 0),
         ("-1", 0),
+        ("0,0", 1),
         ("0,7,MIG-1", 1),  # CUDA stops at an entry that names nothing
     ],
 )
@@ -81,6 +82,8 @@ def test_doctor_says_that_gpus_are_hidden(
 def test_devices_find_a_gpu_by_index_and_a_slice_by_uuid(driver: FakeNvml) -> None:
     assert devices.gpu("0").uuid == "GPU-0"
     assert devices.gpu("MIG-1").uuid == "MIG-1"
+    assert devices.gpu(" MIG-1").uuid == "MIG-1"  # Ray hands on what stood between commas
+    assert devices.gpu("GPU-").uuid == "GPU-0"
     assert devices.gpu("7").declared
 
 

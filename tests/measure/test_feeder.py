@@ -212,6 +212,29 @@ def test_a_batch_in_flight_is_collected_while_the_next_one_waits_for_its_images(
     assert 0 < columns["input_wait_frac"] <= 1
 
 
+def test_a_batch_that_comes_too_late_to_be_copied_beside_another_keeps_the_device_waiting():
+    gate = threading.Semaphore(IMAGES)
+    feeder, buffers = feeder_with(Decoder(gate))
+    engine = SlowEngine(buffers)
+    engine.info.device_clock = True
+    stream = FedStream(engine, feeder, IMAGES, inflight=2)
+    collect = engine.collect
+
+    def collect_when_the_next_is_filled(sequence):
+        collect(sequence)
+        if sequence == 5:
+            stream.halt()
+        gate.release(IMAGES)
+        while sequence < 5 and not feeder.is_filled(sequence + 1):
+            time.sleep(0)
+        return 10**12, 5, 1
+
+    engine.collect = collect_when_the_next_is_filled
+    trace = stream.run(time.perf_counter_ns(), 2**62)
+    assert (trace.submit_ns[1:] >= trace.done_ns[:-1]).all()
+    assert (trace.starved_ns[1:] >= 10**12).all()
+
+
 def test_the_cost_of_the_loop_is_that_of_the_stream_that_is_fed():
     assert 0 < fed_loop_cost_us(1, False) < 1000
     assert 0 < fed_loop_cost_us(2, True) < 1000

@@ -71,6 +71,7 @@ class Slot:
         host: pinned outputs by name of port.
         begin, copied: around the copy in, on its stream.
         started, computed: around the compute, on its stream.
+        leaving: before the copy out, on its stream: earlier ones may keep it waiting.
         done: after the copy out; the same as `computed` without transfers.
     """
 
@@ -81,6 +82,7 @@ class Slot:
     copied: Handle
     started: Handle
     computed: Handle
+    leaving: Handle
     done: Handle
 
 
@@ -113,7 +115,7 @@ class Buffers:
         outputs = [port for port in ports if not port.is_input]
         self.outputs = [port for port in outputs if port.name not in kept]
         self.kept = [port for port in outputs if port.name in kept]
-        self._events = (transfers, transfers, True, True, transfers)
+        self._events = (transfers, transfers, True, True, transfers, transfers)
         self._stack = ExitStack()
 
     def own(self, resource: Any, release: Callable[[Any], None]) -> Any:
@@ -132,7 +134,7 @@ class Buffers:
 
     def slot(self, lane: Lane, spin: bool) -> Slot:
         """Return a new slot of a lane."""
-        begin, copied, started, computed, done = (
+        begin, copied, started, computed, leaving, done = (
             self._event(spin) if needed else None for needed in self._events
         )
         return Slot(
@@ -143,6 +145,7 @@ class Buffers:
             copied,
             started,
             computed,
+            leaving,
             done or computed,
         )
 

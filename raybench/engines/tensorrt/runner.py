@@ -233,6 +233,7 @@ class Runner:
         cuda.record(slot.computed, stream)
         if self._transfers:
             cuda.wait(slot.lane.copy_out, slot.computed)
+            cuda.record(slot.leaving, slot.lane.copy_out)
             self._copy_out(slot, batch.outputs)
             cuda.record(slot.done, slot.lane.copy_out)
 
@@ -260,7 +261,7 @@ class Runner:
         return (
             cuda.elapsed_ns(slot.begin, slot.copied),
             compute,
-            cuda.elapsed_ns(slot.computed, slot.done),
+            cuda.elapsed_ns(slot.leaving, slot.done),
         )
 
     def outputs(self) -> dict[str, Array]:

@@ -133,6 +133,7 @@ class StateRunner(Runner):
         cuda.record(slot.computed, stream)
         if self._transfers:
             cuda.wait(slot.lane.copy_out, slot.computed)
+            cuda.record(slot.leaving, slot.lane.copy_out)
             self._copy_out(slot, batch.outputs)
             cuda.record(slot.done, slot.lane.copy_out)
 

@@ -92,7 +92,18 @@ class _Conversion:
         self._narrow(fed)
         for operation in self._graph.operations:
             self._write(operation)
-        return writer.module(self._outputs())
+        outputs = self._outputs()
+        return writer.module(self._apart(outputs, fed.values()) if kept else outputs)
+
+    def _apart(self, outputs: Sequence[Value], inputs: Iterable[Value]) -> list[Value]:
+        """Copy outputs that are views of inputs: state is written where it lies, while they still count."""
+        lent = {value.tensor.untyped_storage()._cdata for value in inputs}
+        return [
+            self._writer.call(torch.clone, value)
+            if not value.constant and value.tensor.untyped_storage()._cdata in lent
+            else value
+            for value in outputs
+        ]
 
     def _narrow(self, fed: Iterable[str]) -> None:
         """Put inputs, and the weights of products, into bf16 where the graph computes in it."""

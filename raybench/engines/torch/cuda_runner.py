@@ -35,6 +35,7 @@ class TorchSlot:
         inputs: on the device, by name.
         begin, copied: around the copy in, on its stream.
         started, computed: around the compute, on its stream.
+        leaving: before the copy out, on its stream: earlier ones may keep it waiting.
         done: after the copy out; without transfers `computed`.
         outputs: on the device, of the last batch; they live until the next, so that their copy may
             run beside other computes.
@@ -47,6 +48,7 @@ class TorchSlot:
     copied: Any
     started: Any
     computed: Any
+    leaving: Any
     done: Any
     outputs: dict[str, Any] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)
@@ -95,12 +97,12 @@ class CudaRunner:
 
     def _slot(self, batch: int) -> TorchSlot:
         """Return a new slot with a batch of the pool on the device."""
-        events = [self._cuda.event() for _ in range(5)]
+        events = [self._cuda.event() for _ in range(6)]
         source = self._sources[batch]
         device = self._cuda.device
         inputs = {name: tensor.to(device, copy=True) for name, tensor in source.items()}
         if not self._transfers:
-            events[4] = events[3]
+            events[-1] = events[3]
         return TorchSlot(inputs, *events)
 
     def _prepare(self, index: int, slot: TorchSlot, as_graph: bool) -> None:
@@ -155,6 +157,7 @@ class CudaRunner:
         slot.computed.record(compute)
         if self._transfers:
             self._copy_out.wait_event(slot.computed)
+            slot.leaving.record(self._copy_out)
             with self._cuda.on(self._copy_out):
                 for name, target in slot.host.items():
                     target.copy_(slot.outputs[name], non_blocking=True)
@@ -174,7 +177,7 @@ class CudaRunner:
         compute = _between(slot.started, slot.computed)
         if not self._transfers:
             return 0, compute, 0
-        return _between(slot.begin, slot.copied), compute, _between(slot.computed, slot.done)
+        return _between(slot.begin, slot.copied), compute, _between(slot.leaving, slot.done)
 
     def outputs(self) -> list[np.ndarray[Any, Any]]:
         """Return copies of the outputs of the batch collected last, in order."""
@@ -192,7 +195,7 @@ class CudaRunner:
         """Wait for what is in flight, then free everything."""
         self._cuda.drain()
         self._slots, self._sources = [], []
-        self._last = TorchSlot({}, None, None, None, None, None)
+        self._last = TorchSlot({}, None, None, None, None, None, None)
         self._state = None
         self._cuda.close()
 

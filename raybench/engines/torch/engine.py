@@ -127,6 +127,12 @@ class TorchEngine(EngineBase, KeepsState, ReadsHostInputs):
         inputs: dict[str, np.ndarray[Any, Any]] = self._runner.host_inputs(index)
         return inputs
 
+    @classmethod
+    @override
+    def kept_itemsize(cls, precision: str, dtype: np.dtype[Any]) -> int:
+        """Return the bytes of an element of the state: bf16 for fp32 where the graph computes in it."""
+        return 2 if (precision, dtype.name) == ("bf16", "float32") else dtype.itemsize
+
     @override
     def restart(self) -> None:
         """Put the first state back."""
