@@ -22,6 +22,8 @@ Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 256
 """TensorRT requires addresses of inputs and outputs to be multiples of this."""
+QUEUED_BYTES = 1 << 18
+"""A copy out of less is over in 10 us, before the next batch is computed; an event more would cost each batch a call."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Slot:
         host: pinned outputs by name of port.
         begin, copied: around the copy in, on its stream.
         started, computed: around the compute, on its stream.
-        leaving: before the copy out, on its stream: earlier ones may keep it waiting.
+        leaving: before the copy out, on its stream, where earlier ones may keep it waiting; the same as
+            `computed` where outputs are too small for that.
         done: after the copy out; the same as `computed` without transfers.
     """
 
@@ -115,7 +118,8 @@ class Buffers:
         outputs = [port for port in ports if not port.is_input]
         self.outputs = [port for port in outputs if port.name not in kept]
         self.kept = [port for port in outputs if port.name in kept]
-        self._events = (transfers, transfers, True, True, transfers, transfers)
+        queues = transfers and sum(port.nbytes for port in self.outputs) >= QUEUED_BYTES
+        self._events = (transfers, transfers, True, True, queues, transfers)
         self._stack = ExitStack()
 
     def own(self, resource: Any, release: Callable[[Any], None]) -> Any:
@@ -145,7 +149,7 @@ class Buffers:
             copied,
             started,
             computed,
-            leaving,
+            leaving or computed,
             done or computed,
         )
 

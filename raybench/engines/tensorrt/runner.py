@@ -232,10 +232,16 @@ class Runner:
             cuda.launch(graph, stream)
         cuda.record(slot.computed, stream)
         if self._transfers:
-            cuda.wait(slot.lane.copy_out, slot.computed)
-            cuda.record(slot.leaving, slot.lane.copy_out)
-            self._copy_out(slot, batch.outputs)
-            cuda.record(slot.done, slot.lane.copy_out)
+            self._send_off(slot, batch.outputs)
+
+    def _send_off(self, slot: Slot, outputs: Sequence[Port]) -> None:
+        """Copy the outputs of a batch to the host once it is computed."""
+        cuda, stream = self._cuda, slot.lane.copy_out
+        cuda.wait(stream, slot.computed)
+        if slot.leaving is not slot.computed:
+            cuda.record(slot.leaving, stream)
+        self._copy_out(slot, outputs)
+        cuda.record(slot.done, stream)
 
     def _copy_in(self, slot: Slot, batch: int, ports: Sequence[Port]) -> None:
         cuda, stream, source = self._cuda, slot.lane.copy_in, self.sources[batch]

@@ -132,10 +132,7 @@ class StateRunner(Runner):
             cuda.copy_rows(to, (new[index], row), block.rows * len(block.rings), stream)
         cuda.record(slot.computed, stream)
         if self._transfers:
-            cuda.wait(slot.lane.copy_out, slot.computed)
-            cuda.record(slot.leaving, slot.lane.copy_out)
-            self._copy_out(slot, batch.outputs)
-            cuda.record(slot.done, slot.lane.copy_out)
+            self._send_off(slot, batch.outputs)
 
 
 def placed(state: tuple[StateTensor, ...]) -> frozenset[str]:

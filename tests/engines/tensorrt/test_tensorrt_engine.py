@@ -12,7 +12,7 @@ from helpers.fake_gpu import WEIGHTS, Code, FakeDispatch, FakeEngine, FakeGpu, F
 
 from raybench.cluster import file_transfer
 from raybench.engines import conformance
-from raybench.engines.tensorrt import library, start
+from raybench.engines.tensorrt import buffers, library, start
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.failures import DeviceLost
 from raybench.engines.tensorrt.runner import Runner, fed_batches, slot_count
@@ -224,6 +224,25 @@ def test_a_batch_costs_few_calls(
     engine.submit(0)
     assert len(gpu.calls) == calls
     assert gpu.calls.count("cudaGraphLaunch") == 1
+    engine.close()
+
+
+def test_a_copy_out_does_not_count_the_time_that_it_waits_for_earlier_ones(
+    trt: FakeTrt, gpu: FakeGpu, make_load: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffers, "QUEUED_BYTES", 0)
+    engine = TensorRTEngine.load(make_load(transfers=True))
+    gpu.calls.clear()
+    engine.submit(0)
+    assert gpu.calls[-4:] == [
+        "cudaStreamWaitEvent",
+        "cudaEventRecord",
+        "cudaMemcpyAsync",
+        "cudaEventRecord",
+    ]
+    assert len(gpu.calls) == 11
+    slot = engine._runner._slots[0]  # type: ignore[union-attr]
+    assert len({slot.computed, slot.leaving, slot.done}) == 3
     engine.close()
 
 
