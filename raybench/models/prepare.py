@@ -14,6 +14,7 @@ from raybench.models.graph import normal_form
 from raybench.models.graph.external_data import copy_external
 from raybench.models.graph.graph_types import graph_types
 from raybench.models.graph.graph_walk import drawn
+from raybench.models.graph.memory_use import table_parameters
 from raybench.models.graph.output_types import refuse_outputs
 from raybench.models.graph.shape_inference import dims
 from raybench.models.graph.tensor_sizes import stored_bytes
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 
     from raybench.experiment import ModelSettings
     from raybench.models.cache import CacheEntry
+    from raybench.models.graph.macs import Counts
     from raybench.models.source import ModelSource
 
 VERSION = 1
 """Incremented when the same source gives another fp32 graph or other facts."""
-FACTS = 3
+FACTS = 4
 """Incremented when there are more facts of a source; its graph and its place in the cache stay."""
 
 _GRAPH = "model.onnx"
@@ -259,7 +261,7 @@ def _build_source(
         "outputs": [_output(value) for value in source.proto.graph.output],
         "parameters": source.weights.elements if source.weights else counts.parameters,
         "macs_per_item": _per_item(counts.macs_per_item, source),
-        "table_parameters": counts.memory.table_parameters,
+        "table_parameters": _table_parameters(source, counts),
         "activations": _per_item(counts.memory.activations, source),
         "weight_bytes": stored_bytes(source.proto),
         "limits": source.limits,
@@ -274,6 +276,13 @@ def _build_source(
         **(written_facts(source.proto, kind) if kind not in ("fp32", AS_IS) else {}),
         **_provenance(source),
     }
+
+
+def _table_parameters(source: ModelSource, counts: Counts) -> int:
+    """Return the parameters in tables; what a recipe holds beside its weights, such as angles, is none."""
+    if source.weights is None:
+        return counts.memory.table_parameters
+    return table_parameters(source.proto, {weight.name for weight in source.weights.weights})
 
 
 def _on_device(proto: onnx.ModelProto) -> dict[str, Any]:

@@ -50,6 +50,13 @@ def test_a_prefill_makes_the_cache_and_reads_the_whole_prompt(tiny, tmp_path):
     assert found["kv_cache_bytes"] == 4 * 2 * 2 * 2 * 24 * 8 * 4
 
 
+def test_angles_that_a_step_gathers_are_no_parameters_in_tables(tiny, tmp_path):
+    """The embedding of a decoder is its last matrix as well, of which no step reads a part only."""
+    shapes = {"context": 24, "new_tokens": 8}
+    model = prepare("decoder_125m_step", ModelSettings(shapes=shapes), "fp32", None, tmp_path)
+    assert model.table_parameters == 0
+
+
 def test_any_model_says_what_its_weights_take(tmp_path):
     found = columns(tmp_path, "lenet")
     assert found.keys() == {"weight_bytes"}

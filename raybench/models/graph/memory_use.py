@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from raybench.models.graph.graph_walk import initializers, names_read, varying, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import onnx
 
@@ -41,10 +41,16 @@ def memory_use(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> MemoryUse
         model: with symbolic batch; weights need no values.
         shapes: of all values at a batch of 1, from `infer_sizes`.
     """
-    return MemoryUse(_table_parameters(model), _activations(model, shapes))
+    return MemoryUse(table_parameters(model), _activations(model, shapes))
 
 
-def _table_parameters(model: onnx.ModelProto) -> int:
+def table_parameters(model: onnx.ModelProto, among: Collection[str] | None = None) -> int:
+    """Return the weights in tables of which an item only gathers rows.
+
+    Args:
+        model: a graph.
+        among: names of the weights that count; None for all initializers.
+    """
     from onnx import TensorProto
 
     gathered: set[str] = set()
@@ -57,7 +63,9 @@ def _table_parameters(model: onnx.ModelProto) -> int:
     return sum(
         math.prod(tensor.dims)
         for tensor in initializers(model.graph)
-        if tensor.name in gathered - whole and tensor.data_type not in integers
+        if tensor.name in gathered - whole
+        and tensor.data_type not in integers
+        and (among is None or tensor.name in among)
     )
 
 
