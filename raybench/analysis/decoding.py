@@ -15,6 +15,7 @@ from raybench.analysis.decoder_ladders import DecoderLadder, ladders
 from raybench.analysis.decoder_points import PARTS, DecoderPoint, decoder_point, part_of
 from raybench.analysis.decoder_requests import DecoderRequest, requests, why_none
 from raybench.analysis.tables import as_table
+from raybench.errors import ConfigError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +48,15 @@ def decoding(trials: pa.Table, new_tokens: int | None = None) -> Decoding:
     Args:
         trials: as `raybench.load` returns it.
         new_tokens: of a request; None takes what the steps were measured with.
+
+    Raises:
+        ConfigError: `new_tokens` is no whole number from 1 on.
     """
+    if new_tokens is not None and (type(new_tokens) is not int or new_tokens < 1):
+        raise ConfigError(
+            f"new_tokens={new_tokens!r} is no whole number from 1 on. Give the tokens that a request generates, or "
+            "leave it out for those that were measured."
+        )
     every = cells(trials)
     measured = MeasuredCeilings(every)
     points = [

@@ -72,7 +72,9 @@ def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
     if "instances" in found:
         found["instances"] = pc.fill_null(found["instances"], 1)
     if "mps" in found:
-        unknown = pc.and_(pc.is_null(found["mps"]), pc.equal(trials["status"], "ok"))
+        good = pc.equal(trials["status"], "ok")
+        on_cores = pc.equal(trials["device_kind"], "cpu") if "device_kind" in present else False
+        unknown = pc.and_(pc.is_null(found["mps"]), pc.or_kleene(good, on_cores))
         found["mps"] = pc.if_else(
             unknown, pa.scalar(False), found["mps"]
         )  # one that failed may not know

@@ -100,7 +100,7 @@ class OnnxRuntimeEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState,
             instead = "int8 with an fp32 rest" if precision == "int8_fp16" else "fp32"
             return (
                 f"ONNX Runtime on {device.name} would run {precision} as {instead}. "
-                "Use precision=fp32 or int8."
+                "Use precision=fp32, or int8 for a model that can be quantised."
             )
         return None
 

@@ -129,7 +129,7 @@ class OpenVINOEngine(EngineBase, ReportsLayers, TakesPartBatches, KeepsState, Re
             instead = "int8 with an fp32 rest" if precision == "int8_fp16" else "another precision"
             return (
                 f"OpenVINO on a CPU would run {precision} as {instead}. "
-                f"Use precision={', '.join(hint for hint in HINTS if hint != AS_IS)}."
+                f"Use precision=fp32, or int8, int8_weights or bf16 where the model can be made so."
             )
         return None
 

@@ -83,7 +83,7 @@ class Run:
         from raybench.report.terminal.table import print_table
 
         next_steps = [f'python -c "import raybench; print(raybench.load({self.folder!r}))"']
-        if self.preset == "quick":
+        if self.preset == "quick" and "ok" in self.rows["status"].to_pylist():
             next_steps.insert(0, "preset=standard gives intervals and a verdict (minutes a point)")
         if _worth_repeating(self.rows):
             next_steps.insert(

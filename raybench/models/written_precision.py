@@ -51,8 +51,8 @@ def written_precision(name: str, settings: ModelSettings, precision: str) -> Wri
         return WrittenPrecision()
     if precision in QUANTISED:
         raise Unsupported(
-            f"Precision {precision!r} cannot be made for {name!r}: a step would quantise all of its cache "
-            "for every token. Use fp16, fp32 or int8_weights."
+            f"Precision {precision!r} cannot be made for {name!r}: a decoder's step would quantise all of its "
+            "cache for every token. Use precision=fp32, or int8_weights with engine=openvino."
         )
     weights = recipe.weight_file(settings.seed)
     if precision not in recipe.precisions or weights is None:

@@ -6,6 +6,7 @@ import pytest
 from helpers.trial_tables import failed_trial, table, trials
 
 from raybench.analysis.decoding import decoding
+from raybench.errors import ConfigError
 
 CORE = {"device": "AMD EPYC", "device_kind": "cpu", "engine": "openvino", "precision": "fp32",
         "batch_size": 1, "inflight": 1}  # fmt: skip
@@ -130,6 +131,12 @@ def test_the_interval_of_a_request_adds_those_of_its_parts():
     )
     (alone,) = answer(rows[0], measured(50.0, "step")).requests
     assert alone.request_ms.lo is None
+
+
+@pytest.mark.parametrize("tokens", [0, -3, 1.5, "x", True])
+def test_a_request_has_a_whole_number_of_new_tokens(tokens):
+    with pytest.raises(ConfigError, match="is no whole number from 1 on"):
+        answer(measured(10.0, "prefill"), measured(50.0, "step"), new_tokens=tokens)
 
 
 def test_without_both_parts_of_the_same_batch_there_is_no_request():

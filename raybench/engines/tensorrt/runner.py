@@ -240,7 +240,7 @@ class Runner:
         cuda.wait(stream, slot.computed)
         if slot.leaving is not slot.computed:
             cuda.record(slot.leaving, stream)
-        self._copy_out(slot, outputs)
+        _copy_out(cuda, slot, outputs)
         cuda.record(slot.done, stream)
 
     def _copy_in(self, slot: Slot, batch: int, ports: Sequence[Port]) -> None:
@@ -249,11 +249,6 @@ class Runner:
         for port in ports:
             cuda.copy_in(slot.device[port.name], source[port.name], port.nbytes, stream)
         cuda.record(slot.copied, stream)
-
-    def _copy_out(self, slot: Slot, ports: Sequence[Port]) -> None:
-        for port in ports:
-            host = slot.host[port.name].ctypes.data
-            self._cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.lane.copy_out)
 
     def collect(self, sequence: int) -> DeviceSpans:
         """Block until a batch is done; return its copy in, compute and copy out in ns."""
@@ -274,7 +269,7 @@ class Runner:
         """Return copies of the outputs of the batch collected last."""
         slot, ran = self._slots[self._last], self._ran[self._last]
         if not self._transfers:
-            self._copy_out(slot, ran.outputs)
+            _copy_out(self._cuda, slot, ran.outputs)
             self._cuda.drain(slot.lane.copy_out)
         copied = {port.name: _first(slot.host[port.name], port.shape) for port in ran.outputs}
         return copied | {port.name: self._buffers.fetch(port, slot) for port in ran.kept}
@@ -300,6 +295,12 @@ class Runner:
         """Wait for what is in flight, then free everything."""
         quietly(Runner.drain, self)
         self._buffers.free()
+
+
+def _copy_out(cuda: Cuda, slot: Slot, ports: Sequence[Port]) -> None:
+    for port in ports:
+        host = slot.host[port.name].ctypes.data
+        cuda.copy_out(host, slot.device[port.name], port.nbytes, slot.lane.copy_out)
 
 
 def _first(array: Array, shape: tuple[int, ...]) -> Array:

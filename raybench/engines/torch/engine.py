@@ -171,7 +171,8 @@ def _unsupported_on_core(precision: str, device: Device, transfers: bool) -> str
         return None
     flags = _CPU_FLAGS.get(precision)
     if flags is None:
-        return f"PyTorch on a CPU would run {precision} as fp32. Use precision=fp32, bf16 or fp16."
+        able = [name for name, needed in _CPU_FLAGS.items() if needed & sysfs.cpu_flags()]
+        return f"PyTorch on a CPU would run {precision} as fp32. Use precision={' or '.join(['fp32', *able])}."
     if not flags & sysfs.cpu_flags():
         return f"{device.name} has no {precision} arithmetic. Use precision=fp32."
     return None

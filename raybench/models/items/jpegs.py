@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+_START_OF_IMAGE = b"\xff\xd8\xff"
+"""Begins every JPEG: the marker SOI, and that of the next marker (ITU-T T.81, B.1.1.3)."""
 JPEGS = (".jpg", ".jpeg")
 HELD_BYTES = 1 << 29
 """Most bytes of a user's files that a worker keeps in memory."""
@@ -254,13 +256,29 @@ def user_jpegs(path: str, seed: int) -> Jpegs:
 
 
 def refuse_other_files(path: str, files: Sequence[Path]) -> None:
-    """Raise ModelError for a file that is no JPEG by its name."""
+    """Raise ModelError for a file that is no JPEG by its name, or by its first bytes where they can be read."""
     other = next((file for file in files if file.suffix.lower() not in JPEGS), None)
     if other is not None:
         raise ModelError(
             f"pipeline=jpeg decodes JPEGs, and model.inputs={path!r} holds {other.name!r}. Give a folder "
             "of .jpg files, or leave model.inputs out for synthetic images."
         )
+    for file in files:
+        if not _begins_as_jpeg(file):
+            raise ModelError(
+                f"pipeline=jpeg decodes JPEGs, and {str(file)!r} is none, whatever its name says: its first bytes "
+                "are those of something else. Convert or remove it."
+            )
+
+
+def _begins_as_jpeg(file: Path) -> bool:
+    """Return whether a file begins as a JPEG does; an empty or unreadable one is refused where it is read."""
+    try:
+        with file.open("rb") as opened:
+            first = opened.read(len(_START_OF_IMAGE))
+    except OSError:
+        return True
+    return not first or first == _START_OF_IMAGE
 
 
 def _bytes_of(file: Path) -> bytes:

@@ -285,6 +285,12 @@ def _fetched(model: NamedModel, near: Sequence[str]) -> Path:
 
 def _unknown(model: NamedModel, near: Sequence[str]) -> str:
     similar = f"The nearest names are {', '.join(near)}." if near else "No name is similar."
+    if not model.name:
+        return (
+            f"Write a name behind the colon, such as {model.library}:{near[0] if near else 'NAME'}."
+        )
+    if model.library == "hf" and model.name.startswith(("/", ".", "~")):
+        return f"{model.name!r} is no folder with a config.json in it."
     kind = "family of transformers" if model.library == "hf" else f"model of {model.library}"
     return f"{model.name!r} is no {kind}. {similar}"
 

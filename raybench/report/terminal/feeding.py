@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from raybench.report.labels import Naming, workers_label
+from raybench.report.sections.sentences import marked
 
 if TYPE_CHECKING:
     from raybench.analysis.feeding import Feeding
@@ -16,5 +17,6 @@ def of_feeding(feeding: Feeding) -> list[str]:
     lines = []
     for curve in feeding.curves:
         name = naming.title(curve.series, workers_label(curve.workers))
-        lines += [f"{name}: {' '.join((curve.finding, *curve.missing))}"]
+        said = marked(" ".join((curve.finding, *curve.missing)), curve.marks)
+        lines.append(f"{name}: {said}")
     return lines
