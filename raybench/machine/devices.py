@@ -16,7 +16,7 @@ from raybench.machine import cgroup, sysfs
 from raybench.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from raybench.machine.nvml import Gpu
 
@@ -244,23 +244,27 @@ def gpu(visible: str, accelerator: str | None = None) -> Device:
         memory_bytes=named.memory_bytes,
         pci_bus_id=named.pci_bus_id,
         numa_node=named.numa_node,
-        cpus=_own_cpus(gpus, named),
+        cpus=_own_cpus(gpus, named, os.sched_getaffinity(0)),
     )
 
 
-def gpu_shares() -> tuple[tuple[int, ...], ...]:
-    """Return the CPUs of each GPU of this machine, whether a worker uses it or not."""
+def gpu_shares(allowed_cpus: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return the CPUs of each GPU of this machine, whether a worker uses it or not.
+
+    Args:
+        allowed_cpus: logical CPUs that the process began with; a worker is pinned to those of its own GPU.
+    """
     from raybench.machine import nvml
 
     gpus = nvml.inventory()
-    return tuple(_own_cpus(gpus, gpu) for gpu in gpus)
+    return tuple(_own_cpus(gpus, gpu, allowed_cpus) for gpu in gpus)
 
 
-def _own_cpus(gpus: Sequence[Gpu], gpu: Gpu) -> tuple[int, ...]:
-    """Return the share of a GPU in the CPUs near it that this process may use."""
+def _own_cpus(gpus: Sequence[Gpu], gpu: Gpu, allowed_cpus: Collection[int]) -> tuple[int, ...]:
+    """Return the share of a GPU in the CPUs near it that may be used."""
     sharers = [other.uuid for other in gpus if other.near_cpus == gpu.near_cpus]
-    allowed = set(gpu.near_cpus) & os.sched_getaffinity(0)
-    return share(sorted(allowed), sharers.index(gpu.uuid), len(sharers))
+    near = sorted(set(gpu.near_cpus).intersection(allowed_cpus))
+    return share(near, sharers.index(gpu.uuid), len(sharers))
 
 
 def elsewhere(kind: str) -> Device:

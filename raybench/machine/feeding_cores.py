@@ -54,7 +54,7 @@ def feeding_cores(
     if device.kind == "cpu":
         return _beside_core(device, every, cores, part, parts)
     near = [cpu for cpu in every if cpu in device.cpus]
-    if _all_have_near(cores, every):
+    if _all_have_near(cores, every, allowed_cpus):
         return _beside_loop(device.cpus, tuple(near[len(near) - cores :]))
     own = every[part * len(every) // parts : (part + 1) * len(every) // parts]
     cpus = own[len(own) - cores :]
@@ -65,13 +65,13 @@ def feeding_cores(
     return chosen
 
 
-def _all_have_near(cores: int, every: Sequence[int]) -> bool:
+def _all_have_near(cores: int, every: Sequence[int], allowed_cpus: Sequence[int]) -> bool:
     """Return whether each GPU of the node has cores enough in a share that it has for itself.
 
     Every worker answers alike, whatever its GPU: were some fed from their shares and others by their number
     among the workers, two could be given one core.
     """
-    shares = [set(share) for share in devices.gpu_shares()]
+    shares = [set(share) for share in devices.gpu_shares(allowed_cpus)]
     apart = sum(map(len, shares)) == len(set().union(*shares))
     return bool(shares) and apart and all(len(share & set(every)) > cores for share in shares)
 

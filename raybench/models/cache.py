@@ -8,11 +8,11 @@ is hashed again; an entry that fails is built anew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +144,7 @@ class Cache:
         """Return whether an entry has been completed, whatever has become of its files."""
         return (self._root / key / _HEADER).is_file()
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold(self, key: str) -> Iterator[None]:
         """Keep other processes from building an entry; must not be used inside its own build."""
         try:
@@ -204,8 +204,9 @@ class Cache:
 
     def _known(self, entry: CacheEntry) -> CacheEntry:
         """Remember the hashes of an entry for others that hold links to its files."""
-        for name, fingerprint in entry.files.items():
-            self._hashes[_place(entry.folder / name)] = fingerprint.sha256
+        with contextlib.suppress(OSError):  # another process may be building it anew
+            for name, fingerprint in entry.files.items():
+                self._hashes[_place(entry.folder / name)] = fingerprint.sha256
         return entry
 
     def _fingerprint(self, path: Path) -> Fingerprint:

@@ -30,7 +30,9 @@ def gpu(cpus):
 @pytest.fixture
 def shares(monkeypatch):
     """Let the node's GPUs have these CPUs."""
-    return lambda *cpus: monkeypatch.setattr(devices, "gpu_shares", lambda: tuple(map(tuple, cpus)))
+    return lambda *cpus: monkeypatch.setattr(
+        devices, "gpu_shares", lambda allowed: tuple(map(tuple, cpus))
+    )
 
 
 def chosen(device, cores, part, parts, allowed):

@@ -71,6 +71,16 @@ def test_the_first_gpu_that_cuda_shows_is_the_one_that_a_node_offers(
     assert offered[nvml.inventory()[2].name] == 2
 
 
+def test_the_shares_of_all_gpus_are_the_same_for_a_worker_that_is_pinned_to_its_own(
+    driver: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: {0})
+    near = nvml.inventory()[0].near_cpus
+    shares = devices.gpu_shares(range(8))
+    assert len(shares) == 3
+    assert set().union(*shares) == set(near)
+
+
 def test_doctor_says_that_gpus_are_hidden(
     driver: FakeNvml, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
