@@ -6,8 +6,9 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from raybench.errors import ConfigError
+from raybench.errors import ConfigError, nearest
 from raybench.experiment import ANY, AXES, LENGTHS, NO_PIPELINE, Point
+from raybench.models.zoo import RECIPES
 from raybench.planning.builds import refuse_builds, with_builds
 from raybench.planning.lengths import cell_lengths, refuse_lengths
 
@@ -54,6 +55,7 @@ def expand(
     _refuse_many(experiment)
     refuse_builds(experiment)
     refuse_lengths(experiment)
+    _refuse_unknown_models(experiment, identities)
     for grid in experiment.grids:
         _refuse_repeats(grid)
         for cell in _cells(experiment, grid, devices):
@@ -68,6 +70,20 @@ def expand(
             "every combination. Give each axis a value or loosen exclude."
         )
     return tuple(points.values())
+
+
+def _refuse_unknown_models(experiment: Experiment, identities: Mapping[str, str]) -> None:
+    """Refuse rules of `exclude` that name neither a model of the experiment nor one of the zoo."""
+    known = {*identities, *RECIPES}
+    for rule in experiment.exclude:
+        for name in rule.get("model", ()):
+            of_file = (
+                name.endswith(".onnx") or "/" in name or ":" in name
+            )  # a shared rule may name others'
+            if name not in known and not of_file:
+                raise ConfigError(
+                    f"exclude names model {name!r}, which is unknown. {nearest(name, known)}"
+                )
 
 
 def _refuse_many(experiment: Experiment) -> None:

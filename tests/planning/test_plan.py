@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from raybench.cluster.node_facts import NodeFacts
 from raybench.config.compose import read
-from raybench.errors import ClusterError, EngineUnavailable, ModelError
+from raybench.errors import ClusterError, ConfigError, EngineUnavailable, ModelError
 from raybench.execute.discovery import check_engines
 from raybench.execute.rows import factor_columns
 from raybench.planning.plan import make_plan, order_trials, precisions_of, still_final
@@ -158,6 +158,16 @@ def test_a_grid_of_reduced_and_fp32_models_is_planned_by_the_advice(tmp_path):
 def planned_points(words):
     draft = read(words).resolve({"cpu": 2})
     return make_plan(draft.experiment, draft.devices, "node", "").points
+
+
+def test_a_model_that_nobody_knows_cannot_be_excluded():
+    with pytest.raises(
+        ConfigError,
+        match=r"exclude names model .alexnett., which is unknown\. Did you mean .alexnet.",
+    ):
+        expanded("model=lenet", "exclude=[{model: alexnett}]")
+    _, points = expanded("model=lenet", "exclude=[{model: [alexnet, my/other.onnx]}]")
+    assert points  # a rule may be shared with other experiments
 
 
 def test_precisions_that_exclude_drops_for_a_model_are_not_asked_of_it():
