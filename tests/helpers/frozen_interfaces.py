@@ -235,7 +235,7 @@ def model_cache_keys():
                 prepare.prepare("alexnet", settings, precision, dialect, folder, rewrite_lrn)
                 name = " ".join([precision, dialect or "-", "lrn" if rewrite_lrn else "-"])
                 found[name] = asked[-1]
-        model = SimpleNamespace(fp32_sha256="5" * 64, fp32_path=Path("model.onnx"))
+        model = SimpleNamespace(fp32_sha256="5" * 64, fp32_path=Path("model.onnx"), state_inputs=())
         batches = SimpleNamespace(
             first=lambda items: {}, specs=(TensorSpec("x", "float32", ("N", 4)),), key="k"
         )
