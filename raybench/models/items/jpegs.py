@@ -7,6 +7,7 @@ into the batch.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -31,6 +32,8 @@ Array = np.ndarray[Any, Any]
 
 _START_OF_IMAGE = b"\xff\xd8\xff"
 """Begins every JPEG: the marker SOI, and that of the next marker (ITU-T T.81, B.1.1.3)."""
+LOOKED_INTO = 1000
+"""Files of a folder whose content is looked at before anything runs."""
 JPEGS = (".jpg", ".jpeg")
 HELD_BYTES = 1 << 29
 """Most bytes of a user's files that a worker keeps in memory."""
@@ -256,35 +259,36 @@ def user_jpegs(path: str, seed: int) -> Jpegs:
 
 
 def refuse_other_files(path: str, files: Sequence[Path]) -> None:
-    """Raise ModelError for a file that is no JPEG by its name, or by its first bytes where they can be read."""
+    """Raise ModelError for a file that is no JPEG by its name, or by its first bytes.
+
+    Into so many of them only: a folder may hold millions, and each that is decoded is looked into where it is read.
+    """
     other = next((file for file in files if file.suffix.lower() not in JPEGS), None)
     if other is not None:
         raise ModelError(
             f"pipeline=jpeg decodes JPEGs, and model.inputs={path!r} holds {other.name!r}. Give a folder "
             "of .jpg files, or leave model.inputs out for synthetic images."
         )
-    for file in files:
-        if not _begins_as_jpeg(file):
-            raise ModelError(
-                f"pipeline=jpeg decodes JPEGs, and {str(file)!r} is none, whatever its name says: its first bytes "
-                "are those of something else. Convert or remove it."
-            )
+    for file in files[:LOOKED_INTO]:
+        with contextlib.suppress(OSError), file.open("rb") as opened:
+            _refuse_other_content(file, opened.read(len(_START_OF_IMAGE)))
 
 
-def _begins_as_jpeg(file: Path) -> bool:
-    """Return whether a file begins as a JPEG does; an empty or unreadable one is refused where it is read."""
-    try:
-        with file.open("rb") as opened:
-            first = opened.read(len(_START_OF_IMAGE))
-    except OSError:
-        return True
-    return not first or first == _START_OF_IMAGE
+def _refuse_other_content(file: Path, begins: bytes) -> None:
+    """Raise ModelError for a file that does not begin as a JPEG; an empty one is refused where it is decoded."""
+    if begins and not begins.startswith(_START_OF_IMAGE):
+        raise ModelError(
+            f"pipeline=jpeg decodes JPEGs, and {str(file)!r} is none, whatever its name says: its first bytes "
+            "are those of something else. Convert or remove it."
+        )
 
 
 def _bytes_of(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise ModelError(
             f"{str(file)!r} of model.inputs cannot be read: {error.strerror}. Allow it, or remove the file."
         ) from error
+    _refuse_other_content(file, content)
+    return content
