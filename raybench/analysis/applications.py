@@ -219,7 +219,7 @@ def _missing(points: Sequence[Application], measured: MeasuredCeilings) -> tuple
             (point.series.precision, point.workers)
             for point in good
             if getattr(point, what).value is None
-            and not (model == "copy" and measured.refutes(point.series, point.workers))
+            and not (model == "copy" and measured.refuted_beside(point.series, point.workers))
         }
         if lacking:
             part = what.removesuffix("_share")

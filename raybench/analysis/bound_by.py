@@ -157,7 +157,7 @@ def _what_decides(cell: Cell, shares: Sequence[CeilingShare], doubts: Sequence[s
     known = {one.ceiling.part for one in shares if one.share.value is not None}
     for part, model in (("arithmetic", "gemm"), ("memory", "copy")):
         if part not in known:
-            return f"Its share of {part} would, and is not known: measure {model} beside it."
+            return f"Its share of {part} would, and is not known: measure {model} beside it, with another engine if it was no ceiling."
     counted = any(use.measured for use in uses(cell))
     if not counted and any((one.most or 0.0) >= NEAR for one in shares):
         return "How much of what layers hand on reaches memory decides: counters of its traffic."

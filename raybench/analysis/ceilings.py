@@ -86,7 +86,7 @@ class Ceilings:
 
 
 @dataclass(frozen=True)
-class Refuted:
+class RefutedCeiling:
     """What `copy` reached where a point moved so much more that it is no ceiling of memory.
 
     Attributes:
@@ -122,9 +122,6 @@ class MeasuredCeilings:
 
     Args:
         cells: of the table; those that measure no ceiling may refute one.
-
-    Attributes:
-        refuted: what `copy` measured and another point showed to be no ceiling.
     """
 
     def __init__(self, cells: Iterable[Cell]) -> None:
@@ -135,18 +132,22 @@ class MeasuredCeilings:
         for cell in good:
             if is_ceiling(cell.series):
                 self._add(cell)
-        found = self._refuted(cell for cell in good if not is_ceiling(cell.series))
-        self._memory = {key: one for key, one in self._memory.items() if key not in found}
-        self.refuted = tuple(found.values())
+        self._refuted = self._found_too_low(c for c in good if not is_ceiling(c.series))
+        for key in self._refuted:
+            del self._memory[key]
 
     def __bool__(self) -> bool:
         """Whether any ceiling was measured."""
         return bool(self._arithmetic or self._memory or self._link)
 
-    def refutes(self, series: Series, workers: int | None) -> bool:
-        """Return whether a point would have a ceiling of memory that another one refuted."""
-        key = _conditions(series, workers)
-        return any(key == _conditions(one.cell.series, one.cell.workers) for one in self.refuted)
+    @property
+    def refuted(self) -> tuple[RefutedCeiling, ...]:
+        """What `copy` measured and another point showed to be no ceiling of memory."""
+        return tuple(self._refuted.values())
+
+    def refuted_beside(self, series: Series, workers: int | None) -> bool:
+        """Return whether a point would have a ceiling of memory that is refuted."""
+        return _conditions(series, workers) in self._refuted
 
     def beside(self, series: Series, workers: int | None) -> Ceilings:
         """Return the ceilings that hold for a point: of its device, under its conditions."""
@@ -157,9 +158,9 @@ class MeasuredCeilings:
             self._link.get(key),
         )
 
-    def _refuted(self, cells: Iterable[Cell]) -> dict[Conditions, Refuted]:
+    def _found_too_low(self, cells: Iterable[Cell]) -> dict[Conditions, RefutedCeiling]:
         """Return the ceilings of memory that a point surely exceeds by more than reading alone does."""
-        found: dict[Conditions, Refuted] = {}
+        found: dict[Conditions, RefutedCeiling] = {}
         for cell in cells:
             key, needed = _conditions(cell.series, cell.workers), traffic(cell)
             ceiling, batch = self._memory.get(key), cell.series.batch_size
@@ -168,7 +169,7 @@ class MeasuredCeilings:
             share = ceiling.share(cell, needed.least / batch)
             times = (share.value if share.lo is None else share.lo) or 0.0
             if times > max(READING_ALONE, found[key].times if key in found else 0.0):
-                found[key] = Refuted(ceiling, cell, times)
+                found[key] = RefutedCeiling(ceiling, cell, times)
         return found
 
     def _add(self, cell: Cell) -> None:

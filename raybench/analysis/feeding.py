@@ -247,9 +247,8 @@ def _needs(needed: Estimate, good: Sequence[FedPoint], enough: int | None) -> st
     hungry = [each for each in good if not each.is_sated][-1]
     rate = hungry.decoded_per_s_per_core
     at = "" if rate is None else f", at {in_words(rate)} images/s a core"
-    if enough is None and value > (
-        good[-1].cores or 1
-    ):  # nobody knows whether more cores are as fast
+    most = good[-1].cores or 1
+    if enough is None and value > most:  # nobody knows whether more cores are as fast
         return f"if more were as fast as these{at.replace(', at', ',')}, {value:.1f} ({bounds}) would feed it"
     return (
         f"by the rate of {counted(hungry.cores or 1, 'core')} it needs {value:.1f} ({bounds}){at}"

@@ -72,12 +72,10 @@ def with_columns(trials: pa.Table, columns: Iterable[str]) -> pa.Table:
     if "instances" in found:
         found["instances"] = pc.fill_null(found["instances"], 1)
     if "mps" in found:
-        good = pc.equal(trials["status"], "ok")
+        good = pc.equal(trials["status"], "ok")  # a trial that failed on a GPU may not know
         on_cores = pc.equal(trials["device_kind"], "cpu") if "device_kind" in present else False
         unknown = pc.and_(pc.is_null(found["mps"]), pc.or_kleene(good, on_cores))
-        found["mps"] = pc.if_else(
-            unknown, pa.scalar(False), found["mps"]
-        )  # one that failed may not know
+        found["mps"] = pc.if_else(unknown, pa.scalar(False), found["mps"])
     return pa.table(found)
 
 

@@ -94,13 +94,10 @@ def _check_machine(console: Console) -> int:
         kinds = " or ".join(_device_kinds(name))
         lines.append((f"engine {name}", reason or f"ready, on {kinds}"))
     if (shown := devices.gpu_count()) < len(gpus):
-        lines.append(
-            (
-                "warning",
-                f"CUDA_VISIBLE_DEVICES shows {shown} of {counted(len(gpus), 'GPU')}: no other is used.",
-            )
+        hidden = (
+            f"CUDA_VISIBLE_DEVICES shows {shown} of {counted(len(gpus), 'GPU')}: no other is used."
         )
-        lines.append(("fix", "unset CUDA_VISIBLE_DEVICES, if all are to be measured."))
+        lines += [("warning", hidden), ("fix", "unset it, if all are to be measured.")]
     lines += [("warning", clash) for clash in registry.clashes()]
     for issue in (*facts.system_issues, *checks.start_issues(len(gpus) + len(cores))):
         lines += [("warning", issue.what), ("fix", issue.fix)]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import resource
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import psutil
@@ -180,10 +179,13 @@ def shown_gpus() -> tuple[Gpu, ...]:
     gpus, entries = nvml.inventory(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if entries is None:
         return gpus
-    named = takewhile(
-        lambda gpu: gpu is not None, (_named(gpus, entry) for entry in entries.split(","))
-    )
-    return tuple(dict.fromkeys(gpu for gpu in named if gpu is not None))
+    shown: dict[str, Gpu] = {}
+    for entry in entries.split(","):
+        gpu = _named(gpus, entry)
+        if gpu is None:
+            break
+        shown[gpu.uuid] = gpu
+    return tuple(shown.values())
 
 
 def _named(gpus: Sequence[Gpu], entry: str) -> Gpu | None:

@@ -78,13 +78,9 @@ def prepare(
     kind = precision if precision == AS_IS or written.alone else "fp32"
     base_key = key_of(kind=kind, version=VERSION, identity=source_id)
     revision = _revision(source_id)
-    base = cache.entry(
-        base_key, functools.partial(_build_source, name, settings, kind, cache), revision
-    )
-    inputs = _specs(base.facts["inputs"])
-    own_ranges = {**base.facts.get("ranges", {}), **settings.ranges}
-    ranges = integer_ranges(name, inputs, base.facts["limits"], own_ranges)
-    fp32 = _fp32_model(name, base, inputs, ranges)
+    build = functools.partial(_build_source, name, settings, kind, cache)
+    base = cache.entry(base_key, build, revision)
+    fp32 = _fp32_model(name, settings, base)
     dialect = dialect if precision in (*QUANTISED, "bf16") else None
     key, entry, conversion = base_key, base, Conversion()
     if written.by_recipe:
@@ -207,14 +203,11 @@ def _proven(precision: str, folder: Path, kept: Sequence[str] = ()) -> dict[str,
     return {**types.facts, "weight_bytes": stored_bytes(graph)}
 
 
-def _fp32_model(
-    name: str,
-    base: CacheEntry,
-    inputs: tuple[TensorSpec, ...],
-    ranges: dict[str, tuple[int, int]],
-) -> Model:
+def _fp32_model(name: str, settings: ModelSettings, base: CacheEntry) -> Model:
     """Return the model of a cache entry that was built from the source."""
     path = base.folder / _GRAPH
+    inputs = _specs(base.facts["inputs"])
+    own_ranges = {**base.facts.get("ranges", {}), **settings.ranges}
     return Model(
         name=name,
         precision="fp32",
@@ -228,7 +221,7 @@ def _fp32_model(
         fp32_path=path,
         fp32_sha256=base.sha256,
         softmax_outputs=frozenset(base.facts["softmax_outputs"]),
-        ranges=ranges,
+        ranges=integer_ranges(name, inputs, base.facts["limits"], own_ranges),
         file_batch=FileBatch(*fixed) if (fixed := base.facts.get("file_batch")) else None,
         uncounted=tuple(base.facts.get("uncounted", ())),
         drawn_outputs=frozenset(base.facts.get("drawn_outputs", ())),

@@ -75,15 +75,13 @@ def expand(
 def _refuse_unknown_models(experiment: Experiment, identities: Mapping[str, str]) -> None:
     """Refuse rules of `exclude` that name neither a model of the experiment nor one of the zoo."""
     known = {*identities, *RECIPES}
-    for rule in experiment.exclude:
-        for name in rule.get("model", ()):
-            of_file = (
-                name.endswith(".onnx") or "/" in name or ":" in name
-            )  # a shared rule may name others'
-            if name not in known and not of_file:
-                raise ConfigError(
-                    f"exclude names model {name!r}, which is unknown. {nearest(name, known)}"
-                )
+    for name in (name for rule in experiment.exclude for name in rule.get("model", ())):
+        # a rule that several experiments share may name files and named models of the others
+        elsewhere = name.endswith(".onnx") or "/" in name or ":" in name
+        if name not in known and not elsewhere:
+            raise ConfigError(
+                f"exclude names model {name!r}, which is unknown. {nearest(name, known)}"
+            )
 
 
 def _refuse_many(experiment: Experiment) -> None:
