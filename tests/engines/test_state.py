@@ -92,11 +92,7 @@ def test_onnxruntime_refuses_state_on_a_gpu_where_it_could_only_copy_all_of_it(t
 @pytest.mark.gpu
 @pytest.mark.parametrize("inflight", [1, 3])
 @pytest.mark.parametrize(
-    ("name", "graphs"),
-    [
-        *product(["tensorrt", "tensorrt_rtx"], [False, True]),
-        ("torch", False),
-    ],  # which refuses graphs
+    ("name", "graphs"), list(product(["tensorrt", "tensorrt_rtx", "torch"], [False, True]))
 )
 def test_every_engine_keeps_state_on_a_gpu(name, inflight, graphs, tmp_path):
     engine = registry.get(name)
