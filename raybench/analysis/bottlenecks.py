@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raybench.analysis.resources import RESOURCES, nothing_full, uses
+from raybench.analysis.resources import RESOURCES, nothing_full, uses, waits_for_input
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from raybench.analysis.cells import Cell
 
 BOUNDS = (
-    *("host", "copies", "power", "heat", "hardware", "slow_device", "neighbours"),
+    *("decoding", "host", "copies", "power", "heat", "hardware", "slow_device", "neighbours"),
     *(*RESOURCES, "launches", "kernel_latency"),
 )
 """What can hold a point back, the likeliest cause of poor scaling first, then what of the device is
@@ -58,12 +58,13 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         base: the same series at its smallest number of workers; its clock is the reference.
         slowest: the slowest worker, if there are several.
     """
-    copies = _copies(cell)
+    copies, unfed = _copies(cell), waits_for_input(cell)
     of_device = _of_device(cell, copies is not None or "host_bound" in cell.flags)
-    if copies is None and not of_device and _SIGNS.isdisjoint(cell.flags):
+    if not (copies or unfed or of_device) and _SIGNS.isdisjoint(cell.flags):
         return ()
     evidence = {
-        "host": _host(cell, copies is not None),
+        "decoding": None if unfed is None else _sentence([unfed], ""),
+        "host": _host(cell, copies is not None or unfed is not None),
         "copies": copies,
         "power": _throttled(
             cell, base, "throttled_power", "throttle_power_frac", "the power limit"
@@ -91,14 +92,18 @@ def _of_device(cell: Cell, waits_for_others: bool) -> dict[str, str]:
     return {what: _sentence([evidence], "") for what, evidence in found}
 
 
-def _host(cell: Cell, copies_bind: bool) -> str | None:
-    """Idle time that longer copies explain is not the host's; older rows are flagged for it."""
-    signs = {"enqueue_bound"} if copies_bind else {"enqueue_bound", "host_bound"}
-    if signs.isdisjoint(cell.flags):
-        return None
+def _host(cell: Cell, waits_for_others: bool) -> str | None:
+    """Idle time that longer copies or missing images explain is not the host's; older rows are flagged for it.
+
+    Nor is the time to submit a batch whose copy takes longer.
+    """
     idle, submit, compute = (
         cell.get(name) for name in ("host_idle_frac", "enqueue_ms_median", "compute_ms_median")
     )
+    signs = {"enqueue_bound"} if waits_for_others else {"enqueue_bound", "host_bound"}
+    sooner = waits_for_others and submit is not None and submit < _longest_copy_ms(cell)
+    if sooner or signs.isdisjoint(cell.flags):
+        return None
     parts = []
     if idle is not None:
         parts.append(f"the device had nothing to do for {100 * idle:.0f} % of the time")
@@ -109,16 +114,19 @@ def _host(cell: Cell, copies_bind: bool) -> str | None:
 
 def _copies(cell: Cell) -> str | None:
     """Copies overlap with compute and with each other, so the longest of the three bounds."""
-    get = cell.medians.get
-    compute, copy_in, copy_out = map(get, ("compute_ms_median", "h2d_ms_median", "d2h_ms_median"))
+    compute, copy_in = map(cell.get, ("compute_ms_median", "h2d_ms_median"))
     flagged = "copy_bound" in cell.flags
-    ms = max(copy_in or 0.0, copy_out or 0.0)
+    ms = _longest_copy_ms(cell)
     if compute is None or not ms:
         return _sentence([], "the device waited for copies") if flagged else None
     if not flagged and ms <= compute:
         return None
     way = "in" if ms == copy_in else "out"
     return f"Copying a batch {way} took {ms:.3g} ms, computing it {compute:.3g} ms."
+
+
+def _longest_copy_ms(cell: Cell) -> float:
+    return max(cell.get("h2d_ms_median") or 0.0, cell.get("d2h_ms_median") or 0.0)
 
 
 def _throttled(cell: Cell, base: Cell | None, flag: str, column: str, cause: str) -> str | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.bottlenecks import bounds
-from raybench.analysis.feeding import FED
 from raybench.analysis.resources import RESOURCES, uses
 from raybench.analysis.traffic import CACHED_BYTES
 
@@ -28,7 +27,7 @@ _PARTS = {
     **dict.fromkeys(RESOURCES, "arithmetic"),
     "memory": "memory",
     **dict.fromkeys(("copies", "pcie_in", "pcie_out"), "link"),
-    **{name: name for name in ("host", "power", "heat", "hardware", "launches")},
+    **{name: name for name in ("decoding", "host", "power", "heat", "hardware", "launches")},
     "kernel_latency": "kernel latency",
 }
 """Part of the machine behind each bound that telemetry shows; what disturbs a measurement is none."""
@@ -101,13 +100,8 @@ def bound_by(cell: Cell, shares: Sequence[CeilingShare], measured: bool) -> Boun
         measured: whether any ceiling holds for it.
     """
     seen: dict[str, list[str]] = {}
-    waited = cell.get("input_wait_frac") or 0.0
-    if waited > FED:
-        seen["decoding"] = [
-            f"The device had nothing to do for {100 * waited:.0f} % of the time for lack of decoded images."
-        ]
     for bound in bounds(cell, None, None):
-        if bound.what in _PARTS and not (bound.what == "host" and waited > FED):
+        if bound.what in _PARTS:
             seen.setdefault(_PARTS[bound.what], []).append(bound.evidence)
     doubts = []
     for one in shares:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from raybench.analysis.accelerators import find
+from raybench.analysis.feeding import FED
 from raybench.analysis.traffic import bytes_in, traffic
 
 if TYPE_CHECKING:
@@ -81,12 +82,20 @@ def waits_for_arrivals(series: Series, flags: Collection[str]) -> bool:
     return series.is_open and "overloaded" not in flags
 
 
+def waits_for_input(cell: Cell) -> str | None:
+    """Return the evidence that devices waited for decoded images, without a stop; None if they were fed."""
+    share = cell.get("input_wait_frac") or 0.0
+    if share <= FED:
+        return None
+    return f"the device had nothing to do for {100 * share:.0f} % of the time for lack of decoded images"
+
+
 def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
     """Return "launches" or "kernel_latency" and the evidence, where GPM saw nothing full; else None.
 
-    Where arrivals are what a device waits for, nothing needs to be full.
+    Where arrivals or images are what a device waits for, nothing needs to be full.
     """
-    if waits_for_arrivals(cell.series, cell.flags):
+    if waits_for_arrivals(cell.series, cell.flags) or waits_for_input(cell):
         return None
     sm = _read(cell, "gpu_sm_frac")
     measured = [use for use in known if use.measured]
@@ -101,13 +110,18 @@ def nothing_full(cell: Cell, known: Sequence[Use]) -> tuple[str, str] | None:
 
 
 def _more_streams(cell: Cell) -> str:
-    """Return the advice to compute two batches at once, for an engine that has the option unused."""
+    """Return the advice to compute two batches at once, for an engine that can and has the option unused.
+
+    A step reads what the one before has left, so no two compute at once.
+    """
     try:
         options = json.loads(cell.series.engine_options or "{}")
     except ValueError:  # of a damaged row
         return ""
     engine, inflight = cell.series.engine or "", cell.series.inflight or 0
-    if not engine.startswith("tensorrt") or inflight < 2 or options.get("streams", 1) != 1:
+    if cell.series.context is not None or not engine.startswith("tensorrt") or inflight < 2:
+        return ""
+    if options.get("streams", 1) != 1:
         return ""
     return "; engine.streams=2 inflight=4 computes two batches at once"
 
@@ -117,7 +131,7 @@ def in_words(cell: Cell) -> str | None:
     known = uses(cell)
     full = "; ".join(use.evidence for use in known if use.full)
     waits = nothing_full(cell, known)
-    text = full or (waits[1] if waits else "")
+    text = full or waits_for_input(cell) or (waits[1] if waits else "")
     return text[0].upper() + text[1:] + "." if text else None
 
 

@@ -69,6 +69,7 @@ def measure(
     with open_run(request, cluster) as context:
         for line in describe_run(context):
             display.line(line)
+        spent.starting_ray()
         with start_run(context, command, stop) as started, gc_control.frozen():
             if (dashboard := _dashboard(started.session, request.cluster.dashboard)) is not None:
                 display.line(dashboard)

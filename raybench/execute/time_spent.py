@@ -1,4 +1,4 @@
-"""Where the time of a run went: starting Ray, starting workers, building, warming up, measuring."""
+"""Where the time of a run went: planning, starting Ray, starting workers, building, warming up, measuring."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from raybench.execute.events import Event
 
-RAY, BUILDING, BETWEEN = "starting Ray", "building ahead", "between"
+PLANNING, RAY, BUILDING, BETWEEN = "planning", "starting Ray", "building ahead", "between"
 WORDS = {
     "start": "starting workers",
     "prepare": "preparing",
@@ -40,8 +40,13 @@ class TimeSpent:
         self._since = self._began = clock()
         self._phases: dict[int, str] = {}
         """Phase of each trial that runs, by its number in the plan; of a build, `BUILDING`."""
-        self._idle = RAY
+        self._idle = PLANNING
         self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def starting_ray(self) -> None:
+        """Note that the plan is made, for which models of other packages may have been exported."""
+        self._pass()
+        self._idle = RAY
 
     def on_event(self, event: Event) -> None:
         """Note the phase that a trial enters."""
@@ -68,7 +73,7 @@ class TimeSpent:
         self._pass()
         parts = [
             f"{phase} {duration(self.seconds[phase])}"
-            for phase in (RAY, BUILDING, *WORDS.values(), BETWEEN)
+            for phase in (PLANNING, RAY, BUILDING, *WORDS.values(), BETWEEN)
             if self.seconds[phase] >= SHORTEST_S
         ]
         return f"Took {duration(self._since - self._began)}: {', '.join(parts)}"

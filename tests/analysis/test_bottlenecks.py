@@ -37,6 +37,9 @@ def test_copies_bind_when_the_longer_way_takes_longer_than_the_compute(h2d, d2h,
 def test_idle_time_that_copies_explain_is_not_the_hosts():
     copies = {"h2d_ms_median": 1.73, "compute_ms_median": 1.1, "host_idle_frac": 0.24}
     assert list(found(flags=["host_bound", "copy_bound"], **copies)) == ["copies"]
+    flags = ["enqueue_bound", "copy_bound"]
+    assert list(found(flags=flags, enqueue_ms_median=1.0, **copies)) == ["copies"]
+    assert list(found(flags=flags, enqueue_ms_median=2.0, **copies)) == ["host", "copies"]
 
 
 def test_throttling_is_judged_against_the_clock_of_the_base():

@@ -57,6 +57,12 @@ def test_a_chip_with_nothing_full_waits_for_launches_or_inside_kernels():
     assert list(bound(**QUIET)) == ["kernel_latency"]
     assert list(bound(**QUIET, flags=["host_bound"], host_idle_frac=0.4)) == ["host"]
     assert not bound(**QUIET, load="0.5")  # it waits for arrivals
+    unfed = bound(**QUIET, input_wait_frac=0.92, flags=["host_bound"], host_idle_frac=0.95)
+    assert unfed == {
+        "decoding": "The device had nothing to do for 92 % of the time for lack of decoded images."
+    }
+    assert in_words(cell(**QUIET, input_wait_frac=0.92)) == unfed["decoding"]
+    assert list(bound(**QUIET, input_wait_frac=0.04)) == ["kernel_latency"]
     assert list(bound(**QUIET, load="1.3", flags=["overloaded"])) == ["kernel_latency"]
     assert list(bound(**{**QUIET, "gpu_tensor_frac": 0.64}, load="0.9")) == ["tensor_cores"]
     assert list(bound(**QUIET, h2d_ms_median=3.0, compute_ms_median=1.0)) == ["copies"]
@@ -70,6 +76,7 @@ def test_a_chip_with_nothing_full_waits_for_launches_or_inside_kernels():
         ({"engine": "tensorrt", "inflight": 4, "engine_options": '{"streams": 2}'}, False),
         ({"engine": "onnxruntime", "inflight": 2}, False),
         ({"engine": "tensorrt", "inflight": 2, "engine_options": "damaged"}, False),
+        ({"engine": "tensorrt", "inflight": 2, "context": 512}, False),  # each step reads the last
     ],
 )
 def test_where_a_chip_waits_for_launches_two_streams_are_advised(row, advised):

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers.first_gpu import first_gpu
 from helpers.needs_torch import needs_torch
 from helpers.tiny_graphs import graph_of, tiny_conv
 from onnx import TensorProto, helper
@@ -12,8 +13,7 @@ from raybench.engines import conformance, openvino, registry
 from raybench.engines.base import Load
 from raybench.errors import OutOfMemory
 from raybench.experiment import ModelSettings
-from raybench.machine import nvml
-from raybench.machine.devices import Device, core, gpu
+from raybench.machine.devices import Device, core
 from raybench.models.items.batches import BatchPool
 from raybench.models.model import FileBatch, Model, TensorSpec
 from raybench.models.prepare import prepare
@@ -182,9 +182,7 @@ def test_tensorrt_for_rtx_keeps_the_part_of_the_contract_that_builds(options, ti
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx", "onnxruntime", "torch"])
 def test_every_engine_keeps_the_contract_on_a_gpu(name, inflight, transfers, tiny, tmp_path):
     engine = registry.get(name)
-    if not nvml.inventory():
-        pytest.skip("no NVIDIA GPU that a driver reports")
-    device = gpu("0")
+    device = first_gpu()
     reason = engine.unavailable() or engine.unsupported("fp32", device, transfers)
     if reason:
         pytest.skip(reason)

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import onnx
 import pytest
+from helpers.first_gpu import first_gpu
 from helpers.needs_torch import needs_torch
 from helpers.state_graphs import LENGTH, delay_graph, step_model
 
@@ -16,7 +17,6 @@ from raybench.engines import conformance, registry
 from raybench.engines.base import Load
 from raybench.errors import OutOfMemory, Unsupported
 from raybench.experiment import ModelSettings
-from raybench.machine import nvml
 from raybench.machine.devices import core, gpu
 from raybench.models.items.batches import BatchPool
 from raybench.models.prepare import prepare
@@ -96,9 +96,7 @@ def test_onnxruntime_refuses_state_on_a_gpu_where_it_could_only_copy_all_of_it(t
 )
 def test_every_engine_keeps_state_on_a_gpu(name, inflight, graphs, tmp_path):
     engine = registry.get(name)
-    if not nvml.inventory():
-        pytest.skip("no NVIDIA GPU that a driver reports")
-    device = gpu("0")
+    device = first_gpu()
     reason = engine.unavailable() or engine.unsupported("fp32", device, True)
     if reason:
         pytest.skip(reason)

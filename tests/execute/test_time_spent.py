@@ -10,10 +10,12 @@ def planned(number, purpose="measure"):
     return SimpleNamespace(number=number, purpose=purpose)
 
 
-def spent(*timed):
+def spent(*timed, planned_s=0):
     """Give events at their seconds; the run ends at the last of them."""
     now = [0.0]
     time_spent = TimeSpent(lambda: now[0])
+    now[0] = planned_s
+    time_spent.starting_ray()
     for at_s, event in timed:
         now[0] = at_s
         time_spent.on_event(event)
@@ -29,9 +31,10 @@ def test_the_parts_of_a_run_are_named_in_order_and_add_up():
         (20, PhaseChanged(0, "measure")),
         (80, AttemptEnded(one)),
         (81, Ticked()),
+        planned_s=2,
     )
     assert run.line() == (
-        "Took 1 min 21 s: starting Ray 5 s, starting workers 3 s, preparing 10 s, warming up 2 s, "
+        "Took 1 min 21 s: planning 2 s, starting Ray 3 s, starting workers 3 s, preparing 10 s, warming up 2 s, "
         "measuring 1 min 00 s, between 1 s"
     )
     assert sum(run.seconds.values()) == 81
@@ -55,6 +58,7 @@ def test_a_second_in_which_one_trial_measures_is_not_one_of_starting_another():
         (13, AttemptEnded(planned(1))),
     )
     assert run.seconds == {
+        "planning": 0,
         "starting Ray": 0,
         "starting workers": 3,
         "measuring": 10,

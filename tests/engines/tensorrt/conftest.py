@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from helpers.fake_gpu import WEIGHTS, FakeGpu, FakeRuntime, FakeTrt
+from helpers.first_gpu import first_gpu
 from onnx import TensorProto, helper, numpy_helper
 
 from raybench.engines.base import Load
 from raybench.engines.tensorrt.engine import TensorRTEngine
 from raybench.engines.tensorrt.settings import TensorRTSettings
 from raybench.experiment import ModelSettings
-from raybench.machine import devices, nvml
+from raybench.machine import nvml
 from raybench.machine.devices import Device
 from raybench.models.items.batches import BatchPool
 from raybench.models.model import Model, TensorSpec
@@ -88,9 +89,7 @@ def make_load_on(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...
     if request.param == "fake":
         request.getfixturevalue("trt")
         return make
-    if not nvml.inventory():
-        pytest.skip("no NVIDIA GPU that a driver reports")
-    device = devices.gpu("0")
+    device = first_gpu()
     reason = TensorRTEngine.unavailable() or TensorRTEngine.unsupported("fp32", device, True)
     if reason:
         pytest.skip(reason)
