@@ -38,10 +38,12 @@ class TrialNames:
         self._built = {point.engine for point in plan.points if point.build}
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
-        self._trials = 1 + max(
-            (planned.trial for planned in plan.trials if planned.point.load in self._loads),
-            default=0,
-        )
+        self._trials: dict[int, int] = {}
+        """Trials of a point, by its number of workers: those of one worker may run on each device."""
+        for planned in plan.trials:
+            workers, count = planned.point.workers, planned.trial + 1
+            if planned.point.load in self._loads:
+                self._trials[workers] = max(count, self._trials.get(workers, 1))
         workers = "" if self._by_workers else workers_label(next(iter(counts), None))
         self.common = joined(self._naming.same, workers)
 
@@ -51,7 +53,8 @@ class TrialNames:
         varying = self._naming.label(_series(point), without=("model",))
         found = point.largest and point.batch_size > 1
         asked = point.load not in self._loads  # by a search for the highest rate
-        trial = f"trial {planned.trial + 1} of {self._trials}" if self._trials > 1 else ""
+        trials = self._trials.get(point.workers, 1)
+        trial = f"trial {planned.trial + 1} of {trials}" if trials > 1 else ""
         build = f"build {point.build + 1} of {self._builds}" if point.engine in self._built else ""
         if asked:
             confirms = role(planned.trial)

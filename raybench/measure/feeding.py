@@ -1,6 +1,6 @@
 """Puts together what feeds an engine with images: its buffers, the images, their decoder and the cores.
 
-On GPUs engine `torch` has been fed by it, on an H200; TensorRT has met a fake of CUDA only: not yet run on a GPU.
+On an H200 engines `torch` and `tensorrt` have been fed by it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from raybench.config.compose import read
 from raybench.errors import ClusterError, ConfigError, EngineUnavailable, ModelError
 from raybench.execute.discovery import check_engines
 from raybench.execute.rows import factor_columns
+from raybench.execute.trial_names import TrialNames
 from raybench.planning.plan import make_plan, order_trials, precisions_of, still_final
 
 
@@ -118,7 +119,9 @@ def test_what_was_infeasible_is_tried_when_nothing_forbids_it_any_more():
 
 
 def test_with_the_solo_baseline_every_device_measures_a_point_of_one_worker_in_each_round():
-    trials = planned("model=alexnet", "workers=[1,2]", "trials=2", "scaling.baseline=solo").trials
+    plan = planned("model=alexnet", "workers=[1,2]", "trials=2", "scaling.baseline=solo")
+    trials, names = plan.trials, {TrialNames(plan).name(trial) for trial in plan.trials}
+    assert {"alexnet, 1 worker, trial 8 of 8", "alexnet, 2 workers, trial 2 of 2"} <= names
     solo = [(t.trial, t.devices) for t in trials if t.point.workers == 1]
     assert sorted(solo) == [(k, (k % 4,)) for k in range(8)]
     assert [(t.trial, t.devices) for t in trials if t.point.workers == 2] == [(0, ()), (1, ())]
