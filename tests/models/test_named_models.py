@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from raybench.cluster import file_transfer
 from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
 from raybench.models.items.input_files import sized
-from raybench.models.named import catalogue, child_process, exports, user_caches
+from raybench.models.named import catalogue, child_process, exporter, exports, user_caches
 from raybench.models.named.catalogue import NamedModel
+from raybench.models.named.module import ExportStep
 from raybench.models.prepare import prepare
 from raybench.models.provenance import Provenance
 from raybench.models.source import check, declared_inputs, identity, refuse_other
@@ -278,6 +281,40 @@ def test_the_process_reports_what_failed_in_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(child_process, "_MODULE", "raybench.no_such_module")
     with pytest.raises(ModelError, match=r"the process ended with status 1 .describe.: .*no_such"):
         child_process.ask("describe", request)
+
+
+def test_a_failure_with_inputs_of_a_size_says_that_another_size_may_do() -> None:
+    step = ExportStep("running it once with ids of 2x513", depends_on_sizes=True)
+    said = exporter._failure("hf:words", step, IndexError("index out of range"))
+    assert "running it once with ids of 2x513 failed (IndexError: index out of range). " in said
+    assert "Give it another size (model.shapes), try another version" in said
+    assert "Try another version" in exporter._failure(
+        "hf:words", ExportStep("building"), ValueError()
+    )
+
+
+def test_an_export_that_takes_long_says_for_how_long(
+    packages: FakePackages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = threading.Event()
+
+    def ask(task: str, request: dict[str, Any]) -> dict[str, Any]:
+        assert task == "describe" or said.wait(60)
+        return packages(task, request)
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if " to ONNX for " in record.getMessage():
+                said.set()
+
+    monkeypatch.setattr(exports, "_SAYS_EVERY_S", 0.01)
+    monkeypatch.setattr(exports, "ask", ask)
+    exports.logger.addHandler(heard := Heard())
+    try:
+        exports.exported_file(NamedModel("timm", "net"), PLAIN)
+    finally:
+        exports.logger.removeHandler(heard)
+    assert "Exporting timm:net to ONNX for 0 s." in caplog.text
 
 
 def test_the_process_has_a_limit_of_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,7 @@ def test_weights_of_torchvision_in_the_cache_of_torch_are_loaded(cache: Path) ->
     ("name", "packages", "sentence"),
     [
         ("timm:resnet81", ("torch", "timm"), "The nearest names are resnet18,"),
+        ("timm:resnet18.a1_in2k", ("torch", "timm"), "The nearest names are resnet18.a1_in1k,"),
         ("hf:brt", ("torch", "transformers"), "The nearest names are bert,"),
         ("hf:nobody/brt", ("torch", "transformers"), "offline mode (HF_HUB_OFFLINE)"),
         ("torchvision:resnet81", ("torch", "torchvision"), "The nearest names are resnet18,"),

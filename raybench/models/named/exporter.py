@@ -63,9 +63,10 @@ def _failure(model: str, step: ExportStep, error: Exception) -> str:
     text = " ".join(str(error).split())
     short = len(text) <= _REASON_CHARACTERS
     reason = text.rstrip(".") if short else f"{text[:_REASON_CHARACTERS].rpartition(' ')[0]} ..."
+    sizes = "Give it another size (model.shapes), try" if step.depends_on_sizes else "Try"
     return (
         f"Model {model!r} cannot be exported: {step.now} failed ({type(error).__name__}: "
-        f"{reason}). Try another version of its package, or export it to ONNX by other means and "
+        f"{reason}). {sizes} another version of its package, or export it to ONNX by other means and "
         "give the path of the file."
     )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +22,7 @@ from raybench.models.shapes.shape_request import OpenInput
 from raybench.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from raybench.experiment import ModelSettings
     from raybench.models.model import TensorSpec
@@ -31,6 +34,7 @@ VERSION = 1
 """Incremented when the same name gives another graph."""
 
 _GRAPH = "model.onnx"
+_SAYS_EVERY_S = 30.0
 _FETCH_S = 60.0
 """Longest time for the configuration of a model on the hub, a few kilobytes."""
 
@@ -110,6 +114,23 @@ def is_exported(identity: str) -> bool:
     return _cache().has(_export_key(identity))
 
 
+@contextlib.contextmanager
+def _said_meanwhile(model: NamedModel) -> Iterator[None]:
+    """Say every half minute for how long a model has been exported: a large one takes minutes."""
+    began, ended = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        while not ended.wait(_SAYS_EVERY_S):
+            waited_s = time.monotonic() - began
+            logger.warning("Exporting %s to ONNX for %.0f s.", printable(model), waited_s)
+
+    threading.Thread(target=say, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
 def _export_key(identity: str) -> str:
     return key_of(kind="export", identity=identity)
 
@@ -169,17 +190,16 @@ class _Export:
         provenance = Provenance(
             str(self.model), self.packages, self.weights_id, 0, self.description.ranges, self.notes
         )
-        return ask(
-            "export",
-            {
-                **_request(self.model, self.description.folder),
-                "weights": [str(path) for path in self.weights],
-                "seed": self.seed,
-                "inputs": [[spec.name, spec.dtype, spec.shape] for spec in self.inputs],
-                "target": str(folder / _GRAPH),
-                "provenance": vars(provenance),
-            },
-        )
+        request = {
+            **_request(self.model, self.description.folder),
+            "weights": [str(path) for path in self.weights],
+            "seed": self.seed,
+            "inputs": [[spec.name, spec.dtype, spec.shape] for spec in self.inputs],
+            "target": str(folder / _GRAPH),
+            "provenance": vars(provenance),
+        }
+        with _said_meanwhile(self.model):
+            return ask("export", request)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -25,9 +25,15 @@ class NotTheSameError(Exception):
 
 @dataclass
 class ExportStep:
-    """What the process does now, for the message of a failure."""
+    """What the process does now, for the message of a failure.
+
+    Attributes:
+        now: in words.
+        depends_on_sizes: whether inputs of another size may not fail.
+    """
 
     now: str
+    depends_on_sizes: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def export(library: ModuleType, request: dict[str, Any], step: ExportStep) -> di
     built: BuiltModule = library.build(request)
     built.module.eval()
     examples = _examples(request, _TRACED)
-    step.now = "running it once"
+    step.now = f"running it once with {_in_words(examples)}"
+    step.depends_on_sizes = True
     if not request["weights"]:
         settle(built.module, lambda: built(examples))
     outputs, dropped = tensors_of(built(examples))
@@ -76,6 +77,11 @@ def _examples(request: dict[str, Any], batch: int) -> Tensors:
         else:
             examples[name] = torch.rand(shape) * 2 - 1
     return examples
+
+
+def _in_words(examples: Tensors) -> str:
+    sizes = (f"{name} of {'x'.join(map(str, one.shape))}" for name, one in examples.items())
+    return ", ".join(sizes)
 
 
 def _provenance(request: dict[str, Any], built: BuiltModule, dropped: list[str]) -> Provenance:

@@ -17,7 +17,10 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
     name = request["name"]
     if not timm.is_model(name):
         return {"near": similar(name, timm.list_models())}
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:  # the model has no weights of this tag
+        config = None
     if config is None:
         tags = [
             each for each in timm.list_pretrained() if each.startswith(name.split(".")[0] + ".")
