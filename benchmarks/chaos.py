@@ -39,7 +39,7 @@ from _table import markdown
 import raybench
 from raybench.results.schema import FINAL
 
-STALL_S, PREPARE_S, START_S = 10.0, 30.0, 120.0
+STALL_S, PREPARE_S, START_S = 10.0, 30.0, 60.0
 """Deadlines of the phases in which a worker can hang; no working one misses them on a busy machine."""
 FAULT_OF_STATUS = {"worker_died": "kill", "timeout": "hang", "node_died": "node"}
 """Fault by the status that the driver prints when it notices it."""
