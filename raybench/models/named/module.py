@@ -29,7 +29,7 @@ class ExportStep:
 
     Attributes:
         now: in words.
-        depends_on_sizes: whether inputs of another size may not fail.
+        depends_on_sizes: whether inputs of another size might do.
     """
 
     now: str

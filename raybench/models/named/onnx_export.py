@@ -52,7 +52,7 @@ def export(library: ModuleType, request: dict[str, Any], step: ExportStep) -> di
     if not request["weights"]:
         settle(built.module, lambda: built(examples))
     outputs, dropped = tensors_of(built(examples))
-    step.now = "torch.onnx.export"
+    step.now, step.depends_on_sizes = "torch.onnx.export", False
     target = Path(request["target"])
     facts = _provenance(request, built, dropped)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
