@@ -41,9 +41,9 @@ class TrialNames:
         self._trials: dict[int, int] = {}
         """Trials of a point, by its number of workers: those of one worker may run on each device."""
         for planned in plan.trials:
-            workers, count = planned.point.workers, planned.trial + 1
             if planned.point.load in self._loads:
-                self._trials[workers] = max(count, self._trials.get(workers, 1))
+                most = self._trials.get(planned.point.workers, 1)
+                self._trials[planned.point.workers] = max(most, planned.trial + 1)
         workers = "" if self._by_workers else workers_label(next(iter(counts), None))
         self.common = joined(self._naming.same, workers)
 
