@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from raybench.analysis.feeding import FED
 from raybench.analysis.resources import RESOURCES, nothing_full, uses, waits_for_input
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def bounds(cell: Cell, base: Cell | None, slowest: Slowest | None) -> tuple[Boun
         return ()
     evidence = {
         "decoding": None if unfed is None else _sentence([unfed], ""),
-        "host": _host(cell, copies is not None or unfed is not None),
+        "host": _host(cell, copies is not None),
         "copies": copies,
         "power": _throttled(
             cell, base, "throttled_power", "throttle_power_frac", "the power limit"
@@ -92,7 +93,7 @@ def _of_device(cell: Cell, waits_for_others: bool) -> dict[str, str]:
     return {what: _sentence([evidence], "") for what, evidence in found}
 
 
-def _host(cell: Cell, waits_for_others: bool) -> str | None:
+def _host(cell: Cell, copies_bind: bool) -> str | None:
     """Idle time that longer copies or missing images explain is not the host's; older rows are flagged for it.
 
     Nor is the time to submit a batch whose copy takes longer.
@@ -100,9 +101,11 @@ def _host(cell: Cell, waits_for_others: bool) -> str | None:
     idle, submit, compute = (
         cell.get(name) for name in ("host_idle_frac", "enqueue_ms_median", "compute_ms_median")
     )
-    signs = {"enqueue_bound"} if waits_for_others else {"enqueue_bound", "host_bound"}
-    sooner = waits_for_others and submit is not None and submit < _longest_copy_ms(cell)
-    if sooner or signs.isdisjoint(cell.flags):
+    images = cell.get("input_wait_frac") or 0.0
+    explained = copies_bind or (images > FED and (idle or 0.0) - images <= FED)
+    waits = "host_bound" in cell.flags and not explained
+    sooner = submit is not None and submit < _longest_copy_ms(cell)
+    if not waits and ("enqueue_bound" not in cell.flags or sooner):
         return None
     parts = []
     if idle is not None:

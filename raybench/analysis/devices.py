@@ -11,7 +11,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import UNKNOWN, Estimate
 from raybench.analysis.gaps import other_methods, without_numbers
 from raybench.analysis.marks import marks_of
-from raybench.analysis.series import SERIES, Series, without
+from raybench.analysis.series import SERIES, Series, device_name, without
 from raybench.analysis.tables import as_table
 from raybench.errors import ConfigError, nearest
 from raybench.text import counted
@@ -173,7 +173,7 @@ def _missing(
     base: str | None,
 ) -> tuple[str, ...]:
     if len(names) < 2:
-        only = f" ({names[0]})" if names else ""
+        only = f" ({device_name(names[0])})" if names else ""
         return (
             f"Nothing side by side: one {by}{only}. Give the results folders of several together.",
         )

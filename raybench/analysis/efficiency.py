@@ -10,7 +10,7 @@ from raybench.analysis.cells import Cell, cells
 from raybench.analysis.estimate import Estimate  # noqa: TC001 - get_type_hints reads it
 from raybench.analysis.gaps import without_numbers
 from raybench.analysis.resources import in_words, ops_per_byte, waits_for_arrivals
-from raybench.analysis.series import Series  # noqa: TC001 - get_type_hints reads it
+from raybench.analysis.series import Series, device_name  # get_type_hints reads Series
 from raybench.analysis.tables import as_table
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _missing(
     uses: Sequence[Utilization], chips: Mapping[str | None, Accelerator | None]
 ) -> tuple[str, ...]:
     sentences = []
-    unlisted = sorted(str(device) for device, chip in chips.items() if chip is None)
+    unlisted = sorted(device_name(str(device)) for device, chip in chips.items() if chip is None)
     if unlisted:
         sentences.append(
             f"No share of peak of {', '.join(unlisted)}: no printed peak in conf/accelerators.yaml."

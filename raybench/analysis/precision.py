@@ -142,7 +142,7 @@ def _missing(every: Sequence[Cell], compared: Mapping[_Point, Sequence[Cell]]) -
     if not compared:
         names = ", ".join(sorted({str(cell.series.precision) for cell in every}))
         other = "another precision" if names == "fp32" else "fp32"
-        gap = f"No gain: no point has more than one precision ({names}). Measure {other} too."
+        gap = f"No gain: no point has more than one precision ({names}). Measure the same one in {other} too."
         return (*sentences, gap)
     without_fp32 = sum(_fp32(members) is None for members in compared.values())
     if without_fp32:

@@ -9,7 +9,7 @@ usage: raybench [verb] experiment=NAME|model=FILE.onnx [key=value ...]
 
 verbs (raybench VERB --help explains one)
   run       measure an experiment, or a model alone (this is the default verb)
-  plan      show its points and the time they take; starts nothing
+  plan      show its points and the time they take; measures nothing
   build     put its graphs and plans into this machine's cache; measures nothing
   list      experiments, models, engines and presets
   doctor    what this machine, or the cluster at cluster.address, can measure and what is missing
@@ -116,7 +116,8 @@ examples
 usage: raybench plan experiment=NAME|model=FILE.onnx [key=value ...]
 
 Shows the points of an experiment in the order in which they would run, and the time they take at
-least and at most. Starts nothing and writes nothing.
+least and at most. Starts no Ray and measures nothing; a model of another package is exported into
+the cache first.
 
 {_SETTINGS}
 example

@@ -1,4 +1,4 @@
-"""`raybench plan`: shows the points of an experiment and the time they take; starts nothing."""
+"""`raybench plan`: shows the points of an experiment and the time they take; measures nothing."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from raybench.config.settings import Request
     from raybench.execute.events import Event
     from raybench.execute.run import RunContext
+    from raybench.experiment import Experiment
     from raybench.measure.progress import WorkerStatus
     from raybench.planning.estimates import TimeRange
     from raybench.planning.plan import Plan, PlannedTrial
@@ -60,7 +61,7 @@ def describe_plan(
     devices = ", ".join(f"{n} {kind}" for kind, n in counts if n and "/" not in kind)
     lines = [
         f"{experiment.name}: {experiment.question}",
-        f"{_points(plan)}, {counted(experiment.trials, 'trial')} each, "
+        f"{_points(plan)}, {counted(experiment.trials, 'trial')} each{_alone(experiment, plan)}, "
         f"preset {experiment.preset}, devices: {devices}",
     ]
     common = TrialNames(plan).common
@@ -92,6 +93,14 @@ def describe_plan(
         )
     lines += plan.remarks
     return lines + [f"Infeasible here: {why}" for why in dict.fromkeys(plan.infeasible.values())]
+
+
+def _alone(experiment: Experiment, plan: Plan) -> str:
+    """Return which points have their trials on several devices, or pairs of them, in turn."""
+    workers = {point.workers for point in plan.points}
+    parts = ["of one worker on each device"] * (experiment.solo and 1 in workers)
+    parts += ["of two on each pair"] * (experiment.pairs and 2 in workers)
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _points(plan: Plan) -> str:

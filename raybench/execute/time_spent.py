@@ -6,11 +6,11 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from raybench.execute.events import AttemptEnded, PhaseChanged, TrialStarted
+from raybench.execute.events import AttemptEnded, PhaseChanged, RowWritten, TrialStarted
 from raybench.execute.running_trials import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from raybench.execute.events import Event
 
@@ -40,6 +40,10 @@ class TimeSpent:
         self._since = self._began = clock()
         self._phases: dict[int, str] = {}
         """Phase of each trial that runs, by its number in the plan; of a build, `BUILDING`."""
+        self._own_s: defaultdict[int, defaultdict[str, float]] = defaultdict(
+            lambda: defaultdict(float)
+        )
+        """Seconds of each trial in each of its phases."""
         self._idle = PLANNING
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
@@ -60,12 +64,24 @@ class TimeSpent:
             self._phases[event.number] = WORDS.get(phase, BETWEEN)
         elif isinstance(event, AttemptEnded):
             self._phases.pop(event.planned.number, None)
+        elif isinstance(event, RowWritten):
+            self._measured(self._own_s.pop(event.number, {}), event.row.get("window_s") or 0.0)
+
+    def _measured(self, own_s: Mapping[str, float], window_s: float) -> None:
+        """Count a window as measured from its beginning, which is known only some time after it."""
+        warming, measuring = WORDS["warm-up"], WORDS["measure"]
+        late_s = max(window_s - own_s.get(measuring, 0.0), 0.0)
+        late_s = min(late_s, own_s.get(warming, 0.0), self.seconds[warming])
+        self.seconds[warming] -= late_s
+        self.seconds[measuring] += late_s
 
     def _pass(self) -> None:
         now = self._clock()
         order = (BETWEEN, BUILDING, *WORDS.values())
         phase = max(self._phases.values(), key=order.index, default=self._idle)
         self.seconds[phase] += now - self._since
+        for number, own in self._phases.items():
+            self._own_s[number][own] += now - self._since
         self._since = now
 
     def line(self) -> str:

@@ -39,11 +39,11 @@ class TrialNames:
         counts = {point.workers for point in plan.points}
         self._by_workers = len(counts) > 1
         self._trials: dict[int, int] = {}
-        """Trials of a point, by its number of workers: those of one worker may run on each device."""
+        """Trials of a point, by its place in the plan: those of one worker may run on each device."""
         for planned in plan.trials:
             if planned.point.load in self._loads:
-                most = self._trials.get(planned.point.workers, 1)
-                self._trials[planned.point.workers] = max(most, planned.trial + 1)
+                most = self._trials.get(planned.point_index, 1)
+                self._trials[planned.point_index] = max(most, planned.trial + 1)
         workers = "" if self._by_workers else workers_label(next(iter(counts), None))
         self.common = joined(self._naming.same, workers)
 
@@ -53,7 +53,7 @@ class TrialNames:
         varying = self._naming.label(_series(point), without=("model",))
         found = point.largest and point.batch_size > 1
         asked = point.load not in self._loads  # by a search for the highest rate
-        trials = self._trials.get(point.workers, 1)
+        trials = self._trials.get(planned.point_index, 1)
         trial = f"trial {planned.trial + 1} of {trials}" if trials > 1 else ""
         build = f"build {point.build + 1} of {self._builds}" if point.engine in self._built else ""
         if asked:

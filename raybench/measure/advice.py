@@ -319,7 +319,9 @@ def _measure_longer(times: float, evidence: TrialEvidence, limits: Limits) -> st
             "a longer window would not do, so look for what disturbs the measurement, such as other "
             "work on the machine or a changing clock"
         )
-    shown = math.ceil(max(seconds, limits.settings.max_s) / 10) * 10
+    seconds = max(seconds, limits.settings.max_s)
+    step = 10 if seconds > 10 else 1
+    shown = math.ceil(seconds / step) * step
     return f"measure {times:.1f} times longer (measure.max_s={shown})"
 
 

@@ -40,6 +40,17 @@ def test_idle_time_that_copies_explain_is_not_the_hosts():
     flags = ["enqueue_bound", "copy_bound"]
     assert list(found(flags=flags, enqueue_ms_median=1.0, **copies)) == ["copies"]
     assert list(found(flags=flags, enqueue_ms_median=2.0, **copies)) == ["host", "copies"]
+    within = {"h2d_ms_median": 0.9, "compute_ms_median": 1.0}
+    assert not found(flags=["enqueue_bound"], enqueue_ms_median=0.85, **within)
+
+
+def test_idle_time_that_missing_images_do_not_explain_is_the_hosts_as_well():
+    flags = ["host_bound", "underfed"]
+    assert list(found(flags=flags, input_wait_frac=0.56, host_idle_frac=0.6)) == ["decoding"]
+    assert list(found(flags=flags, input_wait_frac=0.06, host_idle_frac=0.6)) == [
+        "decoding",
+        "host",
+    ]
 
 
 def test_throttling_is_judged_against_the_clock_of_the_base():

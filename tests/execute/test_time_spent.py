@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from raybench.execute.events import AttemptEnded, PhaseChanged, Ticked, TrialStarted
+from raybench.execute.events import AttemptEnded, PhaseChanged, RowWritten, Ticked, TrialStarted
 from raybench.execute.time_spent import TimeSpent
 
 
@@ -38,6 +38,18 @@ def test_the_parts_of_a_run_are_named_in_order_and_add_up():
         "measuring 1 min 00 s, between 1 s"
     )
     assert sum(run.seconds.values()) == 81
+
+
+def test_a_window_counts_from_its_beginning_though_it_is_known_later():
+    one = planned(0)
+    run = spent(
+        (0, TrialStarted(one)),
+        (1, PhaseChanged(0, "warm-up")),
+        (6, PhaseChanged(0, "measure")),
+        (9, AttemptEnded(one)),
+        (9, RowWritten(one, {"window_s": 5.0})),
+    )
+    assert run.line() == "Took 9 s: starting workers 1 s, warming up 3 s, measuring 5 s"
 
 
 def test_builds_ahead_are_not_preparation_of_a_measurement():

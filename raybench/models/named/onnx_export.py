@@ -80,7 +80,9 @@ def _examples(request: dict[str, Any], batch: int) -> Tensors:
 
 
 def _in_words(examples: Tensors) -> str:
-    sizes = (f"{name} of {'x'.join(map(str, one.shape))}" for name, one in examples.items())
+    sizes = (
+        f"{name} of {'x'.join(map(str, (BATCH, *one.shape[1:])))}" for name, one in examples.items()
+    )
     return ", ".join(sizes)
 
 

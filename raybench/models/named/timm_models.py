@@ -25,7 +25,7 @@ def describe(request: dict[str, Any]) -> dict[str, Any]:
         tags = [
             each for each in timm.list_pretrained() if each.startswith(name.split(".")[0] + ".")
         ]
-        return {"near": similar(name, tags)}
+        return {"near": similar(name, [name.split(".")[0], *tags])}
     channels, height, width = config.input_size
     fixed = config.fixed_input_size
     dims = ["N", channels, *([height, width] if fixed else ["height", "width"])]
