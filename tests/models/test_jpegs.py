@@ -102,7 +102,7 @@ def test_the_users_images_are_read_once_in_an_order_of_the_seed(folder, monkeypa
     orders = {tuple(user_jpegs(str(folder), seed).names) for seed in range(20)}
     assert len(orders) > 1
     monkeypatch.setattr(module, "HELD_BYTES", 1)
-    assert "1 files of 3" in user_jpegs(str(folder), 0).note
+    assert "1 file of 3" in user_jpegs(str(folder), 0).note
 
 
 @pytest.mark.parametrize("looked_into", [1000, 0])

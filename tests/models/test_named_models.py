@@ -200,6 +200,10 @@ def test_real_items_give_the_length(packages: FakePackages, tmp_path: Path) -> N
 def test_an_unknown_name_is_refused_with_the_nearest(packages: FakePackages) -> None:
     assert refusal("timm:nett") == "'nett' is no model of timm. The nearest names are net, net2."
     assert "no route to host" in refusal("hf:nett")
+    for name in ("", "/", "a/b/c", "bert@", "./empty"):
+        before = packages.asked.count("fetch")
+        assert "the hub gave none" not in refusal(f"hf:{name}")
+        assert packages.asked.count("fetch") == before
     assert "timm:NAME, torchvision:NAME, hf:NAME" in refusal("nett")
 
 

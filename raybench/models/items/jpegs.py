@@ -20,6 +20,7 @@ from raybench.errors import ModelError
 from raybench.experiment import NO_PIPELINE
 from raybench.models.items.images import ImageLayout, encode_jpeg, pillow_version
 from raybench.models.items.input_files import files_of
+from raybench.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -252,8 +253,8 @@ def user_jpegs(path: str, seed: int) -> Jpegs:
         else f" of {len(files):,}, as many as {held / 2**20:.0f} MiB hold"
     )
     note = (
-        f"The pipeline decodes {len(images):,} files{some}, {held / len(images) / 1e3:.0f} kB each on "
-        "average, which were read into memory before the stream."
+        f"The pipeline decodes {counted(len(images), 'file')}{some}, {held / len(images) / 1e3:.0f} kB each on "
+        "average, read into memory before the stream."
     )
     return Jpegs(images, names, note)
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ VERSION = 1
 """Incremented when the same name gives another graph."""
 
 _GRAPH = "model.onnx"
+_OF_THE_HUB = re.compile(r"\w[\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
+"""A name, or an owner's, with a revision if there is one; anything else is no repository."""
 _SAYS_EVERY_S = 30.0
 _FETCH_S = 60.0
 """Longest time for the configuration of a model on the hub, a few kilobytes."""
@@ -86,7 +89,7 @@ def describe(model: NamedModel) -> Description:
         return _described(model, folder)
     except _UnknownNameError as error:
         near = error.args
-    if model.library == "hf":
+    if model.library == "hf" and _OF_THE_HUB.fullmatch(model.name):
         return _described(model, _fetched(model, near))
     raise ModelError(_unknown(model, near))
 
@@ -288,6 +291,9 @@ def _fetched(model: NamedModel, near: Sequence[str]) -> Path:
             f"Model {str(model)!r} is not in the cache of the hub ({user_caches.hub_folder()}), and offline mode "
             f"(HF_HUB_OFFLINE) forbids to ask for it. {_unknown(model, near)}"
         )
+    logger.warning(
+        "Asking the hub for the configuration of %s; HF_HUB_OFFLINE=1 spares it.", printable(model)
+    )
     answer = ask("fetch", _request(model, None), limit_s=_FETCH_S, online=True)
     if "reason" in answer:
         raise ModelError(
