@@ -23,9 +23,10 @@ from raybench.models.model import FileBatch, TensorSpec
 from raybench.models.named import exports
 from raybench.models.named.catalogue import PACKAGES, NamedModel
 from raybench.models.provenance import Provenance
+from raybench.models.seeds import check_seed
 from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.input_values import given_items, refuse_outside, refuse_senseless
-from raybench.models.shapes.ranges import index_limits, integer_ranges
+from raybench.models.shapes.ranges import index_limits, integer_ranges, refuse_beyond
 from raybench.models.shapes.shape_request import OpenInput
 from raybench.models.state import read_state, refuse_wrong_state
 
@@ -239,16 +240,14 @@ def open_source(name: str, settings: ModelSettings, precision: str = "fp32") -> 
 
 def _check_recipe(recipe: ZooRecipe, settings: ModelSettings) -> tuple[ZooRecipe, dict[str, int]]:
     """Return a recipe at the lengths among the given shapes, and the limits of its integer inputs."""
-    if isinstance(settings.seed, bool) or settings.seed < 0:
-        raise ModelError(
-            f"model.seed={settings.seed!r} is not a seed. Give a whole number from 0 up."
-        )
+    check_seed(settings.seed)
     for key in settings.shapes:
         if key not in recipe.lengths:
             raise ModelError(
                 f"model.shapes.{key} does not apply: all shapes of {recipe.name!r} are fixed. Leave it out."
             )
     sized = recipe.with_lengths(settings.shapes)
+    refuse_beyond(sized.name, sized.ranges, settings.ranges)
     _check_values(sized.name, sized.inputs, sized.limits, settings)
     return sized, sized.limits
 

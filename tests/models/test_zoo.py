@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from raybench.errors import ModelError
 from raybench.experiment import ModelSettings
 from raybench.models import zoo
 from raybench.models.builder import Weight
@@ -17,6 +18,7 @@ from raybench.models.graph.shape_inference import skeleton
 from raybench.models.items.batches import BatchPool
 from raybench.models.items.ragged import ragged_notes
 from raybench.models.prepare import prepare
+from raybench.models.source import check
 from raybench.report import fleet_lines
 
 if TYPE_CHECKING:
@@ -115,6 +117,14 @@ def test_padding_changes_nothing_and_is_counted(prepared: Callable[..., Model]) 
     (note,) = ragged_notes("minilm_l6_ragged", pool)
     assert f"{100 * (1 - lengths.mean() / 128):.1f} % of the tokens are padding" in note
     assert ragged_notes("minilm_l6", pool) == ()
+
+
+@pytest.mark.parametrize("ends", [[0, 8], [8, 640]])
+def test_texts_of_no_tokens_or_of_more_than_fit_are_refused(ends: list[int]) -> None:
+    with pytest.raises(
+        ModelError, match=r"lengths=.* leaves 1\.\.128, what 'minilm_l6_ragged' takes"
+    ):
+        check("minilm_l6_ragged", ModelSettings(ranges={"lengths": ends}))
 
 
 def test_all_tokens_give_what_the_network_without_padding_gives(

@@ -18,6 +18,7 @@ from raybench.models.cache import Cache, cache_dir, key_of, sha256_of
 from raybench.models.named import user_caches
 from raybench.models.named.child_process import ask
 from raybench.models.provenance import Provenance
+from raybench.models.seeds import check_seed
 from raybench.models.shapes.input_shapes import close_shapes
 from raybench.models.shapes.shape_request import OpenInput
 from raybench.text import printable
@@ -159,10 +160,7 @@ class _Export:
         }
         sizes = {key: size for key, size in described.sizes.items() if key in symbols & free}
         closed = close_shapes(str(model), described.inputs, {**sizes, **settings.shapes})
-        if isinstance(settings.seed, bool) or settings.seed < 0:
-            raise ModelError(
-                f"model.seed={settings.seed!r} is not a seed. Give a whole number from 0 up."
-            )
+        check_seed(settings.seed)
         weights = described.weights
         return cls(model, model.packages, described, closed.inputs, weights, settings.seed)
 

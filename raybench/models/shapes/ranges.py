@@ -126,6 +126,29 @@ def integer_ranges(
     return ranges
 
 
+def refuse_beyond(
+    model: str, own: Mapping[str, tuple[int, int]], given: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse ranges of inputs that are no indices, such as lengths of texts, beyond what a network of the zoo takes.
+
+    Args:
+        model: its name.
+        own: lowest and highest value of its integer inputs; those of indices begin at 0.
+        given: ranges that the user gives, of any form.
+
+    Raises:
+        ModelError: a value is beyond.
+    """
+    for name, (least, most) in own.items():
+        ends = given.get(name, ()) if least > 0 else ()
+        if isinstance(ends, list | tuple) and any(
+            type(end) is int and not least <= end <= most for end in ends
+        ):
+            raise ModelError(
+                f"model.ranges.{name}={given[name]!r} leaves {least}..{most}, what {model!r} takes. Stay within it."
+            )
+
+
 def _checked(
     model: str, name: str, given: Sequence[int], dtype: np.dtype[np.integer[Any]], limit: int | None
 ) -> tuple[int, int]:
