@@ -57,6 +57,7 @@ class TimeSpent:
         self._pass()
         self._idle = BETWEEN
         if isinstance(event, TrialStarted):
+            self._own_s.pop(event.planned.number, None)  # of an attempt that came to nothing
             ahead = event.planned.purpose == "prepare"
             self._phases[event.planned.number] = BUILDING if ahead else WORDS["start"]
         elif isinstance(event, PhaseChanged) and self._phases.get(event.number) != BUILDING:
@@ -68,7 +69,10 @@ class TimeSpent:
             self._measured(self._own_s.pop(event.number, {}), event.row.get("window_s") or 0.0)
 
     def _measured(self, own_s: Mapping[str, float], window_s: float) -> None:
-        """Count a window as measured from its beginning, which is known only some time after it."""
+        """Count a window as measured from its beginning, which is known only some time after it.
+
+        Where trials run at the same time, the seconds are taken from those in which none measured.
+        """
         warming, measuring = WORDS["warm-up"], WORDS["measure"]
         late_s = max(window_s - own_s.get(measuring, 0.0), 0.0)
         late_s = min(late_s, own_s.get(warming, 0.0), self.seconds[warming])

@@ -52,6 +52,21 @@ def test_a_window_counts_from_its_beginning_though_it_is_known_later():
     assert run.line() == "Took 9 s: starting workers 1 s, warming up 3 s, measuring 5 s"
 
 
+def test_an_attempt_that_came_to_nothing_does_not_shorten_the_window_of_the_next():
+    one = planned(0)
+    run = spent(
+        (0, TrialStarted(one)),
+        (0, PhaseChanged(0, "measure")),
+        (4, AttemptEnded(one)),
+        (4, TrialStarted(one)),
+        (4, PhaseChanged(0, "warm-up")),
+        (9, PhaseChanged(0, "measure")),
+        (10, AttemptEnded(one)),
+        (10, RowWritten(one, {"window_s": 3.0})),
+    )
+    assert run.line() == "Took 10 s: warming up 3 s, measuring 7 s"
+
+
 def test_builds_ahead_are_not_preparation_of_a_measurement():
     run = spent(
         (0, TrialStarted(planned(0, "prepare"))),

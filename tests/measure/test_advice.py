@@ -63,6 +63,15 @@ def test_a_wide_interval_is_advised_how_much_longer_to_measure():
     assert seconds == math.ceil(times * 120 / 10) * 10
 
 
+def test_a_window_of_seconds_is_advised_in_seconds():
+    brief = replace(STANDARD, block_s=0.01, max_s=1.0)
+    window = check_window(noise(0.04, 120)[0], STANDARD)
+    times = (window.interval.relative / 0.005) ** 2
+    sentence = flags.advice(window.flags, evidence(window=window), Limits.of(brief))
+    seconds = int(sentence.split("measure.max_s=")[1].rstrip(")."))
+    assert seconds == math.ceil(times * 120 * 0.01) < 10
+
+
 def test_advice_for_a_slow_point_is_in_configured_seconds():
     window = check_window(noise(0.04, 120)[0], STANDARD)
     sentence = [

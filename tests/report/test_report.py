@@ -551,5 +551,6 @@ def test_the_report_shows_how_many_cores_feed_a_device(tmp_path):
 
 def test_the_title_says_declared_of_a_gpu_that_no_driver_confirms(tmp_path):
     source = folder(tmp_path / "results", [{"device": declared_gpu(None)}])
-    page, _ = written(source, tmp_path / "out")
+    page, text = written(source, tmp_path / "out")
     assert "on declared GPU" in page.partition("</h1>")[0]
+    assert declared_gpu(None) not in page + text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from raybench.analysis.series import device_name
 from raybench.report import columns
 from raybench.report.document import Section
 from raybench.report.formatting import number
@@ -32,7 +33,7 @@ def environment(answers: Answers) -> Section:
         return Section("environment", "Environment", gaps)
     facts = [name for name in answers.source.environment.column_names if name not in _HIDDEN]
     values = {
-        fact: [_distinct(row.get(fact) for row in rows) for rows in groups.values()]
+        fact: [_distinct(_written(fact, row.get(fact)) for row in rows) for rows in groups.values()]
         for fact in facts
     }
     kept = [fact for fact in facts if any(values[fact])]
@@ -49,16 +50,17 @@ def environment(answers: Answers) -> Section:
     return Section("environment", "Environment", [table, *gaps])
 
 
-def _distinct(values: Iterable[Any]) -> str:
-    texts = dict.fromkeys(_written(value) for value in values)
-    return ", ".join(text for text in texts if text)
+def _distinct(texts: Iterable[str]) -> str:
+    return ", ".join(text for text in dict.fromkeys(texts) if text)
 
 
-def _written(value: Any) -> str:
+def _written(fact: str, value: Any) -> str:
     if value is None or value == []:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
         return " ".join(f"{name}={word}" for name, word in value)
+    if fact == "device":
+        return ", ".join(map(device_name, str(value).split(", ")))
     return number(value) if isinstance(value, float) else str(value)

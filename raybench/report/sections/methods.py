@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from raybench.analysis.grouping import BETWEEN
-from raybench.analysis.series import load_key
+from raybench.analysis.series import device_name, load_key
 from raybench.experiment import AS_IS, CLOSED, QUANTISED, SYNTHETIC
 from raybench.report.document import Paragraph, Section
 from raybench.report.labels import load_label
@@ -71,10 +71,10 @@ def _place(answers: Answers, rows: Sequence[Row]) -> Iterator[str]:
     used = {row.get("environment_id") for row in rows}
     facts = [r for r in answers.source.environment.to_pylist() if r["environment_id"] in used]
     release = _all(fact.get("raybench_version") for fact in facts)
+    devices = _all(row.get("device") and device_name(row["device"]) for row in rows)
     yield (
         f"Inference throughput was measured with raybench {release}".rstrip()
-        + f" (method version {versions}) on {_all(row.get('device') for row in rows)} with "
-        f"{engines}."
+        + f" (method version {versions}) on {devices} with {engines}."
     )
     named = {
         "CPU": "cpu_model", "GPU": "gpu_name", "driver": "driver_version",
